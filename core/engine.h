@@ -1,0 +1,340 @@
+/*
+ * The facade: all that server/ sees of a model. It owns the worker (compute), the intake threads
+ * (text to ids) and the loader (adapters, merges, exports), the model, the registry and the KV
+ * pages. Everything that takes time is a ticket: submitted without blocking, read without blocking,
+ * cancelled at any moment. Nothing here knows HTTP or JSON wording.
+ *
+ * Life: engine_new (checks options, starts nothing) -> engine_load (blocks; loads base and start-up
+ * adapters) -> requests -> engine_drain -> engine_free. Requests before engine_load has finished
+ * are NOT_READY, after engine_drain began DRAINING. All functions are thread-safe unless said.
+ */
+#ifndef OFTD_CORE_ENGINE_H
+#define OFTD_CORE_ENGINE_H
+
+#include <math.h>
+
+#include "core/adapters/registry.h"
+#include "core/merge/merge.h"
+#include "core/model/model.h"
+#include "core/status.h"
+
+struct engine;
+
+struct engine_kernels { /* opened and closed by the caller (cmd_*.c) */
+    const struct kernels *exact,
+        *fast; /* the worker's tables; they share threads, are never used at once */
+    const struct kernels *loader; /* exact, one thread */
+};
+
+struct engine_options {
+    const char *model_dir;   /* a folder (checkpoint_locate has been applied) */
+    const char *served_name; /* id of the base; NULL: the folder's name */
+    const struct chain *chain;
+    struct engine_kernels kernels;
+    struct model_options model;
+    enum compute compute_generate, compute_forward; /* defaults of a request */
+    const struct adapter_request *adapters; /* --adapter, loaded by engine_load; all or exit */
+    size_t n_adapters;
+    const char *const *adapter_roots;
+    size_t n_adapter_roots;
+    bool autoload;
+    struct adapter_options adapter;
+    const char *export_dir;
+    uint64_t kv_memory, adapter_memory, merge_memory; /* bytes; kv 0: chosen from what is free */
+    int32_t max_rows;                                 /* rows of a step */
+    int32_t prefill_chunk; /* prompt rows of a step while others decode */
+    int32_t max_sequences; /* running at once */
+    int32_t max_queue;     /* requests waiting */
+    int64_t max_queue_tokens;
+    int32_t max_forward_rows; /* sequences in one /v1/forward */
+    uint64_t max_reply_bytes;
+    int32_t max_n; /* choices a request */
+    int32_t intake_threads;
+};
+
+enum status engine_new(const struct engine_options *options, struct engine **out,
+                       struct error *err);
+enum status engine_load(struct engine *e, model_progress *progress, void *progress_ctx,
+                        struct error *err);
+/* New work gets DRAINING; returns when nothing runs or timeout_ms has passed (then the rest is
+ * cancelled). */
+void engine_drain(struct engine *e, int64_t timeout_ms);
+void engine_free(struct engine *e); /* stops the threads, cancels what is left; NULL is fine */
+
+enum engine_state { ENGINE_LOADING, ENGINE_READY, ENGINE_DRAINING, ENGINE_FAILED };
+enum engine_state engine_state(const struct engine *e, double *progress);
+/* ST_OK when requests are taken, else NOT_READY / DRAINING. */
+enum status engine_check(const struct engine *e, struct error *err);
+const struct model *engine_model(const struct engine *e); /* after load; borrowed */
+const char *engine_name(const struct engine *e);          /* the base's id */
+const char *engine_root(const struct engine *e);          /* its folder */
+bool engine_has_tokenizer(const struct engine *e);
+const struct engine_options *
+engine_options(const struct engine *e); /* as resolved (kv_memory, ...) */
+
+/* ---- tickets ------------------------------------------------------------------------------------
+ */
+
+struct ticket; /* refcounted; a submit gives one reference, ticket_free drops it (and cancels what
+                  still runs) */
+
+/* Called at most once per arming, on any thread, with no lock held; must not block (it resumes a
+ * connection). */
+typedef void ticket_wake(void *arg);
+
+enum ticket_until { TICKET_EVENT /* something new to read */, TICKET_END };
+
+/* Arms the wake-up and returns true, or returns false when there is something to read (or it ended)
+ * already. */
+bool ticket_wait(struct ticket *t, enum ticket_until until, ticket_wake *wake, void *arg);
+/* Blocks until it ended (command line, tests). */
+void ticket_join(struct ticket *t);
+bool ticket_ended(const struct ticket *t);
+/* After the end: the outcome; err (may be NULL) is copied from the ticket. */
+enum status ticket_status(struct ticket *t, struct error *err);
+/* Stops the work within one step; the ticket still ends (CANCELLED). Idempotent. */
+void ticket_cancel(struct ticket *t);
+void ticket_free(struct ticket *t);
+
+struct ticket_times { /* seconds since submit; < 0: not reached */
+    double admitted, first_token, ended;
+};
+void ticket_times(const struct ticket *t, struct ticket_times *out);
+
+struct adapter_ref { /* what a request runs on; known once it is admitted, borrowed from the ticket
+                      */
+    const char *name, *digest;
+    uint64_t generation;
+};
+
+/* ---- generation ---------------------------------------------------------------------------------
+ */
+
+#define UNSET_INT   INT32_MIN
+#define UNSET_FLOAT NAN
+
+struct prompt {
+    const char *text; /* or NULL: ids */
+    size_t text_len;
+    const int32_t *ids;
+    size_t n_ids;
+};
+struct logit_bias {
+    int32_t token;
+    float bias;
+};
+struct text {
+    const char *v;
+    size_t len;
+};
+
+struct generate_request { /* everything is copied by the submit */
+    const struct prompt *prompts;
+    size_t n_prompts;
+    const char *const *adapters; /* names in order; 0: base */
+    size_t n_adapters;
+    const float *strengths;                             /* [n_adapters] or NULL */
+    int32_t n, max_tokens, min_tokens, top_k, logprobs; /* UNSET_INT: default; logprobs < 0: none */
+    float temperature, top_p, min_p, repetition_penalty, presence_penalty,
+        frequency_penalty; /* UNSET_FLOAT: default */
+    bool has_seed;
+    uint64_t seed;
+    bool echo, ignore_eos, skip_special, add_special;
+    const struct text *stop;
+    size_t n_stop;
+    const int32_t *stop_token_ids;
+    size_t n_stop_token_ids;
+    const struct logit_bias *logit_bias;
+    size_t n_logit_bias;
+    int compute; /* enum compute, or -1: default */
+    const char *request_id;
+};
+
+enum finish_reason { FINISH_NONE, FINISH_STOP, FINISH_LENGTH, FINISH_CANCELLED, FINISH_ERROR };
+
+struct token_logprob {
+    int32_t id;
+    float logprob;
+};
+struct token_info {
+    int32_t id;
+    bool prompt;       /* an echoed prompt token */
+    const char *piece; /* its text */
+    size_t piece_len;
+    size_t text_offset;              /* bytes of the choice's text before it */
+    float logprob;                   /* NAN: none (first echoed token) */
+    const struct token_logprob *top; /* [n_top], descending */
+    int32_t n_top;
+};
+/* Something new in one choice. Memory belongs to the ticket and lives as long. */
+struct piece {
+    int32_t prompt, choice;
+    struct text text;                /* whole UTF-8 characters; may be empty */
+    const struct token_info *tokens; /* the tokens behind it, in order */
+    size_t n_tokens;
+    enum finish_reason finish; /* FINISH_NONE until the last piece of the choice */
+    int32_t stop_token;        /* the end or stop token that finished it, -1: none */
+};
+
+enum status engine_generate(struct engine *e, const struct generate_request *req,
+                            struct ticket **out, struct error *err);
+/* The next unread piece: true, or false when there is none now. */
+bool ticket_read(struct ticket *t, struct piece *out);
+/* Known once admitted. */
+size_t ticket_adapters(const struct ticket *t, const struct adapter_ref **out);
+struct usage {
+    int64_t prompt_tokens, generated_tokens, cached_tokens;
+};
+void ticket_usage(const struct ticket *t, struct usage *out);
+
+/* ---- the raw pass -------------------------------------------------------------------------------
+ */
+
+enum output {
+    OUTPUT_LOGITS = 1,
+    OUTPUT_LAST_LOGITS = 2,
+    OUTPUT_HIDDEN = 4,
+    OUTPUT_LOGPROBS = 8, /* log softmax of every position: [T, V] */
+    OUTPUT_EMBEDDING = 16
+};
+struct name_list {
+    const char *const *names;
+    size_t n;
+};
+struct forward_request {
+    const struct prompt *rows;
+    size_t n_rows;
+    const struct name_list *adapters; /* [n_rows] or NULL: base */
+    unsigned outputs;                 /* OUTPUT_* */
+    int compute;                      /* -1: default */
+    bool add_special;
+    const char *request_id;
+};
+struct forward_row {
+    int32_t tokens; /* T */
+    const struct adapter_ref *adapters;
+    size_t n_adapters;
+    const float *logits, *last_logits, *hidden, *logprobs,
+        *embedding; /* [T,V] [V] [T,H] [T,V] [H]; NULL: not asked */
+};
+/* REPLY_TOO_LARGE before computing. */
+enum status engine_forward(struct engine *e, const struct forward_request *req, struct ticket **out,
+                           struct error *err);
+const struct forward_row *ticket_forward(const struct ticket *t, size_t *n); /* after a good end */
+
+struct module_request {
+    const char *module;
+    struct name_list adapters;
+    const float *x;     /* [rows, k] or NULL */
+    const int32_t *ids; /* [rows], an embedding */
+    int32_t rows;
+    int64_t width; /* k as sent */
+    int compute;
+    const char *request_id;
+};
+enum status engine_module(struct engine *e, const struct module_request *req, struct ticket **out,
+                          struct error *err);
+const float *ticket_module(const struct ticket *t, int32_t *rows,
+                           int64_t *n); /* after a good end */
+
+/* ---- text
+ * ---------------------------------------------------------------------------------------- */
+
+enum status engine_tokenize(struct engine *e, const char *text, size_t len, bool add_special,
+                            struct ticket **out, struct error *err);
+enum status engine_detokenize(struct engine *e, const int32_t *ids, size_t n, bool skip_special,
+                              struct ticket **out, struct error *err);
+const int32_t *ticket_ids(const struct ticket *t, size_t *n);
+const char *ticket_text(const struct ticket *t, size_t *len);
+/* The text of one id (vocabulary entry); borrowed from the model. */
+const char *engine_piece(const struct engine *e, int32_t id, size_t *len);
+
+/* ---- adapters, merges, exports: work of the loader
+ * ------------------------------------------------ */
+
+enum status engine_adapter_load(struct engine *e, const struct adapter_request *req,
+                                struct ticket **out, struct error *err);
+/* Drains up to timeout_s (< 0: for ever); the ticket then tells the bytes freed. */
+enum status engine_adapter_unload(struct engine *e, const char *name, double timeout_s,
+                                  struct ticket **out, struct error *err);
+enum status engine_adapter_batch(struct engine *e, const struct adapter_request *load,
+                                 size_t n_load, const char *const *unload, size_t n_unload,
+                                 struct ticket **out, struct error *err);
+enum status engine_adapter_validate(struct engine *e, const struct adapter_request *req,
+                                    struct ticket **out, struct error *err);
+enum status engine_adapter_list(struct engine *e, bool available, struct adapter_info **out,
+                                size_t *n, struct error *err);
+enum status engine_adapter_info(struct engine *e, const char *name, struct adapter_info *out,
+                                struct error *err);
+void engine_rescan(struct engine *e);
+
+enum merge_mode { MERGE_RESIDENT, MERGE_IN_PLACE };
+struct merge_request {
+    struct name_list adapters;
+    enum merge_mode mode;
+    struct merge_options options; /* .memory is filled by the engine */
+};
+enum status engine_merge(struct engine *e, const struct merge_request *req, struct ticket **out,
+                         struct error *err);
+/* adapter NULL: all that is merged. */
+enum status engine_unmerge(struct engine *e, const char *adapter, struct ticket **out,
+                           struct error *err);
+struct export_request {
+    struct name_list adapters; /* 0: the base */
+    const char *path;          /* below export_dir; trusted: any */
+    bool trusted, plain;
+    enum dtype dtype;
+};
+enum status engine_export(struct engine *e, const struct export_request *req, struct ticket **out,
+                          struct error *err);
+
+/* What a loader ticket brings back; which members are filled depends on the call. Borrowed from the
+ * ticket. */
+struct job_result {
+    bool replaced;               /* load */
+    struct adapter_info adapter; /* load */
+    uint64_t bytes;              /* unload, unmerge, export: freed or written */
+    struct findings findings;    /* validate */
+    char **names;                /* merge, unmerge, batch */
+    size_t n_names;
+    struct merge_report report; /* merge */
+    size_t modules;             /* merge */
+};
+const struct job_result *ticket_job(const struct ticket *t);
+
+struct merge_info {
+    char **adapters;
+    size_t n_adapters;
+    enum merge_mode mode;
+    size_t modules;
+    uint64_t bytes;
+};
+enum status engine_merges(struct engine *e, struct merge_info **out, size_t *n, struct error *err);
+void merge_infos_free(struct merge_info *v, size_t n);
+
+/* ---- figures
+ * -------------------------------------------------------------------------------------- */
+
+#define HISTOGRAM_BUCKETS 16
+struct histogram {
+    double bounds[HISTOGRAM_BUCKETS];   /* upper bounds; the last is +Inf */
+    uint64_t counts[HISTOGRAM_BUCKETS]; /* not cumulative */
+    double sum;
+    uint64_t count;
+};
+struct engine_stats {
+    int32_t running, waiting;
+    double kv_usage; /* 0..1 */
+    uint64_t kv_pages, kv_pages_used, kv_page_bytes;
+    uint64_t prompt_tokens, generated_tokens, cached_tokens, preemptions, steps;
+    uint64_t finished[FINISH_ERROR + 1]; /* choices by reason */
+    struct histogram time_to_first_token, inter_token, end_to_end, queue_time, adapter_load;
+    uint64_t weight_bytes, merge_bytes;
+    struct registry_stats adapters;
+    int32_t adapters_running,
+        adapters_waiting; /* distinct adapters with running / waiting requests */
+    char running_names[1024], waiting_names[1024]; /* comma-separated, cut at a whole name */
+};
+void engine_stats(struct engine *e, struct engine_stats *out);
+
+#endif

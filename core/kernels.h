@@ -1,0 +1,277 @@
+/*
+ * The interface between the network (core/) and arithmetic on a device (backends/kernels/). core
+ * owns it, backends/ fulfils it: one complete table a device and compute mode, opened with its own
+ * pool of threads. It also states how weights lie in memory, because both sides must agree on that
+ * for ever: a new kernel changes instructions, never a layout.
+ *
+ * Also compiled as C++17 by the CUDA plug-in: no _Atomic, no restrict, no designated initialisers
+ * here.
+ *
+ * ---- The tile layout
+ * ------------------------------------------------------------------------------ W is [n, k],
+ * row-major in thought. In memory TILE_ROWS = 16 rows are interleaved, so that one thread reads one
+ * contiguous stream and one 512-bit register holds 16 rows. n is padded to n_tiles * 16 (the
+ * padding decodes to 0), k to k_padded, a multiple of TILE_K = 32 (padding codes are 0; a kernel
+ * must treat activations beyond k as 0, so what padding decodes to does not matter).
+ *
+ *   codes of b bits (1..8)   A chunk = 16 rows x 32 k = 64*b bytes; chunk (t, c) is at
+ *       codes + (t * (k_padded/32) + c) * 64*b. b is split into planes of width 8, or of 4, 2, 1
+ * from the low bits up (3 = 2+1, in the order of gptq's planar files: 3 -> 2-bit plane (low), then
+ *       1-bit plane (high); 5 = 4+1, 6 = 4+2, 7 = 4+2+1), the planes of a chunk one after another.
+ * A plane of width w is w lines of 64 bytes; line d, row r is the little-endian dword at 64*d + 4*r
+ * and holds the 32/w codes k = 32c + (32/w)*d + 0 .. + 32/w - 1: field f (bits w*f..w*f+w-1, f =
+ * 0..8/w-1) of its byte j (0..3) is code 4*f + j. So (line >> w*f) & mask gives, in 16 dwords, four
+ * consecutive k of each row as bytes: what vpdpbusd wants. F32, F16                 element (row r,
+ * k) of tile t at data[(t * k_padded + k) * 16 + r] BF16                     pairs: data[((t *
+ * k_padded/2 + k/2) * 16 + r) * 2 + (k & 1)] a parameter per row and group (scale, zero, absmax):
+ * p[(t * n_groups + g) * 16 + r] a parameter per row: p[t * 16 + r]
+ *
+ * ---- Exact mode
+ * ----------------------------------------------------------------------------------- out[row][n] =
+ * sum over k in storage order, as f32: k is cut into panels of PANEL_K = 256; within a panel one
+ * chain acc = fma(x[k], w[k], acc) from 0, ascending; panels are added ascending to a sum that
+ * starts at 0 (sum = sum + acc); then + bias; then, with add, out = out + that. w[k] is the decoded
+ * element, rounded as the format says. This order never depends on the number of rows, the
+ * chunking, the threads or the twin, so every table in exact mode gives the same bits for matmul
+ * and prepare.
+ */
+#ifndef OFTD_CORE_KERNELS_H
+#define OFTD_CORE_KERNELS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/tensor.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define TILE_ROWS 16
+#define TILE_K    32
+#define PANEL_K   256
+#define KV_PAGE   16 /* positions a KV page holds */
+
+enum compute { COMPUTE_EXACT, COMPUTE_FAST };
+
+enum encoding {
+    ENC_DENSE, /* floats of .dtype */
+    ENC_GROUP, /* unsigned codes, a scale and a zero for each row and group of k */
+    ENC_TABLE4 /* 4-bit codes into a table of 16 floats, times a scale for each block */
+};
+
+/* How a decoded element is rounded; every product is f32 first, D is weight.dtype. */
+enum rule {
+    RULE_NONE,    /* dense: the stored value */
+    RULE_PRODUCT, /* D(f32(code - zero) * scale); table: D(table[code] * absmax) */
+    RULE_STEPS    /* D(D(code - zero) * scale): HQQ, in its compute dtype */
+};
+
+/*
+ * One weight (a slice of a module) in one encoding: an immutable value once loaded. All arrays come
+ * from memory_alloc and belong to it. Which members hold for which encoding is said at each.
+ */
+struct weight {
+    enum encoding encoding;
+    enum dtype dtype; /* dense: what is stored; else the dtype each decoded element is rounded to */
+    enum rule rule;
+    int64_t n, k;     /* rows (outputs), columns (inputs) */
+    int64_t n_tiles;  /* ceil(n / TILE_ROWS) */
+    int64_t k_padded; /* k rounded up to TILE_K */
+    void *data;       /* dense elements or codes, tile layout */
+    size_t data_bytes;
+    const int32_t *perm; /* [k] stored column -> input channel, or NULL (act-order: groups made
+                            contiguous); prepare gathers x by it, dequantize undoes it */
+
+    /* ENC_GROUP, ENC_TABLE4 */
+    int bits;         /* 1..8 */
+    int64_t group;    /* k's a group (or block) has */
+    int64_t n_groups; /* groups a row has; flat: groups in all */
+    bool flat; /* groups run through the row-major [n, k] matrix and may straddle rows: group of
+                  (r, k) = (r*k_total + k) / group, parameters in flat order, not tiled
+                  (perm is NULL then). k_total = flat_k */
+    int64_t flat_k, flat_row,
+        flat_col;            /* the whole module's k and this slice's first row and column */
+    const int32_t *group_of; /* [k_padded] stored column -> group where groups are irregular; NULL:
+                                k / group */
+    void *scales; /* ENC_GROUP: scale_dtype; ENC_TABLE4: F32 absmax, or U8 codes when nested */
+    enum dtype scale_dtype;
+    void *zeros; /* ENC_GROUP: zero_dtype U8 (integers 0..255) or I16, or a float dtype */
+    enum dtype zero_dtype;
+
+    /* ENC_TABLE4 */
+    float table[16];
+    bool nested;          /* absmax(j) = f32(f32(map[code(j)] * nested_absmax[J / nested_block]) +
+                             nested_offset),          J = flat index of block j in the whole module = (row*flat_k + k)
+                             / group */
+    float *nested_absmax; /* [n_nested], flat order, whole module */
+    int64_t n_nested, nested_block;
+    float nested_map[256];
+    float nested_offset;
+
+    /* of the format, for requantize and store; opaque to kernels, freed by weight_clear with free()
+     */
+    void *format;
+    size_t format_bytes;
+    size_t file_bytes; /* what this weight takes in the checkpoint */
+};
+
+/* Frees what w holds and zeroes it (core/weight.c); NULL and zeroed values are fine. */
+void weight_clear(struct weight *w);
+/* Bytes of memory that w holds. */
+size_t weight_bytes(const struct weight *w);
+
+/*
+ * A block-diagonal rotation R of a module's inputs: `blocks` blocks of [block, block], row-major,
+ * or one that is used for all (shared). x' = x R: x'[i*block + c] = sum_k x[i*block + k] R_i[k][c].
+ * data: F32 R (exact) or F16 D = R - I (fast), 64-byte aligned; block i at i * block * block.
+ * Order: acc = fma(x[k], R[k][c], acc), k ascending from 0.
+ */
+struct rotation {
+    int64_t dim; /* = blocks * block */
+    int32_t block, blocks;
+    bool shared;
+    enum dtype dtype;
+    void *data;
+};
+
+/* Rows [first, first + count) of an input go through r[0], then r[1], ... (n of them; n 0:
+ * untouched). */
+struct rotate_group {
+    int32_t first, count;
+    int32_t n;
+    const struct rotation *const *r;
+};
+
+/* Activations ready for matmul; made by prepare, lives in the caller's buffer (or aliases its x).
+ */
+struct act {
+    int32_t rows;
+    int64_t k;
+    const float *x; /* [rows, ldx]; columns k.. up to the next multiple of TILE_K may be read and
+                       are ignored */
+    int64_t ldx;
+    const void *q; /* fast mode: the table's own quantized form, or NULL */
+};
+
+struct matmul_job {
+    const struct weight *w;
+    const struct act *a;
+    const float *bias; /* [w->n] or NULL */
+    float *out;        /* [a->rows, ldo] */
+    int64_t ldo;
+    bool add; /* out += */
+};
+
+enum norm_kind { NORM_RMS, NORM_LAYER };
+struct norm_args {
+    enum norm_kind kind;
+    const float *weight; /* [dim] */
+    const float *bias;   /* [dim] or NULL */
+    float eps;
+    bool plus_one; /* multiply by (1 + weight) */
+    int64_t dim;
+};
+
+enum activation { ACT_NONE, ACT_SILU, ACT_GELU, ACT_GELU_TANH, ACT_RELU, ACT_TANH, ACT_QUICK_GELU };
+
+/* The paged keys and values of all layers of one device. Page p of layer l: element (kv head h,
+ * slot s, i) of K at
+ * ((((size_t)l * n_pages + p) * kv_heads + h) * KV_PAGE + s) * head_dim + i; V likewise. A position
+ * is pages[pos / KV_PAGE], slot pos % KV_PAGE. */
+struct kv {
+    enum dtype dtype; /* F32 (exact) */
+    int32_t layers, kv_heads, head_dim;
+    int64_t n_pages;
+    void *k, *v;
+};
+
+/* Rows of a step in one layer: row i is at positions[i] of the sequence whose pages are pages[i].
+ */
+struct kv_rows {
+    int32_t rows;
+    const int32_t *positions;
+    const int32_t *const *pages;
+};
+
+struct attention_args {
+    const struct kv *kv;
+    int32_t layer;
+    const struct kv_rows *rows; /* the rows' own k and v are stored already */
+    const float *q;             /* [rows, ldq], heads * head_dim used */
+    float *out;                 /* [rows, ldo], heads * head_dim */
+    int64_t ldq, ldo;
+    int32_t heads;
+    float scale;
+    float softcap;      /* 0: none; else s = softcap * tanh(s / softcap) after scaling */
+    int32_t window;     /* 0: all; else keys j with pos - window < j <= pos */
+    const float *alibi; /* [heads] slopes or NULL */
+};
+
+struct kernels_state;
+
+/*
+ * One device in one mode. Calls may use all its threads; a table is used by one thread at a time
+ * (the worker owns one, the loader another). No call allocates, fails or locks.
+ */
+struct kernels {
+    const char *device; /* "cpu", "cuda:0" */
+    const char *isa;    /* "portable", "avx2", "avx512" */
+    enum compute mode;
+    int threads;
+    struct kernels_state *state;
+
+    /* Bytes a caller provides to prepare for `rows` rows of k inputs. */
+    size_t (*act_bytes)(const struct kernels *self, int32_t rows, int64_t k);
+    /* x [rows, ldx] -> rotated by groups (ascending, disjoint; rows in no group untouched),
+     * gathered by w->perm if it has one, and in the form matmul wants. buffer: 64-byte aligned,
+     * act_bytes. With nothing to do out aliases x. */
+    void (*prepare)(const struct kernels *self, const float *x, int64_t ldx, int32_t rows,
+                    int64_t k, const struct rotate_group *groups, int32_t n_groups,
+                    const struct weight *w, void *buffer, struct act *out);
+    /* Several products in one parallel region. */
+    void (*matmul)(const struct kernels *self, const struct matmul_job *jobs, int n);
+    /* Rows [row, row + rows) of w, decoded and rounded, natural column order, out [rows, k] F32. */
+    void (*dequantize)(const struct kernels *self, const struct weight *w, int64_t row,
+                       int64_t rows, float *out);
+    /* Rows ids[0..n) of w to out [n, ldo]. */
+    void (*gather)(const struct kernels *self, const struct weight *w, const int32_t *ids,
+                   int32_t n, float *out, int64_t ldo);
+    /* x [rows, ldx] -> out [rows, ldo]; in place is allowed. */
+    void (*norm)(const struct kernels *self, const struct norm_args *args, const float *x,
+                 int64_t ldx, int32_t rows, float *out, int64_t ldo);
+    /* x [rows, ld] in place: the first rot of each of `heads` heads' head_dim; pairs (i, i +
+     * rot/2); cos, sin [rows, rot/2]. */
+    void (*rope)(const struct kernels *self, float *x, int64_t ld, int32_t rows, int32_t heads,
+                 int32_t head_dim, int32_t rot, const float *cos, const float *sin);
+    /* k, v [rows, ld] (kv_heads * head_dim used) into the pages. */
+    void (*kv_store)(const struct kernels *self, const struct kv *kv, int32_t layer,
+                     const struct kv_rows *rows, const float *k, const float *v, int64_t ld);
+    void (*attention)(const struct kernels *self, const struct attention_args *args);
+    /* out = act(gate) * up; up may be NULL (1). [rows, ld...] of dim columns; in place on gate is
+     * allowed. */
+    void (*activate)(const struct kernels *self, enum activation act, const float *gate,
+                     int64_t ldg, const float *up, int64_t ldu, int32_t rows, int64_t dim,
+                     float *out, int64_t ldo);
+    /* x [rows, ldx] += y [rows, ldy] (ldy 0: one row for all). */
+    void (*add)(const struct kernels *self, float *x, int64_t ldx, const float *y, int64_t ldy,
+                int32_t rows, int64_t dim);
+    /* x [rows, dim] *= s */
+    void (*scale)(const struct kernels *self, float *x, int64_t n, float s);
+    /* C [m, n] = op(A) op(B), row-major f32 (BLAS; results may depend on the shape: loader and
+     * merges only). */
+    void (*gemm)(const struct kernels *self, bool ta, bool tb, int64_t m, int64_t n, int64_t k,
+                 const float *a, int64_t lda, const float *b, int64_t ldb, float *c, int64_t ldc);
+    /* Solves A X = B in double, row-major, in place (A [n, n] and B [n, m] are overwritten); pivots
+     * [n] is scratch. false: singular. */
+    bool (*solve)(const struct kernels *self, int32_t n, int32_t m, double *a, double *b,
+                  int32_t *pivots);
+
+    void (*close)(struct kernels *self);
+};
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,109 @@
+/*
+ * A network: hyper-parameters, modules in a fixed order, the base's weights. Immutable once opened;
+ * shared by every thread without locks. model_open reads the checkpoint's config through the family
+ * table (family.def), gives each module to the chain, and loads it in a layout of the kernels. What
+ * may change while serving (adapters, merged weights) is not here: a pass (batch.h) brings it
+ * along.
+ *
+ * Modules are identified by index; arrays "per module" all over core/ have model->n_modules
+ * entries.
+ */
+#ifndef OFTD_CORE_MODEL_MODEL_H
+#define OFTD_CORE_MODEL_MODEL_H
+
+#include "core/backend.h"
+#include "core/files/checkpoint.h"
+#include "core/kernels.h"
+#include "core/status.h"
+
+enum model_kind { MODEL_DECODER, MODEL_ENCODER, MODEL_CONVNET };
+
+/* Half-open ranges of base layers, in the order of the expanded network (PEFT's layer_replication).
+ */
+struct layer_range {
+    int32_t first, end;
+};
+
+struct model_options {
+    const struct layer_range *replication; /* NULL: none */
+    size_t n_replication;
+    int64_t max_len; /* 0: the config's max_position_embeddings */
+    bool conv2d_peft;
+    bool claim_only; /* build and check everything, load no weight (a dry look) */
+    uint64_t
+        memory_limit; /* refuse a base that needs more bytes than this; 0: what the machine has */
+};
+
+struct module {
+    const char *name;  /* canonical: PEFT on transformers 5 */
+    const char *alias; /* the other generation's name, or NULL */
+    const char *file;  /* prefix of its tensors in the checkpoint */
+    enum module_kind kind;
+    int64_t n, k;       /* W [n, k], whole */
+    int64_t rotate_dim; /* what an OFT adapter rotates: k, or the embedding dim */
+    int32_t layer;      /* in the expanded network, or -1 */
+    int32_t base; /* index of the module that owns the stored weight: itself, or (replicated layer,
+                     tied head) another */
+    bool output_embedding; /* the head: PEFT's get_output_embeddings() */
+    bool input_embedding;
+    const struct backend *backend;
+    const float *bias; /* [n] or NULL; owned by the model */
+};
+
+struct model_config; /* everything the decoder needs; config.h, private to core/model */
+struct view;
+
+struct model {
+    const char *model_type, *architecture; /* "llama", "LlamaForCausalLM" */
+    enum model_kind kind;
+    int32_t layers, vocab, hidden, heads, kv_heads, head_dim;
+    int64_t max_len; /* longest sequence served */
+    int32_t window;  /* the widest sliding window if every layer slides (KV behind it may be
+                        dropped), else 0 */
+    bool tied;       /* the head is the input embedding */
+    bool replicated;
+    bool conv2d_peft;
+    const char *quant_method; /* the checkpoint's own word, "" if none */
+    char identity[65];        /* checkpoint_identity */
+    const int32_t *eos;       /* end tokens: union of both configs */
+    size_t n_eos;
+    int32_t bos; /* -1: none */
+    struct module *modules;
+    size_t n_modules;
+    struct view *base; /* the base's weights */
+    uint64_t weight_bytes, file_bytes;
+    const struct layer_range *replication;
+    size_t n_replication;
+    struct model_config *config;
+    /* Names that a target pattern may meet and that are no modules of ours ("model.layers.0",
+     * norms): regexes of target_modules see all of them, as PEFT's named_modules does. */
+    const char *const *other_names;
+    size_t n_other_names;
+};
+
+typedef void model_progress(void *ctx, double done); /* 0..1 */
+
+/* Builds and loads. cp must stay open as long as the model (store and export read it). All findings
+ * at once: CONFIG_INVALID_VALUE (names the key), MODEL_TYPE_UNSUPPORTED, TENSOR_MISSING,
+ * TENSOR_UNEXPECTED, ...; OUT_OF_MEMORY or CAPACITY_EXCEEDED with the figure before anything is
+ * loaded. */
+enum status model_open(const struct checkpoint *cp, const struct model_options *options,
+                       const struct chain *chain, const struct kernels *kernels,
+                       model_progress *progress, void *progress_ctx, struct model **out,
+                       struct error *err);
+void model_close(struct model *m);
+
+/* By canonical name or alias; -1: none. */
+int32_t model_module(const struct model *m, const char *name);
+/* Where the module's own tensors are, for store, inspect and export. */
+enum status model_spec(const struct model *m, const struct checkpoint *cp, int32_t module,
+                       struct module_spec *out);
+/* Bytes a KV page takes over all layers, in exact mode. */
+size_t model_kv_page_bytes(const struct model *m);
+
+/* The family table as text rows (docs/families.md is generated from it). */
+void model_families(void (*row)(void *ctx, const char *model_type, const char *text), void *ctx);
+/* PEFT's default OFT targets of a model_type ("q_proj v_proj"), or NULL. */
+const char *model_default_targets(const char *model_type);
+
+#endif
