@@ -1,0 +1,130 @@
+# oftd: everything is built from here; `make help` lists the targets.
+# Variables: BUILD (output folder), CC, CFLAGS (optimisation and debugging only), PREFIX, DESTDIR.
+
+BUILD   ?= build
+CC      ?= gcc
+CFLAGS  ?= -O2 -g
+PREFIX  ?= /usr/local
+VERSION := $(shell cat VERSION)
+
+BLAS    := /usr/lib/$(shell $(CC) -print-multiarch)/openblas-serial
+PKGS    := libmicrohttpd jansson libpcre2-8 nettle libutf8proc
+STRICT  := -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes \
+           -Wmissing-prototypes -Wvla -ffp-contract=off -fno-strict-aliasing -pthread
+INCLUDE := -I. -I/usr/include/$(shell $(CC) -print-multiarch)/openblas-serial \
+           $(shell pkg-config --cflags $(PKGS))
+DEFINES := -DOFTD_VERSION='"$(VERSION)"'
+LIBS    := $(shell pkg-config --libs $(PKGS)) -L$(BLAS) -Wl,-rpath,$(BLAS) -lopenblas -ldl -lm -pthread
+ALL_CFLAGS = $(STRICT) $(INCLUDE) $(DEFINES) $(CFLAGS) $(SANITIZE)
+
+SRCS    := $(wildcard core/*.c core/*/*.c backends/*.c backends/*/*.c config/*.c server/*.c)
+HDRS    := $(wildcard core/*.h core/*/*.h backends/*.h backends/*/*.h config/*.h server/*.h tests/*.h tests/*/*.h)
+OBJS    := $(SRCS:%.c=$(BUILD)/obj/%.o)
+LIB     := $(BUILD)/liboftd.a
+TEST_SRCS := $(shell find tests -name 'test_*.c' 2>/dev/null | sort)
+TESTS   := $(TEST_SRCS:%.c=$(BUILD)/%)
+FUZZ    := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+
+.PHONY: all help test unit live check-kernels asan ubsan tsan valgrind fuzz bench fidelity lint layers headers \
+        format format-check docs docs-check install clean
+all: $(BUILD)/oftd
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | sort | expand -t16
+
+# ---- the program -------------------------------------------------------------------------------
+$(BUILD)/oftd: $(BUILD)/obj/server/main.o $(LIB)
+	$(CC) $(CFLAGS) $(SANITIZE) -o $@ $^ $(LIBS)
+
+$(LIB): $(filter-out $(BUILD)/obj/server/main.o,$(OBJS))
+	rm -f $@
+	ar rcs $@ $^
+
+# Instruction sets are the suffix of a file's name, never a flag of the whole build.
+ISA_FLAGS = $(if $(findstring _avx512,$1),-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vbmi \
+  -mavx512vnni -mavx512bf16 -mavx2 -mfma -mf16c -mprefer-vector-width=512,$(if $(findstring _avx2,$1),-mavx2 -mfma -mf16c,))
+HOT = $(if $(filter backends/kernels/% backends/encodings/% core/adapters/rotation%,$1),-O3,)
+
+$(BUILD)/obj/%.o: %.c Makefile VERSION
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(call HOT,$<) $(call ISA_FLAGS,$<) -MMD -MP -c $< -o $@
+
+# Tables that are included as text.
+-include $(OBJS:.o=.d)
+
+install: $(BUILD)/oftd docs ## install the program, its manual page and service files (PREFIX, DESTDIR)
+	install -D -m 755 $(BUILD)/oftd $(DESTDIR)$(PREFIX)/bin/oftd
+	install -D -m 644 $(BUILD)/oftd.1 $(DESTDIR)$(PREFIX)/share/man/man1/oftd.1
+	install -D -m 644 deploy/oftd.service $(DESTDIR)$(PREFIX)/lib/systemd/system/oftd.service
+
+# ---- tests -------------------------------------------------------------------------------------
+SUPPORT := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard tests/support/*.c tests/faults/fault.c))
+
+$(BUILD)/tests/%: tests/%.c $(LIB) $(SUPPORT)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -MMD -MP -o $@ $< $(SUPPORT) $(LIB) $(LIBS) $(shell pkg-config --libs check)
+
+$(BUILD)/faults/preload.so: tests/faults/preload.c
+	@mkdir -p $(@D)
+	$(CC) $(STRICT) -I. -O2 -fPIC -shared -o $@ $< -ldl
+
+tests-build: $(BUILD)/oftd $(TESTS)
+
+unit: $(TESTS) ## the unit tests
+	@BUILD=$(BUILD) tests/unit.sh $(TESTS)
+
+live: $(BUILD)/oftd ## the tests against a running daemon
+	@BUILD=$(BUILD) python3 tests/live/run.py
+
+test: all unit live ## unit and live tests
+
+check-kernels: $(BUILD)/check_kernels ## compare (and time) every kernel of every table with the portable one
+	$<
+$(BUILD)/check_kernels: tests/bench/check_kernels.c $(LIB)
+	$(CC) $(ALL_CFLAGS) -o $@ $< $(LIB) $(LIBS)
+
+asan: ## tests under AddressSanitizer and LeakSanitizer
+	$(MAKE) BUILD=build-asan SANITIZE="-fsanitize=address -fno-omit-frame-pointer" test
+ubsan: ## tests under UndefinedBehaviorSanitizer
+	$(MAKE) BUILD=build-ubsan SANITIZE="-fsanitize=undefined -fno-sanitize-recover=all" test
+tsan: ## tests under ThreadSanitizer
+	$(MAKE) BUILD=build-tsan SANITIZE="-fsanitize=thread" test
+
+# A fuzz target replays and mutates its corpus (tests/fuzz/driver.c); FUZZ_SECONDS each.
+FUZZ_SECONDS ?= 60
+$(BUILD)/fuzz/%: tests/fuzz/%.c tests/fuzz/driver.c $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -o $@ tests/fuzz/$*.c tests/fuzz/driver.c $(LIB) $(LIBS)
+fuzz-build: $(FUZZ)
+fuzz: fuzz-build ## every fuzz target for FUZZ_SECONDS
+	@for f in $(FUZZ); do echo "$$f"; $$f $(FUZZ_SECONDS) tests/fuzz/corpus/$$(basename $$f | sed s/^fuzz_//) || exit 1; done
+
+# ---- measures ----------------------------------------------------------------------------------
+bench: $(BUILD)/oftd $(BUILD)/check_kernels ## ratios of this machine: kernels, decode, prefill, adapters
+	tests/bench/run.sh
+
+# ---- the house rules ---------------------------------------------------------------------------
+FORMATTED := $(SRCS) $(HDRS) $(shell find tests -name '*.[ch]' 2>/dev/null)
+format: ## rewrite the sources in the house style
+	clang-format -i $(sort $(FORMATTED))
+format-check:
+	clang-format --dry-run -Werror $(sort $(FORMATTED))
+
+lint: ## clang-tidy (.clang-tidy) and cppcheck
+	tests/house/lint.sh $(BUILD) "$(STRICT) $(INCLUDE) $(DEFINES)" $(SRCS)
+
+layers: ## who may include whom (style: the README's map)
+	tests/house/layers.sh .
+
+headers: ## each header compiles alone, kernels.h as C++17 too
+	@for h in $(filter-out tests/%,$(HDRS)); do \
+	  echo "#include \"$$h\"" | $(CC) $(STRICT) $(INCLUDE) -x c -fsyntax-only - || { echo "$$h"; exit 1; }; done
+	@echo '#include "core/kernels.h"' | g++ -std=c++17 -Wall -Werror -I. -x c++ -fsyntax-only -
+
+docs: $(BUILD)/oftd ## regenerate docs/*.md and the manual page from the tables
+	tests/house/docs.sh $(BUILD)
+docs-check: $(BUILD)/oftd
+	tests/house/docs.sh $(BUILD) --check
+
+clean: ## remove what was built
+	rm -rf build build-asan build-ubsan build-tsan

@@ -1,0 +1,67 @@
+/* Owns large aligned arrays and the question how much memory is left. Not for small or short-lived
+ * things. */
+#include "core/memory.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define HUGE_PAGE ((size_t)2 << 20)
+
+void *memory_alloc(size_t size)
+{
+    if (!size || size > SIZE_MAX / 2)
+        return NULL;
+    size_t align = size >= 2 * HUGE_PAGE ? HUGE_PAGE : 64;
+    size_t whole = (size + 63) / 64 * 64;
+    void *p = NULL;
+    if (posix_memalign(&p, align, whole))
+        return NULL;
+    if (align == HUGE_PAGE)
+        madvise(p, whole / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
+    return memset(p, 0, whole);
+}
+
+void memory_free(void *p)
+{
+    free(p);
+}
+
+/* The first number of a file, UINT64_MAX if there is none ("max"). */
+static uint64_t read_number(const char *path, const char *key)
+{
+    FILE *f = fopen(path, "r");
+    if (!f)
+        return UINT64_MAX;
+    char line[256];
+    unsigned long long v = 0;
+    uint64_t out = UINT64_MAX;
+    while (out == UINT64_MAX && fgets(line, sizeof line, f)) {
+        if (key && strncmp(line, key, strlen(key)))
+            continue;
+        if (sscanf(line + (key ? strlen(key) : 0), "%llu", &v) == 1)
+            out = v;
+    }
+    fclose(f);
+    return out;
+}
+
+static uint64_t room(uint64_t limit, uint64_t used)
+{
+    if (limit == UINT64_MAX || used == UINT64_MAX)
+        return UINT64_MAX;
+    return used < limit ? limit - used : 0;
+}
+
+uint64_t memory_available(void)
+{
+    uint64_t kib = read_number("/proc/meminfo", "MemAvailable:");
+    uint64_t best = kib == UINT64_MAX ? UINT64_MAX : kib * 1024;
+    uint64_t v2 = room(read_number("/sys/fs/cgroup/memory.max", NULL),
+                       read_number("/sys/fs/cgroup/memory.current", NULL));
+    uint64_t v1 = room(read_number("/sys/fs/cgroup/memory/memory.limit_in_bytes", NULL),
+                       read_number("/sys/fs/cgroup/memory/memory.usage_in_bytes", NULL));
+    best = v2 < best ? v2 : best;
+    return v1 < best ? v1 : best;
+}
