@@ -1,4 +1,5 @@
-/* main() of a test program: one libcheck suite, run in this process when CK_FORK=no, exit 1 on any failure. */
+/* main() of a test program: one libcheck suite, run in this process when CK_FORK=no, exit 1 on any
+ * failure. */
 #ifndef OFTD_TESTS_CHECK_MAIN_H
 #define OFTD_TESTS_CHECK_MAIN_H
 

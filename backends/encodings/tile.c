@@ -1,0 +1,214 @@
+/*
+ * The only place where the tile layout of core/kernels.h is written as arithmetic. Packing works on
+ * dwords: a dword of a plane holds 32/w codes of one row, and four consecutive codes, being four
+ * bytes of the input, go in with one shift and one or:
+ *
+ *   codes (bytes)   c0 c1 c2 c3 | c4 c5 c6 c7 | ...          field f = codes 4f .. 4f+3
+ *   dword           OR over f of  (load4(codes + 4f) >> shift & mask in every byte) << w*f
+ *
+ * Invariant: unpack(pack(x)) = x for every width, and weight_element is what every kernel must
+ * give.
+ */
+#include "backends/encodings/tile.h"
+
+#include <string.h>
+
+#define CHUNK_LINE 64 /* bytes of a line: 16 rows of a dword */
+
+/* The planes of b bits, from the low bits up; returns how many. */
+static int planes(int bits, int width[3])
+{
+    int n = 0;
+    if (bits == 8) {
+        width[n++] = 8;
+        return n;
+    }
+    for (int w = 4; w; w /= 2)
+        if (bits & w)
+            width[n++] = w;
+    return n;
+}
+
+static uint32_t byte_mask(int width)
+{
+    return ((1u << width) - 1) * 0x01010101u;
+}
+
+size_t tile_code_bytes(int64_t n, int64_t k, int bits)
+{
+    return (size_t)tile_count(n) * (size_t)(tile_pad_k(k) / TILE_K) * 64 * (size_t)bits;
+}
+
+size_t tile_dense_bytes(int64_t n, int64_t k, enum dtype dtype)
+{
+    return (size_t)tile_count(n) * TILE_ROWS * (size_t)tile_pad_k(k) * dtype_size(dtype);
+}
+
+/* 32 codes of one row to their chunk; base points at the row's first dword. */
+static void pack_32(uint8_t *base, int n_planes, const int *width, const uint8_t *codes)
+{
+    int shift = 0;
+    for (int p = 0; p < n_planes; p++) {
+        int w = width[p];
+        uint32_t mask = byte_mask(w);
+        for (int d = 0; d < w; d++, base += CHUNK_LINE) {
+            uint32_t v = 0;
+            for (int f = 0; f < 8 / w; f++)
+                v |= (load_u32(codes + 32 / w * d + 4 * f) >> shift & mask) << w * f;
+            memcpy(base, &v, sizeof v);
+        }
+        shift += w;
+    }
+}
+
+static void unpack_32(const uint8_t *base, int n_planes, const int *width, uint8_t *codes)
+{
+    uint32_t out[8] = {0};
+    int shift = 0;
+    for (int p = 0; p < n_planes; p++) {
+        int w = width[p];
+        uint32_t mask = byte_mask(w);
+        for (int d = 0; d < w; d++, base += CHUNK_LINE) {
+            uint32_t v = load_u32(base);
+            for (int f = 0; f < 8 / w; f++)
+                out[8 / w * d + f] |= (v >> w * f & mask) << shift;
+        }
+        shift += w;
+    }
+    memcpy(codes, out, sizeof out);
+}
+
+void tile_pack_codes(void *data, int64_t k_padded, int bits, int64_t tile, const uint8_t *codes,
+                     int64_t ld, int64_t rows, int64_t k)
+{
+    int width[3], n_planes = planes(bits, width);
+    int64_t chunks = k_padded / TILE_K;
+    uint8_t *to = (uint8_t *)data + (size_t)(tile * chunks) * 64 * (size_t)bits;
+    for (int64_t c = 0; c * TILE_K < k; c++, to += 64 * bits) {
+        int64_t have = k - c * TILE_K;
+        for (int64_t r = 0; r < rows; r++) {
+            const uint8_t *from = codes + r * ld + c * TILE_K;
+            uint8_t tail[TILE_K] = {0};
+            if (have < TILE_K)
+                from = memcpy(tail, from, (size_t)have);
+            pack_32(to + 4 * r, n_planes, width, from);
+        }
+    }
+}
+
+void tile_unpack_codes(const void *data, int64_t k_padded, int bits, int64_t tile, uint8_t *codes,
+                       int64_t ld)
+{
+    int width[3], n_planes = planes(bits, width);
+    int64_t chunks = k_padded / TILE_K;
+    const uint8_t *from = (const uint8_t *)data + (size_t)(tile * chunks) * 64 * (size_t)bits;
+    for (int64_t c = 0; c < chunks; c++, from += 64 * bits)
+        for (int64_t r = 0; r < TILE_ROWS; r++)
+            unpack_32(from + 4 * r, n_planes, width, codes + r * ld + c * TILE_K);
+}
+
+uint8_t tile_code(const void *data, int64_t k_padded, int bits, int64_t row, int64_t k)
+{
+    int width[3], n_planes = planes(bits, width), shift = 0;
+    int64_t chunk = row / TILE_ROWS * (k_padded / TILE_K) + k / TILE_K;
+    const uint8_t *base =
+        (const uint8_t *)data + (size_t)chunk * 64 * (size_t)bits + 4 * (row % TILE_ROWS);
+    int i = (int)(k % TILE_K);
+    uint32_t code = 0;
+    for (int p = 0; p < n_planes; p++) {
+        int w = width[p], per = 32 / w, at = i % per;
+        uint8_t byte = base[CHUNK_LINE * (i / per) + at % 4];
+        code |= (uint32_t)(byte >> w * (at / 4) & ((1 << w) - 1)) << shift;
+        base += CHUNK_LINE * w;
+        shift += w;
+    }
+    return (uint8_t)code;
+}
+
+/* Index of a dense element. */
+static int64_t dense_index(int64_t k_padded, enum dtype dtype, int64_t row, int64_t k)
+{
+    int64_t t = row / TILE_ROWS, r = row % TILE_ROWS;
+    if (dtype == DT_BF16)
+        return ((t * (k_padded / 2) + k / 2) * TILE_ROWS + r) * 2 + (k & 1);
+    return (t * k_padded + k) * TILE_ROWS + r;
+}
+
+void tile_pack_dense(void *data, int64_t k_padded, enum dtype dtype, int64_t tile, const void *src,
+                     int64_t ld, int64_t rows, int64_t k)
+{
+    size_t size = dtype_size(dtype);
+    int64_t step = dtype == DT_BF16 ? 2 : 1; // elements of one row that lie together
+    for (int64_t i = 0; i < k; i += step)
+        for (int64_t r = 0; r < rows; r++) {
+            char *to =
+                (char *)data + (size_t)dense_index(k_padded, dtype, tile * TILE_ROWS + r, i) * size;
+            int64_t n = k - i < step ? k - i : step;
+            memcpy(to, (const char *)src + (size_t)(r * ld + i) * size, (size_t)n * size);
+        }
+}
+
+/* Element i of an array of floats or of integers that a parameter may be stored as. */
+static float element(const void *p, enum dtype dtype, int64_t i)
+{
+    switch (dtype) {
+    case DT_F32:
+        return load_f32((const char *)p + 4 * i);
+    case DT_F16:
+        return f16_to_f32(load_u16((const char *)p + 2 * i));
+    case DT_BF16:
+        return bf16_to_f32(load_u16((const char *)p + 2 * i));
+    case DT_I16:
+        return (float)(int16_t)load_u16((const char *)p + 2 * i);
+    default:
+        return (float)((const uint8_t *)p)[i];
+    }
+}
+
+float tile_dense(const void *data, int64_t k_padded, enum dtype dtype, int64_t row, int64_t k)
+{
+    return element(data, dtype, dense_index(k_padded, dtype, row, k));
+}
+
+/* Flat index of (row, k) in the whole module. */
+static int64_t flat_index(const struct weight *w, int64_t row, int64_t k)
+{
+    return (w->flat_row + row) * w->flat_k + w->flat_col + k;
+}
+
+static int64_t param_index(const struct weight *w, int64_t row, int64_t k)
+{
+    if (w->flat)
+        return flat_index(w, row, k) / w->group;
+    return tile_param(row, w->group_of ? w->group_of[k] : k / w->group, w->n_groups);
+}
+
+float weight_scale(const struct weight *w, int64_t row, int64_t k)
+{
+    int64_t i = param_index(w, row, k);
+    if (!w->nested)
+        return element(w->scales, w->scale_dtype, i);
+    int64_t block = flat_index(w, row, k) / w->group;
+    float product =
+        w->nested_map[((const uint8_t *)w->scales)[i]] * w->nested_absmax[block / w->nested_block];
+    return product + w->nested_offset;
+}
+
+float weight_zero(const struct weight *w, int64_t row, int64_t k)
+{
+    return w->zeros ? element(w->zeros, w->zero_dtype, param_index(w, row, k)) : 0;
+}
+
+float weight_element(const struct weight *w, int64_t row, int64_t k)
+{
+    if (w->encoding == ENC_DENSE)
+        return tile_dense(w->data, w->k_padded, w->dtype, row, k);
+    uint8_t code = tile_code(w->data, w->k_padded, w->bits, row, k);
+    float scale = weight_scale(w, row, k);
+    if (w->encoding == ENC_TABLE4)
+        return round_to_dtype(w->table[code] * scale, w->dtype);
+    float centred = (float)code - weight_zero(w, row, k);
+    if (w->rule == RULE_STEPS)
+        centred = round_to_dtype(centred, w->dtype);
+    return round_to_dtype(centred * scale, w->dtype);
+}
