@@ -94,7 +94,13 @@ bool ticket_ended(const struct ticket *t);
 enum status ticket_status(struct ticket *t, struct error *err);
 /* Stops the work within one step; the ticket still ends (CANCELLED). Idempotent. */
 void ticket_cancel(struct ticket *t);
+/* Drops the reference and cancels what still runs. When it returns no wake-up of this ticket runs
+ * or will run (it waits for one that is running, unless it is called from inside it: hold no lock
+ * that the wake-up takes). NULL is fine. */
 void ticket_free(struct ticket *t);
+/* Drops the reference and lets the work go on (a load that nobody waits for). As ticket_free else.
+ */
+void ticket_detach(struct ticket *t);
 
 struct ticket_times { /* seconds since submit; < 0: not reached */
     double admitted, first_token, ended;
@@ -113,6 +119,11 @@ struct adapter_ref { /* what a request runs on; known once it is admitted, borro
 #define UNSET_INT   INT32_MIN
 #define UNSET_FLOAT NAN
 
+/* Limits of one request that are no configuration; beyond them: INVALID_VALUE. */
+#define LOGPROBS_MAX   20
+#define STOPS_MAX      64
+#define STOP_BYTES_MAX 4096 /* of one stop string */
+
 struct prompt {
     const char *text; /* or NULL: ids */
     size_t text_len;
@@ -128,7 +139,10 @@ struct text {
     size_t len;
 };
 
-struct generate_request { /* everything is copied by the submit */
+/* Everything is copied by the submit. max_tokens: unset is the base's own default or 16; more than
+ * fits the context is cut to what fits (chat passes INT32_MAX), 0 scores the prompt (echo). With
+ * several prompts and choices the pieces of each (prompt, choice) come in order. */
+struct generate_request {
     const struct prompt *prompts;
     size_t n_prompts;
     const char *const *adapters; /* names in order; 0: base */
@@ -155,6 +169,8 @@ enum finish_reason { FINISH_NONE, FINISH_STOP, FINISH_LENGTH, FINISH_CANCELLED, 
 struct token_logprob {
     int32_t id;
     float logprob;
+    const char *piece; /* its text at this place (an unfinished character reads U+FFFD) */
+    size_t piece_len;
 };
 struct token_info {
     int32_t id;

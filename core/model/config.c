@@ -1,0 +1,364 @@
+/*
+ * Owns the reading of config.json and generation_config.json: both generations' spellings, defaults
+ * by family, and every check that needs no tensor. Nothing is taken on trust: a number that passes
+ * here fits int32, divides what it must divide and cannot overflow a product below.
+ */
+#include "core/model/config.h"
+
+#include <limits.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "core/model/keys.h"
+
+/* Bounds of single sizes: far above any model, far below an overflow. */
+#define WIDTH_MAX     (1 << 24)
+#define HEADS_MAX     (1 << 16)
+#define VOCAB_MAX     (1 << 28)
+#define LAYERS_MAX    (1 << 14)
+#define POSITIONS_MAX (1 << 30)
+
+static const struct {
+    const char *name;
+    enum activation activation;
+} activations[] = {
+    {"silu", ACT_SILU},          {"swish", ACT_SILU},
+    {"gelu", ACT_GELU},          {"gelu_python", ACT_GELU},
+    {"gelu_new", ACT_GELU_TANH}, {"gelu_fast", ACT_GELU_TANH},
+    {"relu", ACT_RELU},          {"gelu_pytorch_tanh", ACT_GELU_TANH},
+    {"tanh", ACT_TANH},          {"quick_gelu", ACT_QUICK_GELU},
+};
+
+static void read_activation(const struct keys *k, struct model_config *c)
+{
+    const char *key = c->family->activation;
+    const char *name = keys_text(k, key, "silu");
+    if (!name)
+        return;
+    for (size_t i = 0; i < sizeof activations / sizeof *activations; i++)
+        if (!strcmp(name, activations[i].name)) {
+            c->activation = activations[i].activation;
+            return;
+        }
+    keys_refuse(k, ST_CONFIG_UNSUPPORTED, key,
+                "silu, swish, gelu, gelu_new, gelu_fast, gelu_pytorch_tanh, relu, tanh or "
+                "quick_gelu");
+}
+
+static void read_heads(const struct keys *k, struct model_config *c)
+{
+    if (!keys_int(k, "num_attention_heads", 1, HEADS_MAX, KEYS_REQUIRED, &c->heads))
+        return;
+    if (keys_int(k, "num_key_value_heads", 1, HEADS_MAX, c->heads, &c->kv_heads) &&
+        c->heads % c->kv_heads)
+        keys_refuse(k, ST_CONFIG_INVALID_VALUE, "num_key_value_heads",
+                    "a divisor of num_attention_heads");
+    if (keys_get(k, "head_dim")) {
+        if (!keys_int(k, "head_dim", 1, HEADS_MAX, KEYS_REQUIRED, &c->head_dim))
+            return;
+    } else if (c->hidden % c->heads == 0) {
+        c->head_dim = c->hidden / c->heads;
+    } else {
+        keys_refuse(k, ST_CONFIG_INVALID_VALUE, "num_attention_heads", "a divisor of hidden_size");
+        return;
+    }
+    if ((int64_t)c->heads * c->head_dim > WIDTH_MAX)
+        keys_refuse(k, ST_CONFIG_INVALID_VALUE, "num_attention_heads",
+                    "heads times head_dim of at most 16777216");
+    if (c->head_dim > 0)
+        c->attention_scale = (float)pow(c->head_dim, -0.5);
+}
+
+static enum status read_layers(const struct keys *k, struct model_config *c)
+{
+    if (!keys_int(k, "num_hidden_layers", 1, LAYERS_MAX, KEYS_REQUIRED, &c->base_layers))
+        return ST_OK;
+    c->windows = arena_alloc(&c->arena, (size_t)c->base_layers * sizeof *c->windows);
+    if (!c->windows)
+        return ST_OUT_OF_MEMORY;
+    c->family->windows(k, c);
+    return ST_OK;
+}
+
+/* ---- sliding windows ---- */
+
+void config_windows_none(const struct keys *keys, struct model_config *c)
+{
+    (void)keys;
+    (void)c;
+}
+
+static void fill_windows(struct model_config *c, int32_t first, int32_t window)
+{
+    for (int32_t i = first; i < c->base_layers; i++)
+        c->windows[i] = window;
+}
+
+/* Every layer slides unless sliding_window is null; the class's default is 4096. */
+void config_windows_all(const struct keys *keys, struct model_config *c)
+{
+    int32_t window;
+    if (json_is_null(json_object_get(keys->object, "sliding_window")))
+        return;
+    if (keys_int(keys, "sliding_window", 1, INT32_MAX, 4096, &window))
+        fill_windows(c, 0, window);
+}
+
+static void windows_by_type(const struct keys *keys, struct model_config *c, const json_t *types,
+                            int32_t window)
+{
+    if (!json_is_array(types) || json_array_size(types) != (size_t)c->base_layers) {
+        keys_refuse(keys, ST_CONFIG_INVALID_VALUE, "layer_types", "one entry for each layer");
+        return;
+    }
+    for (int32_t i = 0; i < c->base_layers; i++) {
+        const char *type = json_string_value(json_array_get(types, (size_t)i));
+        bool slides = type && !strcmp(type, "sliding_attention");
+        if (!slides && (!type || strcmp(type, "full_attention"))) {
+            keys_refuse(keys, ST_CONFIG_UNSUPPORTED, "layer_types",
+                        "full_attention or sliding_attention");
+            return;
+        }
+        if (slides && window == 0) {
+            keys_refuse(keys, ST_CONFIG_INVALID_VALUE, "layer_types",
+                        "full_attention where no sliding window is in use");
+            return;
+        }
+        c->windows[i] = slides ? window : 0;
+    }
+}
+
+/* Only with use_sliding_window: the layers that layer_types names, else those from
+ * max_window_layers on. */
+void config_windows_layers(const struct keys *keys, struct model_config *c)
+{
+    bool use;
+    int32_t window = 0, first;
+    const json_t *types = keys_get(keys, "layer_types");
+    bool ok = keys_bool(keys, "use_sliding_window", false, &use);
+    ok &= keys_int(keys, "max_window_layers", 0, INT32_MAX, 28, &first);
+    if (use && !json_is_null(json_object_get(keys->object, "sliding_window")))
+        ok &= keys_int(keys, "sliding_window", 1, INT32_MAX, 4096, &window);
+    if (!ok)
+        return;
+    if (types)
+        windows_by_type(keys, c, types, window);
+    else
+        fill_windows(c, first, window);
+}
+
+/* ---- identity, tokens ---- */
+
+static bool same_word(const char *a, const char *b)
+{
+    return strcasecmp(a, b) == 0; // the first llama files say LLaMAForCausalLM
+}
+
+static void read_architecture(const struct keys *k, struct model_config *c)
+{
+    const json_t *list = keys_get(k, "architectures");
+    const char *name = json_string_value(json_array_get(list, 0));
+    c->architecture = c->family->architecture;
+    if (!list || (json_is_array(list) && json_array_size(list) == 0))
+        return;
+    if (!name || !same_word(name, c->architecture)) {
+        char expected[96];
+        snprintf(expected, sizeof expected, "[\"%s\"]", c->architecture);
+        keys_refuse(k, ST_CONFIG_UNSUPPORTED, "architectures", expected);
+    }
+}
+
+/* One token id of the vocabulary; -1, a convention for none, is passed over. */
+static bool read_token(const struct keys *k, const char *key, const json_t *v, int32_t vocab,
+                       int32_t *out)
+{
+    *out = -1;
+    if (json_is_integer(v) && json_integer_value(v) >= -1 && json_integer_value(v) < vocab) {
+        *out = (int32_t)json_integer_value(v);
+        return *out >= 0;
+    }
+    char expected[64];
+    snprintf(expected, sizeof expected, "token ids below vocab_size %d", (int)vocab);
+    keys_refuse(k, ST_CONFIG_INVALID_VALUE, key, expected);
+    return false;
+}
+
+static void add_eos(struct model_config *c, int32_t id)
+{
+    for (size_t i = 0; i < c->n_eos; i++)
+        if (c->eos[i] == id)
+            return;
+    c->eos[c->n_eos++] = id;
+}
+
+/* End tokens of one file, one id or a list. c->eos has room for all. */
+static void read_eos(const struct keys *k, struct model_config *c)
+{
+    const json_t *v = keys_get(k, "eos_token_id");
+    int32_t id;
+    if (!v)
+        return;
+    if (!json_is_array(v)) {
+        if (read_token(k, "eos_token_id", v, c->vocab, &id))
+            add_eos(c, id);
+        return;
+    }
+    for (size_t i = 0; i < json_array_size(v); i++)
+        if (read_token(k, "eos_token_id", json_array_get(v, i), c->vocab, &id))
+            add_eos(c, id);
+}
+
+static size_t eos_count(const json_t *config)
+{
+    const json_t *v = json_object_get(config, "eos_token_id");
+    return json_is_array(v) ? json_array_size(v) : 1;
+}
+
+static enum status read_tokens(const struct keys *k, const json_t *generation,
+                               struct model_config *c)
+{
+    struct keys g = {generation, "generation_config.json", "", k->findings};
+    const json_t *bos = keys_get(k, "bos_token_id");
+    size_t most = eos_count(k->object) + eos_count(generation);
+    c->bos = -1;
+    if (most > 4096) {
+        keys_refuse(k, ST_CONFIG_INVALID_VALUE, "eos_token_id", "at most 4096 end tokens");
+        return ST_OK;
+    }
+    c->eos = arena_alloc(&c->arena, most * sizeof *c->eos);
+    if (!c->eos)
+        return ST_OUT_OF_MEMORY;
+    if (bos)
+        read_token(k, "bos_token_id", bos, c->vocab, &c->bos);
+    read_eos(k, c);
+    if (generation)
+        read_eos(&g, c);
+    return ST_OK;
+}
+
+/* ---- quantization ---- */
+
+/* Only that somebody in the chain may know the method; which module is stored how is the back ends'
+ * to see. Neural Compressor names no method, it is known by its own keys. */
+static void check_quant_method(const struct checkpoint *cp, struct findings *findings)
+{
+    static const char *const methods[] = {"bitsandbytes", "gptq", "awq", "aqlm",
+                                          "eetq",         "hqq",  "inc", "fp8"};
+    struct keys q = {cp->quant, "config.json", "quantization_config.", findings};
+    if (!cp->quant)
+        return;
+    if (json_is_true(keys_get(&q, "load_in_4bit")) || json_is_true(keys_get(&q, "load_in_8bit")))
+        return;
+    const json_t *v = keys_get(&q, "quant_method");
+    const char *method = json_string_value(v);
+    if (!v && keys_get(&q, "fp8_config") && keys_get(&q, "mode"))
+        return;
+    // Without a word, a GPTQ or AWQ tool's own file (quantize_config.json) is known by its bits.
+    if (!v && (keys_get(&q, "bits") || keys_get(&q, "w_bit")))
+        return;
+    if (method && strcmp(method, "bitsandbytes") && strstr(method, "auto-round"))
+        return;
+    for (size_t i = 0; method && i < sizeof methods / sizeof *methods; i++)
+        if (!strcmp(method, methods[i]) && strcmp(method, "bitsandbytes"))
+            return;
+    if (method && !strcmp(method, "bitsandbytes"))
+        keys_refuse(&q, ST_QUANT_METHOD_UNSUPPORTED, "quant_method",
+                    "load_in_4bit or load_in_8bit beside it");
+    else
+        keys_refuse(&q, ST_QUANT_METHOD_UNSUPPORTED, "quant_method",
+                    "bitsandbytes, gptq, awq, aqlm, eetq, hqq, auto-round, fp8 or none");
+}
+
+/* ---- all of it ---- */
+
+static const struct family *read_family(const struct keys *k)
+{
+    const char *type = keys_get(k, "model_type") ? keys_text(k, "model_type", NULL) : NULL;
+    const struct family *f = type ? family_find(type) : NULL;
+    char expected[256];
+    if (!f && (type || !keys_get(k, "model_type")))
+        keys_refuse(k, type ? ST_MODEL_TYPE_UNSUPPORTED : ST_CONFIG_MISSING_FIELD, "model_type",
+                    family_list(expected, sizeof expected));
+    return f;
+}
+
+enum status config_read(const struct checkpoint *cp, struct model_config *c,
+                        struct findings *findings)
+{
+    struct keys k = {cp->config, "config.json", "", findings};
+    double eps;
+    c->family = read_family(&k);
+    check_quant_method(cp, findings);
+    if (!c->family)
+        return ST_OK;
+    keys_check_known(&k, c->family);
+    read_architecture(&k, c);
+    keys_int(&k, "hidden_size", 1, WIDTH_MAX, KEYS_REQUIRED, &c->hidden);
+    keys_int(&k, "intermediate_size", 1, WIDTH_MAX, KEYS_REQUIRED, &c->intermediate);
+    keys_int(&k, "max_position_embeddings", 1, POSITIONS_MAX, c->family->max_positions,
+             &c->max_positions);
+    keys_bool(&k, "tie_word_embeddings", c->family->tied, &c->tied);
+    keys_bool(&k, "attention_bias", false, &c->attention_bias);
+    keys_bool(&k, "mlp_bias", false, &c->mlp_bias);
+    keys_positive(&k, c->family->norm_eps, 1e-6, &eps);
+    c->norm_eps = (float)eps;
+    read_activation(&k, c);
+    read_heads(&k, c);
+    enum status s = read_layers(&k, c);
+    if (s == ST_OK && keys_int(&k, "vocab_size", 1, VOCAB_MAX, KEYS_REQUIRED, &c->vocab))
+        s = read_tokens(&k, cp->generation, c);
+    if (s == ST_OK)
+        s = rope_read(&k, c);
+    return s;
+}
+
+void config_shape(const struct model_config *c, enum role role, int64_t *n, int64_t *k)
+{
+    int64_t q = (int64_t)c->heads * c->head_dim, kv = (int64_t)c->kv_heads * c->head_dim;
+    const int64_t shape[ROLE_COUNT][2] = {
+        [ROLE_EMBEDDING] = {c->vocab, c->hidden},
+        [ROLE_Q] = {q, c->hidden},
+        [ROLE_K] = {kv, c->hidden},
+        [ROLE_V] = {kv, c->hidden},
+        [ROLE_O] = {c->hidden, q},
+        [ROLE_GATE] = {c->intermediate, c->hidden},
+        [ROLE_UP] = {c->intermediate, c->hidden},
+        [ROLE_DOWN] = {c->hidden, c->intermediate},
+        [ROLE_HEAD] = {c->vocab, c->hidden},
+    };
+    *n = shape[role][0];
+    *k = shape[role][1];
+}
+
+const char *config_shape_keys(enum role role)
+{
+    static const char *const keys[ROLE_COUNT] = {
+        [ROLE_EMBEDDING] = "vocab_size, hidden_size",
+        [ROLE_Q] = "num_attention_heads * head_dim, hidden_size",
+        [ROLE_K] = "num_key_value_heads * head_dim, hidden_size",
+        [ROLE_V] = "num_key_value_heads * head_dim, hidden_size",
+        [ROLE_O] = "hidden_size, num_attention_heads * head_dim",
+        [ROLE_GATE] = "intermediate_size, hidden_size",
+        [ROLE_UP] = "intermediate_size, hidden_size",
+        [ROLE_DOWN] = "hidden_size, intermediate_size",
+        [ROLE_HEAD] = "vocab_size, hidden_size",
+    };
+    return keys[role];
+}
+
+bool config_has_bias(const struct model_config *c, enum bias_rule rule)
+{
+    switch (rule) {
+    case BIAS_NEVER:
+        return false;
+    case BIAS_ALWAYS:
+        return true;
+    case BIAS_ATTENTION:
+        return c->attention_bias;
+    case BIAS_MLP:
+        return c->mlp_bias;
+    }
+    return false;
+}

@@ -1,0 +1,74 @@
+/*
+ * The hyper-parameters of a decoder as plain numbers, whatever the spelling of config.json, and the
+ * network that build.c makes of them. Private to core/model; everything in it lives in its arena
+ * and is immutable once model_open has returned.
+ */
+#ifndef OFTD_CORE_MODEL_CONFIG_H
+#define OFTD_CORE_MODEL_CONFIG_H
+
+#include "core/arena.h"
+#include "core/files/checkpoint.h"
+#include "core/kernels.h"
+#include "core/model/family.h"
+#include "core/model/model.h"
+
+/* Rotary positions: the first `dim` of each head's elements turn in pairs (i, i + dim/2) by
+ * position * inverse[i]; cos and sin are multiplied by factor. */
+struct rope {
+    int32_t dim;
+    float *inverse; /* [dim / 2] */
+    float factor;
+    int64_t max_len; /* the formula holds up to this length; 0: any */
+};
+
+/* One layer of the expanded network. */
+struct layer {
+    int32_t base;                       /* its layer in the checkpoint */
+    int32_t window;                     /* 0: sees everything */
+    int32_t module[ROLE_COUNT];         /* -1: none */
+    struct norm_args norm[LAYER_NORMS]; /* weights shared by the copies of a base layer */
+};
+
+struct model_config {
+    const struct family *family;
+    const char *architecture;
+    int32_t hidden, intermediate, vocab;
+    int32_t base_layers; /* in the checkpoint */
+    int32_t heads, kv_heads, head_dim;
+    int32_t max_positions;
+    enum activation activation;
+    float norm_eps, attention_scale;
+    bool attention_bias, mlp_bias, tied;
+    int32_t *windows; /* [base_layers], 0: none */
+    struct rope rope;
+    int32_t *eos;
+    size_t n_eos;
+    int32_t bos;
+
+    /* of build.c */
+    struct layer *layers; /* [model->layers] */
+    int32_t embedding, head;
+    struct norm_args final_norm;
+    struct arena arena;
+};
+
+/* Reads and checks everything that config.json and generation_config.json say about the network.
+ * What is wrong goes to findings (the values are then unusable); OUT_OF_MEMORY is returned. */
+enum status config_read(const struct checkpoint *cp, struct model_config *c,
+                        struct findings *findings);
+
+/* The window rules that rows of the family table name. */
+void config_windows_none(const struct keys *keys, struct model_config *c);
+void config_windows_all(const struct keys *keys, struct model_config *c);
+void config_windows_layers(const struct keys *keys, struct model_config *c);
+
+/* Rows and columns of the matrix of a role. */
+void config_shape(const struct model_config *c, enum role role, int64_t *n, int64_t *k);
+/* The keys that decide them, for messages. */
+const char *config_shape_keys(enum role role);
+bool config_has_bias(const struct model_config *c, enum bias_rule rule);
+
+/* rope.c: reads rope_parameters or rope_theta and rope_scaling. */
+enum status rope_read(const struct keys *keys, struct model_config *c);
+
+#endif

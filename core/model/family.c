@@ -1,0 +1,97 @@
+/* Owns family.def: the rows as a table, and the questions about it that need no checkpoint. */
+#include "core/model/family.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "core/model/config.h"
+#include "core/model/model.h"
+
+#define MODULE(r, n, b, ...) {.name = n, .role = ROLE_##r, .bias = BIAS_##b, ##__VA_ARGS__},
+#define NORM(r, n)           {.name = n, .role = NORM_##r},
+#define MODULES(id, ...)     static const struct family_module id[] = {__VA_ARGS__{.name = NULL}};
+#define NORMS(id, ...)       static const struct family_norm id[] = {__VA_ARGS__{.name = NULL}};
+#define NAMES(id, ...)       static const char *const id[] = {__VA_ARGS__, NULL};
+#define FAMILY(type, ...)
+#include "core/model/family.def"
+#undef MODULES
+#undef NORMS
+#undef NAMES
+#undef FAMILY
+
+#define MODULES(id, ...)
+#define NORMS(id, ...)
+#define NAMES(id, ...)
+#define FAMILY(type, ...) {.model_type = type, __VA_ARGS__},
+static const struct family families[] = {
+#include "core/model/family.def"
+};
+
+#define N_FAMILIES (sizeof families / sizeof *families)
+
+const struct family *family_find(const char *model_type)
+{
+    for (size_t i = 0; i < N_FAMILIES; i++)
+        if (!strcmp(families[i].model_type, model_type))
+            return &families[i];
+    return NULL;
+}
+
+char *family_list(char *buf, size_t size)
+{
+    size_t used = 0;
+    buf[0] = '\0';
+    for (size_t i = 0; i < N_FAMILIES && used < size; i++)
+        used += (size_t)snprintf(buf + used, size - used, "%s%s", i ? ", " : "",
+                                 families[i].model_type);
+    return buf;
+}
+
+char *family_name(const char *pattern, int32_t layer, char *buf, size_t size)
+{
+    const char *mark = strchr(pattern, '#');
+    if (mark)
+        snprintf(buf, size, "%.*s%d%s", (int)(mark - pattern), pattern, (int)layer, mark + 1);
+    else
+        snprintf(buf, size, "%s", pattern);
+    return buf;
+}
+
+bool family_per_layer(const char *pattern)
+{
+    return strchr(pattern, '#') != NULL;
+}
+
+const char *model_default_targets(const char *model_type)
+{
+    const struct family *f = family_find(model_type);
+    return f ? f->targets : NULL;
+}
+
+static const char *bias_text(const struct family *f, enum role role)
+{
+    static const char *const text[] = {[BIAS_NEVER] = "no",
+                                       [BIAS_ALWAYS] = "yes",
+                                       [BIAS_ATTENTION] = "attention_bias",
+                                       [BIAS_MLP] = "mlp_bias"};
+    for (const struct family_module *m = f->modules; m->name; m++)
+        if (m->role == role)
+            return text[m->bias];
+    return "-";
+}
+
+void model_families(void (*row)(void *ctx, const char *model_type, const char *text), void *ctx)
+{
+    for (size_t i = 0; i < N_FAMILIES; i++) {
+        const struct family *f = &families[i];
+        char text[512];
+        snprintf(text, sizeof text,
+                 "%s; %s norm; bias of q, k, v: %s, of o: %s, of the MLP: %s; %s; default OFT "
+                 "targets: %s",
+                 f->architecture, f->norm == NORM_RMS ? "RMS" : "layer", bias_text(f, ROLE_Q),
+                 bias_text(f, ROLE_O), bias_text(f, ROLE_GATE),
+                 f->tied ? "tied unless told" : "untied unless told",
+                 f->targets ? f->targets : "none");
+        row(ctx, f->model_type, text);
+    }
+}
