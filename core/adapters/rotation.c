@@ -2,15 +2,14 @@
  * THE algebra. A block of R comes from a strict upper triangle, stored row by row,
  *
  *        [  0   v0   v1  v2 ]
- *    S = [ -v0   0   v3  v4 ]     index of (p, q), p < q, in a block of size B: p (2B - p - 1) / 2 + q - p - 1
- *        [ -v1 -v3   0   v5 ]
- *        [ -v2 -v4 -v5   0  ]
+ *    S = [ -v0   0   v3  v4 ]     index of (p, q), p < q, in a block of size B: p (2B - p - 1) / 2
+ * + q - p - 1 [ -v1 -v3   0   v5 ] [ -v2 -v4 -v5   0  ]
  *
  * in one of two ways:
  *
  *    exact     R = (I - S) (I + S)^-1, solved in double. The factors commute, so (I + S) R = I - S.
- *    Neumann   R = I + 2 (S + ... + S^(n-2)) + S^(n-1)    n terms; n <= 1: I; 2: I + 2S; 3 is the same as 4
- *    old       R = I + 2 (S + ... + S^(n-1))              before PEFT 0.18
+ *    Neumann   R = I + 2 (S + ... + S^(n-2)) + S^(n-1)    n terms; n <= 1: I; 2: I + 2S; 3 is the
+ * same as 4 old       R = I + 2 (S + ... + S^(n-1))              before PEFT 0.18
  *
  * The series runs towards (I + S) (I - S)^-1, the transpose of the exact form: the flag is no speed
  * switch. With P = S^2 it is a polynomial in P whose coefficients are c_2i I + c_2i+1 S, evaluated
@@ -34,8 +33,6 @@
 
 #define CHOLESKY_MAX 512
 #define POWER_STEPS  200
-/* A projected vector that was rounded to its file's dtype may leave the ball by this much. */
-#define COFT_SLACK 1e-2
 
 int64_t rotation_packed(int64_t block)
 {
@@ -265,19 +262,29 @@ static void check_contraction(const struct scratch *w, double length, struct rot
     stats->norm = fmax(stats->norm, fmax(norm, 1));
 }
 
-/* max |R^T R - I| of one block. */
+/* max |R^T R - I| of one block; infinite where R is not finite. */
 static double defect(const struct scratch *w, const float *r)
 {
     multiply(w, true, r, r, w->acc);
     double worst = 0;
     for (int32_t i = 0; i < w->b; i++)
-        for (int32_t j = 0; j < w->b; j++)
-            worst = fmax(worst, fabs((double)w->acc[i * (size_t)w->b + j] - (i == j)));
+        for (int32_t j = 0; j < w->b; j++) {
+            double x = fabs((double)w->acc[i * (size_t)w->b + j] - (i == j));
+            if (isnan(x))
+                return INFINITY;
+            worst = fmax(worst, x);
+        }
     return worst;
 }
 
-static void build_block(const struct scratch *w, const struct rotation_rule *rule, int64_t rows,
-                        float *r, struct rotation_stats *stats)
+/* How far a projected vector may leave its ball by being rounded to the dtype of its file. */
+static double coft_slack(enum dtype d)
+{
+    return d == DT_F32 ? 1e-5 : 1e-2;
+}
+
+static void build_block(const struct scratch *w, const struct rotation_rule *rule,
+                        const struct tensor *packed, float *r, struct rotation_stats *stats)
 {
     int64_t n = rotation_packed(w->b);
     double sum = 0, scale = rule->strength;
@@ -290,9 +297,9 @@ static void build_block(const struct scratch *w, const struct rotation_rule *rul
     }
     double length = sqrt(sum);
     if (rule->coft) {
-        double radius = rule->eps / sqrt((double)rows), norm = sqrt(2) * length;
+        double radius = rule->eps / sqrt((double)packed->shape[0]), norm = sqrt(2) * length;
         if (norm > radius) {
-            stats->projected += norm > radius * (1 + COFT_SLACK);
+            stats->projected += norm > radius * (1 + coft_slack(packed->dtype));
             scale *= radius / norm;
         }
     }
@@ -324,7 +331,7 @@ enum status rotation_build(const struct kernels *k, const struct rotation_rule *
         return s;
     for (int64_t i = 0; i < rows; i++) {
         tensor_to_f32(packed, i * n, n, w.v);
-        build_block(&w, rule, rows, out + (size_t)i * (size_t)block * (size_t)block, stats);
+        build_block(&w, rule, packed, out + (size_t)i * (size_t)block * (size_t)block, stats);
     }
     memory_free(w.memory);
     return ST_OK;

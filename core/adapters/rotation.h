@@ -23,11 +23,11 @@ struct rotation_rule {
 
 /* What was seen while building one module's blocks. */
 struct rotation_stats {
-    double defect;     /* max |R^T R - I| */
-    int64_t rows;      /* blocks built */
-    int64_t projected; /* blocks that lay outside the COFT ball */
-    int64_t divergent; /* Neumann: blocks whose S has a spectral norm >= 1 */
-    double norm;       /* the largest such spectral norm, if any */
+    double defect;      /* max |R^T R - I| */
+    int64_t rows;       /* blocks built */
+    int64_t projected;  /* blocks that lay outside the COFT ball */
+    int64_t divergent;  /* Neumann: blocks whose S has a spectral norm >= 1 */
+    double norm;        /* the largest such spectral norm, if any */
     int64_t non_finite; /* vectors that hold NaN or Inf; their R is I */
 };
 
