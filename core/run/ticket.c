@@ -201,6 +201,8 @@ enum status ticket_status(struct ticket *t, struct error *err)
             const struct finding *v = &f->v[i];
             findings_add(&err->findings, v->severity, v->code, v->module, v->field, v->expected,
                          v->got, "%s", v->message ? v->message : status_text(v->code));
+            if (err->findings.n == i + 1)
+                err->findings.v[i].permanent = v->permanent;
         }
         err->findings.lost |= f->lost;
         if (t->error.details)

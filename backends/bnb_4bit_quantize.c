@@ -1,0 +1,163 @@
+/*
+ * Owns the arithmetic of bitsandbytes 0.50's quantize_4bit on a CPU (torch for the codes, C++ for
+ * the nested absmax); formats.md 5.5 and 15.2. Every operation is one f32 rounding in the library's
+ * order: that, and nothing else, makes the stored bytes equal.
+ *
+ *   whole block   a = max|w|, x = clamp(w * (1 / max(a, 1e-38)), -1, 1)     absmax = a
+ *   last, short   a = max(max|w|, 1e-38), x = clamp(w / a, -1, 1)           absmax = a
+ *   code          number of midpoints of the ascending table strictly below x, back through the
+ *                 table's order. In FP4 the two zeros (codes 0 and 8) are neighbours with the
+ *                 midpoint 0, so a small positive x gets code 8 and everything from 0 down code 0.
+ *   nested        offset = mean(absmax), d = absmax - offset, blocks: s = max|d|, y = d * (1 / s),
+ *                 code = lut[floor(fma((y + 1) / 2, 65535, 0.5))], where lut[i] is the number of
+ *                 midpoints of the map strictly below -1 + 2 i / 65535; s = 0: code 0.
+ */
+#include "backends/bnb_4bit_quantize.h"
+
+#include <math.h>
+#include <string.h>
+
+#define SMALLEST 1e-38f
+
+void bnb_4bit_bounds_init(struct bnb_4bit_bounds *b, const float table[16])
+{
+    for (int i = 0; i < 16; i++) { // a stable sort: of two equal values the lower code first
+        int at = i;
+        for (; at > 0 && table[b->order[at - 1]] > table[i]; at--)
+            b->order[at] = b->order[at - 1];
+        b->order[at] = (uint8_t)i;
+    }
+    for (int i = 0; i < 15; i++)
+        b->bound[i] = (table[b->order[i]] + table[b->order[i + 1]]) / 2;
+}
+
+/* Number of bounds strictly below x, clamped to [-1, 1]. */
+static uint8_t code_of(const struct bnb_4bit_bounds *b, float x)
+{
+    x = x < -1 ? -1 : x > 1 ? 1 : x;
+    int i = x > b->bound[7] ? 8 : 0;
+    i += x > b->bound[i + 3] ? 4 : 0;
+    i += x > b->bound[i + 1] ? 2 : 0;
+    i += x > b->bound[i] ? 1 : 0;
+    return b->order[i];
+}
+
+static float max_abs(const float *w, int64_t n)
+{
+    float a = 0;
+    for (int64_t i = 0; i < n; i++) {
+        float m = fabsf(w[i]);
+        a = m > a ? m : a;
+    }
+    return a;
+}
+
+void bnb_4bit_quantize_blocks(const struct bnb_4bit_bounds *b, const float *w, int64_t blocks,
+                              int64_t block, uint8_t *codes, float *absmax)
+{
+    for (int64_t j = 0; j < blocks; j++, w += block, codes += block) {
+        float a = max_abs(w, block), r = 1.0f / (a < SMALLEST ? SMALLEST : a);
+        absmax[j] = a;
+        for (int64_t i = 0; i < block; i++)
+            codes[i] = code_of(b, w[i] * r);
+    }
+}
+
+void bnb_4bit_quantize_rest(const struct bnb_4bit_bounds *b, const float *w, int64_t n,
+                            uint8_t *codes, float *absmax)
+{
+    float a = max_abs(w, n);
+    a = a < SMALLEST ? SMALLEST : a;
+    *absmax = a;
+    for (int64_t i = 0; i < n; i++)
+        codes[i] = code_of(b, w[i] / a);
+}
+
+/*
+ * torch sums a contiguous row with 8 lanes (its AVX2 kernel, also on newer machines) and 4
+ * accumulators a lane, element 32 i + 8 a + l going to lane l of accumulator a. Each accumulator is
+ * a cascade of 4 levels: every 2^p additions a level is added to the next and emptied. Then rest
+ * vectors, levels, accumulators, rest elements and lanes are added in that order.
+ */
+#define LANES  8
+#define SUMS   4
+#define LEVELS 4
+
+static void add_lanes(float to[SUMS * LANES], const float *from, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        to[i] += from[i];
+}
+
+/* Sums of `rows` rows of SUMS * LANES floats into out. */
+static void cascade(const float *v, int64_t rows, float out[SUMS * LANES])
+{
+    float level[LEVELS][SUMS * LANES] = {{0}};
+    int log2 = 0;
+    while ((int64_t)1 << log2 < rows)
+        log2++;
+    int power = log2 / LEVELS < 4 ? 4 : log2 / LEVELS;
+    int64_t step = (int64_t)1 << power, i = 0;
+    while (i + step <= rows) {
+        for (int64_t j = 0; j < step; j++, i++)
+            add_lanes(level[0], v + i * SUMS * LANES, SUMS * LANES);
+        for (int j = 1; j < LEVELS; j++) {
+            add_lanes(level[j], level[j - 1], SUMS * LANES);
+            memset(level[j - 1], 0, sizeof level[j - 1]);
+            if (i & (step - 1) << j * power)
+                break;
+        }
+    }
+    for (; i < rows; i++)
+        add_lanes(level[0], v + i * SUMS * LANES, SUMS * LANES);
+    for (int j = 1; j < LEVELS; j++)
+        add_lanes(level[0], level[j], SUMS * LANES);
+    memcpy(out, level[0], sizeof level[0]);
+}
+
+float bnb_4bit_mean(const float *v, int64_t n)
+{
+    float sums[SUMS * LANES], total = 0;
+    int64_t vectors = n / LANES, rows = vectors / SUMS;
+    cascade(v, rows, sums);
+    for (int64_t i = rows * SUMS; i < vectors; i++)
+        add_lanes(sums, v + i * LANES, LANES);
+    for (int a = 1; a < SUMS; a++)
+        add_lanes(sums, sums + a * LANES, LANES);
+    for (int64_t i = vectors * LANES; i < n; i++)
+        total += v[i];
+    for (int l = 0; l < LANES; l++)
+        total += sums[l];
+    return total / (float)n;
+}
+
+void bnb_4bit_lut_init(uint8_t *lut, const float map[256])
+{
+    int code = 0;
+    for (int i = 0; i < BNB_4BIT_LUT; i++) {
+        float value = -1.0f + 2.0f * (float)i / (BNB_4BIT_LUT - 1);
+        while (code < 255 && 0.5f * (map[code] + map[code + 1]) < value)
+            code++;
+        lut[i] = (uint8_t)code;
+    }
+}
+
+void bnb_4bit_quantize_nested(const uint8_t *lut, const float *v, int64_t n, float offset,
+                              int64_t block, uint8_t *codes, float *scales)
+{
+    for (int64_t first = 0; first < n; first += block) {
+        int64_t end = n - first < block ? n : first + block;
+        float s = 0;
+        for (int64_t i = first; i < end; i++) {
+            float m = fabsf(v[i] - offset);
+            s = m > s ? m : s;
+        }
+        scales[first / block] = s;
+        float r = 1.0f / s;
+        for (int64_t i = first; i < end; i++) {
+            float y = (v[i] - offset) * r;
+            y = y >= -1 ? y > 1 ? 1 : y : -1;
+            codes[i] = s == 0 ? 0 : lut[(int)fmaf((y + 1) * 0.5f, BNB_4BIT_LUT - 1, 0.5f)];
+        }
+    }
+}

@@ -1,0 +1,232 @@
+/*
+ * Owns threads and the barrier at the end of a job. Knows no arithmetic.
+ *
+ *   word   generation (high 32 bits) | chunks nobody has taken yet (low 32 bits)
+ *
+ * A chunk is taken by a compare-and-swap that lowers the low half. The job's other fields are read
+ * only after a chunk was taken: the job cannot end before that chunk is done, so the fields are
+ * stable, and a helper that was asleep or preempted all along finds nothing to take and holds
+ * nobody up. The caller waits for chunks, never for threads.
+ *
+ * Waiting is spinning for SPIN_NS, because the next job of a step comes within microseconds, and
+ * then sleeping on a condition, because an idle daemon must take no processor time and a preempted
+ * helper may need our core. Whoever goes to sleep raises a flag and then looks again; whoever
+ * changes the state looks at the flag afterwards (both sequentially consistent): no wake-up is lost.
+ */
+#include "backends/kernels/pool.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define SPIN_NS   70000
+#define SPIN_STEP 32 /* pauses between looks at the clock */
+
+struct helper {
+    struct pool *pool;
+    pthread_t thread;
+    int index;
+};
+
+struct pool {
+    _Alignas(64) atomic_uint_fast64_t word;
+    _Alignas(64) atomic_int_fast64_t done; /* chunks that are finished */
+    _Alignas(64) atomic_int sleepers;      /* helpers that wait for `work` */
+    atomic_bool caller_sleeps;             /* the caller waits for `finished` */
+    atomic_bool stop;
+    uint32_t generation; /* the caller's */
+    int64_t chunks;      /* of the job */
+    pool_task *task;
+    void *ctx;
+
+    pthread_mutex_t lock; /* for the two conditions only */
+    pthread_cond_t work, finished;
+    int threads, started;
+    struct helper *helpers;
+};
+
+static void relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+static int64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static bool has_work(struct pool *p)
+{
+    return (uint32_t)atomic_load(&p->word) || atomic_load(&p->stop);
+}
+
+static bool is_done(struct pool *p)
+{
+    return atomic_load(&p->done) == p->chunks;
+}
+
+/* Spins until ready; false when that took too long. */
+static bool spin(struct pool *p, bool (*ready)(struct pool *))
+{
+    int64_t until = 0;
+    for (;;) {
+        for (int i = 0; i < SPIN_STEP; i++) {
+            if (ready(p))
+                return true;
+            relax();
+        }
+        int64_t now = now_ns();
+        if (!until)
+            until = now + SPIN_NS;
+        else if (now > until)
+            return false;
+    }
+}
+
+/* Works on the current job until no chunk is left. */
+static void take_chunks(struct pool *p, int thread)
+{
+    uint_fast64_t word = atomic_load(&p->word);
+    while ((uint32_t)word) {
+        if (!atomic_compare_exchange_weak(&p->word, &word, word - 1))
+            continue;
+        int64_t chunks = p->chunks;
+        p->task(p->ctx, chunks - (int64_t)(uint32_t)word, thread);
+        // after this the caller may return and p's job fields may change
+        if (atomic_fetch_add(&p->done, 1) + 1 == chunks && atomic_load(&p->caller_sleeps)) {
+            pthread_mutex_lock(&p->lock);
+            pthread_cond_signal(&p->finished);
+            pthread_mutex_unlock(&p->lock);
+        }
+        word = atomic_load(&p->word);
+    }
+}
+
+static void *helper_main(void *arg)
+{
+    struct helper *h = arg;
+    struct pool *p = h->pool;
+    while (!atomic_load(&p->stop)) {
+        take_chunks(p, h->index);
+        if (spin(p, has_work))
+            continue;
+        pthread_mutex_lock(&p->lock);
+        atomic_fetch_add(&p->sleepers, 1);
+        while (!has_work(p))
+            pthread_cond_wait(&p->work, &p->lock);
+        atomic_fetch_sub(&p->sleepers, 1);
+        pthread_mutex_unlock(&p->lock);
+    }
+    return NULL;
+}
+
+static void wake_helpers(struct pool *p)
+{
+    if (!atomic_load(&p->sleepers))
+        return;
+    pthread_mutex_lock(&p->lock);
+    pthread_cond_broadcast(&p->work);
+    pthread_mutex_unlock(&p->lock);
+}
+
+void pool_run(struct pool *p, int64_t chunks, pool_task *task, void *ctx)
+{
+    if (chunks <= 1 || p->threads == 1) {
+        for (int64_t c = 0; c < chunks; c++)
+            task(ctx, c, 0);
+        return;
+    }
+    p->chunks = chunks;
+    p->task = task;
+    p->ctx = ctx;
+    atomic_store(&p->done, 0);
+    p->generation++;
+    atomic_store(&p->word, (uint64_t)p->generation << 32 | (uint32_t)chunks);
+    wake_helpers(p);
+    take_chunks(p, 0);
+    if (is_done(p) || spin(p, is_done))
+        return;
+    pthread_mutex_lock(&p->lock);
+    atomic_store(&p->caller_sleeps, true);
+    while (!is_done(p))
+        pthread_cond_wait(&p->finished, &p->lock);
+    atomic_store(&p->caller_sleeps, false);
+    pthread_mutex_unlock(&p->lock);
+}
+
+/* Starts the helpers with all signals blocked: those are the main thread's business. */
+static bool start_helpers(struct pool *p)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before);
+    bool ok = true;
+    for (int i = 0; i < p->threads - 1 && ok; i++) {
+        p->helpers[i].pool = p;
+        p->helpers[i].index = i + 1;
+        ok = !pthread_create(&p->helpers[i].thread, NULL, helper_main, &p->helpers[i]);
+        if (ok)
+            p->started++;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return ok;
+}
+
+enum status pool_open(int threads, struct pool **out, struct error *err)
+{
+    *out = NULL;
+    struct pool *p = NULL;
+    if (posix_memalign((void **)&p, 64, sizeof *p))
+        return error_memory(err, "starting the compute threads");
+    memset(p, 0, sizeof *p);
+    p->threads = threads;
+    pthread_mutex_init(&p->lock, NULL);
+    pthread_cond_init(&p->work, NULL);
+    pthread_cond_init(&p->finished, NULL);
+    p->helpers = calloc((size_t)threads, sizeof *p->helpers);
+    if (!p->helpers) {
+        pool_close(p);
+        return error_memory(err, "starting the compute threads");
+    }
+    if (!start_helpers(p)) {
+        int started = p->started;
+        pool_close(p);
+        return error_set(err, ST_OUT_OF_MEMORY,
+                         "the system refused compute thread %d of %d: "
+                         "--threads",
+                         started + 2, threads);
+    }
+    *out = p;
+    return ST_OK;
+}
+
+void pool_close(struct pool *p)
+{
+    if (!p)
+        return;
+    atomic_store(&p->stop, true);
+    pthread_mutex_lock(&p->lock);
+    pthread_cond_broadcast(&p->work);
+    pthread_mutex_unlock(&p->lock);
+    for (int i = 0; i < p->started; i++)
+        pthread_join(p->helpers[i].thread, NULL);
+    pthread_cond_destroy(&p->work);
+    pthread_cond_destroy(&p->finished);
+    pthread_mutex_destroy(&p->lock);
+    free(p->helpers);
+    free(p);
+}
+
+int pool_threads(const struct pool *p)
+{
+    return p->threads;
+}

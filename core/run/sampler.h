@@ -1,0 +1,69 @@
+/*
+ * From logits to a token, as vLLM and transformers do it, in this order:
+ *
+ *   repetition penalty (over prompt and output: x < 0 ? x * r : x / r), frequency and presence
+ *   penalty (over the output: x -= f * count + p), logit_bias, end and stop tokens forbidden until
+ *   min_tokens are out; temperature 0 (below 1e-5): the largest, lowest id on ties; else x / T,
+ *   top_k, top_p (over what top_k left; the token that crosses the sum stays), min_p (relative to
+ *   the most likely), and one draw from what is left, in order of (logit descending, id).
+ *
+ * The draw is random but not of a state: u = philox(seed; position, choice), so a seeded answer
+ * depends on nothing else: no batch, no order, no other request. Logprobs are of the model's own
+ * distribution, before all of the above.
+ *
+ * A sampler is scratch memory of one thread.
+ */
+#ifndef OFTD_CORE_RUN_SAMPLER_H
+#define OFTD_CORE_RUN_SAMPLER_H
+
+#include "core/engine.h"
+
+/* What a request wants, resolved; all values are in range. */
+struct sampling {
+    float temperature, top_p, min_p;
+    float repetition, presence, frequency;
+    int32_t top_k; /* <= 0: all */
+    int32_t logprobs; /* < 0: none */
+    int32_t min_tokens, max_tokens;
+    uint64_t seed;
+    const struct logit_bias *bias;
+    size_t n_bias;
+    const int32_t *stops; /* tokens that end a choice: stop_token_ids and, unless ignored, eos */
+    size_t n_stops;
+};
+
+/* What has been said so far: tokens[0..len), of which the first prompt_len are the prompt. */
+struct history {
+    const int32_t *tokens;
+    int32_t prompt_len, len;
+    int32_t choice;
+};
+
+struct sampler;
+enum status sampler_open(int32_t vocab, struct sampler **out, struct error *err);
+void sampler_close(struct sampler *s);
+
+/* logits [vocab], all finite -> the next token. */
+int32_t sampler_pick(struct sampler *s, const struct sampling *p, const struct history *h,
+                     const float *logits);
+
+bool sampler_finite(const float *x, int64_t n);
+bool sampler_is_stop(const struct sampling *p, int32_t token);
+/* log of the sum of exp(x) */
+double sampler_log_sum(const float *x, int32_t n);
+static inline float sampler_logprob(float x, double log_sum)
+{
+    return (float)((double)x - log_sum);
+}
+/* The k most likely, descending, lowest id first on ties; returns how many (k, or n if fewer). */
+int32_t sampler_top(const float *x, int32_t n, double log_sum, int32_t k,
+                    struct token_logprob *out);
+/* log softmax in place */
+void sampler_log_softmax(float *x, int32_t n);
+
+/* Philox4x32-10 (Salmon, Moraes, Dror, Shaw: Parallel random numbers: as easy as 1, 2, 3, 2011). */
+void sampler_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
+/* Uniform in [0, 1), 53 bits. */
+double sampler_uniform(uint64_t seed, int32_t choice, int32_t position);
+
+#endif
