@@ -32,13 +32,13 @@ void bnb_4bit_bounds_init(struct bnb_4bit_bounds *b, const float table[16])
 }
 
 /* Number of bounds strictly below x, clamped to [-1, 1]. */
-static uint8_t code_of(const struct bnb_4bit_bounds *b, float x)
+uint8_t bnb_4bit_code(const struct bnb_4bit_bounds *b, float x)
 {
     x = x < -1 ? -1 : x > 1 ? 1 : x;
-    int i = x > b->bound[7] ? 8 : 0;
-    i += x > b->bound[i + 3] ? 4 : 0;
-    i += x > b->bound[i + 1] ? 2 : 0;
-    i += x > b->bound[i] ? 1 : 0;
+    int i = (x > b->bound[7]) << 3; // without branches: codes are random
+    i |= (x > b->bound[i + 3]) << 2;
+    i |= (x > b->bound[i + 1]) << 1;
+    i |= x > b->bound[i];
     return b->order[i];
 }
 
@@ -52,14 +52,45 @@ static float max_abs(const float *w, int64_t n)
     return a;
 }
 
+/* Blocks are multiples of this: loops of a fixed length are what a compiler turns into vectors. */
+#define RUN 32
+
+static float max_abs_runs(const float *w, int64_t n)
+{
+    float a[RUN] = {0};
+    for (int64_t i = 0; i < n; i += RUN)
+        for (int j = 0; j < RUN; j++) {
+            float m = fabsf(w[i + j]);
+            a[j] = m > a[j] ? m : a[j];
+        }
+    return max_abs(a, RUN);
+}
+
+/* Codes of w[RUN] * r: all 15 comparisons, side by side. */
+static void quantize_run(const struct bnb_4bit_bounds *b, const float *w, float r, uint8_t *codes)
+{
+    float x[RUN];
+    int32_t below[RUN] = {0};
+    for (int j = 0; j < RUN; j++) {
+        float v = w[j] * r;
+        v = v > 1 ? 1 : v;
+        x[j] = v < -1 ? -1 : v;
+    }
+    for (int i = 0; i < 15; i++)
+        for (int j = 0; j < RUN; j++)
+            below[j] += x[j] > b->bound[i];
+    for (int j = 0; j < RUN; j++)
+        codes[j] = b->order[below[j]];
+}
+
 void bnb_4bit_quantize_blocks(const struct bnb_4bit_bounds *b, const float *w, int64_t blocks,
                               int64_t block, uint8_t *codes, float *absmax)
 {
     for (int64_t j = 0; j < blocks; j++, w += block, codes += block) {
-        float a = max_abs(w, block), r = 1.0f / (a < SMALLEST ? SMALLEST : a);
+        float a = max_abs_runs(w, block), r = 1.0f / (a < SMALLEST ? SMALLEST : a);
         absmax[j] = a;
-        for (int64_t i = 0; i < block; i++)
-            codes[i] = code_of(b, w[i] * r);
+        for (int64_t i = 0; i < block; i += RUN)
+            quantize_run(b, w + i, r, codes + i);
     }
 }
 
@@ -70,7 +101,7 @@ void bnb_4bit_quantize_rest(const struct bnb_4bit_bounds *b, const float *w, int
     a = a < SMALLEST ? SMALLEST : a;
     *absmax = a;
     for (int64_t i = 0; i < n; i++)
-        codes[i] = code_of(b, w[i] / a);
+        codes[i] = bnb_4bit_code(b, w[i] / a);
 }
 
 /*

@@ -10,6 +10,8 @@ struct bnb_4bit_bounds {
     float bound[15];
     uint8_t order[16];
 };
+/* The code of x, clamped to [-1, 1]. */
+uint8_t bnb_4bit_code(const struct bnb_4bit_bounds *b, float x);
 void bnb_4bit_bounds_init(struct bnb_4bit_bounds *b, const float table[16]);
 
 /* Codes (one byte each) and absmax of `blocks` whole blocks of w. */

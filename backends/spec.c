@@ -85,9 +85,7 @@ void spec_only(const struct module_spec *spec, const char *const *suffixes,
 
 bool spec_sizes(const struct module_spec *spec, struct findings *findings)
 {
-    int64_t shape[2] = {spec->n, spec->k}, product;
-    if (spec->n >= 1 && spec->k >= 1 && size_product(shape, 2, &product) &&
-        product <= INT64_MAX / 64)
+    if (spec->n >= 1 && spec->k >= 1 && spec->n <= INT32_MAX && spec->k <= INT32_MAX)
         return true;
     char got[64];
     snprintf(got, sizeof got, "[%lld, %lld]", (long long)spec->n, (long long)spec->k);

@@ -28,7 +28,7 @@ void spec_only(const struct module_spec *spec, const char *const *suffixes,
                struct findings *findings);
 /* What follows the module's prefix and dot in the tensor's name; NULL if it is not below it. */
 const char *spec_suffix(const struct module_spec *spec, const struct tensor *t);
-/* n, k >= 1 and their product is sane; else TENSOR_SHAPE_MISMATCH. */
+/* 1 <= n, k <= INT32_MAX (so no product here overflows); else TENSOR_SHAPE_MISMATCH. */
 bool spec_sizes(const struct module_spec *spec, struct findings *findings);
 
 /* slice with its zeros replaced. A part that does not lie in the module, or whose columns do not

@@ -201,8 +201,7 @@ enum status pool_open(int threads, struct pool **out, struct error *err)
         int started = p->started;
         pool_close(p);
         return error_set(err, ST_OUT_OF_MEMORY,
-                         "the system refused compute thread %d of %d: "
-                         "--threads",
+                         "the system refused compute thread %d of %d: use fewer threads",
                          started + 2, threads);
     }
     *out = p;

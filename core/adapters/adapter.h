@@ -41,6 +41,9 @@ struct adapter {
 struct adapter_options {
     bool permissive;   /* neumann_divergent and base_model_mismatch become warnings */
     bool neumann_peft; /* PEFT's newer series for files older than 0.18 */
+    const char
+        *beneath; /* a real path below which the files must lie, or NULL (PATH_OUTSIDE_ROOT) */
+    uint64_t max_bytes; /* packed vectors and rotations together (CAPACITY_EXCEEDED); 0: no bound */
 };
 
 /* Reads dir, checks everything against the model (all findings at once in err->findings), builds R

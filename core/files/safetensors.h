@@ -9,6 +9,12 @@
 #include "core/status.h"
 #include "core/tensor.h"
 
+/* Bounds of one file's header. The first is the format's; the others keep a hostile header from
+ * costing more than seconds and a few hundred megabytes. */
+#define SAFETENSORS_HEADER_MAX  100000000
+#define SAFETENSORS_TENSORS_MAX 500000
+#define SAFETENSORS_NAME_MAX    1024
+
 struct safetensors;
 
 /* Maps path read-only. Findings: FILE_UNREADABLE, CHECKPOINT_INVALID (header), DTYPE_UNSUPPORTED.
@@ -22,5 +28,10 @@ void safetensors_close(struct safetensors *st); /* NULL is fine; tensors die wit
 /* Tensors sorted by name (strcmp). */
 const struct tensor *safetensors_tensors(const struct safetensors *st, size_t *n);
 const struct tensor *safetensors_find(const struct safetensors *st, const char *name);
+
+/* The file's path as given, its size in bytes, and its JSON header (borrowed). */
+const char *safetensors_path(const struct safetensors *st);
+size_t safetensors_size(const struct safetensors *st);
+const char *safetensors_header(const struct safetensors *st, size_t *size);
 
 #endif

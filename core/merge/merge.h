@@ -50,6 +50,24 @@ enum status merge_build(const struct model *m, const struct chain *chain,
                         void *cancel_ctx, struct view **out, struct merge_report *report,
                         struct error *err);
 
+/* What merge_export writes, whole. */
+struct merge_target {
+    const struct view *view;  /* NULL: the base alone */
+    const float *const *bias; /* [n_modules], NULL entries: the base's; or NULL. Biases that the
+                                 merged adapters replace (struct adapted) */
+    bool plain;
+    enum dtype dtype;
+    const char *path;
+    bool (*cancel)(void *); /* or NULL */
+    void *cancel_ctx;
+    model_progress *progress; /* or NULL */
+    void *progress_ctx;
+};
+/* merge_export with biases. */
+enum status merge_write(const struct model *m, const struct checkpoint *cp,
+                        const struct kernels *kernels, const struct merge_target *target,
+                        struct error *err);
+
 /* Writes a Hugging Face checkpoint of base + view (NULL: the base alone) to path: same
  * quantization, or plain when dense_dtype >= 0. Tokenizer and generation files are copied;
  * untouched modules keep their very bytes. */

@@ -242,33 +242,28 @@ static enum status read_tokens(const struct keys *k, const json_t *generation,
 
 /* Only that somebody in the chain may know the method; which module is stored how is the back ends'
  * to see. Neural Compressor names no method, it is known by its own keys. */
+static bool known_method(const struct keys *q)
+{
+    static const char *const methods[] = {"gptq", "awq", "aqlm", "eetq", "hqq", "inc", "fp8"};
+    const json_t *v = keys_get(q, "quant_method");
+    const char *method = json_string_value(v);
+    if (json_is_true(keys_get(q, "load_in_4bit")) || json_is_true(keys_get(q, "load_in_8bit")))
+        return true; // bitsandbytes; without one of the two nobody knows which of its formats
+    if (!v)
+        return keys_get(q, "fp8_config") && keys_get(q, "mode");
+    for (size_t i = 0; method && i < sizeof methods / sizeof *methods; i++)
+        if (!strcmp(method, methods[i]))
+            return true;
+    return method && strstr(method, "auto-round");
+}
+
 static void check_quant_method(const struct checkpoint *cp, struct findings *findings)
 {
-    static const char *const methods[] = {"bitsandbytes", "gptq", "awq", "aqlm",
-                                          "eetq",         "hqq",  "inc", "fp8"};
     struct keys q = {cp->quant, "config.json", "quantization_config.", findings};
-    if (!cp->quant)
-        return;
-    if (json_is_true(keys_get(&q, "load_in_4bit")) || json_is_true(keys_get(&q, "load_in_8bit")))
-        return;
-    const json_t *v = keys_get(&q, "quant_method");
-    const char *method = json_string_value(v);
-    if (!v && keys_get(&q, "fp8_config") && keys_get(&q, "mode"))
-        return;
-    // Without a word, a GPTQ or AWQ tool's own file (quantize_config.json) is known by its bits.
-    if (!v && (keys_get(&q, "bits") || keys_get(&q, "w_bit")))
-        return;
-    if (method && strcmp(method, "bitsandbytes") && strstr(method, "auto-round"))
-        return;
-    for (size_t i = 0; method && i < sizeof methods / sizeof *methods; i++)
-        if (!strcmp(method, methods[i]) && strcmp(method, "bitsandbytes"))
-            return;
-    if (method && !strcmp(method, "bitsandbytes"))
+    if (cp->quant && !known_method(&q))
         keys_refuse(&q, ST_QUANT_METHOD_UNSUPPORTED, "quant_method",
-                    "load_in_4bit or load_in_8bit beside it");
-    else
-        keys_refuse(&q, ST_QUANT_METHOD_UNSUPPORTED, "quant_method",
-                    "bitsandbytes, gptq, awq, aqlm, eetq, hqq, auto-round, fp8 or none");
+                    "bitsandbytes with load_in_4bit or load_in_8bit, gptq, awq, aqlm, eetq, hqq, "
+                    "auto-round or fp8");
 }
 
 /* ---- all of it ---- */
@@ -332,20 +327,23 @@ void config_shape(const struct model_config *c, enum role role, int64_t *n, int6
     *k = shape[role][1];
 }
 
-const char *config_shape_keys(enum role role)
+const char *config_shape_key(enum role role, int side)
 {
-    static const char *const keys[ROLE_COUNT] = {
-        [ROLE_EMBEDDING] = "vocab_size, hidden_size",
-        [ROLE_Q] = "num_attention_heads * head_dim, hidden_size",
-        [ROLE_K] = "num_key_value_heads * head_dim, hidden_size",
-        [ROLE_V] = "num_key_value_heads * head_dim, hidden_size",
-        [ROLE_O] = "hidden_size, num_attention_heads * head_dim",
-        [ROLE_GATE] = "intermediate_size, hidden_size",
-        [ROLE_UP] = "intermediate_size, hidden_size",
-        [ROLE_DOWN] = "hidden_size, intermediate_size",
-        [ROLE_HEAD] = "vocab_size, hidden_size",
+    static const char hidden[] = "hidden_size", inner[] = "intermediate_size",
+                      vocab[] = "vocab_size", q[] = "num_attention_heads * head_dim",
+                      kv[] = "num_key_value_heads * head_dim";
+    static const char *const keys[ROLE_COUNT][2] = {
+        [ROLE_EMBEDDING] = {vocab, hidden},
+        [ROLE_Q] = {q, hidden},
+        [ROLE_K] = {kv, hidden},
+        [ROLE_V] = {kv, hidden},
+        [ROLE_O] = {hidden, q},
+        [ROLE_GATE] = {inner, hidden},
+        [ROLE_UP] = {inner, hidden},
+        [ROLE_DOWN] = {hidden, inner},
+        [ROLE_HEAD] = {vocab, hidden},
     };
-    return keys[role];
+    return keys[role][side];
 }
 
 bool config_has_bias(const struct model_config *c, enum bias_rule rule)

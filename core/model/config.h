@@ -24,6 +24,7 @@ struct rope {
 /* One layer of the expanded network. */
 struct layer {
     int32_t base;                       /* its layer in the checkpoint */
+    int32_t first;                      /* the first layer with this base; it owns the weights */
     int32_t window;                     /* 0: sees everything */
     int32_t module[ROLE_COUNT];         /* -1: none */
     struct norm_args norm[LAYER_NORMS]; /* weights shared by the copies of a base layer */
@@ -46,7 +47,8 @@ struct model_config {
     int32_t bos;
 
     /* of build.c */
-    struct layer *layers; /* [model->layers] */
+    struct layer *layers;              /* [model->layers] */
+    const struct family_module **rows; /* [model->n_modules] */
     int32_t embedding, head;
     struct norm_args final_norm;
     struct arena arena;
@@ -64,8 +66,8 @@ void config_windows_layers(const struct keys *keys, struct model_config *c);
 
 /* Rows and columns of the matrix of a role. */
 void config_shape(const struct model_config *c, enum role role, int64_t *n, int64_t *k);
-/* The keys that decide them, for messages. */
-const char *config_shape_keys(enum role role);
+/* The keys that decide rows (side 0) and columns (side 1), for messages. */
+const char *config_shape_key(enum role role, int side);
 bool config_has_bias(const struct model_config *c, enum bias_rule rule);
 
 /* rope.c: reads rope_parameters or rope_theta and rope_scaling. */

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "core/model/config.h"
-#include "core/model/model.h"
 
 #define MODULE(r, n, b, ...) {.name = n, .role = ROLE_##r, .bias = BIAS_##b, ##__VA_ARGS__},
 #define NORM(r, n)           {.name = n, .role = NORM_##r},
@@ -62,12 +61,6 @@ bool family_per_layer(const char *pattern)
     return strchr(pattern, '#') != NULL;
 }
 
-const char *model_default_targets(const char *model_type)
-{
-    const struct family *f = family_find(model_type);
-    return f ? f->targets : NULL;
-}
-
 static const char *bias_text(const struct family *f, enum role role)
 {
     static const char *const text[] = {[BIAS_NEVER] = "no",
@@ -80,18 +73,18 @@ static const char *bias_text(const struct family *f, enum role role)
     return "-";
 }
 
-void model_families(void (*row)(void *ctx, const char *model_type, const char *text), void *ctx)
+char *family_describe(const struct family *f, char *buf, size_t size)
 {
-    for (size_t i = 0; i < N_FAMILIES; i++) {
-        const struct family *f = &families[i];
-        char text[512];
-        snprintf(text, sizeof text,
-                 "%s; %s norm; bias of q, k, v: %s, of o: %s, of the MLP: %s; %s; default OFT "
-                 "targets: %s",
-                 f->architecture, f->norm == NORM_RMS ? "RMS" : "layer", bias_text(f, ROLE_Q),
-                 bias_text(f, ROLE_O), bias_text(f, ROLE_GATE),
-                 f->tied ? "tied unless told" : "untied unless told",
-                 f->targets ? f->targets : "none");
-        row(ctx, f->model_type, text);
-    }
+    snprintf(buf, size,
+             "%s; %s norm; bias of q, k, v: %s, of o: %s, of the MLP: %s; %s; default OFT targets: "
+             "%s",
+             f->architecture, f->norm == NORM_RMS ? "RMS" : "layer", bias_text(f, ROLE_Q),
+             bias_text(f, ROLE_O), bias_text(f, ROLE_GATE),
+             f->tied ? "tied unless told" : "untied unless told", f->targets ? f->targets : "none");
+    return buf;
+}
+
+const struct family *family_at(size_t i)
+{
+    return i < N_FAMILIES ? &families[i] : NULL;
 }

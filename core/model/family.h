@@ -62,6 +62,10 @@ struct family {
 };
 
 const struct family *family_find(const char *model_type); /* NULL: unknown */
+/* Rows in order; NULL behind the last. */
+const struct family *family_at(size_t i);
+/* What a row says, for people, into buf; returns buf. */
+char *family_describe(const struct family *f, char *buf, size_t size);
 /* The model_types, "llama, mistral, ...", into buf; returns buf. */
 char *family_list(char *buf, size_t size);
 

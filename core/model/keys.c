@@ -14,19 +14,20 @@
 
 #define VALUE_TEXT 96
 
-/* The value as JSON, cut to fit. */
+/* The value as JSON, cut to fit; NULL where there is none or memory runs out. */
 static const char *value_text(const json_t *value, char buf[VALUE_TEXT])
 {
     if (!value)
         return NULL;
-    size_t n = json_dumpb(value, buf, VALUE_TEXT,
-                          JSON_ENCODE_ANY | JSON_COMPACT | JSON_ENSURE_ASCII);
+    memset(buf, 0, VALUE_TEXT); // jansson leaves out what does not fit, piece by piece
+    size_t n =
+        json_dumpb(value, buf, VALUE_TEXT - 1, JSON_ENCODE_ANY | JSON_COMPACT | JSON_ENSURE_ASCII);
     if (n == 0)
         return NULL;
-    if (n >= VALUE_TEXT)
-        memcpy(buf + VALUE_TEXT - 4, "...", 4);
-    else
-        buf[n] = '\0';
+    if (n > VALUE_TEXT - 1) {
+        size_t kept = strlen(buf);
+        memcpy(buf + (kept < VALUE_TEXT - 4 ? kept : VALUE_TEXT - 4), "...", 4);
+    }
     return buf;
 }
 
@@ -123,11 +124,11 @@ const char *keys_text(const struct keys *k, const char *key, const char *fallbac
 
 /* ---- what may be there ---- */
 
-enum rule { ANY, FALSE_ONLY, TRUE_ONLY };
+enum accept { ANY, FALSE_ONLY, TRUE_ONLY };
 
 static const struct {
     const char *key;
-    enum rule rule;
+    enum accept accept;
 } known[] = {
     /* read by config.c, rope.c or the caller */
     {"architectures", ANY},
@@ -276,9 +277,9 @@ static void check_key(const struct keys *k, const struct family *family, const c
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         if (strcmp(key, known[i].key))
             continue;
-        if (known[i].rule == FALSE_ONLY && !says_off(value))
+        if (known[i].accept == FALSE_ONLY && !says_off(value))
             keys_refuse(k, ST_CONFIG_UNSUPPORTED, key, "false");
-        if (known[i].rule == TRUE_ONLY && !json_is_true(value) && !json_is_null(value))
+        if (known[i].accept == TRUE_ONLY && !json_is_true(value) && !json_is_null(value))
             keys_refuse(k, ST_CONFIG_UNSUPPORTED, key, "true");
         return;
     }

@@ -26,11 +26,21 @@ enum rope_type { ROPE_DEFAULT, ROPE_LINEAR, ROPE_DYNAMIC, ROPE_LLAMA3, ROPE_YARN
 static const char *const type_names[] = {"default", "linear", "dynamic", "llama3", "yarn"};
 
 /* Members of rope_parameters or rope_scaling. `finetuned` is a note of the first yarn files. */
-static const char *const member_names[] = {
-    "rope_type",    "type",         "rope_theta",           "factor",
-    "beta_fast",    "beta_slow",    "partial_rotary_factor", "attention_factor",
-    "mscale",       "truncate",     "mscale_all_dim",       "low_freq_factor",
-    "finetuned",    "high_freq_factor", "original_max_position_embeddings"};
+static const char *const member_names[] = {"rope_type",
+                                           "type",
+                                           "rope_theta",
+                                           "factor",
+                                           "beta_fast",
+                                           "beta_slow",
+                                           "partial_rotary_factor",
+                                           "attention_factor",
+                                           "mscale",
+                                           "truncate",
+                                           "mscale_all_dim",
+                                           "low_freq_factor",
+                                           "finetuned",
+                                           "high_freq_factor",
+                                           "original_max_position_embeddings"};
 
 struct rope_values {
     enum rope_type type;
@@ -243,8 +253,13 @@ enum status rope_read(const struct keys *k, struct model_config *c)
     c->rope.inverse = arena_alloc(&c->arena, (size_t)(c->rope.dim / 2) * sizeof(float));
     if (!c->rope.inverse)
         return ST_OUT_OF_MEMORY;
-    for (int32_t i = 0; i < c->rope.dim / 2; i++)
+    for (int32_t i = 0; i < c->rope.dim / 2; i++) {
         c->rope.inverse[i] = (float)frequency(&v, c->rope.dim, i);
+        if (!isfinite(c->rope.inverse[i] * (float)INT32_MAX)) {
+            keys_refuse(k, ST_CONFIG_INVALID_VALUE, "rope_theta", "a base with finite angles");
+            break;
+        }
+    }
     return ST_OK;
 }
 

@@ -138,5 +138,7 @@ void kvcache_drop(struct kvcache *c, int32_t page)
     if (--c->pages[page].refs > 0)
         return;
     c->used--;
-    link_before(c, page, prefix_has(c->prefix, page) ? c->cached : c->free);
+    /* the cached ring is in order of dropping; a free page is taken again first, while it is warm
+     */
+    link_before(c, page, prefix_has(c->prefix, page) ? c->cached : c->pages[c->free].next);
 }

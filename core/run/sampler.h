@@ -22,7 +22,7 @@
 struct sampling {
     float temperature, top_p, min_p;
     float repetition, presence, frequency;
-    int32_t top_k; /* <= 0: all */
+    int32_t top_k;    /* <= 0: all */
     int32_t logprobs; /* < 0: none */
     int32_t min_tokens, max_tokens;
     uint64_t seed;

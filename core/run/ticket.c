@@ -26,7 +26,7 @@ struct ticket *ticket_new(const struct ticket_host *host)
     }
     atomic_init(&t->refs, 2);
     atomic_init(&t->cancelled, false);
-    atomic_init(&t->queue_tokens, -1);
+    t->queue_tokens = -1;
     t->host = host;
     t->submitted = ticket_now();
     return t;
@@ -80,16 +80,13 @@ static void wake_and_unlock(struct ticket *t)
     pthread_mutex_unlock(&t->lock);
 }
 
-enum status ticket_emit(struct ticket *t, const struct piece *piece, int64_t generated)
+enum status ticket_emit(struct ticket *t, const struct piece *piece)
 {
     struct event *e = arena_alloc(&t->arena, sizeof *e);
     if (!e)
         return ST_OUT_OF_MEMORY;
     e->piece = *piece;
     pthread_mutex_lock(&t->lock);
-    if (!t->first_token)
-        t->first_token = ticket_now();
-    t->usage.generated_tokens += generated;
     if (t->unread)
         t->last->next = e;
     else
@@ -102,20 +99,27 @@ enum status ticket_emit(struct ticket *t, const struct piece *piece, int64_t gen
     return ST_OK;
 }
 
-void ticket_admit(struct ticket *t, const struct usage *usage)
+bool ticket_admit(struct ticket *t)
 {
     pthread_mutex_lock(&t->lock);
-    if (!t->admitted)
+    bool first = !t->admitted;
+    if (first)
         t->admitted = ticket_now();
-    t->usage.prompt_tokens = usage->prompt_tokens;
     pthread_mutex_unlock(&t->lock);
+    return first;
 }
 
-void ticket_cached(struct ticket *t, int64_t tokens)
+int64_t ticket_count(struct ticket *t, const struct usage *more)
 {
     pthread_mutex_lock(&t->lock);
-    t->usage.cached_tokens += tokens;
+    if (more->generated_tokens && !t->first_token)
+        t->first_token = ticket_now();
+    t->usage.prompt_tokens += more->prompt_tokens;
+    t->usage.generated_tokens += more->generated_tokens;
+    t->usage.cached_tokens += more->cached_tokens;
+    int64_t submitted = t->submitted;
     pthread_mutex_unlock(&t->lock);
+    return submitted;
 }
 
 void ticket_set_adapters(struct ticket *t, const struct adapter_ref *refs, size_t n)

@@ -43,12 +43,11 @@ struct ticket {
     atomic_bool cancelled;
     struct ticket *prev, *next, *queued;
     struct arena arena;
-    struct request *request; /* generation, raw passes, modules, text; or NULL */
-    struct job *job;         /* work of the loader; or NULL */
+    struct request *request;           /* generation, raw passes, modules, text; or NULL */
+    struct job *job;                   /* work of the loader; or NULL */
     void (*release)(struct ticket *t); /* frees request and job with the last reference */
     atomic_int running, waiting;       /* sequences, for the figures */
-    _Atomic(int64_t) queue_tokens;     /* what it counts for in the queue's limits; < 0: nothing */
-    char *request_id;                  /* in the arena, or NULL */
+    int64_t queue_tokens; /* what it counts for in the queue's limits (host's lock); < 0: nothing */
 
     pthread_mutex_t lock;
     pthread_cond_t changed;
@@ -78,12 +77,14 @@ void ticket_discard(struct ticket *t);
 void ticket_unref(struct ticket *t);
 bool ticket_cancelled(const struct ticket *t);
 
-/* Appends a piece (its memory is the ticket's already) and wakes the reader; generated tokens are
- * added to the usage. OUT_OF_MEMORY: nothing was appended. */
-enum status ticket_emit(struct ticket *t, const struct piece *piece, int64_t generated);
-/* Marks the moment at which it first ran, with its usage so far. */
-void ticket_admit(struct ticket *t, const struct usage *usage);
-void ticket_cached(struct ticket *t, int64_t tokens); /* adds to usage.cached_tokens */
+/* Appends a piece (its memory is the ticket's already) and wakes the reader. OUT_OF_MEMORY: nothing
+ * was appended. */
+enum status ticket_emit(struct ticket *t, const struct piece *piece);
+/* Marks the moment at which it first ran; true: it was the first time. */
+bool ticket_admit(struct ticket *t);
+/* Adds to the usage; the first generated token marks its moment. Returns the moment of submission.
+ */
+int64_t ticket_count(struct ticket *t, const struct usage *more);
 void ticket_set_adapters(struct ticket *t, const struct adapter_ref *refs, size_t n);
 void ticket_set_rows(struct ticket *t, const struct forward_row *rows, size_t n);
 

@@ -1,0 +1,2 @@
+/* The AVX-512 twin of attention.c; the text is in attention_simd.h. */
+#include "backends/kernels/attention_simd.h"

@@ -1,0 +1,21 @@
+/*
+ * Sixteen lanes: the words in which the vector twins are written, so that AVX2 (two registers of
+ * eight) and AVX-512 (one of sixteen) share one text (X_simd.h) and with it one order of operations.
+ *
+ *   vf  16 floats      vi  16 int32      vt  a table of 16 floats
+ *
+ * The twin's instruction set is that of the translation unit (X_avx2.c, X_avx512.c). Anywhere else
+ * LANES is not defined and the X_simd.h headers are empty.
+ */
+#ifndef OFTD_BACKENDS_KERNELS_LANES_H
+#define OFTD_BACKENDS_KERNELS_LANES_H
+
+#define INLINE static inline __attribute__((always_inline))
+
+#if defined(__AVX512F__)
+#include "backends/kernels/lanes_avx512.h"
+#elif defined(__AVX2__)
+#include "backends/kernels/lanes_avx2.h"
+#endif
+
+#endif

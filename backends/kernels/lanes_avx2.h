@@ -1,0 +1,252 @@
+/* The sixteen lanes of lanes.h in two AVX2 registers: lo has lanes 0..7, hi lanes 8..15. */
+#ifndef OFTD_BACKENDS_KERNELS_LANES_AVX2_H
+#define OFTD_BACKENDS_KERNELS_LANES_AVX2_H
+#if defined(__AVX2__) && !defined(__AVX512F__)
+
+#include <immintrin.h>
+#include <stdint.h>
+
+#include "backends/kernels/lanes.h"
+
+#define LANES      16
+#define TWIN(name) name##_avx2
+#define BLOCK_ROWS 6
+#define FUSED_ROWS 4
+
+typedef struct {
+    __m256 lo, hi;
+} vf;
+typedef struct {
+    __m256i lo, hi;
+} vi;
+typedef vf vt;
+
+/* Lanes below n set, for n <= 16. */
+INLINE vi lanes_below(int64_t n)
+{
+    const __m256i i = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    __m256i end = _mm256_set1_epi32((int)n);
+    return (vi){_mm256_cmpgt_epi32(end, i),
+                _mm256_cmpgt_epi32(end, _mm256_add_epi32(i, _mm256_set1_epi32(8)))};
+}
+
+INLINE vf vf_zero(void)
+{
+    return (vf){_mm256_setzero_ps(), _mm256_setzero_ps()};
+}
+INLINE vf vf_set(float f)
+{
+    return (vf){_mm256_set1_ps(f), _mm256_set1_ps(f)};
+}
+INLINE vf vf_load(const float *p)
+{
+    return (vf){_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)};
+}
+INLINE vf vf_load_n(const float *p, int64_t n)
+{
+    vi m = lanes_below(n);
+    return (vf){_mm256_maskload_ps(p, m.lo), _mm256_maskload_ps(p + 8, m.hi)};
+}
+INLINE void vf_store(float *p, vf v)
+{
+    _mm256_storeu_ps(p, v.lo);
+    _mm256_storeu_ps(p + 8, v.hi);
+}
+INLINE void vf_store_n(float *p, vf v, int64_t n)
+{
+    vi m = lanes_below(n);
+    _mm256_maskstore_ps(p, m.lo, v.lo);
+    _mm256_maskstore_ps(p + 8, m.hi, v.hi);
+}
+INLINE vf vf_add(vf a, vf b)
+{
+    return (vf){_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)};
+}
+INLINE vf vf_sub(vf a, vf b)
+{
+    return (vf){_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi)};
+}
+INLINE vf vf_mul(vf a, vf b)
+{
+    return (vf){_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)};
+}
+INLINE vf vf_div(vf a, vf b)
+{
+    return (vf){_mm256_div_ps(a.lo, b.lo), _mm256_div_ps(a.hi, b.hi)};
+}
+INLINE vf vf_fma(vf a, vf b, vf c)
+{
+    return (vf){_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)};
+}
+INLINE vf vf_max(vf a, vf b)
+{
+    return (vf){_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi)};
+}
+INLINE vf vf_min(vf a, vf b)
+{
+    return (vf){_mm256_min_ps(a.lo, b.lo), _mm256_min_ps(a.hi, b.hi)};
+}
+INLINE vi vi_of_bits(vf v)
+{
+    return (vi){_mm256_castps_si256(v.lo), _mm256_castps_si256(v.hi)};
+}
+INLINE vf vf_of_bits(vi v)
+{
+    return (vf){_mm256_castsi256_ps(v.lo), _mm256_castsi256_ps(v.hi)};
+}
+INLINE vf vf_less(vf a, vf b, vf x, vf y)
+{
+    return (vf){_mm256_blendv_ps(y.lo, x.lo, _mm256_cmp_ps(a.lo, b.lo, _CMP_LT_OQ)),
+                _mm256_blendv_ps(y.hi, x.hi, _mm256_cmp_ps(a.hi, b.hi, _CMP_LT_OQ))};
+}
+INLINE vf vf_between(vf v, int first, int end)
+{
+    vi below = lanes_below(first), mask = lanes_below(end), bits = vi_of_bits(v);
+    return vf_of_bits((vi){_mm256_and_si256(bits.lo, _mm256_andnot_si256(below.lo, mask.lo)),
+                           _mm256_and_si256(bits.hi, _mm256_andnot_si256(below.hi, mask.hi))});
+}
+
+INLINE vi vi_set(int32_t i)
+{
+    return (vi){_mm256_set1_epi32(i), _mm256_set1_epi32(i)};
+}
+INLINE vi vi_load(const void *p)
+{
+    return (vi){_mm256_loadu_si256((const __m256i *)p), _mm256_loadu_si256((const __m256i *)p + 1)};
+}
+INLINE vi vi_and(vi a, vi b)
+{
+    return (vi){_mm256_and_si256(a.lo, b.lo), _mm256_and_si256(a.hi, b.hi)};
+}
+INLINE vi vi_or(vi a, vi b)
+{
+    return (vi){_mm256_or_si256(a.lo, b.lo), _mm256_or_si256(a.hi, b.hi)};
+}
+INLINE vi vi_add(vi a, vi b)
+{
+    return (vi){_mm256_add_epi32(a.lo, b.lo), _mm256_add_epi32(a.hi, b.hi)};
+}
+INLINE vi vi_sub(vi a, vi b)
+{
+    return (vi){_mm256_sub_epi32(a.lo, b.lo), _mm256_sub_epi32(a.hi, b.hi)};
+}
+INLINE vi vi_mul(vi a, vi b)
+{
+    return (vi){_mm256_mullo_epi32(a.lo, b.lo), _mm256_mullo_epi32(a.hi, b.hi)};
+}
+INLINE vi vi_min(vi a, vi b)
+{
+    return (vi){_mm256_min_epi32(a.lo, b.lo), _mm256_min_epi32(a.hi, b.hi)};
+}
+INLINE vi vi_srl(vi v, int n)
+{
+    __m128i c = _mm_cvtsi32_si128(n);
+    return (vi){_mm256_srl_epi32(v.lo, c), _mm256_srl_epi32(v.hi, c)};
+}
+INLINE vi vi_sra(vi v, int n)
+{
+    __m128i c = _mm_cvtsi32_si128(n);
+    return (vi){_mm256_sra_epi32(v.lo, c), _mm256_sra_epi32(v.hi, c)};
+}
+INLINE vi vi_sll(vi v, int n)
+{
+    __m128i c = _mm_cvtsi32_si128(n);
+    return (vi){_mm256_sll_epi32(v.lo, c), _mm256_sll_epi32(v.hi, c)};
+}
+INLINE vi vi_iota(void)
+{
+    return (vi){_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7),
+                _mm256_setr_epi32(8, 9, 10, 11, 12, 13, 14, 15)};
+}
+INLINE vf vf_of_int(vi v)
+{
+    return (vf){_mm256_cvtepi32_ps(v.lo), _mm256_cvtepi32_ps(v.hi)};
+}
+INLINE vi vi_load_u8(const uint8_t *p)
+{
+    __m128i b = _mm_loadu_si128((const __m128i *)p);
+    return (vi){_mm256_cvtepu8_epi32(b), _mm256_cvtepu8_epi32(_mm_srli_si128(b, 8))};
+}
+INLINE vi vi_load_i16(const void *p)
+{
+    const __m128i *q = p;
+    return (vi){_mm256_cvtepi16_epi32(_mm_loadu_si128(q)),
+                _mm256_cvtepi16_epi32(_mm_loadu_si128(q + 1))};
+}
+INLINE vf vf_load_f16(const void *p)
+{
+    const __m128i *q = p;
+    return (vf){_mm256_cvtph_ps(_mm_loadu_si128(q)), _mm256_cvtph_ps(_mm_loadu_si128(q + 1))};
+}
+INLINE vf vf_load_bf16(const void *p)
+{
+    const __m128i *q = p;
+    return vf_of_bits(vi_sll((vi){_mm256_cvtepu16_epi32(_mm_loadu_si128(q)),
+                                  _mm256_cvtepu16_epi32(_mm_loadu_si128(q + 1))},
+                             16));
+}
+INLINE vf vf_gather(const float *base, vi index)
+{
+    return (vf){_mm256_i32gather_ps(base, index.lo, 4), _mm256_i32gather_ps(base, index.hi, 4)};
+}
+INLINE vt vt_load(const float *p)
+{
+    return vf_load(p);
+}
+INLINE __m256 table_half(vt table, __m256i index)
+{
+    __m256 low = _mm256_permutevar8x32_ps(table.lo, index);
+    __m256 high = _mm256_permutevar8x32_ps(table.hi, index);
+    return _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32(index, 28)));
+}
+INLINE vf vt_look(vt table, vi index)
+{
+    return (vf){table_half(table, index.lo), table_half(table, index.hi)};
+}
+INLINE vf vf_round_f16(vf v)
+{
+    enum { NEAREST = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC };
+    return (vf){_mm256_cvtph_ps(_mm256_cvtps_ph(v.lo, NEAREST)),
+                _mm256_cvtph_ps(_mm256_cvtps_ph(v.hi, NEAREST))};
+}
+
+INLINE __m256 eight_sums(const vf *v)
+{
+    __m256 a[8], b[4], c[2];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++)
+        a[i] = _mm256_add_ps(v[i].lo, v[i].hi);
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++)
+        b[i] = _mm256_add_ps(_mm256_permute2f128_ps(a[i], a[i + 4], 0x20),
+                             _mm256_permute2f128_ps(a[i], a[i + 4], 0x31));
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; i++)
+        c[i] = _mm256_add_ps(_mm256_shuffle_ps(b[i], b[i + 2], 0x44),
+                             _mm256_shuffle_ps(b[i], b[i + 2], 0xee));
+    __m256 s = _mm256_add_ps(_mm256_shuffle_ps(c[0], c[1], 0x88),
+                             _mm256_shuffle_ps(c[0], c[1], 0xdd));
+    // half h, place p holds 4h + (0, 2, 1, 3)[p]
+    return _mm256_permutevar8x32_ps(s, _mm256_setr_epi32(0, 2, 1, 3, 4, 6, 5, 7));
+}
+INLINE vf vf_sums(const vf v[16])
+{
+    return (vf){eight_sums(v), eight_sums(v + 8)};
+}
+INLINE float vf_sum(vf v)
+{
+    __m256 a = _mm256_add_ps(v.lo, v.hi);
+    __m128 b = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    b = _mm_add_ps(b, _mm_movehl_ps(b, b));
+    return _mm_cvtss_f32(_mm_add_ss(b, _mm_movehdup_ps(b)));
+}
+INLINE float vf_largest(vf v)
+{
+    __m256 a = _mm256_max_ps(v.lo, v.hi);
+    __m128 b = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    b = _mm_max_ps(b, _mm_movehl_ps(b, b));
+    return _mm_cvtss_f32(_mm_max_ss(b, _mm_movehdup_ps(b)));
+}
+
+#endif
+#endif

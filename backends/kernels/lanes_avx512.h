@@ -1,0 +1,231 @@
+/* The sixteen lanes of lanes.h in one AVX-512 register. */
+#ifndef OFTD_BACKENDS_KERNELS_LANES_AVX512_H
+#define OFTD_BACKENDS_KERNELS_LANES_AVX512_H
+#ifdef __AVX512F__
+
+#include <immintrin.h>
+#include <stdint.h>
+
+#include "backends/kernels/lanes.h"
+
+#define LANES      16
+#define TWIN(name) name##_avx512
+/* Rows of one register block: accumulators, and some registers to spare. */
+#define BLOCK_ROWS 24
+#define FUSED_ROWS 12
+
+typedef __m512 vf;
+typedef __m512i vi;
+typedef __m512 vt;
+
+INLINE __mmask16 lanes_below(int64_t n)
+{
+    return (__mmask16)((1u << n) - 1);
+}
+
+INLINE vf vf_zero(void)
+{
+    return _mm512_setzero_ps();
+}
+INLINE vf vf_set(float f)
+{
+    return _mm512_set1_ps(f);
+}
+INLINE vf vf_load(const float *p)
+{
+    return _mm512_loadu_ps(p);
+}
+/* The first n < 16 lanes, the others 0; reads nothing beyond. */
+INLINE vf vf_load_n(const float *p, int64_t n)
+{
+    return _mm512_maskz_loadu_ps(lanes_below(n), p);
+}
+INLINE void vf_store(float *p, vf v)
+{
+    _mm512_storeu_ps(p, v);
+}
+INLINE void vf_store_n(float *p, vf v, int64_t n)
+{
+    _mm512_mask_storeu_ps(p, lanes_below(n), v);
+}
+INLINE vf vf_add(vf a, vf b)
+{
+    return _mm512_add_ps(a, b);
+}
+INLINE vf vf_sub(vf a, vf b)
+{
+    return _mm512_sub_ps(a, b);
+}
+INLINE vf vf_mul(vf a, vf b)
+{
+    return _mm512_mul_ps(a, b);
+}
+INLINE vf vf_div(vf a, vf b)
+{
+    return _mm512_div_ps(a, b);
+}
+INLINE vf vf_fma(vf a, vf b, vf c)
+{
+    return _mm512_fmadd_ps(a, b, c);
+}
+/* a > b ? a : b, so b where one is a NaN. */
+INLINE vf vf_max(vf a, vf b)
+{
+    return _mm512_max_ps(a, b);
+}
+/* a < b ? a : b */
+INLINE vf vf_min(vf a, vf b)
+{
+    return _mm512_min_ps(a, b);
+}
+INLINE vi vi_of_bits(vf v)
+{
+    return _mm512_castps_si512(v);
+}
+INLINE vf vf_of_bits(vi v)
+{
+    return _mm512_castsi512_ps(v);
+}
+/* a < b ? x : y, y where one is a NaN. */
+INLINE vf vf_less(vf a, vf b, vf x, vf y)
+{
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), y, x);
+}
+/* The lanes first .. end - 1 of v, 0 in the others. */
+INLINE vf vf_between(vf v, int first, int end)
+{
+    return _mm512_maskz_mov_ps(lanes_below(end) & ~lanes_below(first), v);
+}
+
+INLINE vi vi_set(int32_t i)
+{
+    return _mm512_set1_epi32(i);
+}
+INLINE vi vi_load(const void *p)
+{
+    return _mm512_loadu_si512(p);
+}
+INLINE vi vi_and(vi a, vi b)
+{
+    return _mm512_and_si512(a, b);
+}
+INLINE vi vi_or(vi a, vi b)
+{
+    return _mm512_or_si512(a, b);
+}
+INLINE vi vi_add(vi a, vi b)
+{
+    return _mm512_add_epi32(a, b);
+}
+INLINE vi vi_sub(vi a, vi b)
+{
+    return _mm512_sub_epi32(a, b);
+}
+INLINE vi vi_mul(vi a, vi b)
+{
+    return _mm512_mullo_epi32(a, b);
+}
+INLINE vi vi_min(vi a, vi b)
+{
+    return _mm512_min_epi32(a, b);
+}
+/* Shifts by a number of bits that is the same in all lanes. */
+INLINE vi vi_srl(vi v, int n)
+{
+    return _mm512_srl_epi32(v, _mm_cvtsi32_si128(n));
+}
+INLINE vi vi_sra(vi v, int n)
+{
+    return _mm512_sra_epi32(v, _mm_cvtsi32_si128(n));
+}
+INLINE vi vi_sll(vi v, int n)
+{
+    return _mm512_sll_epi32(v, _mm_cvtsi32_si128(n));
+}
+INLINE vi vi_iota(void)
+{
+    return _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+}
+INLINE vf vf_of_int(vi v)
+{
+    return _mm512_cvtepi32_ps(v);
+}
+INLINE vi vi_load_u8(const uint8_t *p)
+{
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));
+}
+INLINE vi vi_load_i16(const void *p)
+{
+    return _mm512_cvtepi16_epi32(_mm256_loadu_si256((const __m256i *)p));
+}
+INLINE vf vf_load_f16(const void *p)
+{
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+}
+INLINE vf vf_load_bf16(const void *p)
+{
+    return vf_of_bits(
+        _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)), 16));
+}
+INLINE vf vf_gather(const float *base, vi index)
+{
+    return _mm512_i32gather_ps(index, base, 4);
+}
+INLINE vt vt_load(const float *p)
+{
+    return _mm512_loadu_ps(p);
+}
+/* table[the low four bits of each lane] */
+INLINE vf vt_look(vt table, vi index)
+{
+    return _mm512_permutexvar_ps(index, table);
+}
+INLINE vf vf_round_f16(vf v)
+{
+    return _mm512_cvtph_ps(_mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+
+/* Lane l of the result is the sum of v[l]'s lanes by the tree l + 8, + 4, + 2, + 1. */
+INLINE vf vf_sums(const vf v[16])
+{
+    __m512 a[8], b[4], c[2];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) { // halves: v[i] | v[i + 8]
+        __m512 lo = _mm512_shuffle_f32x4(v[i], v[i + 8], 0x44);
+        __m512 hi = _mm512_shuffle_f32x4(v[i], v[i + 8], 0xee);
+        a[i] = _mm512_add_ps(lo, hi);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) { // quarters: i, i + 8 | i + 4, i + 12
+        __m512 lo = _mm512_shuffle_f32x4(a[i], a[i + 4], 0x88);
+        __m512 hi = _mm512_shuffle_f32x4(a[i], a[i + 4], 0xdd);
+        b[i] = _mm512_add_ps(lo, hi);
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; i++) {
+        __m512 lo = _mm512_shuffle_ps(b[i], b[i + 2], 0x44);
+        __m512 hi = _mm512_shuffle_ps(b[i], b[i + 2], 0xee);
+        c[i] = _mm512_add_ps(lo, hi);
+    }
+    __m512 s = _mm512_add_ps(_mm512_shuffle_ps(c[0], c[1], 0x88),
+                             _mm512_shuffle_ps(c[0], c[1], 0xdd));
+    // quarter q, place p holds key: q = 0, 1, 2, 3 -> + 0, 8, 4, 12; p = 0, 1, 2, 3 -> + 0, 2, 1, 3
+    const __m512i order = _mm512_setr_epi32(0, 2, 1, 3, 8, 10, 9, 11, 4, 6, 5, 7, 12, 14, 13, 15);
+    return _mm512_permutexvar_ps(order, s);
+}
+
+/* The sum of all lanes by the same tree. */
+INLINE float vf_sum(vf v)
+{
+    __m256 a = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+    __m128 b = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    b = _mm_add_ps(b, _mm_movehl_ps(b, b));
+    return _mm_cvtss_f32(_mm_add_ss(b, _mm_movehdup_ps(b)));
+}
+INLINE float vf_largest(vf v)
+{
+    return _mm512_reduce_max_ps(v);
+}
+
+#endif
+#endif

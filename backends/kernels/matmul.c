@@ -1,0 +1,176 @@
+/*
+ * Owns products of activations with a weight: how they are cut, and the plain C primitives. Exact
+ * mode's order (core/kernels.h) is kept by construction: whatever the path, an output's panel sum
+ * is one fma chain over that panel's columns, and panel sums are added in ascending order.
+ *
+ *   few rows     each tile is decoded in registers, once, and multiplied with all rows (fused)
+ *   many rows    for a pass of up to 192 rows x 16 tiles:
+ *                  for each panel of 256 columns:  pack the rows' columns [k][rows of a block]
+ *                    for each tile: decode the panel [k][16] into L1, multiply it with each block
+ *
+ * Chunks are runs of tiles of one job, so a thread reads a contiguous part of the weight.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "backends/kernels/twins.h"
+
+/* Rough cycles for 16 rows of one column: decoding, and multiplying with one row of x. */
+#define CYCLES_DECODE 6.0
+#define CYCLES_ROW    1.2
+
+static void pack(const float *x, int64_t ldx, int m, int64_t kc, float *packed)
+{
+    for (int i = 0; i < m; i++)
+        for (int64_t k = 0; k < kc; k++)
+            packed[k * m + i] = x[i * ldx + k];
+}
+
+static void block(const float *panel, int64_t kc, const float *packed, int m, float *sum)
+{
+    for (int i = 0; i < m; i++)
+        for (int r = 0; r < TILE_ROWS; r++) {
+            float acc = 0;
+            for (int64_t k = 0; k < kc; k++)
+                acc = fmaf(packed[k * m + i], panel[k * TILE_ROWS + r], acc);
+            sum[i * TILE_ROWS + r] += acc;
+        }
+}
+
+static bool fusable(const struct weight *w)
+{
+    (void)w;
+    return false;
+}
+
+void matmul_portable(struct twins *t)
+{
+    t->block_rows = 8;
+    t->pack = pack;
+    t->block = block;
+    t->fused_rows = 0;
+    t->fusable = fusable;
+    t->fused = NULL; // fused_rows says so
+}
+
+/* Sums [m][16] of a tile to rows [row, row + m) of the output. */
+static void finish(const struct matmul_job *j, int64_t tile, int64_t row, int64_t m,
+                   const float *sum)
+{
+    int64_t n0 = tile * TILE_ROWS;
+    int64_t n = j->w->n - n0 < TILE_ROWS ? j->w->n - n0 : TILE_ROWS;
+    for (int64_t i = 0; i < m; i++, sum += TILE_ROWS) {
+        float *out = j->out + (row + i) * j->ldo + n0;
+        for (int64_t c = 0; c < n; c++) {
+            float v = j->bias ? sum[c] + j->bias[n0 + c] : sum[c];
+            out[c] = j->add ? out[c] + v : v;
+        }
+    }
+}
+
+static void fused_pass(const struct twins *t, const struct matmul_job *j, int64_t first,
+                       int64_t end, int64_t row, int64_t m, float *sum)
+{
+    const float *x = j->a->x + row * j->a->ldx;
+    for (int64_t tile = first; tile < end; tile += 2) {
+        int64_t tiles = end - tile < 2 ? 1 : 2;
+        t->fused(j->w, tile, tiles, x, j->a->ldx, (int)m, sum);
+        for (int64_t i = 0; i < tiles; i++)
+            finish(j, tile + i, row, m, sum + i * m * TILE_ROWS);
+    }
+}
+
+/* Up to PASS_ROWS rows and PASS_TILES tiles, through panels. */
+static void panel_pass(const struct twins *t, const struct matmul_job *j, int64_t first,
+                       int64_t end, int64_t row, int64_t m, float *scratch)
+{
+    float *panel = scratch, *packed = panel + PANEL_K * TILE_ROWS;
+    float *sum = packed + PANEL_K * PASS_ROWS;
+    const struct weight *w = j->w;
+    int64_t blocks = (m + t->block_rows - 1) / t->block_rows;
+    memset(sum, 0, (size_t)((end - first) * m * TILE_ROWS) * sizeof *sum);
+    for (int64_t k0 = 0; k0 < w->k; k0 += PANEL_K) {
+        int64_t kc = w->k - k0 < PANEL_K ? w->k - k0 : PANEL_K;
+        const float *x = j->a->x + row * j->a->ldx + k0;
+        for (int64_t b = 0; b < blocks; b++) {
+            int64_t from, to;
+            chunk_range(m, blocks, b, &from, &to);
+            t->pack(x + from * j->a->ldx, j->a->ldx, (int)(to - from), kc, packed + from * kc);
+        }
+        for (int64_t tile = first; tile < end; tile++) {
+            const float *elements = panel;
+            if (w->encoding == ENC_DENSE && w->dtype == DT_F32) // stored as a panel is
+                elements = (const float *)w->data + (tile * w->k_padded + k0) * TILE_ROWS;
+            else
+                t->decode(w, tile, k0, kc, panel);
+            float *tile_sum = sum + (tile - first) * m * TILE_ROWS;
+            for (int64_t b = 0; b < blocks; b++) {
+                int64_t from, to;
+                chunk_range(m, blocks, b, &from, &to);
+                t->block(elements, kc, packed + from * kc, (int)(to - from),
+                         tile_sum + from * TILE_ROWS);
+            }
+        }
+    }
+    for (int64_t tile = first; tile < end; tile++)
+        finish(j, tile, row, m, sum + (tile - first) * m * TILE_ROWS);
+}
+
+struct run {
+    const struct kernels *self;
+    const struct matmul_job *jobs;
+    int n;
+};
+
+static int64_t job_chunks(const struct kernels *self, const struct matmul_job *j)
+{
+    double rows = j->a->rows > PASS_ROWS ? PASS_ROWS : j->a->rows;
+    double passes = j->a->rows / rows;
+    return chunk_count(self, j->w->n_tiles,
+                       (CYCLES_DECODE + CYCLES_ROW * rows) * passes * (double)j->w->k);
+}
+
+static void run_tiles(const struct kernels_state *s, const struct matmul_job *j, int64_t first,
+                      int64_t end, float *scratch)
+{
+    const struct twins *t = &s->twins;
+    if (j->a->rows <= t->fused_rows && t->fusable(j->w)) {
+        fused_pass(t, j, first, end, 0, j->a->rows, scratch);
+        return;
+    }
+    int64_t passes = (j->a->rows + PASS_ROWS - 1) / PASS_ROWS;
+    for (int64_t p = 0; p < passes; p++) {
+        int64_t row, row_end;
+        chunk_range(j->a->rows, passes, p, &row, &row_end);
+        for (int64_t tile = first; tile < end; tile += PASS_TILES)
+            panel_pass(t, j, tile, end - tile < PASS_TILES ? end : tile + PASS_TILES, row,
+                       row_end - row, scratch);
+    }
+}
+
+static void run_chunk(void *ctx, int64_t chunk, int thread)
+{
+    const struct run *r = ctx;
+    for (int i = 0; i < r->n; i++) {
+        const struct matmul_job *j = &r->jobs[i];
+        int64_t chunks = j->a->rows > 0 ? job_chunks(r->self, j) : 0;
+        if (chunk >= chunks) {
+            chunk -= chunks;
+            continue;
+        }
+        int64_t first, end;
+        chunk_range(j->w->n_tiles, chunks, chunk, &first, &end);
+        run_tiles(r->self->state, j, first, end, r->self->state->scratch[thread]);
+        return;
+    }
+}
+
+void matmul_run(const struct kernels *self, const struct matmul_job *jobs, int n)
+{
+    struct run r = {self, jobs, n};
+    int64_t chunks = 0;
+    for (int i = 0; i < n; i++)
+        if (jobs[i].a->rows > 0)
+            chunks += job_chunks(self, &jobs[i]);
+    pool_run(self->state->pool, chunks, run_chunk, &r);
+}

@@ -1,0 +1,232 @@
+/*
+ * The product's primitives over sixteen lanes: the text of matmul_avx2.c and matmul_avx512.c. A
+ * register holds one column of a tile's 16 rows; each row of x has an accumulator of its own, so an
+ * output's chain is the same whatever the number of rows.
+ *
+ *   block    w = panel[k];  acc[i] = fma(x[k][i], w, acc[i])     i < m, panel in L1, x packed
+ *   fused    the same with w decoded in registers; one row takes two tiles at once, because a
+ *            single chain would wait for the fma's latency
+ */
+#ifndef OFTD_BACKENDS_KERNELS_MATMUL_SIMD_H
+#define OFTD_BACKENDS_KERNELS_MATMUL_SIMD_H
+
+#include "backends/kernels/decode_simd.h"
+#include "backends/kernels/twins.h"
+
+#ifdef LANES
+
+/* Four rows of four columns at a time; SSE is part of either twin. */
+static void pack_simd(const float *x, int64_t ldx, int m, int64_t kc, float *packed)
+{
+    int i = 0;
+    for (; i + 4 <= m; i += 4) {
+        const float *row = x + i * ldx;
+        int64_t k = 0;
+        for (; k + 4 <= kc; k += 4) {
+            __m128 a = _mm_loadu_ps(row + k), b = _mm_loadu_ps(row + ldx + k);
+            __m128 c = _mm_loadu_ps(row + 2 * ldx + k), d = _mm_loadu_ps(row + 3 * ldx + k);
+            _MM_TRANSPOSE4_PS(a, b, c, d);
+            float *to = packed + k * m + i;
+            _mm_storeu_ps(to, a);
+            _mm_storeu_ps(to + m, b);
+            _mm_storeu_ps(to + 2 * m, c);
+            _mm_storeu_ps(to + 3 * m, d);
+        }
+        for (; k < kc; k++)
+            for (int r = 0; r < 4; r++)
+                packed[k * m + i + r] = row[r * ldx + k];
+    }
+    for (; i < m; i++)
+        for (int64_t k = 0; k < kc; k++)
+            packed[k * m + i] = x[i * ldx + k];
+}
+
+INLINE void block_of(const int m, const float *panel, int64_t kc, const float *packed, float *sum)
+{
+    vf acc[BLOCK_ROWS];
+#pragma GCC unroll 24
+    for (int i = 0; i < m; i++)
+        acc[i] = vf_zero();
+    for (int64_t k = 0; k < kc; k++, panel += TILE_ROWS, packed += m) {
+        vf w = vf_load(panel);
+#pragma GCC unroll 24
+        for (int i = 0; i < m; i++)
+            acc[i] = vf_fma(vf_set(packed[i]), w, acc[i]);
+    }
+#pragma GCC unroll 24
+    for (int i = 0; i < m; i++)
+        vf_store(sum + i * TILE_ROWS, vf_add(vf_load(sum + i * TILE_ROWS), acc[i]));
+}
+
+static void block_simd(const float *panel, int64_t kc, const float *packed, int m, float *sum)
+{
+    switch (m) {
+#define ROWS(m)                                                                                    \
+    case m:                                                                                        \
+        block_of(m, panel, kc, packed, sum);                                                       \
+        return
+        ROWS(1);
+        ROWS(2);
+        ROWS(3);
+        ROWS(4);
+        ROWS(5);
+        ROWS(6);
+#if BLOCK_ROWS > 6
+        ROWS(7);
+        ROWS(8);
+        ROWS(9);
+        ROWS(10);
+        ROWS(11);
+        ROWS(12);
+        ROWS(13);
+        ROWS(14);
+        ROWS(15);
+        ROWS(16);
+        ROWS(17);
+        ROWS(18);
+        ROWS(19);
+        ROWS(20);
+        ROWS(21);
+        ROWS(22);
+        ROWS(23);
+        ROWS(24);
+#endif
+#undef ROWS
+    }
+}
+
+/* n <= 4 columns from k on: decode those of each tile and multiply them with m rows. */
+INLINE void fused_quad(const enum kind kind, const int tiles, const int m, struct reader *r,
+                       const float *x, int64_t ldx, int64_t k, const int n, vf *acc)
+{
+#pragma GCC unroll 2
+    for (int t = 0; t < tiles; t++) {
+        vf w[4];
+        reader_quad(kind, &r[t], k, w);
+#pragma GCC unroll 4
+        for (int j = 0; j < n; j++)
+#pragma GCC unroll 12
+            for (int i = 0; i < m; i++)
+                acc[t * m + i] = vf_fma(vf_set(x[i * ldx + k + j]), w[j], acc[t * m + i]);
+    }
+}
+
+INLINE void fused_of(const enum kind kind, const int tiles, const int m, const struct weight *w,
+                     int64_t tile, const float *x, int64_t ldx, float *sum)
+{
+    struct reader r[2];
+#pragma GCC unroll 2
+    for (int t = 0; t < tiles; t++)
+        reader_open(kind, &r[t], w, tile + t, 0);
+    for (int i = 0; i < tiles * m; i++)
+        vf_store(sum + i * TILE_ROWS, vf_zero());
+    for (int64_t k = 0; k < w->k;) {
+        int64_t end = w->k - k < PANEL_K ? w->k : k + PANEL_K;
+        vf acc[FUSED_ROWS];
+#pragma GCC unroll 24
+        for (int i = 0; i < tiles * m; i++)
+            acc[i] = vf_zero();
+        for (; k + 8 <= end; k += 8) {
+            fused_quad(kind, tiles, m, r, x, ldx, k, 4, acc);
+            fused_quad(kind, tiles, m, r, x, ldx, k + 4, 4, acc);
+        }
+        if (k + 4 <= end) {
+            fused_quad(kind, tiles, m, r, x, ldx, k, 4, acc);
+            k += 4;
+        }
+        switch (end - k) {
+        case 1:
+            fused_quad(kind, tiles, m, r, x, ldx, k, 1, acc);
+            break;
+        case 2:
+            fused_quad(kind, tiles, m, r, x, ldx, k, 2, acc);
+            break;
+        case 3:
+            fused_quad(kind, tiles, m, r, x, ldx, k, 3, acc);
+            break;
+        }
+        k = end;
+#pragma GCC unroll 24
+        for (int i = 0; i < tiles * m; i++)
+            vf_store(sum + i * TILE_ROWS, vf_add(vf_load(sum + i * TILE_ROWS), acc[i]));
+    }
+}
+
+INLINE void fused_kind(const enum kind kind, const struct weight *w, int64_t tile, int64_t tiles,
+                       const float *x, int64_t ldx, int m, float *sum)
+{
+    if (m == 1 && tiles == 2) {
+        fused_of(kind, 2, 1, w, tile, x, ldx, sum);
+        return;
+    }
+    for (int64_t t = tile; t < tile + tiles; t++, sum += m * TILE_ROWS)
+        switch (m) {
+#define ROWS(m)                                                                                    \
+    case m:                                                                                        \
+        fused_of(kind, 1, m, w, t, x, ldx, sum);                                                   \
+        break
+            ROWS(1);
+            ROWS(2);
+            ROWS(3);
+            ROWS(4);
+#if FUSED_ROWS > 4
+            ROWS(5);
+            ROWS(6);
+            ROWS(7);
+            ROWS(8);
+            ROWS(9);
+            ROWS(10);
+            ROWS(11);
+            ROWS(12);
+#endif
+#undef ROWS
+        }
+}
+
+static bool fusable_simd(const struct weight *w)
+{
+    return reader_kind(w) != KIND_NONE && reader_by_quads(w);
+}
+
+static void fused_simd(const struct weight *w, int64_t tile, int64_t tiles, const float *x,
+                       int64_t ldx, int m, float *sum)
+{
+    switch (reader_kind(w)) {
+    case KIND_F32:
+        fused_kind(KIND_F32, w, tile, tiles, x, ldx, m, sum);
+        return;
+    case KIND_F16:
+        fused_kind(KIND_F16, w, tile, tiles, x, ldx, m, sum);
+        return;
+    case KIND_BF16:
+        fused_kind(KIND_BF16, w, tile, tiles, x, ldx, m, sum);
+        return;
+    case KIND_TABLE4:
+        fused_kind(KIND_TABLE4, w, tile, tiles, x, ldx, m, sum);
+        return;
+    case KIND_BITS4:
+        fused_kind(KIND_BITS4, w, tile, tiles, x, ldx, m, sum);
+        return;
+    case KIND_BITS8:
+        fused_kind(KIND_BITS8, w, tile, tiles, x, ldx, m, sum);
+        return;
+    case KIND_BITS:
+        fused_kind(KIND_BITS, w, tile, tiles, x, ldx, m, sum);
+        return;
+    case KIND_NONE:
+        return; // not fusable
+    }
+}
+
+void TWIN(matmul)(struct twins *t)
+{
+    t->block_rows = BLOCK_ROWS;
+    t->pack = pack_simd;
+    t->block = block_simd;
+    t->fused_rows = FUSED_ROWS;
+    t->fusable = fusable_simd;
+    t->fused = fused_simd;
+}
+
+#endif
+#endif

@@ -1,0 +1,2 @@
+/* The AVX-512 twin of rotate.c; the text is in rotate_simd.h. */
+#include "backends/kernels/rotate_simd.h"

@@ -1,0 +1,118 @@
+/*
+ * What is inside a CPU table, for the files of this folder only: the primitives that have a twin
+ * for each instruction set (struct twins), the state behind struct kernels, and the slots.
+ *
+ * A slot (X.c) cuts a call into chunks and hands them to the pool; a primitive computes one piece
+ * on one thread. X_portable fills in the plain C version of X.c, which is the oracle and serves
+ * every machine; X_avx2 and X_avx512 then overlay what they do better. Exactly one order of
+ * operations is defined for each primitive, so that results are the same bits in every twin.
+ */
+#ifndef OFTD_BACKENDS_KERNELS_TWINS_H
+#define OFTD_BACKENDS_KERNELS_TWINS_H
+
+#include "backends/kernels/pool.h"
+#include "core/kernels.h"
+
+struct twins {
+    /* ---- decode.c: columns [k0, k0 + kc) of a tile to panel [kc][16]; k0 % TILE_K == 0,
+     * k0 + kc <= w->k. Rows beyond w->n hold anything. */
+    void (*decode)(const struct weight *w, int64_t tile, int64_t k0, int64_t kc, float *panel);
+
+    /* ---- matmul.c */
+    int block_rows; /* most rows of block() */
+    /* x [m, ldx], kc columns of it -> packed [kc][m] */
+    void (*pack)(const float *x, int64_t ldx, int m, int64_t kc, float *packed);
+    /* sum [m][16] += the panel's product, one fma chain from 0 for each of the m <= block_rows */
+    void (*block)(const float *panel, int64_t kc, const float *packed, int m, float *sum);
+    int fused_rows; /* most rows of fused(); 0: there is none */
+    bool (*fusable)(const struct weight *w);
+    /* The whole of k, decoded in registers: tiles [tile, tile + tiles) -> sum [tiles][m][16]. */
+    void (*fused)(const struct weight *w, int64_t tile, int64_t tiles, const float *x, int64_t ldx,
+                  int m, float *sum);
+
+    /* ---- rotate.c: one block of a rotation, out [rows, ldo] = x [rows, ldx] R; out is not x. */
+    void (*rotate)(const float *x, int64_t ldx, int32_t rows, const float *r, int32_t block,
+                   float *out, int64_t ldo);
+
+    /* ---- attention.c: one row and one kv head; scratch of SCRATCH_FLOATS */
+    void (*attend)(const struct attention_args *args, int32_t row, int32_t kv_head, float *scratch);
+
+    /* ---- norm.c, elementwise.c: one row; out may be x or gate, up may be NULL */
+    void (*norm)(const struct norm_args *args, const float *x, float *out);
+    void (*activate)(enum activation act, const float *gate, const float *up, int64_t n,
+                     float *out);
+};
+
+void decode_portable(struct twins *t);
+void decode_avx2(struct twins *t);
+void decode_avx512(struct twins *t);
+void matmul_portable(struct twins *t);
+void matmul_avx2(struct twins *t);
+void matmul_avx512(struct twins *t);
+void rotate_portable(struct twins *t);
+void rotate_avx2(struct twins *t);
+void rotate_avx512(struct twins *t);
+void attention_portable(struct twins *t);
+void attention_avx2(struct twins *t);
+void attention_avx512(struct twins *t);
+void norm_portable(struct twins *t);
+void norm_avx2(struct twins *t);
+void norm_avx512(struct twins *t);
+void elementwise_portable(struct twins *t);
+void elementwise_avx2(struct twins *t);
+void elementwise_avx512(struct twins *t);
+
+/* Rows that one pass of a large product packs, and the tiles it sums for them; sized so that a
+ * thread's panel, packed rows and sums stay in 1 MiB of second-level cache. */
+#define PASS_ROWS      192
+#define PASS_TILES     16
+#define SCRATCH_FLOATS (PANEL_K * TILE_ROWS + PANEL_K * PASS_ROWS + PASS_TILES * TILE_ROWS * PASS_ROWS)
+
+struct kernels_state {
+    struct twins twins;
+    struct pool_share *share; /* cpu.c */
+    struct pool *pool;
+    float *const *scratch; /* [threads], SCRATCH_FLOATS each */
+};
+
+/* How many chunks a job of `units` equal units should be cut into when one unit takes about
+ * `cycles`: 1 when handing it out costs more than it brings. */
+int64_t chunk_count(const struct kernels *self, int64_t units, double cycles);
+/* Chunk c of `chunks` over [0, units): [*first, *end). */
+static inline void chunk_range(int64_t units, int64_t chunks, int64_t c, int64_t *first,
+                               int64_t *end)
+{
+    *first = units * c / chunks;
+    *end = units * (c + 1) / chunks;
+}
+
+/* ---- the slots of struct kernels, documented there */
+size_t rotate_act_bytes(const struct kernels *self, int32_t rows, int64_t k);
+void rotate_prepare(const struct kernels *self, const float *x, int64_t ldx, int32_t rows,
+                    int64_t k, const struct rotate_group *groups, int32_t n_groups,
+                    const struct weight *w, void *buffer, struct act *out);
+void matmul_run(const struct kernels *self, const struct matmul_job *jobs, int n);
+void decode_dequantize(const struct kernels *self, const struct weight *w, int64_t row,
+                       int64_t rows, float *out);
+void decode_gather(const struct kernels *self, const struct weight *w, const int32_t *ids,
+                   int32_t n, float *out, int64_t ldo);
+void norm_run(const struct kernels *self, const struct norm_args *args, const float *x,
+              int64_t ldx, int32_t rows, float *out, int64_t ldo);
+void attention_run(const struct kernels *self, const struct attention_args *args);
+void attention_kv_store(const struct kernels *self, const struct kv *kv, int32_t layer,
+                        const struct kv_rows *rows, const float *k, const float *v, int64_t ld);
+void elementwise_rope(const struct kernels *self, float *x, int64_t ld, int32_t rows,
+                      int32_t heads, int32_t head_dim, int32_t rot, const float *cos,
+                      const float *sin);
+void elementwise_activate(const struct kernels *self, enum activation act, const float *gate,
+                          int64_t ldg, const float *up, int64_t ldu, int32_t rows, int64_t dim,
+                          float *out, int64_t ldo);
+void elementwise_add(const struct kernels *self, float *x, int64_t ldx, const float *y,
+                     int64_t ldy, int32_t rows, int64_t dim);
+void elementwise_scale(const struct kernels *self, float *x, int64_t n, float s);
+void blas_gemm(const struct kernels *self, bool ta, bool tb, int64_t m, int64_t n, int64_t k,
+               const float *a, int64_t lda, const float *b, int64_t ldb, float *c, int64_t ldc);
+bool blas_solve(const struct kernels *self, int32_t n, int32_t m, double *a, double *b,
+                int32_t *pivots);
+
+#endif

@@ -1,0 +1,440 @@
+/*
+ * Owns the life of one generation: files -> checks -> packed vectors (copied out of the file, so
+ * that its other bytes can go) -> R of every block -> an immutable value. A derived generation
+ * (strength) has its own R and shares the packed vectors with the one it came from.
+ *
+ *     adapter -> data -> packed (refcounted): one tensor view a module into one allocation, biases
+ *                     -> rotations:           one struct rotation a module into one allocation
+ */
+#include "core/adapters/adapter.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/adapters/rotation.h"
+#include "core/adapters/source.h"
+#include "core/memory.h"
+
+#define DEFECT_HIGH 0.1
+
+/* The packed vectors of an adapter, as its file had them. */
+struct packed {
+    atomic_int refs;
+    size_t n_modules;
+    struct tensor *vectors; /* [n_modules]; data NULL: the module is untouched */
+    int32_t *blocks;        /* [n_modules] block sizes */
+    const float **biases;   /* [n_modules] */
+    void *memory, *bias_memory;
+    struct rotation_rule rule;
+    bool shared; /* one block for all positions */
+};
+
+struct adapter_data {
+    struct packed *packed;
+    struct rotation *rotations;       /* [n_modules] */
+    const struct rotation **pointers; /* [n_modules] */
+    void *memory;                     /* of all R */
+};
+
+static size_t align64(size_t n)
+{
+    return (n + 63) / 64 * 64;
+}
+
+/* ---- packed vectors ---- */
+
+static void packed_unref(struct packed *p)
+{
+    if (!p || atomic_fetch_sub(&p->refs, 1) != 1)
+        return;
+    free(p->vectors);
+    free(p->blocks);
+    free(p->biases);
+    memory_free(p->memory);
+    memory_free(p->bias_memory);
+    free(p);
+}
+
+static size_t rotation_size(const struct tensor *packed, int32_t block)
+{
+    return align64((size_t)packed->shape[0] * (size_t)block * (size_t)block * sizeof(float));
+}
+
+/* Bytes of the vectors, of the rotations made of them, and of the biases. */
+static void measure(const struct source *src, size_t n_modules, size_t *vectors, size_t *rotations,
+                    size_t *biases)
+{
+    *vectors = *rotations = *biases = 0;
+    for (size_t i = 0; i < n_modules; i++) {
+        const struct source_module *s = &src->modules[i];
+        if (s->rotation) {
+            *vectors += align64(s->rotation->bytes);
+            *rotations += rotation_size(s->rotation, s->block);
+        }
+        if (s->bias)
+            *biases += align64((size_t)s->bias->shape[0] * sizeof(float));
+    }
+}
+
+static void copy_module(struct packed *p, size_t i, const struct source_module *s, char **at,
+                        char **bias_at)
+{
+    if (s->rotation) {
+        p->vectors[i] = *s->rotation;
+        p->vectors[i].name = p->vectors[i].file = NULL;
+        p->vectors[i].data = memcpy(*at, s->rotation->data, s->rotation->bytes);
+        p->blocks[i] = s->block;
+        *at += align64(s->rotation->bytes);
+    }
+    if (s->bias) {
+        float *to = (float *)*bias_at;
+        tensor_to_f32(s->bias, 0, s->bias->shape[0], to);
+        p->biases[i] = to;
+        *bias_at += align64((size_t)s->bias->shape[0] * sizeof *to);
+    }
+}
+
+static struct packed *packed_new(const struct source *src, size_t n_modules,
+                                 const struct adapter_options *options)
+{
+    size_t vectors, rotations, biases;
+    measure(src, n_modules, &vectors, &rotations, &biases);
+    struct packed *p = calloc(1, sizeof *p);
+    if (!p)
+        return NULL;
+    atomic_init(&p->refs, 1);
+    p->n_modules = n_modules;
+    p->vectors = calloc(n_modules + 1, sizeof *p->vectors);
+    p->blocks = calloc(n_modules + 1, sizeof *p->blocks);
+    p->biases = calloc(n_modules + 1, sizeof *p->biases);
+    p->memory = memory_alloc(vectors + 64); // blocks of size 1 have no vectors at all
+    p->bias_memory = biases ? memory_alloc(biases) : NULL;
+    if (!p->vectors || !p->blocks || !p->biases || !p->memory || (biases && !p->bias_memory)) {
+        packed_unref(p);
+        return NULL;
+    }
+    const struct oftconfig *c = &src->config;
+    p->rule = (struct rotation_rule){.neumann = c->neumann,
+                                     .terms = c->terms,
+                                     .old = c->old_series && !options->neumann_peft,
+                                     .coft = c->coft,
+                                     .eps = c->eps,
+                                     .strength = 1};
+    p->shared = c->block_share;
+    char *at = p->memory, *bias_at = p->bias_memory;
+    for (size_t i = 0; i < n_modules; i++)
+        copy_module(p, i, &src->modules[i], &at, &bias_at);
+    return p;
+}
+
+/* ---- a generation ---- */
+
+struct adapter *adapter_ref(struct adapter *a)
+{
+    if (a)
+        atomic_fetch_add(&a->refs, 1);
+    return a;
+}
+
+void adapter_unref(struct adapter *a)
+{
+    if (!a || atomic_fetch_sub(&a->refs, 1) != 1)
+        return;
+    if (a->data) {
+        packed_unref(a->data->packed);
+        free(a->data->rotations);
+        free(a->data->pointers);
+        memory_free(a->data->memory);
+        free(a->data);
+    }
+    free(a->name);
+    free(a->path);
+    free(a->block_sizes);
+    findings_clear(&a->warnings);
+    free(a);
+}
+
+/* Digest and strength: what results may be cached by. */
+static void set_identity(struct adapter *a)
+{
+    uint8_t text[DIGEST_SIZE + 4];
+    memcpy(text, a->digest, DIGEST_SIZE);
+    for (int i = 0; i < 4; i++)
+        text[DIGEST_SIZE + i] = (uint8_t)((uint32_t)a->strength >> 8 * i);
+    digest_bytes(text, sizeof text, a->identity);
+    digest_text(a->digest, a->digest_text);
+}
+
+static int compare_sizes(const void *a, const void *b)
+{
+    int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* The distinct block sizes, ascending, and the number of modules. */
+static bool set_sizes(struct adapter *a, const struct packed *p)
+{
+    a->block_sizes = malloc((p->n_modules + 1) * sizeof *a->block_sizes);
+    if (!a->block_sizes)
+        return false;
+    int32_t *v = a->block_sizes;
+    for (size_t i = 0; i < p->n_modules; i++) {
+        a->has_bias |= p->biases[i] != NULL;
+        if (p->vectors[i].data)
+            v[a->n_matched++] = p->blocks[i];
+    }
+    qsort(v, (size_t)a->n_matched, sizeof *v, compare_sizes);
+    for (int32_t i = 0; i < a->n_matched; i++)
+        if (!i || v[i] != v[a->n_block_sizes - 1])
+            v[a->n_block_sizes++] = v[i];
+    return true;
+}
+
+/* Everything but the numbers of R. p is borrowed; the new adapter holds its own reference. */
+static struct adapter *adapter_new(const struct model *m, struct packed *p, const char *name,
+                                   const char *path, const uint8_t digest[DIGEST_SIZE],
+                                   int32_t strength)
+{
+    struct adapter *a = calloc(1, sizeof *a);
+    struct adapter_data *d = calloc(1, sizeof *d);
+    if (!a || !d) {
+        free(a);
+        free(d);
+        return NULL;
+    }
+    atomic_init(&a->refs, 1);
+    atomic_init(&a->in_flight, 0);
+    atomic_init(&a->last_used, 0);
+    a->data = d;
+    atomic_fetch_add(&p->refs, 1);
+    d->packed = p;
+    a->name = strdup(name);
+    a->path = strdup(path);
+    memcpy(a->digest, digest, DIGEST_SIZE);
+    a->strength = strength;
+    a->n_total = (int32_t)m->n_modules;
+    a->neumann = p->rule.neumann;
+    a->terms = p->rule.terms;
+    set_identity(a);
+    for (size_t i = 0; i < p->n_modules; i++)
+        if (p->vectors[i].data)
+            a->rotation_bytes += rotation_size(&p->vectors[i], p->blocks[i]);
+    d->rotations = calloc(p->n_modules + 1, sizeof *d->rotations);
+    d->pointers = calloc(p->n_modules + 1, sizeof *d->pointers);
+    d->memory = memory_alloc(a->rotation_bytes + 64);
+    if (!a->name || !a->path || !d->rotations || !d->pointers || !d->memory || !set_sizes(a, p)) {
+        adapter_unref(a);
+        return NULL;
+    }
+    a->adapted.rotation = d->pointers;
+    a->adapted.bias = a->has_bias ? p->biases : NULL;
+    return a;
+}
+
+/* Findings about the numbers of one module. */
+static void judge(const struct model *m, size_t i, const char *path,
+                  const struct rotation_stats *stats, bool permissive, struct findings *f)
+{
+    const char *name = m->modules[i].name;
+    char got[96];
+    if (stats->non_finite) {
+        snprintf(got, sizeof got, "%" PRId64 " of %" PRId64 " blocks", stats->non_finite,
+                 stats->rows);
+        findings_add(f, SEVERITY_ERROR, ST_NON_FINITE_WEIGHTS, name, "oft_R", "finite numbers", got,
+                     "%s: %s: %s hold NaN or Inf", path, name, got);
+    }
+    if (stats->divergent) {
+        snprintf(got, sizeof got, "%.6g", stats->norm);
+        findings_add(f, permissive ? SEVERITY_WARNING : SEVERITY_ERROR, ST_NEUMANN_DIVERGENT, name,
+                     "oft_R", "a spectral norm below 1", got,
+                     "%s: %s: the Neumann series diverges in %" PRId64 " of %" PRId64
+                     " blocks, the largest spectral norm is %s",
+                     path, name, stats->divergent, stats->rows, got);
+    }
+    if (stats->projected)
+        findings_add(f, SEVERITY_WARNING, ST_COFT_OUT_OF_BOUNDS, name, "eps", NULL, NULL,
+                     "%s: %s: %" PRId64 " of %" PRId64
+                     " blocks lay outside the COFT ball and were projected, as PEFT does",
+                     path, name, stats->projected, stats->rows);
+    if (!isfinite(stats->defect))
+        findings_add(f, SEVERITY_ERROR, ST_NON_FINITE_WEIGHTS, name, "oft_R", "finite rotations",
+                     "NaN or Inf", "%s: %s: its rotation is not finite", path, name);
+    else if (stats->defect > DEFECT_HIGH) {
+        snprintf(got, sizeof got, "%.6g", stats->defect);
+        findings_add(f, SEVERITY_WARNING, ST_ORTHOGONALITY_DEFECT_HIGH, name, "oft_R",
+                     "max |R^T R - I| up to 0.1", got,
+                     "%s: %s: R is far from orthogonal: max |R^T R - I| is %s", path, name, got);
+    }
+}
+
+/* Fills R; f NULL: nobody wants to know. */
+static enum status build(const struct model *m, const struct kernels *k, struct adapter *a,
+                         bool permissive, struct findings *f, struct error *err)
+{
+    struct packed *p = a->data->packed;
+    struct rotation_rule rule = p->rule;
+    rule.strength = a->strength / 100.0;
+    char *at = a->data->memory;
+    for (size_t i = 0; i < p->n_modules; i++) {
+        const struct tensor *v = &p->vectors[i];
+        if (!v->data)
+            continue;
+        struct rotation *r = &a->data->rotations[i];
+        struct rotation_stats stats = {0};
+        *r = (struct rotation){.dim = m->modules[i].rotate_dim,
+                               .block = p->blocks[i],
+                               .blocks = (int32_t)(m->modules[i].rotate_dim / p->blocks[i]),
+                               .shared = p->shared,
+                               .dtype = DT_F32,
+                               .data = at};
+        at += rotation_size(v, p->blocks[i]);
+        a->data->pointers[i] = r;
+        enum status s = rotation_build(k, &rule, v, r->block, r->data, &stats, err);
+        if (s)
+            return s;
+        if (f)
+            judge(m, i, a->path, &stats, permissive, f);
+        a->orthogonality_defect = fmax(a->orthogonality_defect, stats.defect);
+    }
+    return ST_OK;
+}
+
+static void check_biases(const struct model *m, const struct packed *p, const char *path,
+                         struct findings *f)
+{
+    for (size_t i = 0; i < p->n_modules; i++)
+        for (int64_t n = 0; p->biases[i] && n < m->modules[i].n; n++)
+            if (!isfinite(p->biases[i][n])) {
+                findings_add(f, SEVERITY_ERROR, ST_NON_FINITE_WEIGHTS, m->modules[i].name, "bias",
+                             "finite numbers", "NaN or Inf", "%s: %s: its bias holds NaN or Inf",
+                             path, m->modules[i].name);
+                break;
+            }
+}
+
+/* Does what the files need fit the bound? */
+static void check_capacity(const struct model *m, const struct source *src, const char *path,
+                           uint64_t max_bytes, struct findings *f)
+{
+    size_t vectors, rotations, biases;
+    measure(src, m->n_modules, &vectors, &rotations, &biases);
+    uint64_t need = (uint64_t)vectors + rotations + biases;
+    char expected[64], got[64];
+    if (!max_bytes || need <= max_bytes)
+        return;
+    snprintf(expected, sizeof expected, "at most %" PRIu64 " bytes", max_bytes);
+    snprintf(got, sizeof got, "%" PRIu64 " bytes", need);
+    findings_add(f, SEVERITY_ERROR, ST_CAPACITY_EXCEEDED, NULL, NULL, expected, got,
+                 "%s: its rotations need %" PRIu64 " bytes, the budget is %" PRIu64, path, need,
+                 max_bytes);
+}
+
+/* Files to a generation. What is wrong with them goes to findings, and then *out is NULL; other
+ * failures are returned. */
+static enum status load(const struct model *m, const struct kernels *k, const char *dir,
+                        const char *name, const struct adapter_options *options,
+                        struct adapter **out, struct findings *findings, struct error *err)
+{
+    struct package files = {0};
+    struct source src = {0};
+    struct packed *packed = NULL;
+    struct adapter *a = NULL;
+    uint8_t digest[DIGEST_SIZE];
+    *out = NULL;
+    enum status s = package_read(dir, options->beneath, options->max_bytes, &files, findings, err);
+    if (!s)
+        s = source_check(&files, m, k, options->permissive, &src, findings, err);
+    if (!s && !findings->errors)
+        check_capacity(m, &src, dir, options->max_bytes, findings);
+    if (s || findings->errors)
+        goto done;
+    package_digest(&files, digest);
+    packed = packed_new(&src, m->n_modules, options);
+    source_clear(&src);
+    package_clear(&files);
+    if (packed)
+        a = adapter_new(m, packed, name, dir, digest, 100);
+    if (!a) {
+        s = error_memory(err, "loading an adapter");
+        goto done;
+    }
+    a->packed_bytes = 64; // as allocated
+    for (size_t i = 0; i < m->n_modules; i++)
+        a->packed_bytes += align64(packed->vectors[i].bytes) +
+                           (packed->biases[i] ? align64((size_t)m->modules[i].n * 4) : 0);
+    s = build(m, k, a, options->permissive, findings, err);
+    if (s)
+        goto done;
+    check_biases(m, packed, dir, findings);
+    if (!findings->errors) {
+        *out = a;
+        a = NULL;
+    }
+done:
+    adapter_unref(a);
+    packed_unref(packed);
+    source_clear(&src);
+    package_clear(&files);
+    return s;
+}
+
+enum status adapter_load(const struct model *m, const struct kernels *kernels, const char *dir,
+                         const char *name, const struct adapter_options *options,
+                         struct adapter **out, struct error *err)
+{
+    struct findings findings = {0};
+    enum status s = load(m, kernels, dir, name, options, out, &findings, err);
+    if (s)
+        findings_clear(&findings);
+    else if (*out)
+        (*out)->warnings = findings;
+    else
+        s = error_from_findings(err, &findings);
+    return s;
+}
+
+enum status adapter_validate(const struct model *m, const struct kernels *kernels, const char *dir,
+                             const struct adapter_options *options, struct findings *findings,
+                             struct error *err)
+{
+    struct adapter *a = NULL;
+    enum status s = load(m, kernels, dir, "", options, &a, findings, err);
+    adapter_unref(a);
+    return s;
+}
+
+enum status adapter_derive(const struct model *m, const struct kernels *kernels,
+                           const struct adapter *from, int32_t strength, struct adapter **out,
+                           struct error *err)
+{
+    *out = NULL;
+    struct adapter *a =
+        adapter_new(m, from->data->packed, from->name, from->path, from->digest, strength);
+    if (!a)
+        return error_memory(err, "scaling an adapter");
+    a->generation = from->generation;
+    enum status s = build(m, kernels, a, true, NULL, err);
+    if (s) {
+        adapter_unref(a);
+        return s;
+    }
+    *out = a;
+    return ST_OK;
+}
+
+enum status adapter_digest(const char *dir, uint8_t out[DIGEST_SIZE], struct error *err)
+{
+    struct package files = {0};
+    struct findings findings = {0};
+    enum status s = package_read(dir, NULL, 0, &files, &findings, err);
+    if (!s && !findings.errors)
+        package_digest(&files, out);
+    if (!s)
+        s = error_from_findings(err, &findings);
+    findings_clear(&findings);
+    package_clear(&files);
+    return s;
+}

@@ -1,0 +1,28 @@
+/*
+ * The two files of an adapter, whole in memory: what is digested, checked and loaded is the same
+ * bytes, whatever happens to the files meanwhile.
+ */
+#ifndef OFTD_CORE_ADAPTERS_PACKAGE_H
+#define OFTD_CORE_ADAPTERS_PACKAGE_H
+
+#include "core/digest.h"
+#include "core/status.h"
+
+struct package {
+    char *config_path, *tensors_path;
+    const char *config, *tensors; /* NULL: not read, see the findings */
+    size_t config_size, tensors_size;
+    char *bytes; /* u64le sizes of both, then both: what the digest is taken of */
+};
+
+/* Reads dir/adapter_config.json and dir/adapter_model.safetensors. beneath (NULL: anywhere): a real
+ * path below which both must lie when opened (PATH_OUTSIDE_ROOT). max_bytes bounds the second file
+ * (0: by the memory there is; CAPACITY_EXCEEDED). What is wrong with the files goes to findings;
+ * returns OUT_OF_MEMORY or ST_OK. *out can be cleared in every case. */
+enum status package_read(const char *dir, const char *beneath, uint64_t max_bytes,
+                         struct package *out, struct findings *findings, struct error *err);
+void package_clear(struct package *p);
+/* Of a package that was read whole. */
+void package_digest(const struct package *p, uint8_t out[DIGEST_SIZE]);
+
+#endif

@@ -1,0 +1,71 @@
+/*
+ * The table behind the registry: which generation each name has now, and which generations were
+ * derived from them. Everything here is called under the registry's lock. A change is made in two
+ * steps: slots are marked as leaving (and may be asked to stay), then swept into a trash whose
+ * references the caller drops after the lock.
+ */
+#ifndef OFTD_CORE_ADAPTERS_SLOTS_H
+#define OFTD_CORE_ADAPTERS_SLOTS_H
+
+#include "core/adapters/registry.h"
+
+struct slot {
+    char *name; /* NULL: a derived generation */
+    struct adapter *a;
+    bool pinned;
+    enum adapter_state mark; /* without a generation */
+    char *error;
+    int64_t since; /* ms; when it was loaded */
+    bool leaving;  /* within one commit */
+};
+
+struct slots {
+    struct slot *v;
+    size_t n, cap;
+};
+
+struct table {
+    struct slots named;   /* sorted by name */
+    struct slots derived; /* in order of making */
+    uint64_t memory;      /* the budget; 0: none */
+};
+
+struct trash {
+    struct adapter **v;
+    size_t n;
+};
+
+int64_t slots_now(void); /* CLOCK_MONOTONIC, ms */
+/* Frees everything, dropping the references. */
+void slots_clear(struct table *t);
+/* Room for `more` further slots. */
+bool slots_reserve(struct slots *l, size_t more);
+void slots_remove(struct slots *l, size_t i);
+
+/* The slot of name, with a generation or a mark; NULL: none. */
+struct slot *slots_find(struct table *t, const char *name);
+/* The same with a generation. */
+struct slot *slots_loaded(struct table *t, const char *name);
+struct adapter *slots_derived(struct table *t, const struct adapter *from, int32_t strength);
+/* The slot of name, made if need be in room that was reserved; name is consumed. */
+struct slot *slots_insert(struct table *t, char *name);
+
+/* Bytes a generation takes; a derived one shares its packed vectors. */
+uint64_t slots_bytes_of(const struct adapter *a);
+/* Bytes of what does not leave. */
+uint64_t slots_bytes(const struct table *t);
+size_t slots_leaving(const struct table *t);
+/* Lets the least recently used generations leave that are neither pinned nor known to anybody else,
+ * until `need` more bytes fit. CAPACITY_EXCEEDED. */
+enum status slots_make_room(struct table *t, uint64_t need, struct error *err);
+/* Nobody leaves. */
+void slots_stay(struct table *t);
+
+/* Room for everything that may leave; false when memory runs out. */
+bool slots_trash(const struct table *t, struct trash *trash);
+/* Takes out what leaves, and what was derived from it. */
+void slots_sweep(struct table *t, struct trash *trash);
+/* (without the lock) Drops the references and frees the trash. */
+void slots_empty(struct trash *trash);
+
+#endif

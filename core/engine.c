@@ -1,0 +1,599 @@
+#include "core/engine.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/engine_state.h"
+#include "core/memory.h"
+#include "core/run/defaults.h"
+#include "core/run/sequence.h"
+
+/* ---- the options ---- */
+
+static bool keep(struct arena *a, const char **s)
+{
+    if (*s)
+        *s = arena_strdup(a, *s);
+    return *s != NULL;
+}
+
+static bool keep_optional(struct arena *a, const char **s)
+{
+    return !*s || keep(a, s);
+}
+
+static bool keep_options(struct engine *e)
+{
+    struct engine_options *o = &e->o;
+    struct adapter_request *adapters =
+        arena_copy(&e->arena, o->adapters, o->n_adapters * sizeof *adapters);
+    const char **roots =
+        arena_copy(&e->arena, o->adapter_roots, o->n_adapter_roots * sizeof *roots);
+    struct layer_range *layers =
+        arena_copy(&e->arena, o->model.replication, o->model.n_replication * sizeof *layers);
+    bool ok = keep(&e->arena, &o->model_dir) && keep_optional(&e->arena, &o->served_name) &&
+              keep_optional(&e->arena, &o->export_dir) && (adapters || !o->n_adapters) &&
+              (roots || !o->n_adapter_roots) && (layers || !o->model.n_replication);
+    for (size_t i = 0; ok && i < o->n_adapters; i++)
+        ok = keep(&e->arena, &adapters[i].name) && keep_optional(&e->arena, &adapters[i].path) &&
+             keep_optional(&e->arena, &adapters[i].if_digest);
+    for (size_t i = 0; ok && i < o->n_adapter_roots; i++)
+        ok = keep(&e->arena, &roots[i]);
+    o->adapters = adapters;
+    o->adapter_roots = roots;
+    o->model.replication = o->model.n_replication ? layers : NULL;
+    return ok;
+}
+
+/* The last part of the folder's path. */
+static const char *folder_name(struct arena *a, const char *dir)
+{
+    size_t end = strlen(dir);
+    while (end > 1 && dir[end - 1] == '/')
+        end--;
+    size_t start = end;
+    while (start > 0 && dir[start - 1] != '/')
+        start--;
+    return arena_strndup(a, dir + start, end - start);
+}
+
+static enum status check_options(const struct engine_options *o, struct error *err)
+{
+    if (!o->model_dir || !o->chain || !o->kernels.exact || !o->kernels.loader)
+        return error_set(err, ST_INVALID_VALUE, "the engine needs a model, a chain and kernels");
+    if (o->max_rows < 1 || o->prefill_chunk < 1 || o->max_sequences < 1 || o->max_queue < 1 ||
+        o->max_n < 1 || o->max_forward_rows < 1 || o->intake_threads < 1)
+        return error_set(err, ST_INVALID_VALUE, "a limit of the engine is below 1");
+    return ST_OK;
+}
+
+/* ---- tickets' host ---- */
+
+static void unlink_ticket(struct engine *e, struct ticket *t)
+{
+    if (t->prev)
+        t->prev->next = t->next;
+    else
+        e->live = t->next;
+    if (t->next)
+        t->next->prev = t->prev;
+}
+
+static void dequeue(struct engine *e, struct ticket *t)
+{
+    if (t->queue_tokens < 0)
+        return;
+    e->waiting--;
+    e->waiting_tokens -= t->queue_tokens;
+    t->queue_tokens = -1;
+}
+
+static void ticket_gone(void *ctx, struct ticket *t)
+{
+    struct engine *e = ctx;
+    pthread_mutex_lock(&e->lock);
+    dequeue(e, t);
+    unlink_ticket(e, t);
+    pthread_cond_broadcast(&e->changed);
+    pthread_mutex_unlock(&e->lock);
+    ticket_unref(t);
+}
+
+static void kick(void *ctx)
+{
+    struct engine *e = ctx;
+    scheduler_kick(e->scheduler);
+    jobs_kick(e->jobs);
+}
+
+static void started(void *ctx, struct ticket *t)
+{
+    struct engine *e = ctx;
+    pthread_mutex_lock(&e->lock);
+    dequeue(e, t);
+    pthread_mutex_unlock(&e->lock);
+}
+
+static enum status taking(const struct engine *e, struct error *err)
+{
+    switch (e->state) {
+    case ENGINE_READY:
+        return ST_OK;
+    case ENGINE_DRAINING:
+        return error_set(err, ST_DRAINING, NULL);
+    case ENGINE_LOADING:
+    case ENGINE_FAILED:
+        break;
+    }
+    return error_set(err, ST_NOT_READY, NULL);
+}
+
+enum status engine_admit(struct engine *e, struct ticket *t, bool queue, int64_t tokens,
+                         struct error *err)
+{
+    pthread_mutex_lock(&e->lock);
+    enum status st = taking(e, err);
+    if (st == ST_OK && queue && e->waiting >= e->o.max_queue)
+        st = error_set(err, ST_OVERLOADED, "%d requests are waiting already", e->waiting);
+    // a single request may be larger than the limit: it is then the only one
+    if (st == ST_OK && queue && e->waiting && e->o.max_queue_tokens > 0 &&
+        tokens > e->o.max_queue_tokens - e->waiting_tokens)
+        st = error_set(err, ST_OVERLOADED, "about %lld tokens are waiting already",
+                       (long long)e->waiting_tokens);
+    if (st == ST_OK) {
+        if (queue) {
+            t->queue_tokens = tokens;
+            e->waiting++;
+            e->waiting_tokens += tokens;
+        }
+        t->prev = NULL;
+        t->next = e->live;
+        if (e->live)
+            e->live->prev = t;
+        e->live = t;
+    }
+    pthread_mutex_unlock(&e->lock);
+    return st;
+}
+
+/* ---- the worker's arithmetic ---- */
+
+static const struct kernels *kernels_of(const struct engine *e, enum compute mode)
+{
+    return mode == COMPUTE_FAST && e->o.kernels.fast ? e->o.kernels.fast : e->o.kernels.exact;
+}
+
+static void forward(void *ctx, enum compute mode, struct batch *b)
+{
+    struct engine *e = ctx;
+    b->kernels = kernels_of(e, mode);
+    model_forward(e->model, b, e->scratch[mode]);
+}
+
+static void module(void *ctx, struct request *r, int32_t first, int32_t rows)
+{
+    struct engine *e = ctx;
+    const struct route *route = &r->routes[0];
+    const struct row_group group = {
+        .count = rows, .n = route->n_adapted, .adapted = route->adapted};
+    model_module_forward(e->model, r->module, route->view, kernels_of(e, r->compute), &group, 1,
+                         rows, r->module_x ? r->module_x + first * r->module_in : NULL,
+                         r->module_ids ? r->module_ids + first : NULL,
+                         r->module_result + first * r->module_out, e->scratch[r->compute]);
+}
+
+/* ---- where tickets go after intake and loader ---- */
+
+static void planned(void *ctx, struct ticket *t)
+{
+    struct engine *e = ctx;
+    scheduler_submit(e->scheduler, t);
+}
+
+static void tokenized(void *ctx, struct ticket *t)
+{
+    struct engine *e = ctx;
+    if (t->request->pending) {
+        jobs_submit(e->jobs, t);
+        return;
+    }
+    struct error err = ERROR_INIT;
+    enum status st = request_plan(t, &err);
+    if (st == ST_OK)
+        scheduler_submit(e->scheduler, t);
+    else
+        request_end(t, st, &err);
+    error_clear(&err);
+}
+
+static void route_left(void *ctx)
+{
+    struct engine *e = ctx;
+    if (e->jobs)
+        jobs_kick(e->jobs);
+}
+
+/* ---- life ---- */
+
+enum status engine_new(const struct engine_options *options, struct engine **out, struct error *err)
+{
+    *out = NULL;
+    enum status st = check_options(options, err);
+    if (st != ST_OK)
+        return st;
+    struct engine *e = calloc(1, sizeof *e);
+    if (!e)
+        return error_memory(err, "the engine");
+    e->o = *options;
+    e->tickets = (struct ticket_host){.ctx = e, .kick = kick, .ended = ticket_gone};
+    bool ok = keep_options(e);
+    if (ok && !e->o.served_name)
+        ok = (e->o.served_name = folder_name(&e->arena, e->o.model_dir)) != NULL;
+    pthread_condattr_t attr;
+    ok = ok && pthread_condattr_init(&attr) == 0;
+    if (ok) {
+        pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+        ok = pthread_mutex_init(&e->lock, NULL) == 0 &&
+             pthread_cond_init(&e->changed, &attr) == 0 && stats_open(&e->stats);
+        pthread_condattr_destroy(&attr);
+    }
+    if (!ok) {
+        arena_free(&e->arena);
+        free(e);
+        return error_memory(err, "the engine");
+    }
+    if (e->o.max_rows < e->o.max_sequences)
+        e->o.max_rows = e->o.max_sequences;
+    *out = e;
+    return ST_OK;
+}
+
+/* Pages: what the budget holds, at most what all sequences could ever use. */
+static enum status open_kv(struct engine *e, struct error *err)
+{
+    const struct model *m = e->model;
+    struct engine_options *o = &e->o;
+    e->host.max_len = m->max_len;
+    if (m->kind != MODEL_DECODER)
+        return kvcache_open(1, 1, 1, 1, &e->kv, err);
+    uint64_t page = model_kv_page_bytes(m);
+    if (!o->kv_memory) {
+        uint64_t free_bytes = memory_available(), others = o->adapter_memory + o->merge_memory;
+        uint64_t rest = free_bytes > others ? free_bytes - others : 0;
+        o->kv_memory = rest / 2 > free_bytes / 8 ? rest / 2 : free_bytes / 8;
+    }
+    uint64_t most = (uint64_t)o->max_sequences * (uint64_t)(pages_for(m->max_len) + 1);
+    uint64_t pages = o->kv_memory / page;
+    pages = pages < most ? pages : most;
+    pages = pages < INT32_MAX / 4 ? pages : INT32_MAX / 4;
+    if (!pages)
+        return error_param(err, ST_CAPACITY_EXCEEDED, "kv_memory",
+                           "%llu bytes do not hold one page of keys and values, which takes %llu",
+                           (unsigned long long)o->kv_memory, (unsigned long long)page);
+    o->kv_memory = pages * page;
+    bool slides =
+        m->window > 0 && pages >= (uint64_t)pages_for((int64_t)m->window + o->max_rows) + 2;
+    if (!slides && (uint64_t)m->max_len > pages * KV_PAGE)
+        e->host.max_len = (int64_t)pages * KV_PAGE;
+    return kvcache_open(m->layers, m->kv_heads, m->head_dim, (int64_t)pages, &e->kv, err);
+}
+
+struct progress {
+    struct engine *e;
+    model_progress *next;
+    void *ctx;
+};
+
+static void on_progress(void *ctx, double done)
+{
+    struct progress *p = ctx;
+    atomic_store(&p->e->progress, done);
+    if (p->next)
+        p->next(p->ctx, done);
+}
+
+static enum status open_files(struct engine *e, struct progress *p, struct error *err)
+{
+    const struct engine_options *o = &e->o;
+    enum status st = checkpoint_open(o->model_dir, &e->checkpoint, err);
+    if (st == ST_OK)
+        st = tokenizer_load(o->model_dir, &e->tokenizer, err);
+    if (st == ST_OK)
+        st = model_open(e->checkpoint, &o->model, o->chain, o->kernels.loader, on_progress, p,
+                        &e->model, err);
+    return st;
+}
+
+static enum status open_adapters(struct engine *e, struct error *err)
+{
+    const struct engine_options *o = &e->o;
+    const struct registry_options r = {.roots = o->adapter_roots,
+                                       .n_roots = o->n_adapter_roots,
+                                       .base_name = o->served_name,
+                                       .memory = o->adapter_memory,
+                                       .autoload = o->autoload,
+                                       .adapter = o->adapter};
+    enum status st = registry_open(e->model, o->kernels.loader, &r, &e->registry, err);
+    if (st == ST_OK)
+        st = merged_open(e->model, route_left, e, &e->merged, err);
+    for (size_t i = 0; i < o->n_adapters && st == ST_OK; i++)
+        st = registry_load(e->registry, &o->adapters[i], NULL, NULL, err);
+    return st;
+}
+
+static enum status open_worker(struct engine *e, struct error *err)
+{
+    const struct engine_options *o = &e->o;
+    enum status st = open_kv(e, err);
+    for (int mode = 0; mode < 2 && st == ST_OK; mode++)
+        st = scratch_open(e->model, kernels_of(e, mode), o->max_rows, o->max_sequences,
+                          &e->scratch[mode], err);
+    const struct scheduler_options s = {.model = e->model,
+                                        .kv = e->kv,
+                                        .stats = &e->stats,
+                                        .max_rows = o->max_rows,
+                                        .prefill_chunk = o->prefill_chunk,
+                                        .max_sequences = o->max_sequences,
+                                        .forward = forward,
+                                        .module = module,
+                                        .started = started,
+                                        .ctx = e};
+    if (st == ST_OK)
+        st = scheduler_open(&s, &e->scheduler, err);
+    return st;
+}
+
+static enum status start_threads(struct engine *e, struct error *err)
+{
+    const struct engine_options *o = &e->o;
+    const struct jobs_options j = {.model = e->model,
+                                   .checkpoint = e->checkpoint,
+                                   .chain = o->chain,
+                                   .kernels = o->kernels.loader,
+                                   .registry = e->registry,
+                                   .merged = e->merged,
+                                   .stats = &e->stats,
+                                   .merge_memory = o->merge_memory,
+                                   .export_dir = o->export_dir,
+                                   .ready = planned,
+                                   .ctx = e};
+    enum status st = scheduler_start(e->scheduler, err);
+    if (st == ST_OK)
+        st = jobs_open(&j, &e->jobs, err);
+    if (st == ST_OK)
+        st = intake_open(o->intake_threads, tokenized, e, &e->intake, err);
+    return st;
+}
+
+static void set_state(struct engine *e, enum engine_state state)
+{
+    pthread_mutex_lock(&e->lock);
+    e->state = state;
+    pthread_mutex_unlock(&e->lock);
+}
+
+enum status engine_load(struct engine *e, model_progress *progress, void *progress_ctx,
+                        struct error *err)
+{
+    struct progress p = {e, progress, progress_ctx};
+    enum status st = open_files(e, &p, err);
+    if (st == ST_OK)
+        st = open_adapters(e, err);
+    if (st == ST_OK)
+        st = open_worker(e, err);
+    if (st == ST_OK) {
+        e->host.model = e->model;
+        e->host.tokenizer = e->tokenizer;
+        e->host.options = &e->o;
+        e->host.registry = e->registry;
+        e->host.merged = e->merged;
+        defaults_read(e->checkpoint->generation, &e->host.defaults);
+        st = start_threads(e, err);
+    }
+    set_state(e, st == ST_OK ? ENGINE_READY : ENGINE_FAILED);
+    return st;
+}
+
+/* (lock) */
+static void cancel_all(struct engine *e)
+{
+    for (struct ticket *t = e->live; t; t = t->next)
+        ticket_cancel(t);
+}
+
+void engine_drain(struct engine *e, int64_t timeout_ms)
+{
+    int64_t end = ticket_now() + (timeout_ms > 0 ? timeout_ms : 0) * 1000000;
+    struct timespec ts = {end / 1000000000, end % 1000000000};
+    pthread_mutex_lock(&e->lock);
+    if (e->state == ENGINE_READY)
+        e->state = ENGINE_DRAINING;
+    int late = 0;
+    while (e->live && !late)
+        late = pthread_cond_timedwait(&e->changed, &e->lock, &ts);
+    cancel_all(e);
+    while (e->live)
+        pthread_cond_wait(&e->changed, &e->lock);
+    pthread_mutex_unlock(&e->lock);
+}
+
+void engine_free(struct engine *e)
+{
+    if (!e)
+        return;
+    pthread_mutex_lock(&e->lock);
+    e->state = e->state == ENGINE_READY ? ENGINE_DRAINING : e->state;
+    cancel_all(e);
+    pthread_mutex_unlock(&e->lock);
+    intake_stop(e->intake);
+    jobs_stop(e->jobs);
+    scheduler_stop(e->scheduler);
+    intake_close(e->intake);
+    jobs_close(e->jobs);
+    scheduler_close(e->scheduler);
+    scratch_close(e->scratch[0]);
+    scratch_close(e->scratch[1]);
+    kvcache_close(e->kv);
+    merged_close(e->merged);
+    registry_close(e->registry);
+    tokenizer_free(e->tokenizer);
+    model_close(e->model);
+    checkpoint_close(e->checkpoint);
+    stats_close(&e->stats);
+    pthread_cond_destroy(&e->changed);
+    pthread_mutex_destroy(&e->lock);
+    arena_free(&e->arena);
+    free(e);
+}
+
+enum engine_state engine_state(const struct engine *e, double *progress)
+{
+    struct engine *v = (struct engine *)e;
+    if (progress)
+        *progress = atomic_load(&v->progress);
+    pthread_mutex_lock(&v->lock);
+    enum engine_state state = v->state;
+    pthread_mutex_unlock(&v->lock);
+    return state;
+}
+
+enum status engine_check(const struct engine *e, struct error *err)
+{
+    struct engine *v = (struct engine *)e;
+    pthread_mutex_lock(&v->lock);
+    enum status st = taking(v, err);
+    pthread_mutex_unlock(&v->lock);
+    return st;
+}
+
+const struct model *engine_model(const struct engine *e)
+{
+    return e->model;
+}
+
+const char *engine_name(const struct engine *e)
+{
+    return e->o.served_name;
+}
+
+const char *engine_root(const struct engine *e)
+{
+    return e->o.model_dir;
+}
+
+bool engine_has_tokenizer(const struct engine *e)
+{
+    return e->tokenizer != NULL;
+}
+
+const struct engine_options *engine_options(const struct engine *e)
+{
+    return &e->o;
+}
+
+const char *engine_piece(const struct engine *e, int32_t id, size_t *len)
+{
+    *len = 0;
+    return e->tokenizer ? tokenizer_piece(e->tokenizer, id, len) : NULL;
+}
+
+/* ---- submitting ---- */
+
+/* A ticket if requests are taken now; the checks of the request itself come before its place in the
+ * queue. */
+static enum status begin(struct engine *e, struct ticket **t, struct error *err)
+{
+    *t = NULL;
+    enum status st = engine_check(e, err);
+    if (st == ST_OK && !(*t = ticket_new(&e->tickets)))
+        st = error_memory(err, "a request");
+    return st;
+}
+
+static void forget(struct engine *e, struct ticket *t)
+{
+    pthread_mutex_lock(&e->lock);
+    dequeue(e, t);
+    unlink_ticket(e, t);
+    pthread_cond_broadcast(&e->changed);
+    pthread_mutex_unlock(&e->lock);
+    request_leave(t->request);
+}
+
+/* Sends a request that has been copied on its way, or discards the ticket. */
+static enum status submit(struct engine *e, struct ticket *t, enum status st, struct ticket **out,
+                          struct error *err)
+{
+    *out = NULL;
+    if (st == ST_OK)
+        st = engine_admit(e, t, true, request_estimate(t->request), err);
+    if (st == ST_OK) {
+        st = request_enter(t, false, err);
+        if (st != ST_OK)
+            forget(e, t);
+    }
+    if (st != ST_OK) {
+        ticket_discard(t);
+        return st;
+    }
+    const struct request *r = t->request;
+    atomic_store(&t->waiting, (int)(r->n_prompts * (size_t)r->n));
+    *out = t;
+    if (r->kind != REQUEST_MODULE)
+        intake_submit(e->intake, t);
+    else if (r->pending)
+        jobs_submit(e->jobs, t);
+    else
+        scheduler_submit(e->scheduler, t);
+    return ST_OK;
+}
+
+enum status engine_generate(struct engine *e, const struct generate_request *req,
+                            struct ticket **out, struct error *err)
+{
+    struct ticket *t;
+    enum status st = begin(e, &t, err);
+    if (st != ST_OK)
+        return st;
+    return submit(e, t, request_generate(t, &e->host, req, err), out, err);
+}
+
+enum status engine_forward(struct engine *e, const struct forward_request *req, struct ticket **out,
+                           struct error *err)
+{
+    struct ticket *t;
+    enum status st = begin(e, &t, err);
+    if (st != ST_OK)
+        return st;
+    return submit(e, t, request_forward(t, &e->host, req, err), out, err);
+}
+
+enum status engine_module(struct engine *e, const struct module_request *req, struct ticket **out,
+                          struct error *err)
+{
+    struct ticket *t;
+    enum status st = begin(e, &t, err);
+    if (st != ST_OK)
+        return st;
+    return submit(e, t, request_module(t, &e->host, req, err), out, err);
+}
+
+enum status engine_tokenize(struct engine *e, const char *text, size_t len, bool add_special,
+                            struct ticket **out, struct error *err)
+{
+    struct ticket *t;
+    enum status st = begin(e, &t, err);
+    if (st != ST_OK)
+        return st;
+    return submit(e, t, request_tokenize(t, &e->host, text, len, add_special, err), out, err);
+}
+
+enum status engine_detokenize(struct engine *e, const int32_t *ids, size_t n, bool skip_special,
+                              struct ticket **out, struct error *err)
+{
+    struct ticket *t;
+    enum status st = begin(e, &t, err);
+    if (st != ST_OK)
+        return st;
+    return submit(e, t, request_detokenize(t, &e->host, ids, n, skip_special, err), out, err);
+}

@@ -1,0 +1,250 @@
+#include <dirent.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "core/jobs.h"
+
+static bool cancelled(void *ctx)
+{
+    return ticket_cancelled(ctx);
+}
+
+static void drop(struct adapter **v, int32_t n)
+{
+    for (int32_t i = 0; i < n; i++)
+        adapter_unref(v[i]);
+}
+
+/* The generations of a chain, with references, loaded from disk where needed. */
+static enum status find(const struct jobs_options *o, const struct chain_names *names,
+                        struct adapter **out, struct error *err)
+{
+    for (int32_t i = 0; i < names->n; i++) {
+        const char *name = names->names[i];
+        enum status st = ST_OK;
+        out[i] = registry_acquire(o->registry, name);
+        if (!out[i] && registry_discoverable(o->registry, name)) {
+            st = registry_autoload(o->registry, name, err);
+            if (st == ST_OK)
+                out[i] = registry_acquire(o->registry, name);
+        }
+        if (!out[i] && st == ST_OK)
+            st = error_param(err, ST_ADAPTER_NOT_FOUND, "adapter",
+                             "adapter '%s' is not loaded and no adapter directory holds it", name);
+        if (st != ST_OK) {
+            drop(out, i);
+            return st;
+        }
+    }
+    return ST_OK;
+}
+
+static uint64_t room(const struct jobs_options *o)
+{
+    uint64_t used = merged_bytes(o->merged);
+    return o->merge_memory > used ? o->merge_memory - used : 0;
+}
+
+/* Everything up to the view; the entry says where it will stand. */
+static enum status build(const struct jobs_options *o, struct ticket *t, struct adapter **adapters,
+                         struct merged_entry *entry, struct error *err)
+{
+    struct job *j = t->job;
+    enum status st = merged_check(o->merged, entry, err);
+    if (st != ST_OK)
+        return st;
+    j->options.memory = room(o);
+    st = merge_check(o->model, adapters, (size_t)j->names.n, &j->options, &j->result.report, err);
+    if (st == ST_OK)
+        st = merge_build(o->model, o->chain, o->kernels, adapters, (size_t)j->names.n, &j->options,
+                         cancelled, t, &entry->view, &j->result.report, err);
+    if (st != ST_OK)
+        return st;
+    entry->modules = j->result.modules = j->result.report.n;
+    j->result.bytes = j->result.report.bytes;
+    for (int32_t i = 0; i < j->names.n; i++)
+        if (!jobs_add_name(&j->result, j->names.names[i]))
+            return error_memory(err, "a merge");
+    return ST_OK;
+}
+
+enum status jobs_merge(const struct jobs_options *o, struct ticket *t, bool *park,
+                       struct error *err)
+{
+    struct job *j = t->job;
+    struct adapter *adapters[ADAPTERS_MAX] = {0};
+    enum status st = merge_check_base(o->model, err);
+    if (st == ST_OK)
+        st = find(o, &j->names, adapters, err);
+    if (st != ST_OK)
+        return st;
+    struct merged_entry *entry = merged_entry_new(adapters, j->names.n, j->mode, j->options.dense);
+    st = entry ? build(o, t, adapters, entry, err) : error_memory(err, "a merge");
+    drop(adapters, j->names.n);
+    if (st != ST_OK || j->options.dry_run) {
+        merged_entry_free(entry);
+        return st;
+    }
+    if (j->mode == MERGE_IN_PLACE) {
+        j->entry = entry;
+        merged_closing(o->merged, entry);
+        *park = true;
+    } else {
+        merged_publish(o->merged, entry);
+    }
+    return ST_OK;
+}
+
+bool jobs_merge_poll(const struct jobs_options *o, struct ticket *t)
+{
+    if (merged_others(o->merged) > 0)
+        return false;
+    merged_publish(o->merged, t->job->entry);
+    t->job->entry = NULL;
+    return true;
+}
+
+void jobs_merge_abandon(const struct jobs_options *o, struct ticket *t)
+{
+    merged_closing(o->merged, NULL);
+    merged_entry_free(t->job->entry);
+    t->job->entry = NULL;
+}
+
+static bool known(const struct job_result *r, const char *name)
+{
+    for (size_t i = 0; i < r->n_names; i++)
+        if (!strcmp(r->names[i], name))
+            return true;
+    return false;
+}
+
+enum status jobs_unmerge(const struct jobs_options *o, struct ticket *t, struct error *err)
+{
+    struct job_result *r = &t->job->result;
+    const char *name = t->job->adapter;
+    struct merged_entry *e = merged_remove(o->merged, name);
+    if (!e)
+        return name ? error_param(err, ST_NOT_MERGED, "adapter", "adapter '%s' is not merged", name)
+                    : error_set(err, ST_NOT_MERGED, NULL);
+    bool ok = true;
+    while (e) {
+        struct merged_entry *next = e->next;
+        r->bytes += e->view->bytes;
+        for (int32_t i = 0; i < e->n && ok; i++)
+            ok = known(r, e->names[i]) || jobs_add_name(r, e->names[i]);
+        merged_entry_free(e);
+        e = next;
+    }
+    /* it is unmerged, even if the reply could not be written */
+    return ok ? ST_OK : error_memory(err, "the reply; the adapters are unmerged");
+}
+
+/* ---- exports ---- */
+
+/* The folder that holds `path` must lie below the export directory, links resolved. */
+static enum status export_path(const struct jobs_options *o, const struct job *j, char **out,
+                               struct error *err)
+{
+    *out = NULL;
+    if (j->trusted) {
+        *out = strdup(j->path);
+        return *out ? ST_OK : error_memory(err, "an export");
+    }
+    if (!o->export_dir)
+        return error_param(err, ST_PATH_OUTSIDE_ROOT, "path",
+                           "exports are off: the daemon has no export directory");
+    const char *p = j->path;
+    bool bad = !p[0] || p[0] == '/';
+    for (const char *part = p; part && !bad; part = strchr(part, '/')) {
+        part += *part == '/';
+        size_t n = strcspn(part, "/");
+        bad = n == 0 || (n == 1 && part[0] == '.') || (n == 2 && !memcmp(part, "..", 2));
+    }
+    if (bad || strlen(p) > 1024)
+        return error_param(err, ST_PATH_OUTSIDE_ROOT, "path",
+                           "'%.256s' is not a name below the export directory", p);
+    size_t size = strlen(o->export_dir) + strlen(p) + 2;
+    char *full = malloc(size);
+    if (!full)
+        return error_memory(err, "an export");
+    snprintf(full, size, "%s/%s", o->export_dir, p);
+    char root[PATH_MAX], parent[PATH_MAX];
+    char *slash = strrchr(full, '/');
+    *slash = 0;
+    bool inside = realpath(o->export_dir, root) && realpath(full, parent) &&
+                  !strncmp(parent, root, strlen(root)) &&
+                  (!parent[strlen(root)] || parent[strlen(root)] == '/' || !strcmp(root, "/"));
+    *slash = '/';
+    if (!inside) {
+        free(full);
+        return error_param(err, ST_PATH_OUTSIDE_ROOT, "path",
+                           "'%.256s' does not lie in a folder below the export directory", p);
+    }
+    *out = full;
+    return ST_OK;
+}
+
+static uint64_t bytes_of(const char *dir)
+{
+    uint64_t bytes = 0;
+    DIR *d = opendir(dir);
+    struct stat info;
+    for (struct dirent *e; d && (e = readdir(d));)
+        if (!fstatat(dirfd(d), e->d_name, &info, 0) && S_ISREG(info.st_mode))
+            bytes += (uint64_t)info.st_size;
+    if (d)
+        closedir(d);
+    return bytes;
+}
+
+/* The weights to write: those of the merge that serves this chain, or ones built for this export.
+ */
+static enum status export_view(const struct jobs_options *o, struct ticket *t, struct view **out,
+                               struct error *err)
+{
+    struct job *j = t->job;
+    struct adapter *adapters[ADAPTERS_MAX] = {0};
+    *out = NULL;
+    enum status st = merge_check_base(o->model, err);
+    if (st == ST_OK)
+        st = find(o, &j->names, adapters, err);
+    if (st != ST_OK)
+        return st;
+    if (!j->plain)
+        *out = merged_view(o->merged, adapters, j->names.n);
+    if (!*out) {
+        struct merge_options options = {.dense = j->plain,
+                                        .dtype = j->dtype,
+                                        .safe = true,
+                                        .max_rel_fro = -1,
+                                        .memory = j->trusted ? UINT64_MAX : room(o)};
+        st = merge_check(o->model, adapters, (size_t)j->names.n, &options, &j->result.report, err);
+        if (st == ST_OK)
+            st = merge_build(o->model, o->chain, o->kernels, adapters, (size_t)j->names.n, &options,
+                             cancelled, t, out, &j->result.report, err);
+    }
+    drop(adapters, j->names.n);
+    return st;
+}
+
+enum status jobs_export(const struct jobs_options *o, struct ticket *t, struct error *err)
+{
+    struct job *j = t->job;
+    char *path = NULL;
+    struct view *view = NULL;
+    enum status st = export_path(o, j, &path, err);
+    if (st == ST_OK && j->names.n)
+        st = export_view(o, t, &view, err);
+    if (st == ST_OK)
+        st = merge_export(o->model, o->checkpoint, o->chain, o->kernels, view, j->plain, j->dtype,
+                          path, cancelled, t, NULL, NULL, err);
+    if (st == ST_OK)
+        j->result.bytes = bytes_of(path);
+    view_unref(view);
+    free(path);
+    return st;
+}

@@ -1,0 +1,350 @@
+/*
+ * Owns the making of a network: the list of modules in its fixed order (embedding; q, k, v, o,
+ * gate, up, down of each layer; head), who stores what, who reads it, and the loading.
+ *
+ * Layers may be replicated: the expanded network then has several layers with one base layer. Each
+ * has modules of its own, because adapters name them one by one, but only the first of them owns a
+ * weight; the others, and a tied head, point at the owner with `base`.
+ */
+#include "core/model/build.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/model/view.h"
+
+#define EXPANDED_MAX (1 << 14)
+
+/* ---- layers and modules ---- */
+
+static enum status count_layers(struct model *m, const struct model_options *options,
+                                struct error *err)
+{
+    struct model_config *c = m->config;
+    int64_t layers = 0;
+    if (!options->replication) {
+        m->layers = c->base_layers;
+        return ST_OK;
+    }
+    for (size_t i = 0; i < options->n_replication; i++) {
+        struct layer_range r = options->replication[i];
+        if (r.first < 0 || r.end > c->base_layers || r.first >= r.end)
+            return error_set(err, ST_INVALID_VALUE,
+                             "layer_replication: [%d, %d] is no range of the base's %d layers",
+                             (int)r.first, (int)r.end, (int)c->base_layers);
+        layers += r.end - r.first;
+        if (layers > EXPANDED_MAX)
+            break;
+    }
+    if (layers < 1 || layers > EXPANDED_MAX)
+        return error_set(err, ST_INVALID_VALUE,
+                         "layer_replication: the network would have %s%lld layers; expected 1 to "
+                         "%d",
+                         layers > EXPANDED_MAX ? "at least " : "", (long long)layers, EXPANDED_MAX);
+    m->layers = (int32_t)layers;
+    m->n_replication = options->n_replication;
+    m->replicated = true;
+    m->replication = arena_copy(&c->arena, options->replication,
+                                options->n_replication * sizeof *options->replication);
+    return m->replication ? ST_OK : error_memory(err, "the network");
+}
+
+static enum status expand_layers(struct model *m)
+{
+    struct model_config *c = m->config;
+    const struct layer_range all = {0, c->base_layers};
+    const struct layer_range *r = m->replicated ? m->replication : &all;
+    size_t n = m->replicated ? m->n_replication : 1;
+    int32_t *first = arena_alloc(&c->arena, (size_t)c->base_layers * sizeof *first);
+    int32_t at = 0;
+    c->layers = arena_alloc(&c->arena, (size_t)m->layers * sizeof *c->layers);
+    if (!first || !c->layers)
+        return ST_OUT_OF_MEMORY;
+    for (size_t i = 0; i < n; i++)
+        for (int32_t base = r[i].first; base < r[i].end; base++, at++) {
+            struct layer *l = &c->layers[at];
+            if (first[base] == 0)
+                first[base] = at + 1;
+            *l = (struct layer){.base = base, .first = first[base] - 1, .window = c->windows[base]};
+            memset(l->module, -1, sizeof l->module);
+        }
+    return ST_OK;
+}
+
+/* Appends one module; layer -1 for those of no layer. */
+static enum status add_module(struct model *m, const struct family_module *row, int32_t layer)
+{
+    struct model_config *c = m->config;
+    int32_t index = (int32_t)m->n_modules;
+    struct module *u = &m->modules[m->n_modules];
+    bool tied = row->role == ROLE_HEAD && c->tied;
+    struct layer *l = layer < 0 ? NULL : &c->layers[layer];
+    c->rows[m->n_modules] = row;
+    *u = (struct module){
+        .name = names_make(m, row->name, layer),
+        .alias = row->alias ? names_make(m, row->alias, layer) : NULL,
+        .file = names_make(m, row->file ? row->file : row->name, l ? l->base : -1),
+        .kind = row->role == ROLE_EMBEDDING ? MODULE_EMBEDDING : MODULE_LINEAR,
+        .layer = layer,
+        .base = index,
+        .input_embedding = row->role == ROLE_EMBEDDING,
+        .output_embedding = row->role == ROLE_HEAD,
+    };
+    if (!u->name || !u->file || (row->alias && !u->alias))
+        return ST_OUT_OF_MEMORY;
+    config_shape(c, row->role, &u->n, &u->k);
+    u->rotate_dim = u->k;
+    if (row->role == ROLE_EMBEDDING)
+        c->embedding = index;
+    if (row->role == ROLE_HEAD)
+        c->head = index;
+    if (l) {
+        l->module[row->role] = index;
+        u->base = c->layers[l->first].module[row->role];
+    }
+    if (tied) {
+        u->base = c->embedding;
+        u->file = m->modules[c->embedding].file;
+    }
+    m->n_modules++;
+    return ST_OK;
+}
+
+static enum status list_modules(struct model *m)
+{
+    const struct family_module *rows = m->config->family->modules, *run;
+    size_t most = 0;
+    enum status s = ST_OK;
+    for (run = rows; run->name; run++)
+        most += family_per_layer(run->name) ? (size_t)m->layers : 1;
+    m->modules = arena_alloc(&m->config->arena, most * sizeof *m->modules);
+    m->config->rows = arena_alloc(&m->config->arena, most * sizeof *m->config->rows);
+    if (!m->modules || !m->config->rows)
+        return ST_OUT_OF_MEMORY;
+    for (const struct family_module *row = rows; row->name && s == ST_OK; row = run) {
+        run = row;
+        if (!family_per_layer(row->name)) {
+            s = add_module(m, run++, -1);
+            continue;
+        }
+        while (run->name && family_per_layer(run->name))
+            run++;
+        for (int32_t l = 0; l < m->layers; l++)
+            for (const struct family_module *r = row; r < run && s == ST_OK; r++)
+                s = add_module(m, r, l);
+    }
+    return s;
+}
+
+/* ---- the chain ---- */
+
+const struct tensor *build_tensor(const struct checkpoint *cp, const char *module,
+                                  const char *suffix)
+{
+    char name[FAMILY_NAME_MAX + 16];
+    snprintf(name, sizeof name, "%s.%s", module, suffix);
+    return checkpoint_find(cp, name);
+}
+
+bool build_wants_bias(const struct model *m, size_t i)
+{
+    return config_has_bias(m->config, m->config->rows[i]->bias);
+}
+
+/* Nobody knows it: says what is there. */
+static void refuse_module(const struct module_spec *spec, const struct checkpoint *cp,
+                          struct findings *findings)
+{
+    char list[256] = "";
+    size_t used = 0;
+    for (size_t i = 0; i < spec->n_tensors && used < sizeof list; i++)
+        used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", i ? ", " : "",
+                                 spec->tensors[i].name + strlen(spec->file) + 1);
+    if (spec->n_tensors == 0)
+        findings_add(findings, SEVERITY_ERROR, ST_TENSOR_MISSING, spec->name, "weight", NULL, NULL,
+                     "%s: there is no tensor of module %s", cp->dir, spec->name);
+    else
+        findings_add(findings, SEVERITY_ERROR, ST_CHECKPOINT_INVALID, spec->name, NULL, NULL, list,
+                     "%s: no back end reads module %s, which has %s", cp->dir, spec->name, list);
+}
+
+/* The first back end of the chain that claims it; NULL with findings. */
+static const struct backend *claim(const struct chain *chain, const struct module_spec *spec,
+                                   const struct checkpoint *cp, struct findings *findings)
+{
+    for (const struct backend *const *b = chain->backends; *b; b++)
+        switch ((*b)->claim(spec, findings)) {
+        case CLAIM_CLAIMED:
+            return *b;
+        case CLAIM_FAILED:
+            return NULL;
+        case CLAIM_DECLINED:
+            break;
+        }
+    refuse_module(spec, cp, findings);
+    return NULL;
+}
+
+static void claim_modules(struct model *m, const struct checkpoint *cp, const struct chain *chain,
+                          struct findings *findings)
+{
+    for (size_t i = 0; i < m->n_modules; i++) {
+        struct module *u = &m->modules[i];
+        struct module_spec spec;
+        if (u->base != (int32_t)i) {
+            u->backend = m->modules[u->base].backend;
+            continue;
+        }
+        model_spec(m, cp, (int32_t)i, &spec);
+        u->backend = claim(chain, &spec, cp, findings);
+    }
+}
+
+enum status build_network(struct model *m, const struct checkpoint *cp,
+                          const struct model_options *options, const struct chain *chain,
+                          struct findings *findings, struct error *err)
+{
+    enum status s = count_layers(m, options, err);
+    if (s != ST_OK)
+        return s;
+    check_layers(m, cp, findings);
+    if (findings->errors)
+        return ST_OK;
+    if (expand_layers(m) || list_modules(m) || names_others(m))
+        return error_memory(err, "the network");
+    check_sizes(m, cp, findings);
+    if (findings->errors) // every module below would say it again
+        return ST_OK;
+    claim_modules(m, cp, chain, findings);
+    check_norms(m, cp, findings);
+    check_biases(m, cp, findings);
+    return check_leftovers(m, cp, findings) ? error_memory(err, "the network") : ST_OK;
+}
+
+/* ---- loading ---- */
+
+/* A vector as f32 in the model's arena; NULL when memory runs out. */
+static const float *load_vector(struct model *m, const struct tensor *t)
+{
+    float *v = arena_alloc(&m->config->arena, (size_t)t->shape[0] * sizeof *v);
+    if (v)
+        tensor_to_f32(t, 0, t->shape[0], v);
+    return v;
+}
+
+static bool load_norms(struct model *m, const struct checkpoint *cp)
+{
+    struct model_config *c = m->config;
+    struct norm_args norm = {.kind = c->family->norm, .eps = c->norm_eps, .dim = c->hidden};
+    char name[FAMILY_NAME_MAX];
+    for (const struct family_norm *f = c->family->norms; f->name; f++)
+        for (int32_t l = 0; l < (f->role == NORM_FINAL ? 1 : m->layers); l++) {
+            struct layer *layer = &c->layers[l];
+            struct norm_args *to = f->role == NORM_FINAL ? &c->final_norm : &layer->norm[f->role];
+            if (f->role != NORM_FINAL && layer->first != l) {
+                *to = c->layers[layer->first].norm[f->role];
+                continue;
+            }
+            family_name(f->name, layer->base, name, sizeof name);
+            *to = norm;
+            to->weight = load_vector(m, build_tensor(cp, name, "weight"));
+            if (!to->weight)
+                return false;
+        }
+    return true;
+}
+
+static bool load_biases(struct model *m, const struct checkpoint *cp)
+{
+    for (size_t i = 0; i < m->n_modules; i++) {
+        struct module *u = &m->modules[i];
+        if (!build_wants_bias(m, i))
+            continue;
+        u->bias = u->base == (int32_t)i ? load_vector(m, build_tensor(cp, u->file, "bias"))
+                                        : m->modules[u->base].bias;
+        if (!u->bias)
+            return false;
+    }
+    return true;
+}
+
+/* Bytes of a module's tensors in the file: about what it takes in memory. */
+static uint64_t stored_bytes(const struct model *m, const struct checkpoint *cp, size_t i)
+{
+    struct module_spec spec;
+    uint64_t bytes = 0;
+    if (m->modules[i].base != (int32_t)i || model_spec(m, cp, (int32_t)i, &spec))
+        return 0;
+    for (size_t t = 0; t < spec.n_tensors; t++)
+        bytes += spec.tensors[t].bytes;
+    return bytes;
+}
+
+static enum status too_large(uint64_t need, uint64_t limit, const char *what, struct error *err)
+{
+    const double gib = 1024.0 * 1024 * 1024;
+    return error_set(err, ST_CAPACITY_EXCEEDED,
+                     "the base needs %s%.2f GiB of memory; %.2f GiB are %s", what,
+                     (double)need / gib, (double)limit / gib, "available to it");
+}
+
+static enum status load_weight(const struct model *m, const struct checkpoint *cp, size_t i,
+                               struct weight **out, struct error *err)
+{
+    struct module_spec spec;
+    enum status s = model_spec(m, cp, (int32_t)i, &spec);
+    if (s != ST_OK)
+        return error_set(err, s, NULL);
+    *out = calloc(1, sizeof **out);
+    if (!*out)
+        return error_memory(err, spec.name);
+    return m->modules[i].backend->load(&spec, (struct slice){0}, *out, err);
+}
+
+static void free_weights(struct weight **owned, size_t n)
+{
+    for (size_t i = 0; owned && i < n; i++) {
+        weight_clear(owned[i]);
+        free(owned[i]);
+    }
+    free(owned);
+}
+
+enum status build_load(struct model *m, const struct checkpoint *cp, model_progress *progress,
+                       void *progress_ctx, uint64_t limit, struct error *err)
+{
+    uint64_t total = 0, done = 0, used = 0;
+    enum status s = ST_OK;
+    for (size_t i = 0; i < m->n_modules; i++)
+        total += stored_bytes(m, cp, i);
+    if (total > limit)
+        return too_large(total, limit, "", err);
+    struct weight **owned = calloc(m->n_modules, sizeof *owned);
+    if (!owned || !load_norms(m, cp) || !load_biases(m, cp))
+        s = error_memory(err, "the base");
+    for (size_t i = 0; i < m->n_modules && s == ST_OK; i++) {
+        if (m->modules[i].base != (int32_t)i)
+            continue;
+        s = load_weight(m, cp, i, &owned[i], err);
+        if (s != ST_OK)
+            break;
+        done += stored_bytes(m, cp, i);
+        used += weight_bytes(owned[i]);
+        // Codebooks unfold: only now is it known what they take.
+        if (used + (total - done) > limit)
+            s = too_large(used + (total - done), limit, "at least ", err);
+        else if (progress)
+            progress(progress_ctx, total ? (double)done / (double)total : 1);
+    }
+    if (s == ST_OK) {
+        m->base = view_new(m, owned);
+        if (!m->base)
+            s = error_memory(err, "the base");
+        else
+            m->weight_bytes = m->base->bytes;
+    }
+    if (s != ST_OK)
+        free_weights(owned, m->n_modules);
+    return s;
+}

@@ -1,0 +1,40 @@
+/*
+ * Names become a network: the list of modules, which of them own a stored weight, who reads each,
+ * and what in the checkpoint is wrong or left over. Private to core/model.
+ */
+#ifndef OFTD_CORE_MODEL_BUILD_H
+#define OFTD_CORE_MODEL_BUILD_H
+
+#include "core/model/config.h"
+
+/* Fills m's modules, layers and other_names from m->config (read and free of errors), and has every
+ * module claimed. What is wrong with the checkpoint goes to findings; OUT_OF_MEMORY and a bad
+ * replication are returned. */
+enum status build_network(struct model *m, const struct checkpoint *cp,
+                          const struct model_options *options, const struct chain *chain,
+                          struct findings *findings, struct error *err);
+
+/* Loads biases and norms, then every stored weight, into m. */
+enum status build_load(struct model *m, const struct checkpoint *cp, model_progress *progress,
+                       void *progress_ctx, uint64_t limit, struct error *err);
+
+/* check.c: what the checkpoint holds against what the network needs, all findings at once. */
+void check_layers(const struct model *m, const struct checkpoint *cp, struct findings *findings);
+void check_sizes(const struct model *m, const struct checkpoint *cp, struct findings *findings);
+void check_norms(const struct model *m, const struct checkpoint *cp, struct findings *findings);
+void check_biases(const struct model *m, const struct checkpoint *cp, struct findings *findings);
+enum status check_leftovers(const struct model *m, const struct checkpoint *cp,
+                            struct findings *findings);
+
+/* names.c: the canonical name of a pattern in the model's arena; NULL when memory runs out. */
+const char *names_make(struct model *m, const char *pattern, int32_t layer);
+/* Fills m->other_names. */
+enum status names_others(struct model *m);
+
+/* The tensors of a module's bias and of a norm's weight ("<name>.<suffix>"), or NULL. */
+const struct tensor *build_tensor(const struct checkpoint *cp, const char *module,
+                                  const char *suffix);
+/* Whether the config promises module i a bias. */
+bool build_wants_bias(const struct model *m, size_t i);
+
+#endif

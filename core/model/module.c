@@ -1,0 +1,162 @@
+/*
+ * Owns the adapted module: y = (x R) W^T + bias, for rows of any adapters in one batch. Each row is
+ * rotated by its own blocks (prepare), then all rows meet the shared W in one product (matmul).
+ *
+ * q, k and v (gate and up) read one x. Where no row's adapter tells them apart, they share one
+ * prepared input; an adapter that rotates them differently costs one prepare each. Sharing cannot
+ * change a bit: equal rotations of equal rows into one form are equal.
+ *
+ * An adapter may replace a module's bias for its rows. Those modules are multiplied run by run of
+ * rows with one bias; the kernels' result of a row does not depend on its neighbours, so the cut
+ * does not show.
+ */
+#include <string.h>
+
+#include "core/model/pass.h"
+
+/* Which of the groups [first, end) rotate the module's input, rows counted from row0. */
+static void collect(const struct pass *p, int32_t module, int32_t first, int32_t end, int32_t row0,
+                    struct input *in)
+{
+    const struct rotation **next = in->rotations;
+    in->n = 0;
+    for (int32_t g = first; g < end; g++) {
+        const struct row_group *rows = &p->groups[g];
+        struct rotate_group *to = &in->groups[in->n];
+        *to = (struct rotate_group){rows->first - row0, rows->count, 0, next};
+        for (int32_t a = 0; a < rows->n; a++) {
+            const struct rotation *r = rows->adapted[a]->rotation[module];
+            if (r)
+                next[to->n++] = r;
+        }
+        next += to->n;
+        in->n += to->n > 0;
+    }
+}
+
+static bool same_rotations(const struct input *a, const struct input *b)
+{
+    if (a->n != b->n)
+        return false;
+    for (int32_t i = 0; i < a->n; i++) {
+        const struct rotate_group *x = &a->groups[i], *y = &b->groups[i];
+        if (x->first != y->first || x->count != y->count || x->n != y->n ||
+            memcmp(x->r, y->r, (size_t)x->n * sizeof *x->r))
+            return false;
+    }
+    return true;
+}
+
+/* Do two weights want their input in one form? Equal encodings of equal inputs in storage order. */
+static bool same_form(const struct weight *a, const struct weight *b)
+{
+    return !a->perm && !b->perm && a->k == b->k && a->encoding == b->encoding &&
+           a->dtype == b->dtype && a->rule == b->rule && a->bits == b->bits &&
+           a->group == b->group && a->flat == b->flat && !a->group_of && !b->group_of;
+}
+
+/* The last adapter that brings a bias has it; else the base's. */
+static const float *group_bias(const struct pass *p, int32_t module, const struct row_group *g)
+{
+    for (int32_t a = g->n - 1; a >= 0; a--)
+        if (g->adapted[a]->bias && g->adapted[a]->bias[module])
+            return g->adapted[a]->bias[module];
+    return p->model->modules[module].bias;
+}
+
+static bool has_own_bias(const struct pass *p, int32_t module)
+{
+    for (int32_t g = 0; g < p->n_groups; g++)
+        if (group_bias(p, module, &p->groups[g]) != p->model->modules[module].bias)
+            return true;
+    return false;
+}
+
+/* One product, cut where the bias changes. */
+static void forward_runs(const struct pass *p, const float *x, int64_t ldx, const struct product *v,
+                         struct input *in)
+{
+    const struct kernels *kernels = p->kernels;
+    const struct weight *w = p->view->weights[v->module];
+    for (int32_t first = 0, end; first < p->n_groups; first = end) {
+        const float *bias = group_bias(p, v->module, &p->groups[first]);
+        for (end = first + 1; end < p->n_groups; end++)
+            if (group_bias(p, v->module, &p->groups[end]) != bias)
+                break;
+        int64_t row0 = p->groups[first].first;
+        int32_t rows = p->groups[end - 1].first + p->groups[end - 1].count - (int32_t)row0;
+        collect(p, v->module, first, end, (int32_t)row0, in);
+        kernels->prepare(kernels, x + row0 * ldx, ldx, rows, w->k, in->groups, in->n, w, in->buffer,
+                         &in->act);
+        struct matmul_job job = {w, &in->act, bias, v->out + row0 * v->ldo, v->ldo, v->add};
+        kernels->matmul(kernels, &job, 1);
+    }
+}
+
+/* Prepares input i, or takes over what an equal one before it has. */
+static void prepare_input(const struct pass *p, const float *x, int64_t ldx, struct input *inputs,
+                          int i)
+{
+    struct input *in = &inputs[i];
+    for (int j = 0; j < i; j++)
+        if (inputs[j].weight && same_form(inputs[j].weight, in->weight) &&
+            same_rotations(&inputs[j], in)) {
+            in->act = inputs[j].act;
+            return;
+        }
+    p->kernels->prepare(p->kernels, x, ldx, p->rows, in->weight->k, in->groups, in->n, in->weight,
+                        in->buffer, &in->act);
+}
+
+void module_forward(const struct pass *p, const float *x, int64_t ldx,
+                    const struct product *products, int n)
+{
+    struct matmul_job jobs[PRODUCTS_MAX];
+    int n_jobs = 0;
+    for (int i = 0; i < n; i++) {
+        const struct product *v = &products[i];
+        struct input *in = &p->scratch->input[i];
+        in->weight = NULL;
+        if (has_own_bias(p, v->module)) {
+            forward_runs(p, x, ldx, v, in);
+            continue;
+        }
+        in->weight = p->view->weights[v->module];
+        collect(p, v->module, 0, p->n_groups, 0, in);
+        prepare_input(p, x, ldx, p->scratch->input, i);
+        jobs[n_jobs++] = (struct matmul_job){
+            in->weight, &in->act, p->model->modules[v->module].bias, v->out, v->ldo, v->add};
+    }
+    if (n_jobs > 0)
+        p->kernels->matmul(p->kernels, jobs, n_jobs);
+}
+
+void module_rotate(const struct pass *p, int32_t module, float *x, int64_t ldx, int64_t dim)
+{
+    struct input *in = &p->scratch->input[0];
+    collect(p, module, 0, p->n_groups, 0, in);
+    if (in->n == 0)
+        return;
+    p->kernels->prepare(p->kernels, x, ldx, p->rows, dim, in->groups, in->n, NULL, in->buffer,
+                        &in->act);
+    for (int32_t g = 0; g < in->n; g++)
+        for (int64_t r = in->groups[g].first; r < in->groups[g].first + in->groups[g].count; r++)
+            memcpy(x + r * ldx, in->act.x + r * in->act.ldx, (size_t)dim * sizeof *x);
+}
+
+void model_module_forward(const struct model *m, int32_t module, const struct view *view,
+                          const struct kernels *kernels, const struct row_group *groups,
+                          int32_t n_groups, int32_t rows, const float *x, const int32_t *ids,
+                          float *out, struct scratch *s)
+{
+    const struct module *u = &m->modules[module];
+    const struct pass p = {m, view, kernels, groups, n_groups, rows, s};
+    if (u->kind == MODULE_EMBEDDING) {
+        embedding_forward(&p, module, ids, out, u->k);
+        return;
+    }
+    // Kernels may read a row's padding: the caller's rows have none.
+    for (int64_t r = 0; r < rows; r++)
+        memcpy(s->wide + r * s->ld_input, x + r * u->k, (size_t)u->k * sizeof *x);
+    module_forward(&p, s->wide, s->ld_input, &(struct product){module, out, u->n, false}, 1);
+}

@@ -1,0 +1,91 @@
+/*
+ * Owns names: patterns of the family table with their layer filled in, and the list of everything
+ * else that named_modules of the reference would yield, because a regular expression of
+ * target_modules is matched against all of it.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/model/build.h"
+
+const char *names_make(struct model *m, const char *pattern, int32_t layer)
+{
+    char buf[FAMILY_NAME_MAX];
+    return arena_strdup(&m->config->arena, family_name(pattern, layer, buf, sizeof buf));
+}
+
+/* Calls each with every name that is no module of ours, once or several times; stops at false. */
+typedef bool name_visitor(void *ctx, const char *name, size_t len);
+
+static bool visit_ancestors(const char *name, name_visitor *each, void *ctx)
+{
+    for (const char *dot = strchr(name, '.'); dot; dot = strchr(dot + 1, '.'))
+        if (!each(ctx, name, (size_t)(dot - name)))
+            return false;
+    return true;
+}
+
+static bool visit_pattern(const struct model *m, const char *pattern, name_visitor *each, void *ctx)
+{
+    int32_t copies = family_per_layer(pattern) ? m->layers : 1;
+    char buf[FAMILY_NAME_MAX];
+    for (int32_t l = 0; l < copies; l++) {
+        family_name(pattern, l, buf, sizeof buf);
+        if (!visit_ancestors(buf, each, ctx) || !each(ctx, buf, strlen(buf)))
+            return false;
+    }
+    return true;
+}
+
+static bool visit_all(const struct model *m, name_visitor *each, void *ctx)
+{
+    const struct family *f = m->config->family;
+    for (size_t i = 0; i < m->n_modules; i++)
+        if (!visit_ancestors(m->modules[i].name, each, ctx))
+            return false;
+    for (const struct family_norm *n = f->norms; n->name; n++)
+        if (!visit_pattern(m, n->name, each, ctx))
+            return false;
+    for (const char *const *name = f->other_names; *name; name++)
+        if (!visit_pattern(m, *name, each, ctx))
+            return false;
+    return true;
+}
+
+struct list {
+    struct arena *arena;
+    const char **v; /* NULL: only count */
+    size_t n;
+};
+
+static bool add(void *ctx, const char *name, size_t len)
+{
+    struct list *l = ctx;
+    if (l->v && !(l->v[l->n] = arena_strndup(l->arena, name, len)))
+        return false;
+    l->n++;
+    return true;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+enum status names_others(struct model *m)
+{
+    struct list l = {.arena = &m->config->arena};
+    size_t n = 0;
+    visit_all(m, add, &l);
+    l.v = arena_alloc(l.arena, (l.n + 1) * sizeof *l.v);
+    l.n = 0;
+    if (!l.v || !visit_all(m, add, &l))
+        return ST_OUT_OF_MEMORY;
+    qsort(l.v, l.n, sizeof *l.v, by_name);
+    for (size_t i = 0; i < l.n; i++)
+        if (i == 0 || strcmp(l.v[i], l.v[i - 1]))
+            l.v[n++] = l.v[i];
+    m->other_names = l.v;
+    m->n_other_names = n;
+    return ST_OK;
+}

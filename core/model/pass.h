@@ -1,0 +1,79 @@
+/*
+ * One pass through the network, from the inside: what its blocks share. A pass reads the model, a
+ * view and a batch, and writes only its scratch, the KV pages and the caller's outputs. Private to
+ * core/model.
+ */
+#ifndef OFTD_CORE_MODEL_PASS_H
+#define OFTD_CORE_MODEL_PASS_H
+
+#include "core/model/batch.h"
+#include "core/model/config.h"
+
+#define PRODUCTS_MAX 3  /* modules that share an input: q, k, v */
+#define HEAD_ROWS    32 /* rows of logits computed at once */
+
+/* The input of one module of a product: which rows are rotated by what, and the result. */
+struct input {
+    struct rotate_group *groups;       /* [max_groups] */
+    const struct rotation **rotations; /* [max_groups * ADAPTERS_MAX], the groups point into it */
+    int32_t n;
+    const struct weight *weight; /* NULL: nothing here to share */
+    struct act act;
+    void *buffer; /* of prepare */
+};
+
+struct scratch {
+    void *memory; /* all that follows lies in it */
+    size_t bytes;
+    int32_t max_rows, max_groups;
+    int64_t ld_hidden, ld_q, ld_kv, ld_mlp; /* row strides, multiples of TILE_K */
+    int64_t ld_input;                       /* ... of the widest input of any module */
+    float *x, *normed;                      /* [max_rows, ld_hidden]: the residual; a block's in */
+    float *q, *attended;                    /* [max_rows, ld_q] */
+    float *k, *v;                           /* [max_rows, ld_kv] */
+    float *gate, *up;                       /* [max_rows, ld_mlp] */
+    float *cosines, *sines;                 /* [max_rows, rope.dim / 2] */
+    float *wide;                            /* [max_rows, ld_input]: model_module_forward's x */
+    float *tail;                            /* [HEAD_ROWS, ld_hidden] rows on their way out */
+    float *logits;                          /* [HEAD_ROWS, vocab] */
+    struct row_group *tail_groups;          /* [max_groups] */
+    struct input input[PRODUCTS_MAX];
+};
+
+struct pass {
+    const struct model *model;
+    const struct view *view;
+    const struct kernels *kernels;
+    const struct row_group *groups; /* cover rows [0, rows), ascending */
+    int32_t n_groups, rows;
+    struct scratch *scratch;
+};
+
+/* x of all rows through one module, rotated and with the bias of each row's adapters. */
+struct product {
+    int32_t module;
+    float *out; /* [rows, ldo] */
+    int64_t ldo;
+    bool add; /* out += */
+};
+
+/* Up to PRODUCTS_MAX modules of one input x [rows, ldx]; ldx is a multiple of TILE_K. */
+void module_forward(const struct pass *p, const float *x, int64_t ldx,
+                    const struct product *products, int n);
+/* x [rows, ldx] (dim used) -> x R of the module, in place. */
+void module_rotate(const struct pass *p, int32_t module, float *x, int64_t ldx, int64_t dim);
+
+/* Rows ids of the input embedding, rotated, to out [rows, ldo]. */
+void embedding_forward(const struct pass *p, int32_t module, const int32_t *ids, float *out,
+                       int64_t ldo);
+/* One layer's blocks; both add to scratch->x. */
+void attention_forward(const struct pass *p, const struct batch *b, int32_t layer);
+void mlp_forward(const struct pass *p, int32_t layer);
+/* Final norm and output layer of the wanted rows. */
+void head_forward(const struct pass *p, const struct row_output *outputs, int32_t n);
+
+/* cos and sin of each row's position, [rows, rope->dim / 2]. */
+void rope_fill(const struct rope *rope, const int32_t *positions, int32_t rows, float *cosines,
+               float *sines);
+
+#endif

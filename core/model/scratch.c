@@ -1,0 +1,124 @@
+/*
+ * Owns the buffers of a pass: one block of memory, cut once. The plan below is run twice, first
+ * without memory to learn the size, then with it, so that size and cuts cannot disagree.
+ */
+#include <stdlib.h>
+
+#include "core/memory.h"
+#include "core/model/pass.h"
+
+#define ALIGNMENT 64
+
+struct plan {
+    char *base; /* NULL: only count */
+    size_t used;
+    bool overflow;
+};
+
+/* n elements of `size` bytes; NULL while counting. */
+static void *take(struct plan *p, int64_t n, int64_t per, size_t size)
+{
+    const int64_t v[] = {n, per, (int64_t)size};
+    int64_t bytes;
+    size_t at = p->used;
+    if (!size_product(v, 3, &bytes) || (uint64_t)bytes > SIZE_MAX / 4 || at > SIZE_MAX / 4) {
+        p->overflow = true;
+        return NULL;
+    }
+    p->used += ((size_t)bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    return p->base ? p->base + at : NULL;
+}
+
+static int64_t padded(int64_t k)
+{
+    return (k + TILE_K - 1) / TILE_K * TILE_K;
+}
+
+/* The most that prepare may need for a module's input. */
+static size_t input_bytes(const struct model *m, const struct kernels *kernels, int32_t rows)
+{
+    size_t most = 0;
+    int64_t last = -1;
+    for (size_t i = 0; i < m->n_modules; i++) {
+        if (m->modules[i].k == last)
+            continue;
+        last = m->modules[i].k;
+        size_t bytes = kernels->act_bytes(kernels, rows, last);
+        most = bytes > most ? bytes : most;
+    }
+    return most;
+}
+
+static void cut(struct scratch *s, const struct model *m, const struct kernels *kernels,
+                struct plan *p)
+{
+    int32_t rows = s->max_rows, groups = s->max_groups;
+    int32_t out = rows < HEAD_ROWS ? rows : HEAD_ROWS;
+    s->x = take(p, rows, s->ld_hidden, sizeof(float));
+    s->normed = take(p, rows, s->ld_hidden, sizeof(float));
+    s->q = take(p, rows, s->ld_q, sizeof(float));
+    s->attended = take(p, rows, s->ld_q, sizeof(float));
+    s->k = take(p, rows, s->ld_kv, sizeof(float));
+    s->v = take(p, rows, s->ld_kv, sizeof(float));
+    s->gate = take(p, rows, s->ld_mlp, sizeof(float));
+    s->up = take(p, rows, s->ld_mlp, sizeof(float));
+    s->cosines = take(p, rows, m->config->rope.dim / 2, sizeof(float));
+    s->sines = take(p, rows, m->config->rope.dim / 2, sizeof(float));
+    s->wide = take(p, rows, s->ld_input, sizeof(float));
+    s->tail = take(p, out, s->ld_hidden, sizeof(float));
+    s->logits = take(p, out, m->vocab, sizeof(float));
+    s->tail_groups = take(p, groups, 1, sizeof *s->tail_groups);
+    for (int i = 0; i < PRODUCTS_MAX; i++) {
+        // Only the first slot meets every module; the others only those that read hidden.
+        size_t bytes =
+            i == 0 ? input_bytes(m, kernels, rows) : kernels->act_bytes(kernels, rows, m->hidden);
+        s->input[i].groups = take(p, groups, 1, sizeof *s->input[i].groups);
+        s->input[i].rotations = take(p, groups, ADAPTERS_MAX, sizeof *s->input[i].rotations);
+        s->input[i].buffer = take(p, (int64_t)bytes, 1, 1);
+    }
+}
+
+enum status scratch_open(const struct model *m, const struct kernels *kernels, int32_t max_rows,
+                         int32_t max_groups, struct scratch **out, struct error *err)
+{
+    const struct model_config *c = m->config;
+    struct plan p = {0};
+    *out = NULL;
+    struct scratch *s = calloc(1, sizeof *s);
+    if (!s)
+        return error_memory(err, "the buffers of a pass");
+    s->max_rows = max_rows;
+    s->max_groups = max_groups;
+    s->ld_hidden = padded(c->hidden);
+    s->ld_q = padded((int64_t)c->heads * c->head_dim);
+    s->ld_kv = padded((int64_t)c->kv_heads * c->head_dim);
+    s->ld_mlp = padded(c->intermediate);
+    for (size_t i = 0; i < m->n_modules; i++)
+        if (padded(m->modules[i].k) > s->ld_input)
+            s->ld_input = padded(m->modules[i].k);
+    cut(s, m, kernels, &p);
+    s->bytes = p.used;
+    if (!p.overflow)
+        s->memory = memory_alloc(p.used);
+    if (!s->memory) {
+        free(s);
+        return error_memory(err, "the buffers of a pass");
+    }
+    p = (struct plan){.base = s->memory};
+    cut(s, m, kernels, &p);
+    *out = s;
+    return ST_OK;
+}
+
+size_t scratch_bytes(const struct scratch *s)
+{
+    return s->bytes;
+}
+
+void scratch_close(struct scratch *s)
+{
+    if (!s)
+        return;
+    memory_free(s->memory);
+    free(s);
+}

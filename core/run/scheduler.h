@@ -1,0 +1,59 @@
+/*
+ * The worker: the one thread that computes. It owns all that changes with a step (sequences, lanes,
+ * pages, the sampler's scratch); other threads only put tickets into its inbox or kick it.
+ *
+ * A step: take what came in, drop what was cancelled, admit from the lanes while there are slots
+ * and pages, plan rows, one pass for each (view, mode), draw and emit, then a slice of a module
+ * request if there is one, then end what is done.
+ *
+ *   rows   every running sequence whose prompt is read gets one row. The rest of the step, at most
+ *          prefill_chunk rows while others decode, reads prompts: half for the oldest, then the
+ *          shortest first, so that neither a crowd of short ones nor a giant keeps others waiting
+ *          for ever.
+ *   pages  a prompt's are taken when it starts. When none is left the newest running sequence gives
+ *          all of its back and returns to the front of its lane; later it computes its tokens again
+ *          and goes on, with the same bits. The oldest is never interrupted and no sequence can
+ *          need more than there are (max_len), so there is always progress.
+ */
+#ifndef OFTD_CORE_RUN_SCHEDULER_H
+#define OFTD_CORE_RUN_SCHEDULER_H
+
+#include "core/run/kvcache.h"
+#include "core/run/stats.h"
+#include "core/run/ticket.h"
+
+struct scheduler;
+
+struct scheduler_options {
+    const struct model *model;
+    struct kvcache *kv; /* borrowed, the worker's alone */
+    struct stats *stats;
+    int32_t max_rows, prefill_chunk, max_sequences; /* max_rows >= max_sequences */
+    /* The arithmetic: one pass; rows [first, first + rows) of a module request. */
+    void (*forward)(void *ctx, enum compute mode, struct batch *b);
+    void (*module)(void *ctx, struct request *r, int32_t first, int32_t rows);
+    void (*started)(void *ctx, struct ticket *t); /* it no longer waits; called once a ticket */
+    void *ctx;
+};
+
+enum status scheduler_open(const struct scheduler_options *o, struct scheduler **out,
+                           struct error *err);
+enum status scheduler_start(struct scheduler *s, struct error *err); /* the thread */
+/* Ends the thread and with CANCELLED what is left; nothing may be submitted any more. */
+void scheduler_stop(struct scheduler *s);
+void scheduler_close(struct scheduler *s);
+
+/* A ticket whose request is planned; the scheduler ends it. */
+void scheduler_submit(struct scheduler *s, struct ticket *t);
+/* Look for cancelled tickets. */
+void scheduler_kick(struct scheduler *s);
+/* One step on the calling thread (the thread's body; tests call it instead of starting one). False:
+ * there was nothing to do. */
+bool scheduler_step(struct scheduler *s);
+
+struct scheduler_figures {
+    int32_t pages, pages_used;
+};
+void scheduler_figures(const struct scheduler *s, struct scheduler_figures *out);
+
+#endif

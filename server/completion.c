@@ -1,0 +1,377 @@
+/*
+ * JSON -> struct generate_request (defaults stay unset: the engine knows generation_config.json),
+ * and pieces -> OpenAI's completion choices. text_offset counts characters, as Python clients do;
+ * the engine counts bytes. A token that has no text (a base without tokenizer) is "token_id:N".
+ */
+#include "server/completion.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "server/fields.h"
+#include "server/names.h"
+#include "server/server.h"
+
+/* ---- what was asked ---- */
+
+static int32_t *read_ids(struct request *q, const json_t *list, size_t *n)
+{
+    *n = json_array_size(list);
+    int32_t *ids = arena_alloc(&q->arena, (*n + 1) * sizeof *ids);
+    for (size_t i = 0; ids && i < *n; i++)
+        ids[i] = (int32_t)json_as_int(json_array_get(list, i));
+    return ids;
+}
+
+static bool read_prompt(struct request *q, const json_t *value, struct prompt *p)
+{
+    if (json_is_string(value)) {
+        p->text = json_string_value(value);
+        p->text_len = json_string_length(value);
+        return true;
+    }
+    p->ids = read_ids(q, value, &p->n_ids);
+    return p->ids != NULL;
+}
+
+/* A string, strings, ids, or lists of ids. */
+static enum status read_prompts(struct request *q, struct generate_request *r, struct error *err)
+{
+    const json_t *value = field(q->json, "prompt");
+    bool many = json_is_array(value) && !json_is_number(json_array_get(value, 0));
+    r->n_prompts = many ? json_array_size(value) : 1;
+    struct prompt *prompts = arena_alloc(&q->arena, r->n_prompts * sizeof *prompts);
+    bool whole = prompts != NULL;
+    for (size_t i = 0; i < r->n_prompts && whole; i++)
+        whole = read_prompt(q, many ? json_array_get(value, i) : value, &prompts[i]);
+    r->prompts = prompts;
+    return whole ? ST_OK : error_memory(err, "reading prompts");
+}
+
+static enum status read_strengths(struct request *q, struct generate_request *r, struct error *err)
+{
+    const json_t *value = field(q->json, "strength");
+    if (!value)
+        return ST_OK;
+    bool list = json_is_array(value);
+    if (list && json_array_size(value) != r->n_adapters)
+        return error_param(err, ST_INVALID_VALUE, "strength",
+                           "%zu strengths for %zu adapters: one for each is expected",
+                           json_array_size(value), r->n_adapters);
+    float *v = arena_alloc(&q->arena, (r->n_adapters + 1) * sizeof *v);
+    if (!v)
+        return error_memory(err, "reading strengths");
+    for (size_t i = 0; i < r->n_adapters; i++)
+        v[i] = (float)json_number_value(list ? json_array_get(value, i) : value);
+    r->strengths = v;
+    return ST_OK;
+}
+
+static enum status read_stops(struct request *q, struct generate_request *r, struct error *err)
+{
+    const json_t *value = field(q->json, "stop"), *ids = field(q->json, "stop_token_ids");
+    bool list = json_is_array(value);
+    size_t n = !value ? 0 : list ? json_array_size(value) : 1;
+    struct text *stops = arena_alloc(&q->arena, (n + 1) * sizeof *stops);
+    r->stop_token_ids = read_ids(q, ids, &r->n_stop_token_ids);
+    if (!stops || !r->stop_token_ids)
+        return error_memory(err, "reading stops");
+    for (size_t i = 0; i < n; i++) {
+        const json_t *stop = list ? json_array_get(value, i) : value;
+        stops[i] = (struct text){json_string_value(stop), json_string_length(stop)};
+    }
+    r->stop = stops;
+    r->n_stop = n;
+    return ST_OK;
+}
+
+static enum status read_bias(struct request *q, struct generate_request *r, struct error *err)
+{
+    json_t *value = (json_t *)field(q->json, "logit_bias");
+    const char *key;
+    json_t *bias;
+    struct logit_bias *v = arena_alloc(&q->arena, (json_object_size(value) + 1) * sizeof *v);
+    if (!v)
+        return error_memory(err, "reading logit_bias");
+    json_object_foreach(value, key, bias)
+    {
+        v[r->n_logit_bias].token = (int32_t)strtol(key, NULL, 10);
+        v[r->n_logit_bias++].bias = (float)json_number_value(bias);
+    }
+    r->logit_bias = v;
+    return ST_OK;
+}
+
+static void read_numbers(const json_t *body, struct generate_request *r)
+{
+    const json_t *seed = field(body, "seed");
+    const char *compute = field_text(body, "compute");
+    r->n = (int32_t)field_int(body, "n", UNSET_INT);
+    r->max_tokens = (int32_t)field_int(body, "max_tokens", UNSET_INT);
+    r->min_tokens = (int32_t)field_int(body, "min_tokens", UNSET_INT);
+    r->top_k = (int32_t)field_int(body, "top_k", UNSET_INT);
+    r->top_k = r->top_k == -1 ? 0 : r->top_k;
+    r->logprobs = (int32_t)field_int(body, "logprobs", -1);
+    r->temperature = (float)field_number(body, "temperature", UNSET_FLOAT);
+    r->top_p = (float)field_number(body, "top_p", UNSET_FLOAT);
+    r->min_p = (float)field_number(body, "min_p", UNSET_FLOAT);
+    r->repetition_penalty = (float)field_number(body, "repetition_penalty", UNSET_FLOAT);
+    r->presence_penalty = (float)field_number(body, "presence_penalty", UNSET_FLOAT);
+    r->frequency_penalty = (float)field_number(body, "frequency_penalty", UNSET_FLOAT);
+    r->has_seed = seed != NULL;
+    r->seed = seed ? (uint64_t)json_as_int(seed) : 0;
+    r->echo = field_bool(body, "echo", false);
+    r->ignore_eos = field_bool(body, "ignore_eos", false);
+    r->skip_special = field_bool(body, "skip_special_tokens", true);
+    r->add_special = field_bool(body, "add_special_tokens", true);
+    r->compute = !compute ? -1 : strcmp(compute, "fast") ? COMPUTE_EXACT : COMPUTE_FAST;
+}
+
+static enum status read_request(struct request *q, struct completion *c, struct error *err)
+{
+    const json_t *body = q->json, *stream = field(body, "stream_options");
+    struct generate_request *r = &c->request;
+    struct name_list names;
+    const char *model = field_text(body, "model");
+    c->model = model ? model : engine_name(q->server->engine);
+    c->stream = field_bool(body, "stream", false);
+    c->include_usage = stream && field_bool(stream, "include_usage", false);
+    c->return_ids = field_bool(body, "return_token_ids", false);
+    c->with_logprobs = field(body, "logprobs") != NULL;
+    c->created = time(NULL);
+    read_numbers(body, r);
+    r->request_id = q->id;
+    int64_t n = r->n == UNSET_INT ? 1 : r->n;
+    if (field_int(body, "best_of", n) != n)
+        return error_param(err, ST_NOT_SUPPORTED, "best_of",
+                           "best_of is not supported: leave it out or send n");
+    enum status s =
+        names_resolve(q, model, field(body, "adapter"), &names, &c->by_model, err);
+    if (s)
+        return s;
+    r->adapters = names.names;
+    r->n_adapters = names.n;
+    s = read_prompts(q, r, err);
+    s = s ? s : read_strengths(q, r, err);
+    s = s ? s : read_stops(q, r, err);
+    s = s ? s : read_bias(q, r, err);
+    if (s)
+        return s;
+    c->n_choices = r->n_prompts * (size_t)n;
+    c->choices = calloc(c->n_choices, sizeof *c->choices);
+    return c->choices ? ST_OK : error_memory(err, "reading the request");
+}
+
+enum status completion_read(struct request *q, struct completion **out, struct error *err)
+{
+    struct completion *c = calloc(1, sizeof *c);
+    enum status s = c ? read_request(q, c, err) : error_memory(err, "reading the request");
+    if (s) {
+        completion_free(c);
+        c = NULL;
+    }
+    *out = c;
+    return s;
+}
+
+void completion_free(void *completion)
+{
+    struct completion *c = completion;
+    if (!c)
+        return;
+    for (size_t i = 0; c->choices && i < c->n_choices; i++) {
+        struct choice *x = &c->choices[i];
+        buffer_free(&x->text);
+        buffer_free(&x->ids);
+        buffer_free(&x->tokens);
+        buffer_free(&x->logprobs);
+        buffer_free(&x->tops);
+        buffer_free(&x->offsets);
+    }
+    free(c->choices);
+    free(c);
+}
+
+/* ---- what came ---- */
+
+static void add_token_text(struct buffer *b, const char *piece, size_t len, int32_t id)
+{
+    if (piece)
+        buffer_string(b, piece, len);
+    else
+        buffer_format(b, "\"token_id:%d\"", id);
+}
+
+/* JSON has no infinity: a token that cannot come is -9999, as vLLM says it. */
+static void add_logprob(struct buffer *b, float f)
+{
+    if (isnan(f))
+        buffer_text(b, "null");
+    else
+        buffer_f32(b, isinf(f) ? -9999.0f : f);
+}
+
+/* Entry i of what is told about a token: the alternatives, then (i == n_top) the token itself. */
+struct top_entry {
+    int32_t id;
+    float logprob;
+    const char *text;
+    size_t len;
+};
+
+static struct top_entry top_entry(const struct engine *e, const struct token_info *t, int32_t i)
+{
+    struct top_entry x = {.id = t->id, .logprob = t->logprob};
+    if (i < t->n_top) {
+        x.id = t->top[i].id;
+        x.logprob = t->top[i].logprob;
+    }
+    x.text = t->piece;
+    x.len = t->piece_len;
+    if (x.id != t->id)
+        x.text = engine_piece(e, x.id, &x.len);
+    return x;
+}
+
+/* A key may come once: two tokens may read the same (the likelier, which is first, is told), and
+ * the token itself is often among the alternatives. */
+static bool told_before(const struct engine *e, const struct token_info *t, int32_t i)
+{
+    struct top_entry x = top_entry(e, t, i);
+    for (int32_t j = 0; j < i; j++) {
+        struct top_entry y = top_entry(e, t, j);
+        bool same_text = x.text && y.text && x.len == y.len && !memcmp(x.text, y.text, x.len);
+        if (x.id == y.id || same_text)
+            return true;
+    }
+    return false;
+}
+
+/* {"text": logprob, ...} */
+static void add_top(struct buffer *b, const struct engine *e, const struct token_info *t)
+{
+    buffer_text(b, "{");
+    for (int32_t i = 0; i <= t->n_top; i++) {
+        if (told_before(e, t, i))
+            continue;
+        struct top_entry x = top_entry(e, t, i);
+        buffer_text(b, i ? "," : "");
+        add_token_text(b, x.text, x.len, x.id);
+        buffer_text(b, ":");
+        add_logprob(b, x.logprob);
+    }
+    buffer_text(b, "}");
+}
+
+static size_t character_offset(struct choice *x, size_t bytes)
+{
+    size_t end = bytes < x->text.len ? bytes : x->text.len;
+    for (; x->bytes < end; x->bytes++)
+        x->characters += ((unsigned char)x->text.v[x->bytes] & 0xc0) != 0x80;
+    return x->characters;
+}
+
+static void add_token(struct completion *c, const struct engine *e, struct choice *x,
+                      const struct token_info *t)
+{
+    if (c->return_ids && !t->prompt) {
+        buffer_text(&x->ids, x->ids.len ? "," : "");
+        buffer_int(&x->ids, t->id);
+    }
+    if (!c->with_logprobs)
+        return;
+    const char *comma = x->any_logprob ? "," : "";
+    x->any_logprob = true;
+    buffer_text(&x->tokens, comma);
+    add_token_text(&x->tokens, t->piece, t->piece_len, t->id);
+    buffer_text(&x->logprobs, comma);
+    add_logprob(&x->logprobs, t->logprob);
+    buffer_text(&x->tops, comma);
+    if (isnan(t->logprob))
+        buffer_text(&x->tops, "null");
+    else
+        add_top(&x->tops, e, t);
+    buffer_text(&x->offsets, comma);
+    buffer_int(&x->offsets, (int64_t)character_offset(x, t->text_offset));
+}
+
+struct choice *completion_add(struct completion *c, const struct engine *e, const struct piece *p)
+{
+    size_t n = c->n_choices / c->request.n_prompts;
+    size_t i = (size_t)p->prompt * n + (size_t)p->choice;
+    if (i >= c->n_choices)
+        return NULL;
+    struct choice *x = &c->choices[i];
+    x->any |= p->n_tokens > 0;
+    buffer_add(&x->text, p->text.v, p->text.len);
+    for (size_t k = 0; k < p->n_tokens; k++)
+        add_token(c, e, x, &p->tokens[k]);
+    if (p->finish)
+        x->finish = p->finish;
+    bool failed = x->text.failed | x->ids.failed | x->tokens.failed | x->logprobs.failed |
+                  x->tops.failed | x->offsets.failed;
+    return failed ? NULL : x;
+}
+
+bool completion_pending(const struct completion *c, const struct choice *x)
+{
+    return x->text.len > x->sent || x->finish || x->ids.len || (c->with_logprobs && x->any_logprob);
+}
+
+static const char *finish_name(enum finish_reason r)
+{
+    switch (r) {
+    case FINISH_STOP:
+        return "\"stop\"";
+    case FINISH_LENGTH:
+        return "\"length\"";
+    case FINISH_CANCELLED:
+        return "\"abort\"";
+    case FINISH_ERROR:
+        return "\"error\"";
+    case FINISH_NONE:
+        break;
+    }
+    return "null";
+}
+
+static void add_list(struct buffer *out, const char *before, struct buffer *list)
+{
+    buffer_text(out, before);
+    buffer_add(out, list->v, list->len);
+    buffer_text(out, "]");
+    buffer_clear(list);
+}
+
+void completion_choice(struct completion *c, struct choice *x, bool whole, struct buffer *out)
+{
+    size_t from = whole ? 0 : x->sent;
+    buffer_format(out, "{\"index\":%zu,\"text\":", (size_t)(x - c->choices));
+    buffer_string(out, x->text.len ? x->text.v + from : "", x->text.len - from);
+    x->sent = x->text.len;
+    if (c->with_logprobs) {
+        add_list(out, ",\"logprobs\":{\"tokens\":[", &x->tokens);
+        add_list(out, ",\"token_logprobs\":[", &x->logprobs);
+        add_list(out, ",\"top_logprobs\":[", &x->tops);
+        add_list(out, ",\"text_offset\":[", &x->offsets);
+        buffer_text(out, "}");
+        x->any_logprob = false;
+    } else {
+        buffer_text(out, ",\"logprobs\":null");
+    }
+    buffer_format(out, ",\"finish_reason\":%s", finish_name(x->finish));
+    if (c->return_ids)
+        add_list(out, ",\"token_ids\":[", &x->ids);
+    buffer_text(out, "}");
+}
+
+void completion_usage(const struct usage *u, struct buffer *out)
+{
+    buffer_format(out,
+                  "{\"prompt_tokens\":%lld,\"completion_tokens\":%lld,\"total_tokens\":%lld,"
+                  "\"prompt_tokens_details\":{\"cached_tokens\":%lld}}",
+                  (long long)u->prompt_tokens, (long long)u->generated_tokens,
+                  (long long)(u->prompt_tokens + u->generated_tokens), (long long)u->cached_tokens);
+}

@@ -1,0 +1,574 @@
+/*
+ * The life of a request here:
+ *
+ *   begun      head received: routes_begin gives the body limit, or answers already (404, 401, 413)
+ *   receiving  the body is collected; of a request that is answered already it is thrown away, so
+ *              that the client, who may not read before it has sent all, gets to see the answer
+ *   running    routes_run, or the step of a ticket: answers, or asks to wait
+ *   suspended  libmicrohttpd has forgotten the socket; a wake-up or the watcher brings it back
+ *   replying   a whole body, or parts from reply.produce, which may suspend again
+ *   done       routes_done, everything freed
+ *
+ * An exchange has one reference of the library and one of each armed wake-up or watcher call, so a
+ * late one finds memory, not a hole. Only the wake-up of its ticket resumes a connection, and it
+ * comes once for each suspension: the library never sees a connection resumed twice, or one resumed
+ * that it has freed. The watcher only cancels; a cancelled ticket ends, hence every suspended
+ * connection comes back, also at the end.
+ */
+#include "server/http.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <microhttpd.h>
+
+#include "server/listen.h"
+#include "server/routes.h"
+#include "server/watch.h"
+
+#define HEAD_MEMORY  (32 * 1024)        /* head of a request, and the write buffer of a reply */
+#define DISCARD_MAX  (64 * 1024 * 1024) /* of a body that nobody wants */
+#define PEM_FILE_MAX (1024 * 1024)
+#define LISTENERS    2
+
+struct listener {
+    struct http *http;
+    struct MHD_Daemon *daemon;
+    struct listen_socket socket;
+    struct listener_role role;
+};
+
+struct http {
+    struct http_options options;
+    struct server *server;
+    struct watch *watch;
+    struct listener listeners[LISTENERS];
+    size_t n_listeners;
+    char *cert, *key;
+    atomic_llong connections, requests, suspended;
+};
+
+struct exchange {
+    struct request q; /* first: a request is its exchange */
+    struct listener *listener;
+    struct MHD_Connection *connection;
+    struct watched *watched;
+    atomic_int refs;
+    bool complete; /* the whole body is here */
+    size_t body_limit;
+    uint64_t discarded;
+    struct buffer in, out;
+    size_t sent; /* of out */
+    enum produce produced;
+};
+
+static struct exchange *exchange_of(struct request *q)
+{
+    return (struct exchange *)q;
+}
+
+static double monotonic(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void exchange_unref(struct exchange *x)
+{
+    if (atomic_fetch_sub(&x->refs, 1) != 1)
+        return;
+    struct request *q = &x->q;
+    if (q->state_free)
+        q->state_free(q->state);
+    ticket_free(q->ticket);
+    json_decref(q->json);
+    free(q->reply.body);
+    arena_free(&q->arena);
+    buffer_free(&x->in);
+    buffer_free(&x->out);
+    free(x);
+}
+
+/* ---- suspending and waking ---- */
+
+/* ticket_wake: on any thread. A suspended connection cannot complete, so the library's reference is
+ * still there when this one goes: no engine thread ever frees an exchange. */
+static void wake(void *arg)
+{
+    struct exchange *x = arg;
+    struct http *h = x->listener->http;
+    struct MHD_Connection *connection = x->connection;
+    exchange_unref(x);
+    MHD_resume_connection(connection);
+    atomic_fetch_sub(&h->suspended, 1);
+}
+
+static void suspend(struct exchange *x, enum ticket_until until)
+{
+    struct http *h = x->listener->http;
+    atomic_fetch_add(&x->refs, 1);
+    atomic_fetch_add(&h->suspended, 1);
+    MHD_suspend_connection(x->connection);
+    watch_arm(h->watch, x->watched, x);
+    if (!ticket_wait(x->q.ticket, until, wake, x))
+        wake(x);
+}
+
+static void hold(void *arg)
+{
+    atomic_fetch_add(&((struct exchange *)arg)->refs, 1);
+}
+
+static void hangup(void *arg)
+{
+    struct exchange *x = arg;
+    ticket_cancel(x->q.ticket);
+    exchange_unref(x);
+}
+
+void request_wait(struct request *q, struct ticket *ticket, enum ticket_until until,
+                  request_step *then)
+{
+    if (ticket)
+        q->ticket = ticket;
+    q->until = until;
+    q->then = then;
+}
+
+/* ---- what handlers may ask ---- */
+
+const char *request_header(struct request *q, const char *name)
+{
+    return MHD_lookup_connection_value(exchange_of(q)->connection, MHD_HEADER_KIND, name);
+}
+
+struct query_search {
+    const char *name, *value;
+    bool (*each)(void *ctx, const char *name);
+    void *ctx;
+};
+
+static enum MHD_Result find_query(void *cls, enum MHD_ValueKind kind, const char *key,
+                                  const char *value)
+{
+    struct query_search *s = cls;
+    (void)kind;
+    if (s->each)
+        return s->each(s->ctx, key) ? MHD_YES : MHD_NO;
+    if (strcmp(key, s->name))
+        return MHD_YES;
+    s->value = value ? value : "";
+    return MHD_NO;
+}
+
+const char *request_query(struct request *q, const char *name)
+{
+    struct query_search s = {.name = name};
+    MHD_get_connection_values(exchange_of(q)->connection, MHD_GET_ARGUMENT_KIND, find_query, &s);
+    return s.value;
+}
+
+void request_queries(struct request *q, bool (*each)(void *ctx, const char *name), void *ctx)
+{
+    struct query_search s = {.each = each, .ctx = ctx};
+    MHD_get_connection_values(exchange_of(q)->connection, MHD_GET_ARGUMENT_KIND, find_query, &s);
+}
+
+/* ---- replies ---- */
+
+static ssize_t read_reply(void *cls, uint64_t pos, char *to, size_t max)
+{
+    struct exchange *x = cls;
+    (void)pos;
+    while (x->sent == x->out.len) {
+        buffer_clear(&x->out);
+        x->sent = 0;
+        if (x->produced == PRODUCE_END)
+            return MHD_CONTENT_READER_END_OF_STREAM;
+        if (x->produced == PRODUCE_ABORT)
+            return MHD_CONTENT_READER_END_WITH_ERROR;
+        x->produced = x->q.reply.produce(&x->q, &x->out);
+        if (x->out.failed)
+            return MHD_CONTENT_READER_END_WITH_ERROR;
+        if (x->produced == PRODUCE_WAIT && !x->out.len) {
+            suspend(x, TICKET_EVENT);
+            return 0;
+        }
+    }
+    size_t n = x->out.len - x->sent < max ? x->out.len - x->sent : max;
+    memcpy(to, x->out.v + x->sent, n);
+    x->sent += n;
+    x->q.reply_bytes += n;
+    return (ssize_t)n;
+}
+
+static struct MHD_Response *make_response(struct exchange *x)
+{
+    struct reply *r = &x->q.reply;
+    if (r->produce)
+        return MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, HEAD_MEMORY, read_reply, x,
+                                                 NULL);
+    struct MHD_Response *response =
+        MHD_create_response_from_buffer(r->len, r->body, MHD_RESPMEM_MUST_FREE);
+    if (response)
+        r->body = NULL;
+    x->q.reply_bytes = r->len;
+    return response;
+}
+
+static enum MHD_Result send_reply(struct exchange *x)
+{
+    struct http *h = x->listener->http;
+    struct reply *r = &x->q.reply;
+    struct MHD_Response *response = make_response(x);
+    if (!response)
+        return MHD_NO;
+    bool whole = true;
+    if (r->type)
+        whole = MHD_add_response_header(response, "Content-Type", r->type) == MHD_YES;
+    for (const struct reply_header *f = r->headers; f && whole; f = f->next)
+        whole = MHD_add_response_header(response, f->name, f->value) == MHD_YES;
+    MHD_set_connection_option(x->connection, MHD_CONNECTION_OPTION_TIMEOUT,
+                              (unsigned)h->options.write_timeout_s);
+    enum MHD_Result ok =
+        whole ? MHD_queue_response(x->connection, (unsigned)r->status, response) : MHD_NO;
+    MHD_destroy_response(response);
+    return ok;
+}
+
+/* After a step: it has answered, or asked to wait. */
+static enum MHD_Result go_on(struct exchange *x)
+{
+    if (x->q.reply.status)
+        return send_reply(x);
+    if (!x->q.then || !x->q.ticket)
+        return MHD_NO;
+    suspend(x, x->q.until);
+    return MHD_YES;
+}
+
+/* ---- receiving ---- */
+
+static bool expects_continue(struct exchange *x)
+{
+    const char *expect = request_header(&x->q, "Expect");
+    return expect && !strcasecmp(expect, "100-continue");
+}
+
+/* false: the body cannot be taken any more, cut the connection. */
+static bool take_body(struct exchange *x, const char *data, size_t n)
+{
+    if (!x->q.reply.status && n > x->body_limit - x->in.len)
+        routes_too_large(&x->q, x->body_limit);
+    if (!x->q.reply.status) {
+        buffer_add(&x->in, data, n);
+        return !x->in.failed;
+    }
+    buffer_free(&x->in);
+    x->discarded += n;
+    return x->discarded <= DISCARD_MAX;
+}
+
+static void make_id(char *id, size_t size)
+{
+    uint8_t r[16] = {0};
+    if (getrandom(r, sizeof r, 0) != (ssize_t)sizeof r) {
+        static atomic_ullong counter;
+        uint64_t c = atomic_fetch_add(&counter, 1);
+        memcpy(r, &c, sizeof c);
+    }
+    size_t n = (size_t)snprintf(id, size, "req-");
+    for (size_t i = 0; i < sizeof r; i++)
+        n += (size_t)snprintf(id + n, size - n, "%02x", r[i]);
+}
+
+/* A client's own id is taken when it is short and harmless in headers, logs and JSON. */
+static void name_request(struct request *q)
+{
+    const char *id = request_header(q, "X-Request-Id");
+    size_t n = id ? strlen(id) : 0;
+    if (n && n <= REQUEST_ID_MAX &&
+        strspn(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:/+=@-") == n)
+        memcpy(q->id, id, n + 1);
+    else
+        make_id(q->id, sizeof q->id);
+}
+
+static uint64_t announced_length(struct request *q)
+{
+    const char *length = request_header(q, "Content-Length");
+    return length ? strtoull(length, NULL, 10) : 0;
+}
+
+static enum MHD_Result begin(struct listener *l, struct MHD_Connection *connection, const char *url,
+                             const char *method, void **own)
+{
+    struct exchange *x = calloc(1, sizeof *x);
+    if (!x)
+        return MHD_NO;
+    *own = x;
+    atomic_init(&x->refs, 1);
+    x->listener = l;
+    x->connection = connection;
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    x->watched = info ? info->socket_context : NULL;
+    watch_deadline(l->http->watch, x->watched, 0);
+    atomic_fetch_add(&l->http->requests, 1);
+    struct request *q = &x->q;
+    q->server = l->http->server;
+    q->role = l->role;
+    q->method = method;
+    q->path = url;
+    q->started = monotonic();
+    name_request(q);
+    x->body_limit = routes_begin(q);
+    uint64_t length = announced_length(q);
+    if (!q->reply.status && length > x->body_limit)
+        routes_too_large(q, x->body_limit);
+    /* A client that waits for "100 Continue" reads the answer before it sends a body. */
+    if (q->reply.status && (expects_continue(x) || length > DISCARD_MAX))
+        return send_reply(x);
+    return MHD_YES;
+}
+
+static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, const char *url,
+                                  const char *method, const char *version, const char *data,
+                                  size_t *data_size, void **own)
+{
+    struct exchange *x = *own;
+    (void)version;
+    if (!x)
+        return begin(cls, connection, url, method, own);
+    if (*data_size) {
+        bool taken = take_body(x, data, *data_size);
+        *data_size = 0;
+        return taken ? MHD_YES : MHD_NO;
+    }
+    if (x->q.reply.status)
+        return send_reply(x);
+    if (!x->complete) {
+        x->complete = true;
+        x->q.body = x->in.v;
+        x->q.body_len = x->in.len;
+        routes_run(&x->q);
+    } else {
+        request_step *then = x->q.then;
+        x->q.then = NULL;
+        then(&x->q);
+    }
+    return go_on(x);
+}
+
+static void on_completed(void *cls, struct MHD_Connection *connection, void **own,
+                         enum MHD_RequestTerminationCode why)
+{
+    struct listener *l = cls;
+    struct http *h = l->http;
+    struct exchange *x = *own;
+    if (!x)
+        return;
+    *own = NULL;
+    watch_disarm(h->watch, x->watched);
+    x->q.hung_up = why != MHD_REQUEST_TERMINATED_COMPLETED_OK;
+    if (x->q.hung_up && x->q.ticket)
+        ticket_cancel(x->q.ticket);
+    routes_done(&x->q);
+    if (why == MHD_REQUEST_TERMINATED_COMPLETED_OK) { /* the next request may follow */
+        MHD_set_connection_option(connection, MHD_CONNECTION_OPTION_TIMEOUT,
+                                  (unsigned)h->options.idle_timeout_s);
+        watch_deadline(h->watch, x->watched,
+                       h->options.idle_timeout_s + h->options.header_timeout_s);
+    }
+    exchange_unref(x);
+    atomic_fetch_sub(&h->requests, 1);
+}
+
+static void on_connection(void *cls, struct MHD_Connection *connection, void **context,
+                          enum MHD_ConnectionNotificationCode what)
+{
+    struct listener *l = cls;
+    struct http *h = l->http;
+    if (what == MHD_CONNECTION_NOTIFY_STARTED) {
+        const union MHD_ConnectionInfo *info =
+            MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+        *context = info ? watch_add(h->watch, info->connect_fd) : NULL;
+        watch_deadline(h->watch, *context, h->options.header_timeout_s);
+        atomic_fetch_add(&h->connections, 1);
+    } else {
+        watch_remove(h->watch, *context);
+        *context = NULL;
+        atomic_fetch_sub(&h->connections, 1);
+    }
+}
+
+/* In place; %00 stays as it is: a name never holds a NUL, so it leads to a 404, not to a shorter
+ * name. */
+static size_t unescape(void *cls, struct MHD_Connection *connection, char *s)
+{
+    static const char hex[] = "0123456789abcdef0123456789ABCDEF";
+    (void)cls;
+    (void)connection;
+    char *to = s;
+    for (const char *from = s; *from; from++) {
+        const char *a = *from == '%' && from[1] ? strchr(hex, from[1]) : NULL;
+        const char *b = a && from[2] ? strchr(hex, from[2]) : NULL;
+        int c = b ? (int)((a - hex) % 16 * 16 + (b - hex) % 16) : 0;
+        *to++ = c ? (char)c : *from;
+        from += c ? 2 : 0;
+    }
+    *to = 0;
+    return (size_t)(to - s);
+}
+
+/* ---- starting and stopping ---- */
+
+static enum status read_pem(const char *path, char **out, struct error *err)
+{
+    struct stat st;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    enum status s = ST_OK;
+    if (fd < 0 || fstat(fd, &st))
+        s = error_set(err, ST_IO_ERROR, "%s: %s", path, strerror(errno));
+    else if (!S_ISREG(st.st_mode) || st.st_size > PEM_FILE_MAX)
+        s = error_set(err, ST_IO_ERROR, "%s: not a PEM file", path);
+    else if (!(*out = calloc(1, (size_t)st.st_size + 1)))
+        s = error_memory(err, "reading a PEM file");
+    else if (read(fd, *out, (size_t)st.st_size) != st.st_size)
+        s = error_set(err, ST_IO_ERROR, "%s: it cannot be read", path);
+    if (fd >= 0)
+        close(fd);
+    return s;
+}
+
+static enum status start_listener(struct http *h, struct listener *l, const char *address,
+                                  struct error *err)
+{
+    const struct http_options *o = &h->options;
+    bool tls = h->cert && strncmp(address, "unix:", 5);
+    l->http = h;
+    enum status s = listen_open(address, tls, &l->socket, err);
+    if (s)
+        return s;
+    l->role.loopback = l->socket.loopback;
+    l->role.local_socket = l->socket.path[0] != 0;
+    unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC;
+    struct MHD_OptionItem items[] = {
+        {MHD_OPTION_LISTEN_SOCKET, l->socket.fd, NULL},
+        {MHD_OPTION_CONNECTION_LIMIT, o->max_connections, NULL},
+        {MHD_OPTION_CONNECTION_TIMEOUT, o->idle_timeout_s, NULL},
+        {MHD_OPTION_CONNECTION_MEMORY_LIMIT, HEAD_MEMORY, NULL},
+        {MHD_OPTION_NOTIFY_COMPLETED, (intptr_t)on_completed, l},
+        {MHD_OPTION_NOTIFY_CONNECTION, (intptr_t)on_connection, l},
+        {MHD_OPTION_UNESCAPE_CALLBACK, (intptr_t)unescape, NULL},
+        {o->threads > 1 ? MHD_OPTION_THREAD_POOL_SIZE : MHD_OPTION_END, o->threads, NULL},
+        {MHD_OPTION_END, 0, NULL},
+        {MHD_OPTION_END, 0, NULL},
+        {MHD_OPTION_END, 0, NULL}};
+    if (tls) {
+        size_t at = o->threads > 1 ? 8 : 7;
+        items[at] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_CERT, 0, h->cert};
+        items[at + 1] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_KEY, 0, h->key};
+        flags |= MHD_USE_TLS;
+    }
+    l->daemon = MHD_start_daemon(flags, 0, NULL, NULL, on_request, l, MHD_OPTION_ARRAY, items,
+                                 MHD_OPTION_END);
+    if (!l->daemon) {
+        s = error_set(err, ST_IO_ERROR, "cannot serve on %s%s", address,
+                      tls ? ": are certificate and key a pair of PEM files?" : "");
+        listen_close(&l->socket);
+        return s;
+    }
+    l->socket.fd = -1; /* the library closes it */
+    return ST_OK;
+}
+
+enum status http_start(const struct http_options *options, struct server *server, struct http **out,
+                       struct error *err)
+{
+    const struct watch_calls calls = {.hold = hold, .hangup = hangup};
+    enum status s = ST_OK;
+    *out = NULL;
+    struct http *h = calloc(1, sizeof *h);
+    if (!h)
+        return error_memory(err, "starting the HTTP server");
+    h->options = *options;
+    h->server = server;
+    for (size_t i = 0; i < LISTENERS; i++)
+        h->listeners[i].socket.fd = -1;
+    if (!options->tls_cert != !options->tls_key)
+        s = error_set(err, ST_INVALID_VALUE, "--tls-cert and --tls-key belong together");
+    if (!s && options->tls_cert)
+        s = read_pem(options->tls_cert, &h->cert, err);
+    if (!s && options->tls_key)
+        s = read_pem(options->tls_key, &h->key, err);
+    if (!s)
+        s = watch_open(&calls, &h->watch, err);
+    const char *addresses[LISTENERS] = {options->listen, options->admin_listen};
+    for (size_t i = 0; i < LISTENERS && addresses[i] && !s; i++) {
+        struct listener *l = &h->listeners[h->n_listeners++];
+        l->role.admin = i == 1;
+        l->role.has_admin = i == 0 && options->admin_listen;
+        s = start_listener(h, l, addresses[i], err);
+    }
+    if (s) {
+        http_stop(h, 0);
+        return s;
+    }
+    *out = h;
+    return ST_OK;
+}
+
+const char *http_url(const struct http *h)
+{
+    return h->listeners[0].socket.url;
+}
+
+const char *http_admin_url(const struct http *h)
+{
+    return h->n_listeners > 1 ? h->listeners[1].socket.url : NULL;
+}
+
+static void nap_ms(int ms)
+{
+    struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
+    nanosleep(&t, NULL);
+}
+
+void http_stop(struct http *h, int grace_ms)
+{
+    if (!h)
+        return;
+    for (; grace_ms > 0 && atomic_load(&h->requests) > 0; grace_ms -= 10)
+        nap_ms(10);
+    /* libmicrohttpd must not stop over a suspended connection. Each has a ticket, and each ticket
+     * ends: this loop does, too. */
+    while (atomic_load(&h->suspended) > 0)
+        nap_ms(5);
+    for (size_t i = 0; i < h->n_listeners; i++) {
+        if (h->listeners[i].daemon)
+            MHD_stop_daemon(h->listeners[i].daemon);
+        listen_close(&h->listeners[i].socket);
+    }
+    watch_close(h->watch);
+    free(h->cert);
+    free(h->key);
+    free(h);
+}
+
+void http_stats(const struct http *h, struct http_stats *out)
+{
+    out->connections = atomic_load(&h->connections);
+    out->requests = atomic_load(&h->requests);
+    out->suspended = atomic_load(&h->suspended);
+}

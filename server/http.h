@@ -1,0 +1,38 @@
+/*
+ * Bytes on sockets: the only user of libmicrohttpd. It owns listeners, limits, time-outs, suspended
+ * connections and the drain, and knows no route: routes.h tells what a request is.
+ */
+#ifndef OFTD_SERVER_HTTP_H
+#define OFTD_SERVER_HTTP_H
+
+#include "server/request.h"
+
+struct http_options {
+    const char *listen;             /* HOST:PORT or unix:PATH */
+    const char *admin_listen;       /* NULL: none */
+    const char *tls_cert, *tls_key; /* PEM files, both or neither */
+    int threads;                    /* of each listener */
+    int max_connections;
+    int header_timeout_s; /* the whole head of a request */
+    int idle_timeout_s;   /* between bytes of a body, between requests */
+    int write_timeout_s;  /* a reply that the client does not take */
+};
+
+struct http;
+/* Listens and answers at once. IO_ERROR naming address or file, INVALID_VALUE. */
+enum status http_start(const struct http_options *options, struct server *server, struct http **out,
+                       struct error *err);
+/* "http://127.0.0.1:8080" of the listener for inference; of the admin listener or NULL. */
+const char *http_url(const struct http *h);
+const char *http_admin_url(const struct http *h);
+/* Waits up to grace_ms for replies that are being sent, then closes everything. All tickets must
+ * end by themselves (engine_drain). NULL is fine. */
+void http_stop(struct http *h, int grace_ms);
+
+struct http_stats {
+    int64_t connections, requests; /* open now, in work now */
+    int64_t suspended;
+};
+void http_stats(const struct http *h, struct http_stats *out);
+
+#endif

@@ -1,0 +1,21 @@
+/*
+ * Listening sockets: "HOST:PORT", "[V6]:PORT" or "unix:PATH". Port 0 takes a free one.
+ */
+#ifndef OFTD_SERVER_LISTEN_H
+#define OFTD_SERVER_LISTEN_H
+
+#include "core/status.h"
+
+struct listen_socket {
+    int fd;
+    bool loopback;  /* reachable from this machine only (a unix socket is) */
+    char url[160];  /* http(s)://HOST:PORT, unix:PATH */
+    char path[108]; /* of a unix socket, removed by listen_close; else "" */
+};
+
+/* IO_ERROR, INVALID_VALUE; the sentence names the address. */
+enum status listen_open(const char *address, bool tls, struct listen_socket *out,
+                        struct error *err);
+void listen_close(struct listen_socket *s); /* the file; and fd, unless it is -1 */
+
+#endif

@@ -1,0 +1,241 @@
+/*
+ * The admin plane of adapters: list, get, load, batch, validate, unload. All work is the loader's;
+ * these handlers translate.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "server/adapters_json.h"
+#include "server/fields.h"
+#include "server/handlers.h"
+#include "server/reply.h"
+#include "server/server.h"
+
+/* 1/true (also: without a value) and 0/false; absent: *out stays. */
+static enum status query_bool(struct request *q, const char *name, bool *out, struct error *err)
+{
+    const char *v = request_query(q, name);
+    if (!v)
+        return ST_OK;
+    if (!strcmp(v, "1") || !strcmp(v, "true") || !*v)
+        *out = true;
+    else if (!strcmp(v, "0") || !strcmp(v, "false"))
+        *out = false;
+    else
+        return error_param(err, ST_INVALID_VALUE, name, "%s: true or false is expected", name);
+    return ST_OK;
+}
+
+static enum status query_seconds(struct request *q, const char *name, double *out,
+                                 struct error *err)
+{
+    const char *v = request_query(q, name);
+    if (!v)
+        return ST_OK;
+    char *end = NULL;
+    bool digits = *v && strspn(v, "0123456789.") == strlen(v);
+    *out = digits ? strtod(v, &end) : 0;
+    if (digits && !*end && *out <= 86400)
+        return ST_OK;
+    return error_param(err, ST_INVALID_VALUE, name, "%s: seconds from 0 to 86400 are expected",
+                       name);
+}
+
+void route_adapters_list(struct request *q)
+{
+    struct error err = ERROR_INIT;
+    struct adapter_info *v = NULL;
+    size_t n = 0;
+    bool available = false;
+    enum status s = query_bool(q, "available", &available, &err);
+    s = s ? s : engine_adapter_list(q->server->engine, available, &v, &n, &err);
+    if (s) {
+        reply_error(q, &err);
+        return;
+    }
+    json_t *list = json_array();
+    bool whole = list != NULL;
+    for (size_t i = 0; i < n; i++) {
+        if (whole)
+            whole = !json_array_append_new(list, adapter_info_json(&v[i]));
+        adapter_info_clear(&v[i]);
+    }
+    free(v);
+    json_t *body = whole ? json_pack("{s:O}", "adapters", list) : NULL;
+    json_decref(list);
+    reply_json(q, 200, body);
+}
+
+/* The adapter as it stands now; status when there is one. */
+static void answer_info(struct request *q, const char *name, int status)
+{
+    struct error err = ERROR_INIT;
+    struct adapter_info info = {0};
+    if (engine_adapter_info(q->server->engine, name, &info, &err))
+        reply_error(q, &err);
+    else
+        reply_json(q, status, adapter_info_json(&info));
+    adapter_info_clear(&info);
+}
+
+void route_adapters_get(struct request *q)
+{
+    answer_info(q, q->params[0], 200);
+}
+
+/* ---- loading ---- */
+
+static void log_loaded(const struct request *q, const struct adapter_info *a)
+{
+    log_event(q->server->log, LOG_INFO, "adapter_loaded", LOG_TEXT("id", q->id),
+              LOG_TEXT("adapter", a->name), LOG_INT("generation", (int64_t)a->generation),
+              LOG_TEXT("digest", a->digest));
+}
+
+static void answer_load(struct request *q)
+{
+    struct error err = ERROR_INIT;
+    if (ticket_status(q->ticket, &err)) {
+        reply_error(q, &err);
+        return;
+    }
+    const struct job_result *r = ticket_job(q->ticket);
+    log_loaded(q, &r->adapter);
+    reply_json(q, r->replaced ? 200 : 201, adapter_info_json(&r->adapter));
+}
+
+/* The loader goes on without us: the ticket is left to itself, its outcome is in the listing. */
+static void answer_accepted(struct request *q, struct ticket *ticket, const char *name)
+{
+    struct error err = ERROR_INIT;
+    if (ticket_ended(ticket) && ticket_status(ticket, &err)) {
+        reply_error(q, &err);
+        ticket_free(ticket);
+        return;
+    }
+    ticket_detach(ticket);
+    reply_json(q, 202, json_pack("{s:s, s:s}", "name", name, "state", "loading"));
+}
+
+void route_adapters_load(struct request *q)
+{
+    struct error err = ERROR_INIT;
+    struct adapter_request r;
+    struct ticket *ticket = NULL;
+    bool wait = true;
+    adapter_request_read(q->json, &r);
+    enum status s = query_bool(q, "wait", &wait, &err);
+    s = s ? s : engine_adapter_load(q->server->engine, &r, &ticket, &err);
+    if (s)
+        reply_error(q, &err);
+    else if (wait)
+        request_wait(q, ticket, TICKET_END, answer_load);
+    else
+        answer_accepted(q, ticket, r.name);
+}
+
+static void answer_validation(struct request *q)
+{
+    struct error err = ERROR_INIT;
+    if (ticket_status(q->ticket, &err)) {
+        reply_error(q, &err);
+        return;
+    }
+    const struct findings *f = &ticket_job(q->ticket)->findings;
+    reply_json(q, 200,
+               json_pack("{s:b, s:o}", "ok", f->errors == 0, "findings", reply_findings_json(f)));
+}
+
+void route_adapters_validate(struct request *q)
+{
+    struct error err = ERROR_INIT;
+    struct adapter_request r;
+    struct ticket *ticket = NULL;
+    adapter_request_read(q->json, &r);
+    if (engine_adapter_validate(q->server->engine, &r, &ticket, &err))
+        reply_error(q, &err);
+    else
+        request_wait(q, ticket, TICKET_END, answer_validation);
+}
+
+/* ---- several at once ---- */
+
+static void answer_batch(struct request *q)
+{
+    struct error err = ERROR_INIT;
+    const json_t *load = field(q->json, "load"), *unload = field(q->json, "unload");
+    if (ticket_status(q->ticket, &err)) {
+        reply_error(q, &err);
+        return;
+    }
+    json_t *loaded = json_array();
+    bool whole = loaded != NULL;
+    for (size_t i = 0; whole && i < json_array_size(load); i++) {
+        struct adapter_info info = {0};
+        const char *name = field_text(json_array_get(load, i), "name");
+        if (!engine_adapter_info(q->server->engine, name, &info, &err))
+            whole = !json_array_append_new(loaded, adapter_info_json(&info));
+        error_clear(&err); /* unloaded again since: then it is not listed */
+        adapter_info_clear(&info);
+    }
+    json_t *body = whole ? json_pack("{s:O, s:o}", "loaded", loaded, "unloaded",
+                                     unload ? json_deep_copy(unload) : json_array())
+                         : NULL;
+    json_decref(loaded);
+    reply_json(q, 200, body);
+}
+
+void route_adapters_batch(struct request *q)
+{
+    const json_t *load = field(q->json, "load"), *unload = field(q->json, "unload");
+    size_t n_load = json_array_size(load), n_unload = json_array_size(unload);
+    struct adapter_request *requests = arena_alloc(&q->arena, (n_load + 1) * sizeof *requests);
+    const char **names = arena_alloc(&q->arena, (n_unload + 1) * sizeof *names);
+    struct error err = ERROR_INIT;
+    struct ticket *ticket = NULL;
+    if (!requests || !names) {
+        reply_failure(q, ST_OUT_OF_MEMORY, NULL, NULL);
+        return;
+    }
+    for (size_t i = 0; i < n_load; i++)
+        adapter_request_read(json_array_get(load, i), &requests[i]);
+    for (size_t i = 0; i < n_unload; i++)
+        names[i] = json_string_value(json_array_get(unload, i));
+    if (!load && !unload)
+        reply_failure(q, ST_MISSING_FIELD, "load", "load or unload is required");
+    else if (engine_adapter_batch(q->server->engine, requests, n_load, names, n_unload, &ticket,
+                                  &err))
+        reply_error(q, &err);
+    else
+        request_wait(q, ticket, TICKET_END, answer_batch);
+}
+
+/* ---- unloading ---- */
+
+static void answer_unload(struct request *q)
+{
+    struct error err = ERROR_INIT;
+    if (ticket_status(q->ticket, &err)) {
+        reply_error(q, &err);
+        return;
+    }
+    const struct job_result *r = ticket_job(q->ticket);
+    log_event(q->server->log, LOG_INFO, "adapter_unloaded", LOG_TEXT("id", q->id),
+              LOG_TEXT("adapter", q->params[0]), LOG_INT("bytes", (int64_t)r->bytes));
+    reply_json(q, 200,
+               json_pack("{s:s, s:I}", "name", q->params[0], "bytes", (json_int_t)r->bytes));
+}
+
+void route_adapters_unload(struct request *q)
+{
+    struct error err = ERROR_INIT;
+    struct ticket *ticket = NULL;
+    double timeout_s = -1;
+    enum status s = query_seconds(q, "timeout_s", &timeout_s, &err);
+    s = s ? s : engine_adapter_unload(q->server->engine, q->params[0], timeout_s, &ticket, &err);
+    if (s)
+        reply_error(q, &err);
+    else
+        request_wait(q, ticket, TICKET_END, answer_unload);
+}

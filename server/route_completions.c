@@ -1,0 +1,124 @@
+/*
+ * POST /v1/completions. Whole: wait for the end, then write all choices. Streamed: wait for the
+ * first piece (until then a failure still has a status line), then hand the ticket to stream.c.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "server/completion.h"
+#include "server/handlers.h"
+#include "server/names.h"
+#include "server/reply.h"
+#include "server/server.h"
+#include "server/stream.h"
+
+static void add_headers(struct request *q, bool whole)
+{
+    const struct adapter_ref *refs = NULL;
+    struct ticket_times times;
+    struct usage usage = {0, 0, 0};
+    char text[32];
+    size_t n = ticket_adapters(q->ticket, &refs);
+    names_headers(q, refs, n);
+    ticket_times(q->ticket, &times);
+    ticket_usage(q->ticket, &usage);
+    q->prompt_tokens = usage.prompt_tokens;
+    q->generated_tokens = whole ? usage.generated_tokens : 0;
+    if (times.admitted >= 0) {
+        snprintf(text, sizeof text, "%.3f", 1e3 * times.admitted);
+        reply_header(q, "x-queue-time-ms", text);
+    }
+    if (times.first_token >= 0) {
+        snprintf(text, sizeof text, "%.3f", 1e3 * times.first_token);
+        reply_header(q, "x-time-to-first-token-ms", text);
+    }
+    snprintf(text, sizeof text, "%lld", (long long)usage.prompt_tokens);
+    reply_header(q, "x-prompt-tokens", text);
+    if (whole) {
+        snprintf(text, sizeof text, "%lld", (long long)usage.generated_tokens);
+        reply_header(q, "x-generated-tokens", text);
+    }
+}
+
+/* An adapter that `model` named is, to the client, a model. */
+static void refuse(struct request *q, struct error *err)
+{
+    const struct completion *c = q->state;
+    if (c && c->by_model && err->code == ST_ADAPTER_NOT_FOUND)
+        error_param(err, ST_MODEL_NOT_FOUND, "model", "there is no model '%.200s'", c->model);
+    reply_error(q, err);
+}
+
+static void write_whole(struct request *q, struct completion *c)
+{
+    struct buffer b = {0};
+    struct usage usage = {0, 0, 0};
+    ticket_usage(q->ticket, &usage);
+    buffer_format(&b, "{\"id\":\"cmpl-%s\",\"object\":\"text_completion\",\"created\":%lld,\"model\":",
+                  q->id, (long long)c->created);
+    buffer_cstring(&b, c->model);
+    buffer_text(&b, ",\"choices\":[");
+    for (size_t i = 0; i < c->n_choices; i++) {
+        buffer_text(&b, i ? "," : "");
+        completion_choice(c, &c->choices[i], true, &b);
+    }
+    buffer_text(&b, "],\"usage\":");
+    completion_usage(&usage, &b);
+    buffer_text(&b, "}");
+    reply_buffer(q, 200, TYPE_JSON, &b);
+}
+
+static void answer_whole(struct request *q)
+{
+    struct completion *c = q->state;
+    struct error err = ERROR_INIT;
+    struct piece piece;
+    if (ticket_status(q->ticket, &err)) {
+        refuse(q, &err);
+        return;
+    }
+    while (ticket_read(q->ticket, &piece))
+        if (!completion_add(c, q->server->engine, &piece)) {
+            reply_failure(q, ST_OUT_OF_MEMORY, NULL, NULL);
+            return;
+        }
+    add_headers(q, true);
+    write_whole(q, c);
+}
+
+static void begin_stream(struct request *q)
+{
+    struct completion *c = q->state;
+    struct error err = ERROR_INIT;
+    bool ended = ticket_ended(q->ticket);
+    c->has_first = ticket_read(q->ticket, &c->first) && c->first.finish < FINISH_CANCELLED;
+    if (!c->has_first && !ended) {
+        request_wait(q, NULL, TICKET_EVENT, begin_stream);
+        return;
+    }
+    if (!c->has_first && ticket_status(q->ticket, &err)) {
+        refuse(q, &err);
+        return;
+    }
+    add_headers(q, false);
+    reply_header(q, "Cache-Control", "no-cache");
+    reply_produce_body(q, TYPE_SSE, stream_produce);
+}
+
+void route_completions(struct request *q)
+{
+    struct error err = ERROR_INIT;
+    struct completion *c = NULL;
+    struct ticket *ticket = NULL;
+    enum status s = completion_read(q, &c, &err);
+    q->state = c;
+    q->state_free = completion_free;
+    if (!s)
+        s = engine_generate(q->server->engine, &c->request, &ticket, &err);
+    if (s)
+        refuse(q, &err);
+    else if (c->stream)
+        request_wait(q, ticket, TICKET_EVENT, begin_stream);
+    else
+        request_wait(q, ticket, TICKET_END, answer_whole);
+}

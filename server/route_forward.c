@@ -1,0 +1,235 @@
+/*
+ * POST /v1/forward: rows through the whole network. With `module` it is one module's pass
+ * (route_module.c).
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "server/fields.h"
+#include "server/handlers.h"
+#include "server/names.h"
+#include "server/reply.h"
+#include "server/server.h"
+#include "server/tensors.h"
+
+static const struct {
+    const char *name;
+    enum output bit;
+} outputs[] = {{"logits", OUTPUT_LOGITS},
+               {"last_logits", OUTPUT_LAST_LOGITS},
+               {"hidden_states", OUTPUT_HIDDEN},
+               {"logprobs", OUTPUT_LOGPROBS},
+               {"embedding", OUTPUT_EMBEDDING}};
+#define N_OUTPUTS (sizeof outputs / sizeof outputs[0])
+
+static const float *output_of(const struct forward_row *r, enum output bit)
+{
+    switch (bit) {
+    case OUTPUT_LOGITS:
+        return r->logits;
+    case OUTPUT_LAST_LOGITS:
+        return r->last_logits;
+    case OUTPUT_HIDDEN:
+        return r->hidden;
+    case OUTPUT_LOGPROBS:
+        return r->logprobs;
+    case OUTPUT_EMBEDDING:
+        return r->embedding;
+    }
+    return NULL;
+}
+
+static void write_adapters(const struct adapter_ref *refs, size_t n, struct buffer *b)
+{
+    buffer_text(b, "[");
+    for (size_t i = 0; i < n; i++) {
+        buffer_text(b, i ? ",{\"name\":" : "{\"name\":");
+        buffer_cstring(b, refs[i].name);
+        buffer_text(b, ",\"digest\":");
+        buffer_cstring(b, refs[i].digest);
+        buffer_format(b, ",\"generation\":%llu}", (unsigned long long)refs[i].generation);
+    }
+    buffer_text(b, "]");
+}
+
+static bool add_row(struct tensors *t, const struct model *m, const struct forward_row *r,
+                    size_t index)
+{
+    struct buffer *text = tensors_text(t);
+    buffer_format(text, "%s{\"index\":%zu,\"adapters\":", index ? "," : "", index);
+    write_adapters(r->adapters, r->n_adapters, text);
+    for (size_t k = 0; k < N_OUTPUTS; k++) {
+        enum output bit = outputs[k].bit;
+        const float *v = output_of(r, bit);
+        bool all_positions = bit & (OUTPUT_LOGITS | OUTPUT_LOGPROBS | OUTPUT_HIDDEN);
+        bool hidden = bit & (OUTPUT_HIDDEN | OUTPUT_EMBEDDING);
+        const int64_t shape[] = {r->tokens, hidden ? m->hidden : m->vocab};
+        if (!v)
+            continue;
+        buffer_format(text, ",\"%s\":", outputs[k].name);
+        if (!tensors_add(t, v, all_positions ? shape : shape + 1, all_positions ? 2 : 1,
+                         outputs[k].name, index))
+            return false;
+    }
+    buffer_text(text, "}");
+    return true;
+}
+
+static struct tensors *build_reply(struct request *q, const struct forward_row *rows, size_t n)
+{
+    const struct engine *e = q->server->engine;
+    struct tensors *t = tensors_new(q);
+    if (!t)
+        return NULL;
+    struct buffer *text = tensors_text(t);
+    buffer_text(text, "{\"model\":");
+    buffer_cstring(text, engine_name(e));
+    buffer_text(text, ",\"rows\":[");
+    for (size_t i = 0; i < n; i++) {
+        if (!add_row(t, engine_model(e), &rows[i], i))
+            return NULL;
+        q->prompt_tokens += rows[i].tokens;
+    }
+    buffer_format(text, "],\"usage\":{\"prompt_tokens\":%lld}}", (long long)q->prompt_tokens);
+    return t;
+}
+
+static void add_row_headers(struct request *q, const struct forward_row *rows, size_t n)
+{
+    struct ticket_times times;
+    char text[32];
+    struct adapter_ref *refs = NULL;
+    size_t count = 0, total = 0;
+    for (size_t i = 0; i < n; i++)
+        total += rows[i].n_adapters;
+    refs = arena_alloc(&q->arena, (total + 1) * sizeof *refs);
+    for (size_t i = 0; refs && i < n; i++)
+        for (size_t k = 0; k < rows[i].n_adapters; k++) {
+            size_t seen = 0;
+            while (seen < count && strcmp(refs[seen].digest, rows[i].adapters[k].digest))
+                seen++;
+            if (seen == count)
+                refs[count++] = rows[i].adapters[k];
+        }
+    names_headers(q, refs, count);
+    ticket_times(q->ticket, &times);
+    if (times.admitted >= 0) {
+        snprintf(text, sizeof text, "%.3f", 1e3 * times.admitted);
+        reply_header(q, "x-queue-time-ms", text);
+    }
+    snprintf(text, sizeof text, "%lld", (long long)q->prompt_tokens);
+    reply_header(q, "x-prompt-tokens", text);
+}
+
+static void answer_forward(struct request *q)
+{
+    struct error err = ERROR_INIT;
+    size_t n = 0;
+    if (ticket_status(q->ticket, &err)) {
+        reply_error(q, &err);
+        return;
+    }
+    const struct forward_row *rows = ticket_forward(q->ticket, &n);
+    struct tensors *t = build_reply(q, rows, n);
+    if (!t) {
+        reply_failure(q, ST_OUT_OF_MEMORY, NULL, NULL);
+        return;
+    }
+    add_row_headers(q, rows, n);
+    tensors_reply(q, t);
+}
+
+static enum status read_rows(struct request *q, struct forward_request *r, struct error *err)
+{
+    const json_t *ids = field(q->json, "input_ids"), *texts = field(q->json, "text");
+    const json_t *list = ids ? ids : texts;
+    if (!ids == !texts)
+        return error_param(err, ids ? ST_INVALID_VALUE : ST_MISSING_FIELD, "input_ids",
+                           "send either input_ids, text, or module with input");
+    r->n_rows = json_array_size(list);
+    struct prompt *rows = arena_alloc(&q->arena, r->n_rows * sizeof *rows);
+    if (!rows)
+        return error_memory(err, "reading rows");
+    for (size_t i = 0; i < r->n_rows; i++) {
+        const json_t *row = json_array_get(list, i);
+        if (texts) {
+            rows[i].text = json_string_value(row);
+            rows[i].text_len = json_string_length(row);
+            continue;
+        }
+        size_t n = json_array_size(row);
+        int32_t *v = arena_alloc(&q->arena, n * sizeof *v);
+        if (!v)
+            return error_memory(err, "reading rows");
+        for (size_t k = 0; k < n; k++)
+            v[k] = (int32_t)json_as_int(json_array_get(row, k));
+        rows[i].ids = v;
+        rows[i].n_ids = n;
+    }
+    r->rows = rows;
+    return ST_OK;
+}
+
+static enum status read_adapters(struct request *q, struct forward_request *r, struct error *err)
+{
+    const json_t *each = field(q->json, "adapters"), *all = field(q->json, "adapter");
+    if (each && all)
+        return error_param(err, ST_INVALID_VALUE, "adapter", "send adapters or adapter, not both");
+    if (!each && !all)
+        return ST_OK;
+    if (each && json_array_size(each) != r->n_rows)
+        return error_param(err, ST_INVALID_VALUE, "adapters",
+                           "%zu entries for %zu rows: one for each is expected",
+                           json_array_size(each), r->n_rows);
+    struct name_list *lists = arena_alloc(&q->arena, r->n_rows * sizeof *lists);
+    enum status s = lists ? ST_OK : error_memory(err, "reading adapters");
+    for (size_t i = 0; i < r->n_rows && !s; i++)
+        s = names_read(q, each ? json_array_get(each, i) : all, &lists[i], err);
+    r->adapters = lists;
+    return s;
+}
+
+static unsigned read_outputs(const json_t *body)
+{
+    const json_t *list = field(body, "outputs");
+    unsigned bits = list ? 0 : OUTPUT_LAST_LOGITS;
+    for (size_t i = 0; i < json_array_size(list); i++)
+        for (size_t k = 0; k < N_OUTPUTS; k++)
+            if (!strcmp(json_string_value(json_array_get(list, i)), outputs[k].name))
+                bits |= outputs[k].bit;
+    return bits;
+}
+
+static int read_compute(const json_t *body)
+{
+    const char *compute = field_text(body, "compute");
+    return !compute ? -1 : strcmp(compute, "fast") ? COMPUTE_EXACT : COMPUTE_FAST;
+}
+
+static void forward_network(struct request *q)
+{
+    struct forward_request r = {.outputs = read_outputs(q->json),
+                                .compute = read_compute(q->json),
+                                .add_special = field_bool(q->json, "add_special_tokens", true),
+                                .request_id = q->id};
+    struct error err = ERROR_INIT;
+    struct ticket *ticket = NULL;
+    enum status s = ST_OK;
+    if (field(q->json, "input"))
+        s = error_param(&err, ST_MISSING_FIELD, "module", "input belongs to a module");
+    s = s ? s : read_rows(q, &r, &err);
+    s = s ? s : read_adapters(q, &r, &err);
+    s = s ? s : engine_forward(q->server->engine, &r, &ticket, &err);
+    if (s)
+        reply_error(q, &err);
+    else
+        request_wait(q, ticket, TICKET_END, answer_forward);
+}
+
+void route_forward(struct request *q)
+{
+    if (field(q->json, "module"))
+        route_forward_module(q);
+    else
+        forward_network(q);
+}

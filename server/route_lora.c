@@ -1,0 +1,119 @@
+/*
+ * vLLM's dynamic adapters under vLLM's names, so that its side-cars and operators work unchanged:
+ * the same texts, the same numbers, and its form of error ({"error":{"message","type","param",
+ * "code": number}}).
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "server/fields.h"
+#include "server/handlers.h"
+#include "server/reply.h"
+#include "server/server.h"
+
+static void refuse(struct request *q, int status, const char *type, const char *message)
+{
+    reply_json(q, status,
+               json_pack("{s:{s:s, s:s, s:n, s:i}}", "error", "message", message, "type", type,
+                         "param", "code", status));
+}
+
+static void success(struct request *q, const char *name, const char *what)
+{
+    char text[512];
+    snprintf(text, sizeof text, "Success: LoRA adapter '%.256s' %s successfully.", name, what);
+    reply_text(q, 200, text);
+}
+
+static bool empty(const char *s)
+{
+    return !s || !*s;
+}
+
+/* What the loader says, as vLLM would: loaded already, not there, or the loader's own words. */
+static void refuse_load(struct request *q, struct error *err)
+{
+    const char *name = field_text(q->json, "lora_name"), *path = field_text(q->json, "lora_path");
+    char text[1024];
+    int status = reply_status(err->code);
+    if (err->code == ST_NAME_IN_USE && strcmp(name, engine_name(q->server->engine))) {
+        snprintf(text, sizeof text,
+                 "The lora adapter '%.256s' has already been loaded. If you want to load the "
+                 "adapter in place, set 'load_inplace' to True.",
+                 name);
+        refuse(q, 400, "InvalidUserInput", text);
+    } else if (status == 404) {
+        snprintf(text, sizeof text, "Loading lora %.256s failed: No adapter found for %.512s", name,
+                 path);
+        refuse(q, 404, "NotFoundError", text);
+    } else {
+        refuse(q, status, status < 500 ? "BadRequestError" : "InternalServerError", err->text);
+    }
+    error_clear(err);
+}
+
+static void answer_load(struct request *q)
+{
+    struct error err = ERROR_INIT;
+    if (ticket_status(q->ticket, &err))
+        refuse_load(q, &err);
+    else
+        success(q, field_text(q->json, "lora_name"), "added");
+}
+
+void route_lora_load(struct request *q)
+{
+    const char *name = field_text(q->json, "lora_name"), *path = field_text(q->json, "lora_path");
+    bool in_place = field_bool(q->json, "load_inplace", false);
+    const struct adapter_request r = {.name = name,
+                                      .path = path,
+                                      .pinned = field_bool(q->json, "pinned", false),
+                                      .replace = in_place ? REPLACE_ALWAYS : REPLACE_NEVER};
+    struct error err = ERROR_INIT;
+    struct ticket *ticket = NULL;
+    if (empty(name) || empty(path))
+        refuse(q, 400, "InvalidUserInput", "Both 'lora_name' and 'lora_path' must be provided.");
+    else if (!registry_name_valid(name))
+        refuse(q, 400, "InvalidUserInput",
+               "'lora_name' must match [A-Za-z0-9][A-Za-z0-9._-]{0,127}.");
+    else if (engine_adapter_load(q->server->engine, &r, &ticket, &err))
+        refuse_load(q, &err);
+    else
+        request_wait(q, ticket, TICKET_END, answer_load);
+}
+
+static void refuse_unload(struct request *q, struct error *err)
+{
+    const char *name = field_text(q->json, "lora_name");
+    char text[512];
+    int status = reply_status(err->code);
+    snprintf(text, sizeof text, "The lora adapter '%.256s' cannot be found.", name);
+    if (err->code == ST_ADAPTER_NOT_FOUND)
+        refuse(q, 404, "NotFoundError", text);
+    else
+        refuse(q, status, status < 500 ? "BadRequestError" : "InternalServerError", err->text);
+    error_clear(err);
+}
+
+static void answer_unload(struct request *q)
+{
+    struct error err = ERROR_INIT;
+    if (ticket_status(q->ticket, &err))
+        refuse_unload(q, &err);
+    else
+        success(q, field_text(q->json, "lora_name"), "removed");
+}
+
+void route_lora_unload(struct request *q)
+{
+    const char *name = field_text(q->json, "lora_name");
+    struct error err = ERROR_INIT;
+    struct ticket *ticket = NULL;
+    if (empty(name))
+        refuse(q, 400, "InvalidUserInput",
+               "'lora_name' needs to be provided to unload a LoRA adapter.");
+    else if (engine_adapter_unload(q->server->engine, name, -1, &ticket, &err))
+        refuse_unload(q, &err);
+    else
+        request_wait(q, ticket, TICKET_END, answer_unload);
+}
