@@ -101,7 +101,8 @@ static void check_config(const struct module_spec *spec, struct findings *findin
     const json_t *method = json_object_get(spec->quant, "quant_method");
     if (!spec->quant)
         return;
-    if (method && (!json_is_string(method) || strcmp(json_string_value(method), "bitsandbytes")))
+    if (method &&
+        (!json_is_string(method) || strcmp(json_string_value(method), "bitsandbytes") != 0))
         complain(spec, findings, "quant_method \"bitsandbytes\"",
                  json_is_string(method) ? json_string_value(method) : "something else");
     else if (!json_is_true(json_object_get(spec->quant, "load_in_4bit")) &&
@@ -404,8 +405,7 @@ static enum status bnb_4bit_requantize(const struct weight *like, const float *w
     memset(out, 0, sizeof *out);
     if (!is_whole(like))
         return error_set(err, ST_NOT_SUPPORTED, "a part of a 4-bit module cannot be requantized");
-    struct image image = {0};
-    memcpy(&image.format, like->format, sizeof image.format);
+    struct image image = {.format = *(const struct bnb_4bit_format *)like->format};
     memcpy(image.table, like->table, sizeof image.table);
     memcpy(image.nested_map, like->nested_map, sizeof image.nested_map);
     struct bnb_4bit_state *s = &image.format.state;
@@ -510,7 +510,7 @@ static enum status bnb_4bit_store(const struct weight *w, struct tensor_sink *si
         return error_set(err, ST_NOT_SUPPORTED, "a part of a 4-bit module cannot be stored");
     int64_t m = elements(&format->state);
     enum status st = ST_OK;
-    uint8_t *codes = malloc((size_t)m), *packed = malloc((size_t)m / 2 + 1);
+    uint8_t *codes = calloc((size_t)m, 1), *packed = malloc((size_t)m / 2 + 1);
     char *absmax = malloc((size_t)count_blocks(&format->state) * dtype_size(w->scale_dtype));
     if (!codes || !packed || !absmax || !unpack_tiles(w, codes)) {
         st = error_memory(err, "storing a 4-bit weight");

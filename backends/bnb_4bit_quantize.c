@@ -52,45 +52,14 @@ static float max_abs(const float *w, int64_t n)
     return a;
 }
 
-/* Blocks are multiples of this: loops of a fixed length are what a compiler turns into vectors. */
-#define RUN 32
-
-static float max_abs_runs(const float *w, int64_t n)
-{
-    float a[RUN] = {0};
-    for (int64_t i = 0; i < n; i += RUN)
-        for (int j = 0; j < RUN; j++) {
-            float m = fabsf(w[i + j]);
-            a[j] = m > a[j] ? m : a[j];
-        }
-    return max_abs(a, RUN);
-}
-
-/* Codes of w[RUN] * r: all 15 comparisons, side by side. */
-static void quantize_run(const struct bnb_4bit_bounds *b, const float *w, float r, uint8_t *codes)
-{
-    float x[RUN];
-    int32_t below[RUN] = {0};
-    for (int j = 0; j < RUN; j++) {
-        float v = w[j] * r;
-        v = v > 1 ? 1 : v;
-        x[j] = v < -1 ? -1 : v;
-    }
-    for (int i = 0; i < 15; i++)
-        for (int j = 0; j < RUN; j++)
-            below[j] += x[j] > b->bound[i];
-    for (int j = 0; j < RUN; j++)
-        codes[j] = b->order[below[j]];
-}
-
 void bnb_4bit_quantize_blocks(const struct bnb_4bit_bounds *b, const float *w, int64_t blocks,
                               int64_t block, uint8_t *codes, float *absmax)
 {
     for (int64_t j = 0; j < blocks; j++, w += block, codes += block) {
-        float a = max_abs_runs(w, block), r = 1.0f / (a < SMALLEST ? SMALLEST : a);
+        float a = max_abs(w, block), r = 1.0f / (a < SMALLEST ? SMALLEST : a);
         absmax[j] = a;
-        for (int64_t i = 0; i < block; i += RUN)
-            quantize_run(b, w + i, r, codes + i);
+        for (int64_t i = 0; i < block; i++)
+            codes[i] = bnb_4bit_code(b, w[i] * r);
     }
 }
 

@@ -95,7 +95,7 @@ static void nested(struct reader *r, struct bnb_4bit_state *out)
 {
     out->nested_block = block_size(r, "nested_blocksize");
     const json_t *dtype = need(r, "nested_dtype"), *offset = need(r, "nested_offset");
-    if (dtype && (!json_is_string(dtype) || strcmp(json_string_value(dtype), "float32")))
+    if (dtype && (!json_is_string(dtype) || strcmp(json_string_value(dtype), "float32") != 0))
         complain(r, ST_CONFIG_UNSUPPORTED, "nested_dtype", "\"float32\"");
     out->nested_offset = (float)json_number_value(offset);
     if (offset && (!json_is_number(offset) || !isfinite(out->nested_offset)))
@@ -111,7 +111,7 @@ static void unknown_keys(struct reader *r)
     json_object_foreach((json_t *)r->root, key, v)
     {
         size_t i = 0;
-        while (i < sizeof keys / sizeof keys[0] && strcmp(keys[i], key))
+        while (i < sizeof keys / sizeof keys[0] && strcmp(keys[i], key) != 0)
             i++;
         if (i == sizeof keys / sizeof keys[0])
             complain(r, ST_CONFIG_UNKNOWN_FIELD, key, "no such key");
@@ -124,7 +124,7 @@ static void read_state(struct reader *r, enum bnb_4bit_type type, struct bnb_4bi
     char expected[32];
     snprintf(expected, sizeof expected, "\"%s\"", bnb_4bit_type_names[type]);
     const json_t *v = need(r, "quant_type");
-    if (v && (!json_is_string(v) || strcmp(json_string_value(v), bnb_4bit_type_names[type])))
+    if (v && (!json_is_string(v) || strcmp(json_string_value(v), bnb_4bit_type_names[type]) != 0))
         complain(r, ST_CONFIG_INVALID_VALUE, "quant_type", expected);
     out->type = type;
     out->block = block_size(r, "blocksize");
@@ -170,6 +170,8 @@ bool bnb_4bit_state_parse(const struct module_spec *spec, const struct tensor *t
 static int print_double(double v, char *buf, size_t size)
 {
     char digits[40];
+    if (!isfinite(v)) // the mean of weights that are not finite either
+        return snprintf(buf, size, "%s", isnan(v) ? "NaN" : v < 0 ? "-Infinity" : "Infinity");
     for (int p = 0; p < 17; p++) { // the fewest significant digits that read back
         snprintf(digits, sizeof digits, "%.*e", p, v);
         if (strtod(digits, NULL) == v)
@@ -177,7 +179,7 @@ static int print_double(double v, char *buf, size_t size)
     }
     const char *sign = *digits == '-' ? "-" : "";
     char *mantissa = digits + strlen(sign), *e = strchr(mantissa, 'e');
-    int exponent = atoi(e + 1), n = 1;
+    int exponent = (int)strtol(e + 1, NULL, 10), n = 1;
     char all[32] = {mantissa[0]};
     for (char *c = mantissa + 2; c < e; c++)
         all[n++] = *c;

@@ -235,7 +235,7 @@ static void read_codes(const struct tensor *qweight, const struct gptq_layout *l
 {
     int bits = layout->bits;
     int64_t n = qweight->shape[1];
-    uint32_t words[TILE_ROWS][8];
+    uint32_t words[TILE_ROWS][8] = {{0}};
     for (; block < end; block++, codes += BLOCK) {
         for (int i = 0; i < bits; i++) {
             int64_t row = block * bits + i;
@@ -282,7 +282,7 @@ static uint32_t packed_one(int bits)
 static void load_zeros(const struct tensor *qzeros, const struct gptq_layout *layout,
                        const struct slice *part, int64_t origin, int64_t group, struct weight *w)
 {
-    uint32_t words[8], one = layout->zeros_v1 ? packed_one(layout->bits) : 0;
+    uint32_t words[8] = {0}, one = layout->zeros_v1 ? packed_one(layout->bits) : 0;
     unsigned each = layout->zeros_v1 && !one, mask = (1u << layout->bits) - 1;
     const char *from = (const char *)qzeros->data + (size_t)(origin * qzeros->shape[1]) * 4;
     uint8_t *zeros = w->zeros, fields[BLOCK];

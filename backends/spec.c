@@ -74,7 +74,7 @@ void spec_only(const struct module_spec *spec, const char *const *suffixes,
         const struct tensor *t = &spec->tensors[i];
         const char *suffix = spec_suffix(spec, t);
         const char *const *s = suffixes;
-        while (suffix && *s && strcmp(*s, suffix))
+        while (suffix && *s && strcmp(*s, suffix) != 0)
             s++;
         if (suffix && !*s)
             findings_add(findings, SEVERITY_ERROR, ST_TENSOR_UNEXPECTED, spec->name, t->name, NULL,
@@ -128,7 +128,7 @@ size_t spec_file_bytes(const struct module_spec *spec, const struct slice *part)
     double bytes = 0;
     for (size_t i = 0; i < spec->n_tensors; i++) {
         const char *suffix = spec_suffix(spec, &spec->tensors[i]);
-        if (suffix && strcmp(suffix, "bias"))
+        if (suffix && strcmp(suffix, "bias") != 0)
             bytes += (double)spec->tensors[i].bytes;
     }
     double share = (double)part->rows / (double)spec->n * ((double)part->cols / (double)spec->k);

@@ -221,27 +221,21 @@ struct top_entry {
     size_t len;
 };
 
-static struct top_entry top_entry(const struct engine *e, const struct token_info *t, int32_t i)
+static struct top_entry top_entry(const struct token_info *t, int32_t i)
 {
-    struct top_entry x = {.id = t->id, .logprob = t->logprob};
-    if (i < t->n_top) {
-        x.id = t->top[i].id;
-        x.logprob = t->top[i].logprob;
-    }
-    x.text = t->piece;
-    x.len = t->piece_len;
-    if (x.id != t->id)
-        x.text = engine_piece(e, x.id, &x.len);
-    return x;
+    if (i == t->n_top)
+        return (struct top_entry){t->id, t->logprob, t->piece, t->piece_len};
+    const struct token_logprob *x = &t->top[i];
+    return (struct top_entry){x->id, x->logprob, x->piece, x->piece_len};
 }
 
 /* A key may come once: two tokens may read the same (the likelier, which is first, is told), and
  * the token itself is often among the alternatives. */
-static bool told_before(const struct engine *e, const struct token_info *t, int32_t i)
+static bool told_before(const struct token_info *t, int32_t i)
 {
-    struct top_entry x = top_entry(e, t, i);
+    struct top_entry x = top_entry(t, i);
     for (int32_t j = 0; j < i; j++) {
-        struct top_entry y = top_entry(e, t, j);
+        struct top_entry y = top_entry(t, j);
         bool same_text = x.text && y.text && x.len == y.len && !memcmp(x.text, y.text, x.len);
         if (x.id == y.id || same_text)
             return true;
@@ -250,13 +244,13 @@ static bool told_before(const struct engine *e, const struct token_info *t, int3
 }
 
 /* {"text": logprob, ...} */
-static void add_top(struct buffer *b, const struct engine *e, const struct token_info *t)
+static void add_top(struct buffer *b, const struct token_info *t)
 {
     buffer_text(b, "{");
     for (int32_t i = 0; i <= t->n_top; i++) {
-        if (told_before(e, t, i))
+        if (told_before(t, i))
             continue;
-        struct top_entry x = top_entry(e, t, i);
+        struct top_entry x = top_entry(t, i);
         buffer_text(b, i ? "," : "");
         add_token_text(b, x.text, x.len, x.id);
         buffer_text(b, ":");
@@ -273,8 +267,7 @@ static size_t character_offset(struct choice *x, size_t bytes)
     return x->characters;
 }
 
-static void add_token(struct completion *c, const struct engine *e, struct choice *x,
-                      const struct token_info *t)
+static void add_token(struct completion *c, struct choice *x, const struct token_info *t)
 {
     if (c->return_ids && !t->prompt) {
         buffer_text(&x->ids, x->ids.len ? "," : "");
@@ -292,12 +285,12 @@ static void add_token(struct completion *c, const struct engine *e, struct choic
     if (isnan(t->logprob))
         buffer_text(&x->tops, "null");
     else
-        add_top(&x->tops, e, t);
+        add_top(&x->tops, t);
     buffer_text(&x->offsets, comma);
     buffer_int(&x->offsets, (int64_t)character_offset(x, t->text_offset));
 }
 
-struct choice *completion_add(struct completion *c, const struct engine *e, const struct piece *p)
+struct choice *completion_add(struct completion *c, const struct piece *p)
 {
     size_t n = c->n_choices / c->request.n_prompts;
     size_t i = (size_t)p->prompt * n + (size_t)p->choice;
@@ -307,7 +300,7 @@ struct choice *completion_add(struct completion *c, const struct engine *e, cons
     x->any |= p->n_tokens > 0;
     buffer_add(&x->text, p->text.v, p->text.len);
     for (size_t k = 0; k < p->n_tokens; k++)
-        add_token(c, e, x, &p->tokens[k]);
+        add_token(c, x, &p->tokens[k]);
     if (p->finish)
         x->finish = p->finish;
     bool failed = x->text.failed | x->ids.failed | x->tokens.failed | x->logprobs.failed |

@@ -36,7 +36,7 @@ enum status completion_read(struct request *q, struct completion **out, struct e
 void completion_free(void *completion);
 
 /* Adds a piece to its choice and returns it; NULL when memory ran out. */
-struct choice *completion_add(struct completion *c, const struct engine *e, const struct piece *p);
+struct choice *completion_add(struct completion *c, const struct piece *p);
 /* Is there something in the choice that a frame should tell? */
 bool completion_pending(const struct completion *c, const struct choice *choice);
 /* The choice as JSON, what is new since the last frame, or (whole) all. */

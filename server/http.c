@@ -36,7 +36,7 @@
 #include "server/watch.h"
 
 #define HEAD_MEMORY  (32 * 1024)        /* head of a request, and the write buffer of a reply */
-#define DISCARD_MAX  (64 * 1024 * 1024) /* of a body that nobody wants */
+#define DISCARD_MAX  (64 * 1024 * 1024) /* of a body that nobody wants, beyond its limit */
 #define PEM_FILE_MAX (1024 * 1024)
 #define LISTENERS    2
 
@@ -236,8 +236,10 @@ static enum MHD_Result send_reply(struct exchange *x)
     bool whole = true;
     if (r->type)
         whole = MHD_add_response_header(response, "Content-Type", r->type) == MHD_YES;
-    for (const struct reply_header *f = r->headers; f && whole; f = f->next)
-        whole = MHD_add_response_header(response, f->name, f->value) == MHD_YES;
+    for (const struct reply_header *f = r->headers; f && whole; f = f->next) {
+        const char *value = f->value[0] ? f->value : " "; /* an empty one is refused */
+        whole = MHD_add_response_header(response, f->name, value) == MHD_YES;
+    }
     MHD_set_connection_option(x->connection, MHD_CONNECTION_OPTION_TIMEOUT,
                               (unsigned)h->options.write_timeout_s);
     enum MHD_Result ok =
@@ -276,7 +278,7 @@ static bool take_body(struct exchange *x, const char *data, size_t n)
     }
     buffer_free(&x->in);
     x->discarded += n;
-    return x->discarded <= DISCARD_MAX;
+    return x->discarded <= x->body_limit + DISCARD_MAX;
 }
 
 static void make_id(char *id, size_t size)
@@ -337,7 +339,7 @@ static enum MHD_Result begin(struct listener *l, struct MHD_Connection *connecti
     if (!q->reply.status && length > x->body_limit)
         routes_too_large(q, x->body_limit);
     /* A client that waits for "100 Continue" reads the answer before it sends a body. */
-    if (q->reply.status && (expects_continue(x) || length > DISCARD_MAX))
+    if (q->reply.status && (expects_continue(x) || length > x->body_limit + DISCARD_MAX))
         return send_reply(x);
     return MHD_YES;
 }

@@ -183,7 +183,9 @@ void route_metrics(struct request *q)
 {
     struct server *s = q->server;
     struct buffer b = {0};
-    bool loaded = !engine_check(s->engine, NULL) || engine_state(s->engine, NULL) == ENGINE_DRAINING;
+    double progress;
+    enum engine_state state = engine_state(s->engine, &progress);
+    bool loaded = state == ENGINE_READY || state == ENGINE_DRAINING;
     value(&b, "oftd_up", "gauge", "1: requests are taken.", !engine_check(s->engine, NULL));
     head(&b, "oftd_build_info", "gauge", "Version and kernels.");
     buffer_text(&b, "oftd_build_info{");

@@ -78,7 +78,7 @@ static void answer_whole(struct request *q)
         return;
     }
     while (ticket_read(q->ticket, &piece))
-        if (!completion_add(c, q->server->engine, &piece)) {
+        if (!completion_add(c, &piece)) {
             reply_failure(q, ST_OUT_OF_MEMORY, NULL, NULL);
             return;
         }

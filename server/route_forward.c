@@ -106,7 +106,8 @@ static void add_row_headers(struct request *q, const struct forward_row *rows, s
     for (size_t i = 0; refs && i < n; i++)
         for (size_t k = 0; k < rows[i].n_adapters; k++) {
             size_t seen = 0;
-            while (seen < count && strcmp(refs[seen].digest, rows[i].adapters[k].digest))
+            while (seen < count && (strcmp(refs[seen].digest, rows[i].adapters[k].digest) ||
+                                    strcmp(refs[seen].name, rows[i].adapters[k].name)))
                 seen++;
             if (seen == count)
                 refs[count++] = rows[i].adapters[k];

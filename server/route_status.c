@@ -44,7 +44,8 @@ void route_v2_live(struct request *q)
 
 void route_v2_ready(struct request *q)
 {
-    bool ready = engine_state(q->server->engine, NULL) == ENGINE_READY;
+    double progress;
+    bool ready = engine_state(q->server->engine, &progress) == ENGINE_READY;
     if (!ready)
         add_retry_after(q);
     reply_json(q, ready ? 200 : 503, json_pack("{s:b}", "ready", ready));

@@ -38,7 +38,7 @@ static bool write_piece(struct request *q, struct completion *c, const struct pi
 {
     if (p->finish >= FINISH_CANCELLED) /* the error frame will tell */
         return true;
-    struct choice *choice = completion_add(c, q->server->engine, p);
+    struct choice *choice = completion_add(c, p);
     if (!choice)
         return false;
     if (!completion_pending(c, choice))

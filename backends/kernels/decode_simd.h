@@ -29,8 +29,11 @@ struct reader {
     int64_t tile;
     const uint8_t *data; /* the tile's first byte */
     vt table;
+    float table_top; /* its largest magnitude */
     vf scale, zero;
     int64_t group, next; /* current group and the column where the next one begins */
+    bool adder;          /* the reader may round by the adder */
+    bool plain;          /* and that is right for all elements of the group */
 };
 
 INLINE bool is_parameter(enum dtype d)
@@ -97,18 +100,42 @@ INLINE vf reader_nested(const struct reader *r, int64_t index)
     return vf_add(vf_mul(map, vf_gather(w->nested_absmax, block)), vf_set(w->nested_offset));
 }
 
+/* Whether a lane lies strictly between 0 and 2^-60. */
+INLINE bool any_tiny(vf v)
+{
+    v = vf_abs(v);
+    vf above = vf_less(vf_zero(), v, vf_set(1.0f), vf_zero());
+    return !vf_all_less(vf_less(v, vf_set(0x1p-60f), above, vf_zero()), vf_set(0.5f));
+}
+
+/* Whether the group's products stay inside the range in which round_by_adding is right: nothing
+ * that a float16 could not hold, nor (bfloat16) products near the end of the exponents. */
+INLINE bool is_plain(const enum kind kind, const struct reader *r)
+{
+    vf top = vf_set(r->table_top);
+    if (kind != KIND_TABLE4)
+        top = vf_add(vf_set((float)((1 << r->w->bits) - 1)), vf_abs(r->zero));
+    vf reach = vf_max(top, vf_mul(top, vf_abs(r->scale)));
+    if (r->w->dtype == DT_F16)
+        return vf_all_less(reach, vf_set(60000.0f));
+    return vf_all_less(reach, vf_set(0x1p60f)) && !any_tiny(r->scale) && !any_tiny(r->zero);
+}
+
 /* Scale and zero of r->group. */
-INLINE void reader_load_group(struct reader *r)
+INLINE void reader_load_group(const enum kind kind, struct reader *r)
 {
     const struct weight *w = r->w;
     int64_t index = (r->tile * w->n_groups + r->group) * TILE_ROWS;
     r->scale = w->nested ? reader_nested(r, index)
                          : reader_parameter(w->scales, w->scale_dtype, index);
     r->zero = w->zeros ? reader_parameter(w->zeros, w->zero_dtype, index) : vf_zero();
+    r->plain = r->adder && w->dtype != DT_F32 && is_plain(kind, r);
 }
 
+/* adder: zeros need not keep their sign (no product's bits depend on it), so that elements may be
+ * rounded by round_by_adding. */
 INLINE void reader_open(const enum kind kind, struct reader *r, const struct weight *w,
-                        int64_t tile, int64_t k)
+                        int64_t tile, int64_t k, bool adder)
 {
     static const float integers[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     r->w = w;
@@ -119,10 +146,13 @@ INLINE void reader_open(const enum kind kind, struct reader *r, const struct wei
     r->data = (const uint8_t *)w->data + (size_t)tile * bytes;
     if (kind < KIND_TABLE4)
         return;
+    vf table = vf_load(kind == KIND_TABLE4 ? w->table : integers);
     r->table = vt_load(kind == KIND_TABLE4 ? w->table : integers);
+    r->table_top = vf_largest(vf_abs(table));
+    r->adder = adder && !any_tiny(table);
     r->group = w->group_of ? w->group_of[k] : k / w->group;
     r->next = (r->group + 1) * w->group;
-    reader_load_group(r);
+    reader_load_group(kind, r);
 }
 
 INLINE vf round_bf16(vf v)
@@ -136,6 +166,36 @@ INLINE vf round_bf16(vf v)
 INLINE vf round_to(enum dtype d, vf v)
 {
     return d == DT_F16 ? vf_round_f16(v) : d == DT_BF16 ? round_bf16(v) : v;
+}
+
+/* v rounded by the adder: M = 1.5 * 2^(e + drop), e the exponent of v, has the spacing that v must
+ * be rounded to, and M + v - M rounds to even as it should. An exponent below `least` counts as
+ * that: there a float16's spacing stays the same. */
+INLINE vf round_by_adding(vf v, const int drop, const int least)
+{
+    vi e = vi_and(vi_of_bits(v), vi_set(0x7f800000));
+    if (least)
+        e = vi_max(e, vi_set(least << 23));
+    vf m = vf_of_bits(vi_add(e, vi_set(drop << 23 | 0x400000)));
+    return vf_sub(vf_add(v, m), m);
+}
+
+INLINE void round_four(const struct reader *r, vf v[4])
+{
+    enum dtype d = r->w->dtype;
+    if (d == DT_F16 && __builtin_expect(r->plain, true)) {
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; j++)
+            v[j] = round_by_adding(v[j], 13, 127 - 14);
+    } else if (d == DT_BF16 && __builtin_expect(r->plain, true)) {
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; j++)
+            v[j] = round_by_adding(v[j], 16, 0);
+    } else if (d != DT_F32) {
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; j++)
+            v[j] = round_to(d, v[j]);
+    }
 }
 
 /* Four codes of each row, as bytes; k is the quad's first column. */
@@ -171,17 +231,6 @@ INLINE vf code_value(const enum kind kind, const struct reader *r, vi codes)
     return vf_of_int(vi_and(codes, vi_set(255)));
 }
 
-INLINE vf code_scaled(const enum kind kind, const struct reader *r, vf v)
-{
-    enum dtype d = r->w->dtype;
-    if (kind != KIND_TABLE4) {
-        v = vf_sub(v, r->zero);
-        if (r->w->rule == RULE_STEPS)
-            v = round_to(d, v);
-    }
-    return round_to(d, vf_mul(v, r->scale));
-}
-
 /* Columns k .. k + 3, k % 4 == 0, of a weight that is read by quads; in ascending order of k. */
 INLINE void reader_quad(const enum kind kind, struct reader *r, int64_t k, vf out[4])
 {
@@ -204,23 +253,41 @@ INLINE void reader_quad(const enum kind kind, struct reader *r, int64_t k, vf ou
     if (k == r->next) {
         r->group++;
         r->next += r->w->group;
-        reader_load_group(r);
+        reader_load_group(kind, r);
     }
     vi codes = reader_codes(kind, r, k);
-    out[0] = code_scaled(kind, r, code_value(kind, r, codes));
-    out[1] = code_scaled(kind, r, code_value(kind, r, vi_srl(codes, 8)));
-    out[2] = code_scaled(kind, r, code_value(kind, r, vi_srl(codes, 16)));
-    out[3] = code_scaled(kind, r, code_value(kind, r, vi_srl(codes, 24)));
+    out[0] = code_value(kind, r, codes);
+    out[1] = code_value(kind, r, vi_srl(codes, 8));
+    out[2] = code_value(kind, r, vi_srl(codes, 16));
+    out[3] = code_value(kind, r, vi_srl(codes, 24));
+    if (kind != KIND_TABLE4) {
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; j++)
+            out[j] = vf_sub(out[j], r->zero);
+        if (r->w->rule == RULE_STEPS)
+            round_four(r, out);
+    }
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++)
+        out[j] = vf_mul(out[j], r->scale);
+    round_four(r, out);
 }
 
-/* The same where each column has its own group (group_of, groups of no multiple of 4); n of 4. */
+/* The same where each column may have its own group (group_of, groups of no multiple of 4); n of 4. */
 INLINE void reader_singles(const enum kind kind, struct reader *r, int64_t k, int64_t n, vf out[4])
 {
+    enum dtype d = r->w->dtype;
     vi codes = reader_codes(kind, r, k);
     for (int64_t j = 0; j < n; j++) {
         r->group = r->w->group_of ? r->w->group_of[k + j] : (k + j) / r->w->group;
-        reader_load_group(r);
-        out[j] = code_scaled(kind, r, code_value(kind, r, vi_srl(codes, (int)(8 * j))));
+        reader_load_group(kind, r);
+        vf v = code_value(kind, r, vi_srl(codes, (int)(8 * j)));
+        if (kind != KIND_TABLE4) {
+            v = vf_sub(v, r->zero);
+            if (r->w->rule == RULE_STEPS)
+                v = round_to(d, v);
+        }
+        out[j] = round_to(d, vf_mul(v, r->scale));
     }
 }
 

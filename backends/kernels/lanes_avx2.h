@@ -4,6 +4,7 @@
 #if defined(__AVX2__) && !defined(__AVX512F__)
 
 #include <immintrin.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "backends/kernels/lanes.h"
@@ -99,6 +100,16 @@ INLINE vf vf_less(vf a, vf b, vf x, vf y)
     return (vf){_mm256_blendv_ps(y.lo, x.lo, _mm256_cmp_ps(a.lo, b.lo, _CMP_LT_OQ)),
                 _mm256_blendv_ps(y.hi, x.hi, _mm256_cmp_ps(a.hi, b.hi, _CMP_LT_OQ))};
 }
+INLINE bool vf_all_less(vf a, vf b)
+{
+    __m256 lo = _mm256_cmp_ps(a.lo, b.lo, _CMP_LT_OQ), hi = _mm256_cmp_ps(a.hi, b.hi, _CMP_LT_OQ);
+    return _mm256_movemask_ps(_mm256_and_ps(lo, hi)) == 0xff;
+}
+INLINE vf vf_abs(vf v)
+{
+    const __m256 sign = _mm256_set1_ps(-0.0f);
+    return (vf){_mm256_andnot_ps(sign, v.lo), _mm256_andnot_ps(sign, v.hi)};
+}
 INLINE vf vf_between(vf v, int first, int end)
 {
     vi below = lanes_below(first), mask = lanes_below(end), bits = vi_of_bits(v);
@@ -137,6 +148,10 @@ INLINE vi vi_mul(vi a, vi b)
 INLINE vi vi_min(vi a, vi b)
 {
     return (vi){_mm256_min_epi32(a.lo, b.lo), _mm256_min_epi32(a.hi, b.hi)};
+}
+INLINE vi vi_max(vi a, vi b)
+{
+    return (vi){_mm256_max_epi32(a.lo, b.lo), _mm256_max_epi32(a.hi, b.hi)};
 }
 INLINE vi vi_srl(vi v, int n)
 {

@@ -4,6 +4,7 @@
 #ifdef __AVX512F__
 
 #include <immintrin.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "backends/kernels/lanes.h"
@@ -12,7 +13,7 @@
 #define TWIN(name) name##_avx512
 /* Rows of one register block: accumulators, and some registers to spare. */
 #define BLOCK_ROWS 24
-#define FUSED_ROWS 12
+#define FUSED_ROWS 8
 
 typedef __m512 vf;
 typedef __m512i vi;
@@ -91,6 +92,14 @@ INLINE vf vf_less(vf a, vf b, vf x, vf y)
 {
     return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), y, x);
 }
+INLINE bool vf_all_less(vf a, vf b)
+{
+    return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ) == 0xffff;
+}
+INLINE vf vf_abs(vf v)
+{
+    return _mm512_abs_ps(v);
+}
 /* The lanes first .. end - 1 of v, 0 in the others. */
 INLINE vf vf_between(vf v, int first, int end)
 {
@@ -128,6 +137,10 @@ INLINE vi vi_mul(vi a, vi b)
 INLINE vi vi_min(vi a, vi b)
 {
     return _mm512_min_epi32(a, b);
+}
+INLINE vi vi_max(vi a, vi b)
+{
+    return _mm512_max_epi32(a, b);
 }
 /* Shifts by a number of bits that is the same in all lanes. */
 INLINE vi vi_srl(vi v, int n)

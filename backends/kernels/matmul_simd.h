@@ -117,7 +117,7 @@ INLINE void fused_of(const enum kind kind, const int tiles, const int m, const s
     struct reader r[2];
 #pragma GCC unroll 2
     for (int t = 0; t < tiles; t++)
-        reader_open(kind, &r[t], w, tile + t, 0);
+        reader_open(kind, &r[t], w, tile + t, 0, true);
     for (int i = 0; i < tiles * m; i++)
         vf_store(sum + i * TILE_ROWS, vf_zero());
     for (int64_t k = 0; k < w->k;) {
@@ -174,10 +174,6 @@ INLINE void fused_kind(const enum kind kind, const struct weight *w, int64_t til
             ROWS(6);
             ROWS(7);
             ROWS(8);
-            ROWS(9);
-            ROWS(10);
-            ROWS(11);
-            ROWS(12);
 #endif
 #undef ROWS
         }

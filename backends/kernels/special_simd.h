@@ -12,10 +12,6 @@ INLINE vf vf_step(vf a, vf b, float c)
 {
     return vf_fma(a, b, vf_set(c));
 }
-INLINE vf vf_abs(vf x)
-{
-    return vf_of_bits(vi_and(vi_of_bits(x), vi_set(0x7fffffff)));
-}
 /* |m| is not taken: m >= 0 or a NaN. */
 INLINE vf vf_with_sign(vf m, vf x)
 {

@@ -127,9 +127,10 @@ static void exact(const struct scratch *w, float *r)
     }
     for (size_t i = 0; i < n; i += (size_t)w->b + 1)
         w->da[i] = w->db[i] = 1;
-    w->k->solve(w->k, w->b, w->b, w->da, w->db, w->pivots); // I + S is never singular
+    // I + S is never singular, but in double it looks so where S is beyond 1e16: no R then
+    bool solved = w->k->solve(w->k, w->b, w->b, w->da, w->db, w->pivots);
     for (size_t i = 0; i < n; i++)
-        r[i] = (float)w->db[i];
+        r[i] = solved ? (float)w->db[i] : NAN;
 }
 
 /* Coefficient of S^i in a series whose last power is `last`. */

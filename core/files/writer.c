@@ -182,19 +182,16 @@ enum status writer_json(struct writer *w, const char *name, const json_t *value,
 {
     int fd = -1;
     char *path = NULL;
-    char *text = json_dumps(value, JSON_INDENT(2) | JSON_ENCODE_ANY);
-    if (!text)
-        return error_memory(err, "writing JSON");
+    uint64_t size = 0;
     enum status s = create(w, name, &fd, &path, err);
-    if (!s) {
-        if (!writer_stream_put(fd, text, strlen(text)) || !writer_stream_put(fd, "\n", 1))
-            s = writer_stream_error(err, path, "cannot be written");
-        enum status end = writer_stream_finish(fd, path, s ? NULL : err);
-        s = s ? s : end;
-    }
+    if (s)
+        return s;
+    s = writer_stream_json(fd, value, JSON_INDENT(2) | JSON_ENCODE_ANY, path, &size, err);
+    if (!s && !writer_stream_put(fd, "\n", 1))
+        s = writer_stream_error(err, path, "cannot be written");
+    enum status end = writer_stream_finish(fd, path, s ? NULL : err);
     free(path);
-    free(text);
-    return s;
+    return s ? s : end;
 }
 
 static enum status copy_bytes(int from, int to, const char *path, struct error *err)

@@ -45,6 +45,54 @@ bool writer_stream_put(int fd, const void *data, size_t size)
     return true;
 }
 
+/* Where a dump of JSON goes: collected, then written. */
+struct sink {
+    int fd, error; /* errno of the first write that failed */
+    size_t n;
+    uint64_t total;
+    char buf[8192];
+};
+
+static void sink_flush(struct sink *k)
+{
+    if (!k->error && !writer_stream_put(k->fd, k->buf, k->n))
+        k->error = errno;
+    k->n = 0;
+}
+
+static int sink_take(const char *text, size_t size, void *sink)
+{
+    struct sink *k = sink;
+    k->total += size;
+    while (size) {
+        size_t part = sizeof k->buf - k->n < size ? sizeof k->buf - k->n : size;
+        memcpy(k->buf + k->n, text, part);
+        k->n += part;
+        text += part;
+        size -= part;
+        if (k->n == sizeof k->buf)
+            sink_flush(k);
+    }
+    return k->error ? -1 : 0;
+}
+
+/* Not json_dumps: when its buffer cannot grow while it writes a key (jansson 2.14), the key is
+ * silently missing. Here a failure is remembered, whatever jansson makes of it. */
+enum status writer_stream_json(int fd, const json_t *value, size_t flags, const char *path,
+                               uint64_t *size, struct error *err)
+{
+    struct sink k = {.fd = fd};
+    bool dumped = !json_dump_callback(value, sink_take, &k, flags);
+    sink_flush(&k);
+    errno = k.error;
+    if (k.error)
+        return writer_stream_error(err, path, "cannot be written");
+    if (!dumped)
+        return error_memory(err, "writing JSON");
+    *size = k.total;
+    return ST_OK;
+}
+
 static bool put_at(int fd, const void *data, size_t size, uint64_t offset)
 {
     const char *at = data;
@@ -174,25 +222,23 @@ static enum status header_json(struct writer_stream *f, const struct tensor *ent
 /* Length, JSON, spaces up to a multiple of 8. */
 static enum status write_header(struct writer_stream *f, const json_t *header, struct error *err)
 {
-    enum status s = ST_OK;
-    char *text = json_dumps(header, JSON_COMPACT);
-    if (!text)
-        return error_memory(err, "writing tensors");
-    size_t len = strlen(text), padded = (len + 7) / 8 * 8;
-    unsigned char length[8];
-    if (padded > SAFETENSORS_HEADER_MAX) {
-        s = error_set(err, ST_INVALID_VALUE, "%s: too many tensors for one file", f->path);
-        goto done;
-    }
+    unsigned char length[8] = {0};
+    uint64_t size = 0;
+    if (!writer_stream_put(f->fd, length, 8)) // filled in when it is known
+        return writer_stream_error(err, f->path, "cannot be written");
+    enum status s = writer_stream_json(f->fd, header, JSON_COMPACT, f->path, &size, err);
+    if (s)
+        return s;
+    uint64_t padded = (size + 7) / 8 * 8;
+    if (padded > SAFETENSORS_HEADER_MAX)
+        return error_set(err, ST_INVALID_VALUE, "%s: too many tensors for one file", f->path);
     for (int i = 0; i < 8; i++)
-        length[i] = (unsigned char)((uint64_t)padded >> (8 * i));
-    if (!writer_stream_put(f->fd, length, 8) || !writer_stream_put(f->fd, text, len) ||
-        !writer_stream_put(f->fd, "        ", padded - len))
-        s = writer_stream_error(err, f->path, "cannot be written");
+        length[i] = (unsigned char)(padded >> (8 * i));
+    if (!writer_stream_put(f->fd, "        ", (size_t)(padded - size)) ||
+        !put_at(f->fd, length, 8, 0))
+        return writer_stream_error(err, f->path, "cannot be written");
     f->data = 8 + padded;
-done:
-    free(text);
-    return s;
+    return ST_OK;
 }
 
 /* Skips tensors without bytes. */

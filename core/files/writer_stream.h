@@ -32,6 +32,9 @@ void writer_stream_clear(struct writer_stream *f); /* closes fd, frees path; a z
 
 /* All bytes at the descriptor's position, or errno says why not. */
 bool writer_stream_put(int fd, const void *data, size_t size);
+/* value as text at the descriptor's position, *size bytes. */
+enum status writer_stream_json(int fd, const json_t *value, size_t flags, const char *path,
+                               uint64_t *size, struct error *err);
 /* Syncs and closes; a write error that the system kept for itself appears here. */
 enum status writer_stream_finish(int fd, const char *path, struct error *err);
 /* "path: what: strerror(errno)" as IO_ERROR, or OUT_OF_MEMORY. */

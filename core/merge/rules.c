@@ -110,7 +110,7 @@ static bool is_above_bound(const struct rule_case *c, char *what, size_t size)
     return true;
 }
 
-static const struct rule {
+static const struct merge_rule {
     enum rule_stage stage;
     enum status code;
     bool (*broken)(const struct rule_case *c, char *what, size_t size);

@@ -285,8 +285,8 @@ static enum status too_large(uint64_t need, uint64_t limit, const char *what, st
 {
     const double gib = 1024.0 * 1024 * 1024;
     return error_set(err, ST_CAPACITY_EXCEEDED,
-                     "the base needs %s%.2f GiB of memory; %.2f GiB are %s", what,
-                     (double)need / gib, (double)limit / gib, "available to it");
+                     "the base needs %s%.2f GiB of memory, %.2f GiB are available to it", what,
+                     (double)need / gib, (double)limit / gib);
 }
 
 static enum status load_weight(const struct model *m, const struct checkpoint *cp, size_t i,

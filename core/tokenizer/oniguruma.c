@@ -3,8 +3,9 @@
  * (UTF-8, its own syntax); PCRE2 runs them. What differs is rewritten:
  *
  *   \s  White_Space, spelled out        PCRE2 under UCP adds U+180E
- *   \w  Alphabetic, M, Nd, Pc and six   PCRE2 10.42 has L, N, underscore
- *       superscripts and fractions
+ *   \w  Alphabetic, M, Nd, Pc; outside  PCRE2 10.42 has L, N, underscore
+ *       of sets also six superscripts
+ *       and fractions (B2 B3 B9 BC-BE)
  *   \h  a hexadecimal digit             PCRE2: horizontal space
  *   ^ $ at every line                   PCRE2: at the text's ends
  *   (?m:) the dot matches newline       PCRE2: (?s:)
@@ -133,16 +134,16 @@ static bool property(struct translation *t, struct bytes *to, bool *negated)
     return false;
 }
 
-static bool put_word(struct translation *t, struct bytes *to)
+static bool put_word(struct translation *t, struct bytes *to, bool in_set)
 {
     return put_property(t, to, "Alphabetic") && put_property(t, to, "M") &&
            put_property(t, to, "Nd") && put_property(t, to, "Pc") &&
-           put(t, to, "\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}");
+           (in_set || put(t, to, "\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}"));
 }
 
 /* If a class escape (\s \D \p{..} ...) stands at t->p, behind its backslash: puts its members, sets
  * *negated, returns 1. 0: something else stands there; -1: it is not known. */
-static int class_escape(struct translation *t, struct bytes *to, bool *negated)
+static int class_escape(struct translation *t, struct bytes *to, bool in_set, bool *negated)
 {
     if (t->p == t->end)
         return 0;
@@ -157,7 +158,7 @@ static int class_escape(struct translation *t, struct bytes *to, bool *negated)
     case 'd':
         return put_property(t, to, "Nd") ? 1 : -1;
     case 'w':
-        return put_word(t, to) ? 1 : -1;
+        return put_word(t, to, in_set) ? 1 : -1;
     case 'h':
         return put(t, to, "0-9A-Fa-f") ? 1 : -1;
     default:
@@ -226,7 +227,7 @@ static bool member(struct translation *t, struct bytes *items, struct bytes *oth
     if (accept(t, "\\")) {
         struct bytes class = {0};
         bool negated = false;
-        int found = class_escape(t, &class, &negated);
+        int found = class_escape(t, &class, true, &negated);
         bool ok = found >= 0;
         if (found > 0 && negated)
             ok = put(t, others, "|[^") && put_bytes(t, others, &class) &&
@@ -386,7 +387,7 @@ static int escape(struct translation *t)
     if (accept(t, "b") || accept(t, "B")) {
         bool edge = t->p[-1] == 'b';
         struct bytes word = {0};
-        bool ok = put_word(t, &word) && bytes_append(&word, "", 1);
+        bool ok = put_word(t, &word, false) && bytes_append(&word, "", 1);
         t->no_memory = t->no_memory || !ok;
         ok = ok && put(t, t->out, "(?:(?<=[") &&
                   put(t, t->out, word.v) && put(t, t->out, edge ? "])(?![" : "])(?=[") &&
@@ -398,7 +399,7 @@ static int escape(struct translation *t)
     }
     struct bytes class = {0};
     bool negated = false;
-    int found = class_escape(t, &class, &negated);
+    int found = class_escape(t, &class, false, &negated);
     if (found > 0 && !(put(t, t->out, negated ? "[^" : "[") &&
                        put_bytes(t, t->out, &class) && put(t, t->out, "]")))
         found = -1;

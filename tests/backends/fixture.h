@@ -74,7 +74,7 @@ static inline struct module_spec fixture_spec(const struct fixture *f, const cha
     size_t count, prefix = strlen(module);
     const struct tensor *t = safetensors_tensors(f->file, &count);
     for (size_t i = 0; i < count; i++) {
-        if (strncmp(t[i].name, module, prefix) || t[i].name[prefix] != '.')
+        if (strncmp(t[i].name, module, prefix) != 0 || t[i].name[prefix] != '.')
             continue;
         if (!spec.n_tensors)
             spec.tensors = &t[i];

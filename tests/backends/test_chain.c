@@ -10,7 +10,7 @@ START_TEST(rows_are_complete_and_in_pefts_order)
     const struct backend *const *row = chain_default.backends;
     size_t at = 0;
     for (; *row; row++) {
-        while (at < 9 && strcmp(order[at], (*row)->name))
+        while (at < 9 && strcmp(order[at], (*row)->name) != 0)
             at++;
         ck_assert_msg(at < 9, "%s is out of order", (*row)->name);
         ck_assert((*row)->claim && (*row)->load && (*row)->describe);

@@ -1,5 +1,6 @@
 /*
- * The same against a live daemon: fault.c and this file as one shared object for LD_PRELOAD.
+ * The same against a live daemon: one shared object for LD_PRELOAD (fault.c is included, so that
+ * one command builds it).
  *
  *     OFTD_FAULT_AT=N [OFTD_FAULT_STEP=M] LD_PRELOAD=preload.so oftd serve ...
  *     kill -USR2 PID     the Nth allocation (thread, mapping) from here on fails; the next USR2
@@ -15,7 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "tests/faults/fault.h"
+#include "tests/faults/fault.c"
 
 static long at, step;
 

@@ -144,7 +144,8 @@ static inline struct weight random_weight(const struct weight_case *c, int64_t n
     }
     for (size_t i = 0; i < w.data_bytes / 8; i++)
         ((uint64_t *)w.data)[i] = random_u64();
-    w.flat_k = c->flat ? k + 24 : k;
+    // groups that are not flat never straddle rows
+    w.flat_k = c->flat ? k + 24 : (k + w.group - 1) / w.group * w.group;
     w.flat_row = c->flat ? 3 : c->nested ? 16 : 0;
     w.flat_col = c->flat ? 24 : 0;
     w.n_groups = c->flat ? ((w.flat_row + n) * w.flat_k + w.group - 1) / w.group

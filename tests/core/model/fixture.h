@@ -20,6 +20,9 @@
 #define PAGES      24 /* of the whole cache */
 #define SEQ_PAGES  4  /* of a sequence */
 
+/* What passes run on; a test may put another table here. */
+static const struct kernels *fixture_kernels = &plain_kernels;
+
 struct fixture {
     struct checkpoint *cp;
     struct model *m;
@@ -56,7 +59,7 @@ static inline void fixture_open_with(struct fixture *f, const char *name,
     struct error err = ERROR_INIT;
     memset(f, 0, sizeof *f);
     ck_assert_msg(checkpoint_open(fixture_path(name, ""), &f->cp, &err) == ST_OK, "%s", err.text);
-    ck_assert_msg(model_open(f->cp, options, &chain_default, &plain_kernels, NULL, NULL, &f->m,
+    ck_assert_msg(model_open(f->cp, options, &chain_default, fixture_kernels, NULL, NULL, &f->m,
                              &err) == ST_OK,
                   "%s: %s", name, err.text);
     ck_assert_msg(
@@ -69,7 +72,8 @@ static inline void fixture_open_with(struct fixture *f, const char *name,
         for (int32_t i = 0; i < f->len; i++)
             f->ids[r][i] = (int32_t)load_u32((const char *)ids->data +
                                              (r * f->len + i) * (int64_t)dtype_size(ids->dtype));
-    ck_assert(scratch_open(f->m, &plain_kernels, MAX_ROWS, MAX_GROUPS, &f->scratch, &err) == ST_OK);
+    ck_assert(scratch_open(f->m, fixture_kernels, MAX_ROWS, MAX_GROUPS, &f->scratch, &err) ==
+              ST_OK);
     f->kv = (struct kv){DT_F32, f->m->layers, f->m->kv_heads, f->m->head_dim, PAGES, NULL, NULL};
     size_t elements =
         (size_t)f->m->layers * PAGES * (size_t)f->m->kv_heads * KV_PAGE * (size_t)f->m->head_dim;
@@ -111,7 +115,7 @@ static inline void rows_start(struct rows *b, const struct fixture *f)
 {
     memset(b, 0, sizeof *b);
     b->batch = (struct batch){.view = f->m->base,
-                              .kernels = &plain_kernels,
+                              .kernels = fixture_kernels,
                               .tokens = b->tokens,
                               .at = {0, b->positions, b->pages},
                               .kv = &f->kv,

@@ -2,6 +2,7 @@
 #include "tests/core/model/memory_checkpoint.h"
 
 #include "core/model/view.h"
+#include "tests/faults/fault.h"
 
 static enum status open_memory(struct memory_checkpoint *mc, const struct model_options *options,
                                struct model **m, struct error *err)
@@ -417,6 +418,59 @@ START_TEST(broken_weight)
 }
 END_TEST
 
+/* Memory that runs out anywhere: an honest answer and nothing left behind. (Sorting falls back to a
+ * way without memory, so that some rounds succeed.) */
+START_TEST(out_of_memory)
+{
+    const struct layer_range ranges[] = {{0, 2}, {1, 2}};
+    const struct model_options options = {
+        .replication = ranges, .n_replication = 2, .memory_limit = 1 << 30};
+    struct memory_checkpoint mc;
+    struct scratch *s = NULL;
+    struct model *m;
+    memory_checkpoint_llama(&mc);
+    FAULT_EACH(n)
+    {
+        struct error err = ERROR_INIT;
+        long before = fault_live();
+        enum status st = open_memory(&mc, &options, &m, &err);
+        if (st == ST_OK)
+            st = scratch_open(m, &plain_kernels, 8, 4, &s, &err);
+        bool fired = fault_disarm();
+        ck_assert_msg(st == ST_OK || (fired && st == ST_OUT_OF_MEMORY), "call %ld: %s", n,
+                      err.text);
+        scratch_close(s);
+        model_close(m);
+        error_clear(&err);
+        s = NULL;
+        ck_assert_int_eq(fault_live(), before);
+    }
+    memory_checkpoint_free(&mc);
+}
+END_TEST
+
+/* The same while findings are being collected: the first code stands even if they are lost. */
+START_TEST(out_of_memory_in_findings)
+{
+    struct memory_checkpoint mc;
+    struct model *m;
+    memory_checkpoint_llama(&mc);
+    memory_checkpoint_add(&mc, "extra.weight", 3, 3);
+    json_object_set_new(mc.cp.config, "tie_word_embeddings", json_true());
+    FAULT_EACH(n)
+    {
+        struct error err = ERROR_INIT;
+        long before = fault_live();
+        enum status st = open_memory(&mc, &(struct model_options){.claim_only = true}, &m, &err);
+        fault_disarm();
+        ck_assert(st != ST_OK && !m);
+        error_clear(&err);
+        ck_assert_int_eq(fault_live(), before);
+    }
+    memory_checkpoint_free(&mc);
+}
+END_TEST
+
 /* ---- views ---- */
 
 START_TEST(views)
@@ -471,6 +525,8 @@ static Suite *suite(void)
     tcase_add_test(t, memory_limit);
     tcase_add_test(t, progress);
     tcase_add_loop_test(t, broken_weight, 0, 16);
+    tcase_add_test(t, out_of_memory);
+    tcase_add_test(t, out_of_memory_in_findings);
     tcase_add_test(t, views);
     suite_add_tcase(s, t);
     return s;

@@ -1,8 +1,26 @@
 /* The whole pass against float32 PyTorch's logits, and the promise that batching is invisible. */
+#include "backends/kernels/cpu.h"
 #include "tests/core/model/fixture.h"
+#include "tests/faults/fault.h"
 
 static const char *const names[] = {"families/llama", "families/mistral", "families/qwen2",
                                     "fixtures/plain-bf16", "fixtures/plain-f16"};
+
+static struct kernels *cpu;
+
+/* The best table of this machine, with two threads, in the plain one's place. */
+static void use_cpu(void)
+{
+    struct error err = ERROR_INIT;
+    ck_assert_msg(cpu_kernels_open("auto", COMPUTE_EXACT, 2, &cpu, &err) == ST_OK, "%s", err.text);
+    fixture_kernels = cpu;
+}
+
+static void use_plain(void)
+{
+    fixture_kernels = &plain_kernels;
+    cpu->close(cpu);
+}
 
 START_TEST(logits_as_the_reference)
 {
@@ -111,7 +129,7 @@ START_TEST(wanted_rows_only)
         if (i % 2 == 0)
             continue;
         // logits = head(hidden)
-        model_module_forward(f.m, f.m->config->head, f.m->base, &plain_kernels, NULL, 0, 1,
+        model_module_forward(f.m, f.m->config->head, f.m->base, fixture_kernels, NULL, 0, 1,
                              states + i * hidden, NULL, out, f.scratch);
         ck_assert(!memcmp(out, all + i * vocab, (size_t)vocab * sizeof *all));
     }
@@ -123,16 +141,42 @@ START_TEST(wanted_rows_only)
 }
 END_TEST
 
-static Suite *suite(void)
+/* A pass takes no memory. */
+START_TEST(no_allocation)
 {
-    Suite *s = suite_create("core/model/decoder");
-    TCase *t = tcase_create("pass");
+    struct fixture f;
+    struct rows b;
+    fixture_open(&f, "families/llama");
+    float *logits = malloc((size_t)f.len * (size_t)f.m->vocab * sizeof *logits);
+    rows_start(&b, &f);
+    rows_add(&b, &f, 0, 0, 5, NULL, 0, logits);
+    fault_arm(1);
+    rows_run(&b, &f);
+    ck_assert(!fault_disarm());
+    free(logits);
+    fixture_close(&f);
+}
+END_TEST
+
+static void add_tests(TCase *t)
+{
     tcase_add_loop_test(t, logits_as_the_reference, 0, 5);
     tcase_add_loop_test(t, chunks_do_not_show, 0, 3);
     tcase_add_loop_test(t, neighbours_do_not_show, 0, 3);
     tcase_add_test(t, wanted_rows_only);
+    tcase_add_test(t, no_allocation);
     tcase_set_timeout(t, 60);
-    suite_add_tcase(s, t);
+}
+
+static Suite *suite(void)
+{
+    Suite *s = suite_create("core/model/decoder");
+    TCase *plain = tcase_create("plain kernels"), *fast = tcase_create("cpu kernels");
+    add_tests(plain);
+    add_tests(fast);
+    tcase_add_checked_fixture(fast, use_cpu, use_plain);
+    suite_add_tcase(s, plain);
+    suite_add_tcase(s, fast);
     return s;
 }
 

@@ -149,7 +149,7 @@ START_TEST(every_row_has_its_own_adapters)
         x[i] = noise(&seed);
     if (u->kind == MODULE_EMBEDDING)
         plain_gather(&plain_kernels, f.m->base->weights[module], ids, 9, x, u->k);
-    model_module_forward(f.m, module, f.m->base, &plain_kernels, groups, 6, 9, x, ids, got,
+    model_module_forward(f.m, module, f.m->base, fixture_kernels, groups, 6, 9, x, ids, got,
                          f.scratch);
     definition(&f, module, x, u->k, groups, 6, want);
     for (int32_t r = 0; r < 9; r++)
@@ -159,7 +159,7 @@ START_TEST(every_row_has_its_own_adapters)
     for (int32_t g = 0; g < 6; g++) {
         const struct row_group one = {0, 1, groups[g].n, groups[g].adapted};
         int32_t r = groups[g].first;
-        model_module_forward(f.m, module, f.m->base, &plain_kernels, &one, 1, 1, x + r * u->k,
+        model_module_forward(f.m, module, f.m->base, fixture_kernels, &one, 1, 1, x + r * u->k,
                              ids + r, want, f.scratch);
         ck_assert(!memcmp(want, got + r * n, (size_t)n * sizeof *got));
     }

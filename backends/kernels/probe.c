@@ -1,0 +1,129 @@
+/*
+ * Owns the two measures that ratios are taken against. Both run a few times on our own pool and
+ * report the median; neither touches a weight.
+ */
+#include "backends/kernels/probe.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+#include "backends/kernels/cpu.h"
+#include "backends/kernels/pool.h"
+#include "core/memory.h"
+
+#define READ_BYTES ((size_t)1 << 30)
+#define READ_LEAST ((size_t)64 << 20)
+#define MOST_RUNS  15
+#define SECONDS    0.5 /* of measuring, after the memory has been touched */
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+struct probe {
+    const char *memory;
+    size_t bytes; /* of each thread */
+    double (*fma)(long rounds, float *sink);
+    long rounds;
+    double work; /* of one thread */
+    volatile float sink[64];
+};
+
+typedef unsigned long long lane64 __attribute__((vector_size(64)));
+
+static void read_chunk(void *ctx, int64_t chunk, int thread)
+{
+    struct probe *p = ctx;
+    const lane64 *v = (const lane64 *)(p->memory + (size_t)chunk * p->bytes);
+    lane64 a = {0}, b = {0}, c = {0}, d = {0};
+    for (size_t i = 0; i + 4 <= p->bytes / sizeof *v; i += 4) {
+        a += v[i];
+        b += v[i + 1];
+        c += v[i + 2];
+        d += v[i + 3];
+    }
+    a += b + c + d;
+    p->sink[thread % 64] = (float)(a[0] + a[1] + a[2] + a[3] + a[4] + a[5] + a[6] + a[7]);
+}
+
+static void fma_chunk(void *ctx, int64_t chunk, int thread)
+{
+    struct probe *p = ctx;
+    float sink;
+    double work = p->fma(p->rounds, &sink);
+    if (chunk == 0)
+        p->work = work;
+    p->sink[thread % 64] = sink;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Median of the seconds that a job of one chunk a thread takes. */
+static double median_seconds(struct pool *pool, pool_task *task, struct probe *p)
+{
+    double runs[MOST_RUNS], start = now();
+    int n = 0;
+    task(p, 0, 0); // settles clocks and fills p->work
+    do {
+        double t = now();
+        pool_run(pool, pool_threads(pool), task, p);
+        runs[n++] = now() - t;
+    } while (n < MOST_RUNS && now() - start < SECONDS);
+    qsort(runs, (size_t)n, sizeof *runs, by_value);
+    return runs[n / 2];
+}
+
+double probe_read_bandwidth(int threads)
+{
+    struct pool *pool = NULL;
+    size_t bytes = READ_BYTES;
+    while (bytes > READ_LEAST && bytes > memory_available() / 4)
+        bytes /= 2;
+    char *memory = memory_alloc(bytes);
+    double result = 0;
+    if (memory && pool_open(threads, &pool, NULL) == ST_OK) {
+        struct probe p = {.memory = memory, .bytes = bytes / (size_t)threads / 256 * 256};
+        result = (double)p.bytes * threads / median_seconds(pool, read_chunk, &p);
+    }
+    pool_close(pool);
+    memory_free(memory);
+    return result;
+}
+
+double probe_fma_portable(long rounds, float *sink)
+{
+    float acc[16], x = 1.0f - 1e-6f;
+    for (int i = 0; i < 16; i++)
+        acc[i] = (float)i;
+    for (long r = 0; r < rounds * 64; r++)
+        for (int i = 0; i < 16; i++)
+            acc[i] = acc[i] * x + 1e-6f;
+    *sink = 0;
+    for (int i = 0; i < 16; i++)
+        *sink += acc[i];
+    return 2.0 * 64 * 16 * (double)rounds;
+}
+
+double probe_fp32_peak(int threads)
+{
+    struct pool *pool = NULL;
+    struct probe p = {.fma = probe_fma_portable, .rounds = 20000};
+#if defined(__x86_64__)
+    if (cpu_has("avx2"))
+        p.fma = probe_fma_avx2;
+    if (cpu_has("avx512"))
+        p.fma = probe_fma_avx512;
+#endif
+    if (pool_open(threads, &pool, NULL) != ST_OK)
+        return 0;
+    double seconds = median_seconds(pool, fma_chunk, &p);
+    pool_close(pool);
+    return p.work * threads / seconds;
+}

@@ -1,0 +1,328 @@
+/*
+ * `oftd serve`, the daemon: config -> chain -> engine -> listen -> load -> serve -> drain -> close.
+ * It listens before it loads, so that health tells how far it is; the line on standard output comes
+ * when requests are taken. Signals are read as events by this thread: no handler runs anywhere.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "backends/chain.h"
+#include "backends/kernels/cpu.h"
+#include "server/cmd_common.h"
+#include "server/http.h"
+#include "server/server.h"
+
+#define REPLY_GRACE_MS 5000 /* for replies that are being sent when all work has ended */
+
+struct daemon {
+    const struct config *config;
+    char *dir;
+    struct layer_range *replication;
+    struct kernels *exact, *fast, *loader;
+    struct adapter_request *adapters; /* --adapter; .path is malloc'ed */
+    size_t n_adapters;
+    struct engine *engine;
+    struct server server;
+    struct http *http;
+    int signals; /* a signalfd */
+};
+
+/* ---- putting it together ---- */
+
+static enum status find_adapters(struct daemon *d, struct error *err)
+{
+    const struct config_pairs *pairs = &d->config->adapter;
+    d->adapters = calloc(pairs->n + 1, sizeof *d->adapters);
+    if (!d->adapters)
+        return error_memory(err, "reading the adapters");
+    for (size_t i = 0; i < pairs->n; i++) {
+        char *path = NULL;
+        enum status s = checkpoint_locate(pairs->v[i].value, &path, err);
+        if (s)
+            return s;
+        /* Pinned: a path from the command line is in no root, so it could not come back. */
+        d->adapters[d->n_adapters++] = (struct adapter_request){
+            .name = pairs->v[i].name, .path = path, .trusted = true, .pinned = true};
+    }
+    return ST_OK;
+}
+
+static enum status open_kernels(struct daemon *d, struct error *err)
+{
+    const char *isa = cmd_isa(d->config);
+    enum status s = cpu_kernels_open(isa, COMPUTE_EXACT, (int)d->config->threads, &d->exact, err);
+    s = s ? s : cpu_kernels_share(d->exact, COMPUTE_FAST, &d->fast, err);
+    return s ? s : cpu_kernels_open(isa, COMPUTE_EXACT, 1, &d->loader, err);
+}
+
+static enum status open_engine(struct daemon *d, struct error *err)
+{
+    const struct config *c = d->config;
+    const struct engine_options options = {
+        .model_dir = d->dir,
+        .served_name = c->served_model_name,
+        .chain = &chain_default,
+        .kernels = {.exact = d->exact, .fast = d->fast, .loader = d->loader},
+        .model = {.replication = d->replication,
+                  .n_replication = c->layer_replication.n,
+                  .max_len = c->max_model_len,
+                  .conv2d_peft = c->conv2d == CONFIG_CONV2D_PEFT},
+        .compute_generate = c->compute == CONFIG_COMPUTE_EXACT ? COMPUTE_EXACT : COMPUTE_FAST,
+        .compute_forward = c->compute == CONFIG_COMPUTE_FAST ? COMPUTE_FAST : COMPUTE_EXACT,
+        .adapters = d->adapters,
+        .n_adapters = d->n_adapters,
+        .adapter_roots = (const char *const *)c->adapter_dir.v,
+        .n_adapter_roots = c->adapter_dir.n,
+        .autoload = c->autoload,
+        .adapter = {.permissive = c->adapter_checks == CONFIG_CHECKS_PERMISSIVE,
+                    .neumann_peft = c->neumann_series == CONFIG_NEUMANN_PEFT},
+        .export_dir = c->export_dir,
+        .kv_memory = c->kv_memory,
+        .adapter_memory = c->adapter_memory,
+        .merge_memory = c->merge_memory,
+        .max_rows = (int32_t)c->max_batch_rows,
+        .prefill_chunk = (int32_t)c->prefill_chunk,
+        .max_sequences = (int32_t)c->max_sequences,
+        .max_queue = (int32_t)c->max_queue,
+        .max_queue_tokens = c->max_queue_tokens,
+        .max_forward_rows = (int32_t)c->max_forward_rows,
+        .max_reply_bytes = c->max_reply_bytes,
+        .max_n = (int32_t)c->max_n,
+        .intake_threads = (int32_t)c->intake_threads};
+    return engine_new(&options, &d->engine, err);
+}
+
+static enum status open_server(struct daemon *d, struct error *err)
+{
+    static const enum log_level levels[] = {[CONFIG_LEVEL_DEBUG] = LOG_DEBUG,
+                                            [CONFIG_LEVEL_INFO] = LOG_INFO,
+                                            [CONFIG_LEVEL_WARN] = LOG_WARNING,
+                                            [CONFIG_LEVEL_ERROR] = LOG_ERROR};
+    const struct config *c = d->config;
+    const struct log_options log = {.json = c->log_format == CONFIG_LOG_JSON,
+                                    .level = levels[c->log_level],
+                                    .fd = STDERR_FILENO};
+    d->server.options =
+        (struct server_options){.allowed_origins = (const char *const *)c->allowed_origin.v,
+                                .n_allowed_origins = c->allowed_origin.n,
+                                .max_body_bytes = c->max_body_bytes,
+                                .json_depth = (int)c->max_json_depth,
+                                .retry_after_s = 1,
+                                .metrics_vllm = c->metrics_compat == CONFIG_METRICS_VLLM};
+    d->server.engine = d->engine;
+    d->server.started = (double)time(NULL);
+    d->server.isa = d->exact->isa;
+    d->server.device = d->exact->device;
+    enum status s = auth_open(c->api_key_file, c->admin_key_file, &d->server.auth, err);
+    return s ? s : log_open(&log, &d->server.log, err);
+}
+
+static enum status open_http(struct daemon *d, struct error *err)
+{
+    const struct config *c = d->config;
+    const struct http_options options = {.listen = c->listen,
+                                         .admin_listen = c->admin_listen,
+                                         .tls_cert = c->tls_cert,
+                                         .tls_key = c->tls_key,
+                                         .threads = (int)c->http_threads,
+                                         .max_connections = (int)c->max_connections,
+                                         .header_timeout_s = (int)c->header_timeout,
+                                         .idle_timeout_s = (int)c->idle_timeout,
+                                         .write_timeout_s = (int)c->write_timeout};
+    enum status s = http_start(&options, &d->server, &d->http, err);
+    atomic_store(&d->server.http, d->http);
+    return s;
+}
+
+/* As many connections as the configuration allows, if the machine lets us. */
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit))
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+static enum status open_signals(struct daemon *d, struct error *err)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    signal(SIGPIPE, SIG_IGN);
+    pthread_sigmask(SIG_BLOCK, &set, NULL); /* before any thread: all inherit it */
+    d->signals = signalfd(-1, &set, SFD_CLOEXEC);
+    return d->signals < 0 ? error_set(err, ST_IO_ERROR, "signalfd: %s", strerror(errno)) : ST_OK;
+}
+
+static enum status open_daemon(struct daemon *d, struct error *err)
+{
+    enum status s = cmd_check_supported(d->config, err);
+    s = s ? s : open_signals(d, err);
+    raise_descriptor_limit();
+    s = s ? s : checkpoint_locate(d->config->model, &d->dir, err);
+    s = s ? s : find_adapters(d, err);
+    s = s ? s : cmd_replication(d->config, &d->replication, err);
+    s = s ? s : open_kernels(d, err);
+    s = s ? s : open_engine(d, err);
+    s = s ? s : open_server(d, err);
+    return s ? s : open_http(d, err);
+}
+
+static void close_daemon(struct daemon *d)
+{
+    if (d->engine)
+        engine_drain(d->engine, 0);
+    http_stop(d->http, REPLY_GRACE_MS);
+    engine_free(d->engine);
+    auth_close(d->server.auth);
+    log_close(d->server.log);
+    struct kernels *tables[] = {d->loader, d->fast, d->exact};
+    for (size_t i = 0; i < 3; i++)
+        if (tables[i])
+            tables[i]->close(tables[i]);
+    for (size_t i = 0; i < d->n_adapters; i++)
+        free((char *)d->adapters[i].path);
+    free(d->adapters);
+    free(d->replication);
+    free(d->dir);
+    if (d->signals >= 0)
+        close(d->signals);
+}
+
+/* ---- running ---- */
+
+struct loading {
+    struct daemon *daemon;
+    pthread_t thread;
+    int done; /* an eventfd */
+    enum status status;
+    struct error error;
+};
+
+static void *load_main(void *arg)
+{
+    struct loading *l = arg;
+    uint64_t one = 1;
+    l->status = engine_load(l->daemon->engine, cmd_progress, "loading", &l->error);
+    cmd_progress_end();
+    while (write(l->done, &one, sizeof one) < 0 && errno == EINTR)
+        ;
+    return NULL;
+}
+
+static int read_signal(struct daemon *d)
+{
+    struct signalfd_siginfo info;
+    ssize_t n = read(d->signals, &info, sizeof info);
+    return n == (ssize_t)sizeof info ? (int)info.ssi_signo : 0;
+}
+
+static void reload(struct daemon *d)
+{
+    struct error err = ERROR_INIT;
+    if (auth_reload(d->server.auth, &err))
+        log_event(d->server.log, LOG_ERROR, "keys_kept", LOG_TEXT("message", err.text));
+    else
+        log_event(d->server.log, LOG_INFO, "reloaded", LOG_TEXT("what", "keys and roots"));
+    error_clear(&err);
+    if (!engine_check(d->engine, NULL))
+        engine_rescan(d->engine);
+}
+
+/* Waits until the model is loaded. A signal to stop needs no drain: nothing has been taken yet, and
+ * a load, which cannot be interrupted, holds nothing that must be saved. */
+static enum status load(struct daemon *d, struct error *err)
+{
+    bool stopped = false;
+    struct loading l = {.daemon = d, .done = eventfd(0, EFD_CLOEXEC)};
+    if (l.done < 0 || pthread_create(&l.thread, NULL, load_main, &l)) {
+        if (l.done >= 0)
+            close(l.done);
+        return error_set(err, ST_OUT_OF_MEMORY, "the loading thread cannot be started");
+    }
+    struct pollfd p[] = {{.fd = l.done, .events = POLLIN}, {.fd = d->signals, .events = POLLIN}};
+    while (!stopped && !(p[0].revents & POLLIN)) {
+        if (poll(p, 2, -1) < 0 && errno != EINTR)
+            break;
+        if (p[1].revents & POLLIN) {
+            int sig = read_signal(d);
+            stopped = sig == SIGTERM || sig == SIGINT;
+        }
+    }
+    if (stopped)
+        _exit(EXIT_DONE);
+    pthread_join(l.thread, NULL);
+    close(l.done);
+    error_move(err, &l.error);
+    return l.status;
+}
+
+static void announce(struct daemon *d)
+{
+    const struct config *c = d->config;
+    const struct model *m = engine_model(d->engine);
+    printf("oftd: listening on %s\n", http_url(d->http));
+    fflush(stdout);
+    log_event(d->server.log, LOG_INFO, "ready", LOG_TEXT("model", engine_name(d->engine)),
+              LOG_TEXT("architecture", m->architecture), LOG_TEXT("isa", d->exact->isa),
+              LOG_INT("threads", d->exact->threads),
+              LOG_INT("weight_bytes", (int64_t)m->weight_bytes),
+              LOG_TEXT("listen", http_url(d->http)),
+              LOG_TEXT("admin_listen", http_admin_url(d->http)));
+    if (auth_keyless(d->server.auth) && strncmp(c->listen, "unix:", 5) &&
+        strncmp(c->listen, "127.", 4) && strncmp(c->listen, "localhost:", 10))
+        log_event(d->server.log, LOG_WARNING, "open_to_all", LOG_TEXT("listen", c->listen),
+                  LOG_TEXT("message", "everybody who reaches this address may infer"));
+}
+
+static void serve(struct daemon *d)
+{
+    for (;;) {
+        int sig = read_signal(d);
+        if (sig == SIGHUP)
+            reload(d);
+        if (sig == SIGTERM || sig == SIGINT)
+            break;
+    }
+    /* A second signal ends the program at once, as it does by default. */
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+    log_event(d->server.log, LOG_INFO, "draining",
+              LOG_INT("timeout_s", d->config->shutdown_timeout));
+    engine_drain(d->engine, d->config->shutdown_timeout * 1000);
+}
+
+int cmd_serve(int argc, char **argv, char **envp)
+{
+    struct config config;
+    struct error err = ERROR_INIT;
+    int code;
+    if (!cmd_config("serve", argc, argv, envp, &config, &code))
+        return code;
+    struct daemon d = {.config = &config, .signals = -1};
+    enum status s = open_daemon(&d, &err);
+    s = s ? s : load(&d, &err);
+    if (!s) {
+        announce(&d);
+        serve(&d);
+    }
+    close_daemon(&d);
+    config_clear(&config);
+    return s ? cmd_refuse(&err) : EXIT_DONE;
+}

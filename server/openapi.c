@@ -1,0 +1,246 @@
+/*
+ * GET /openapi.json: OpenAPI 3.1, made from the route table and the field table, so that it says
+ * what the server does. Only the shapes of good answers are written down here. Numbers outside the
+ * listed ones do not occur; every error has one shape (below /v2 the protocol's own).
+ */
+#include "server/openapi.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "server/handlers.h"
+#include "server/reply.h"
+#include "server/routes.h"
+#include "server/server.h"
+
+#define TEXT     "{\"type\":\"string\"}"
+#define INTEGER  "{\"type\":\"integer\"}"
+#define NUMBER   "{\"type\":\"number\"}"
+#define LIST(of) "{\"type\":\"array\",\"items\":" of "}"
+#define REF(x)   "{\"$ref\":\"#/components/schemas/" x "\"}"
+#define OBJECT(required, properties)                                                               \
+    "{\"type\":\"object\",\"required\":[" required "],\"properties\":{" properties "}}"
+
+static const struct {
+    const char *name, *schema;
+} answers[] = {
+    {"Any", "{\"type\":\"object\"}"},
+    {"Root", OBJECT("\"name\",\"version\"", "\"name\":" TEXT ",\"version\":" TEXT)},
+    {"Health", OBJECT("\"status\"", "\"status\":" TEXT ",\"progress\":" NUMBER)},
+    {"Live", OBJECT("\"live\"", "\"live\":{\"type\":\"boolean\"}")},
+    {"Ready", OBJECT("\"ready\"", "\"ready\":{\"type\":\"boolean\"}")},
+    {"Error",
+     OBJECT("\"error\"",
+            "\"error\":" OBJECT("\"message\",\"type\",\"param\",\"code\"",
+                                "\"message\":" TEXT ",\"type\":" TEXT
+                                ",\"param\":{\"type\":[\"string\",\"null\"]},\"code\":{\"type\":["
+                                "\"string\",\"integer\"]},\"details\":{\"type\":\"object\"}"))},
+    {"ProtocolError", OBJECT("\"error\"", "\"error\":" TEXT)},
+    {"Model",
+     OBJECT("\"id\",\"object\",\"created\",\"owned_by\",\"root\",\"parent\"",
+            "\"id\":" TEXT ",\"object\":{\"const\":\"model\"},\"created\":" INTEGER
+            ",\"owned_by\":" TEXT ",\"root\":" TEXT ",\"parent\":{\"type\":[\"string\",\"null\"]},"
+            "\"max_model_len\":" INTEGER ",\"digest\":" TEXT ",\"generation\":" INTEGER)},
+    {"ModelList",
+     OBJECT("\"object\",\"data\"", "\"object\":{\"const\":\"list\"},\"data\":" LIST(REF("Model")))},
+    {"Network", OBJECT("\"id\",\"architecture\",\"modules\",\"kernels\"",
+                       "\"id\":" TEXT ",\"architecture\":" TEXT
+                       ",\"modules\":" LIST(REF("Any")) ",\"kernels\":" REF("Any"))},
+    {"Usage", OBJECT("\"prompt_tokens\",\"completion_tokens\",\"total_tokens\"",
+                     "\"prompt_tokens\":" INTEGER ",\"completion_tokens\":" INTEGER
+                     ",\"total_tokens\":" INTEGER)},
+    {"Choice",
+     OBJECT("\"index\",\"text\",\"logprobs\",\"finish_reason\"",
+            "\"index\":" INTEGER ",\"text\":" TEXT ",\"logprobs\":{\"type\":[\"object\",\"null\"]},"
+            "\"finish_reason\":{\"type\":[\"string\",\"null\"]},\"token_ids\":" LIST(INTEGER))},
+    {"Completion",
+     OBJECT("\"id\",\"object\",\"created\",\"model\",\"choices\",\"usage\"",
+            "\"id\":" TEXT ",\"object\":{\"const\":\"text_completion\"},\"created\":" INTEGER
+            ",\"model\":" TEXT ",\"choices\":" LIST(REF("Choice")) ",\"usage\":" REF("Usage"))},
+    {"Tensor", OBJECT("\"shape\",\"datatype\",\"data\"",
+                      "\"shape\":" LIST(INTEGER) ",\"datatype\":{\"const\":\"FP32\"},\"data\":"
+                          LIST(NUMBER))},
+    {"ForwardRow",
+     OBJECT("\"index\",\"adapters\"",
+            "\"index\":" INTEGER ",\"adapters\":" LIST(REF("Any")) ",\"logits\":" REF("Tensor")
+            ",\"last_logits\":" REF("Tensor") ",\"hidden_states\":" REF("Tensor")
+            ",\"logprobs\":" REF("Tensor") ",\"embedding\":" REF("Tensor"))},
+    {"Forward",
+     "{\"anyOf\":[" OBJECT("\"model\",\"rows\",\"usage\"",
+                           "\"model\":" TEXT ",\"rows\":" LIST(REF("ForwardRow"))
+                           ",\"usage\":" OBJECT("\"prompt_tokens\"", "\"prompt_tokens\":" INTEGER))
+     "," OBJECT("\"output\"", "\"output\":" REF("Tensor")) "]}"},
+    {"Tokens", OBJECT("\"tokens\"", "\"tokens\":" LIST("{\"type\":[\"integer\",\"object\"]}"))},
+    {"Content", OBJECT("\"content\"", "\"content\":" TEXT)},
+    {"Adapter",
+     OBJECT("\"name\",\"state\"",
+            "\"name\":" TEXT ",\"state\":{\"enum\":[\"loading\",\"ready\",\"draining\",\"failed\","
+            "\"available\"]},\"generation\":" INTEGER ",\"digest\":{\"type\":[\"string\","
+            "\"null\"]},\"path\":{\"type\":[\"string\",\"null\"]},\"bytes\":" REF("Any")
+            ",\"pinned\":{\"type\":\"boolean\"},\"in_flight\":" INTEGER
+            ",\"last_used\":{\"type\":[\"number\",\"null\"]},\"block_sizes\":" LIST(INTEGER)
+            ",\"modules\":" REF("Any") ",\"cayley\":" REF("Any")
+            ",\"orthogonality_defect\":{\"type\":[\"number\",\"null\"]},"
+            "\"merged\":{\"type\":\"boolean\"}")},
+    {"AdapterList", OBJECT("\"adapters\"", "\"adapters\":" LIST(REF("Adapter")))},
+    {"Batch", OBJECT("\"loaded\",\"unloaded\"",
+                     "\"loaded\":" LIST(REF("Adapter")) ",\"unloaded\":" LIST(TEXT))},
+    {"Validation", OBJECT("\"ok\",\"findings\"",
+                          "\"ok\":{\"type\":\"boolean\"},\"findings\":" LIST(REF("Any")))},
+    {"Unloaded", OBJECT("\"name\",\"bytes\"", "\"name\":" TEXT ",\"bytes\":" INTEGER)},
+    {"Merge", OBJECT("\"merged\",\"mode\",\"modules\",\"bytes\",\"report\",\"warnings\"",
+                     "\"merged\":" LIST(TEXT) ",\"mode\":" TEXT ",\"modules\":" INTEGER
+                     ",\"bytes\":" INTEGER ",\"report\":" REF("Any") ",\"warnings\":" LIST(TEXT))},
+    {"MergeList", OBJECT("\"merged\"", "\"merged\":" LIST(REF("Any")))},
+    {"Unmerge", OBJECT("\"unmerged\",\"bytes\"", "\"unmerged\":" LIST(TEXT) ",\"bytes\":" INTEGER)},
+    {"Export", OBJECT("\"path\",\"bytes\"", "\"path\":" TEXT ",\"bytes\":" INTEGER)},
+};
+
+static json_t *reference(const char *name)
+{
+    return json_pack("{s:s+}", "$ref", "#/components/schemas/", name);
+}
+
+static json_t *content(const char *type, json_t *schema)
+{
+    json_t *media = schema ? json_pack("{s:o}", "schema", schema) : json_object();
+    return json_pack("{s:{s:o}}", "content", type, media);
+}
+
+static json_t *described(json_t *response, const char *text)
+{
+    if (response)
+        json_object_set_new(response, "description", json_string(text));
+    return response;
+}
+
+static json_t *good_answer(const struct route *r)
+{
+    if (r->handler == route_completions) {
+        json_t *both = content(TYPE_JSON, reference(r->reply));
+        json_object_set_new(json_object_get(both, "content"), "text/event-stream", json_object());
+        return described(both, "The completion, or with stream its frames");
+    }
+    json_t *answer = strchr(r->reply, '/') ? content(r->reply, NULL)
+                                           : content(TYPE_JSON, reference(r->reply));
+    return described(answer, "Done");
+}
+
+static json_t *error_answer(const struct route *r)
+{
+    bool protocol = !strncmp(r->pattern, "/v2", 3);
+    json_t *schema = protocol ? json_pack("{s:[o, o, o]}", "anyOf", reference("ProtocolError"),
+                                          reference("Ready"), reference("Live"))
+                              : json_pack("{s:[o, o]}", "anyOf", reference("Error"),
+                                          reference("Health"));
+    return described(content(TYPE_JSON, schema), "Refused");
+}
+
+static json_t *responses(const struct route *r)
+{
+    json_t *o = json_pack("{s:o, s:o}", "4XX", error_answer(r), "5XX", error_answer(r));
+    if (!o || !*r->reply)
+        return o;
+    json_object_set_new(o, "200", good_answer(r));
+    if (r->handler == route_adapters_load) {
+        json_object_set_new(o, "201", good_answer(r));
+        json_object_set_new(o, "202", good_answer(r));
+    }
+    return o;
+}
+
+static void add_parameter(json_t *list, const char *name, size_t len, const char *in,
+                          const char *type, size_t type_len)
+{
+    bool path = !strcmp(in, "path");
+    json_t *schema = json_pack("{s:s%}", "type", type, type_len);
+    if (schema && !path && !strncmp(type, "number", type_len)) {
+        json_object_set_new(schema, "minimum", json_integer(0));
+        json_object_set_new(schema, "maximum", json_integer(86400));
+    }
+    json_array_append_new(list, json_pack("{s:s%, s:s, s:b, s:o}", "name", name, len, "in", in,
+                                          "required", path, "schema", schema));
+}
+
+/* Of the pattern ({name}) and of the row's query parameters (name:type,...). */
+static json_t *parameters(const struct route *r)
+{
+    json_t *list = json_array();
+    if (!list)
+        return NULL;
+    for (const char *p = strchr(r->pattern, '{'); p; p = strchr(p + 1, '{'))
+        add_parameter(list, p + 1, strcspn(p + 1, "}"), "path", "string", 6);
+    for (const char *p = r->query; *p;) {
+        size_t len = strcspn(p, ":"), type_len = strcspn(p + len + 1, ",");
+        add_parameter(list, p, len, "query", p + len + 1, type_len);
+        p += len + 1 + type_len;
+        p += *p == ',';
+    }
+    return list;
+}
+
+static json_t *security(const struct route *r)
+{
+    return r->plane == PLANE_PUBLIC ? json_array() : json_pack("[{s:[]}, {}]", "bearer");
+}
+
+static json_t *operation(const struct route *r)
+{
+    json_t *o = json_pack("{s:s, s:o, s:o, s:o}", "summary", r->summary, "parameters",
+                          parameters(r), "responses", responses(r), "security", security(r));
+    if (!o || !r->body)
+        return o;
+    json_t *body = content(TYPE_JSON, reference(fields_name(r->body)));
+    if (body)
+        json_object_set_new(body, "required", json_true());
+    json_object_set_new(o, "requestBody", body);
+    return o;
+}
+
+static void add_operation(const struct route *r, json_t *path)
+{
+    char method[16] = "";
+    for (size_t i = 0; r->method[i] && i < sizeof method - 1; i++)
+        method[i] = (char)(r->method[i] | 0x20);
+    json_object_set_new(path, method, operation(r));
+}
+
+static json_t *paths(bool admin)
+{
+    json_t *o = json_object();
+    for (size_t i = 0; o && i < n_routes; i++) {
+        const struct route *r = &routes[i];
+        if (r->plane == PLANE_ADMIN && !admin)
+            continue;
+        json_t *path = json_object_get(o, r->pattern);
+        if (!path && !json_object_set_new(o, r->pattern, json_object()))
+            path = json_object_get(o, r->pattern);
+        if (path)
+            add_operation(r, path);
+    }
+    return o;
+}
+
+static json_t *schemas(void)
+{
+    json_t *o = json_object();
+    for (size_t i = 0; o && i < sizeof answers / sizeof answers[0]; i++)
+        json_object_set_new(o, answers[i].name, json_loads(answers[i].schema, 0, NULL));
+    for (int i = 1; o && i < FIELDS_COUNT_; i++)
+        json_object_set_new(o, fields_name((enum field_set)i), fields_schema((enum field_set)i));
+    return o;
+}
+
+json_t *openapi_json(bool admin)
+{
+    return json_pack("{s:s, s:{s:s, s:s, s:s}, s:o, s:{s:o, s:{s:{s:s, s:s}}}}", "openapi", "3.1.0",
+                     "info", "title", "oftd", "version", OFTD_VERSION, "description",
+                     "Forward, generate and merge with OFT adapters on one quantized base.", "paths",
+                     paths(admin), "components", "schemas", schemas(), "securitySchemes", "bearer",
+                     "type", "http", "scheme", "bearer");
+}
+
+void route_openapi(struct request *q)
+{
+    reply_json(q, 200, openapi_json(!q->role.has_admin));
+}

@@ -1,0 +1,399 @@
+#include "core/adapters/registry.h"
+
+#include <pthread.h>
+#include <unistd.h>
+
+#include "tests/check_main.h"
+#include "tests/core/adapters/toy.h"
+
+static struct toy toy;
+static struct registry *r;
+static struct error err;
+
+static const struct toy_tensor tensors[] = {
+    {"model.layers.0.self_attn.q_proj.oft_R.weight", DT_F32, 3, 6, 0.1f},
+    {"model.layers.1.self_attn.q_proj.oft_R.weight", DT_F32, 3, 6, 0.1f}};
+#define CONFIG "\"oft_block_size\":4,\"target_modules\":[\"q_proj\"]"
+
+/* An adapter in root/name; scale makes its digest. */
+static void write_adapter(const char *name, float scale)
+{
+    struct toy_tensor v[2] = {tensors[0], tensors[1]};
+    v[0].scale = scale;
+    char path[128];
+    snprintf(path, sizeof path, "root/%s", name);
+    toy_adapter(toy_path(path), toy_config(CONFIG), v, 2);
+}
+
+static void open_registry(uint64_t memory)
+{
+    const char *root = toy_path("root");
+    registry_close(r);
+    struct registry_options options = {
+        .roots = &root, .n_roots = 1, .base_name = "base", .memory = memory, .autoload = true};
+    ck_assert_int_eq(registry_open(&toy.m, &toy_kernels, &options, &r, &err), ST_OK);
+}
+
+static void setup(void)
+{
+    toy_open(&toy, false);
+    mkdir(toy_path("root"), 0755);
+    write_adapter("a", 0.1f);
+    write_adapter("b", 0.2f);
+    write_adapter("c", 0.3f);
+    open_registry(1 << 20);
+}
+
+static void teardown(void)
+{
+    registry_close(r);
+    r = NULL;
+    error_clear(&err);
+    toy_close(&toy);
+    toy_remove_dir();
+}
+
+static enum status load(const char *name, const char *path, enum replace_policy policy)
+{
+    error_clear(&err);
+    bool replaced;
+    return registry_load(r,
+                         &(struct adapter_request){.name = name, .path = path, .replace = policy},
+                         &replaced, NULL, &err);
+}
+
+static uint64_t generation(const char *name)
+{
+    struct adapter_info info;
+    if (registry_info(r, name, &info, NULL))
+        return 0;
+    uint64_t g = info.generation;
+    adapter_info_clear(&info);
+    return g;
+}
+
+START_TEST(names)
+{
+    static const char *const good[] = {"a", "0", "A.b_c-d", "7b"};
+    static const char *const bad[] = {"", ".", "..", "-a", "_a", "a/b", "a b", "\xc3\xa9", "a\n"};
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++)
+        ck_assert(registry_name_valid(good[i]));
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        ck_assert(!registry_name_valid(bad[i]));
+    char longest[130];
+    memset(longest, 'a', 129);
+    longest[129] = 0;
+    ck_assert(!registry_name_valid(longest));
+    longest[128] = 0;
+    ck_assert(registry_name_valid(longest));
+    ck_assert_int_eq(load("../x", "a", REPLACE_NEVER), ST_INVALID_VALUE);
+    ck_assert_int_eq(load("base", "a", REPLACE_NEVER), ST_NAME_IN_USE);
+}
+END_TEST
+
+START_TEST(paths)
+{
+    ck_assert_int_eq(load("x", "a", REPLACE_NEVER), ST_OK);
+    ck_assert_int_eq(load("y", toy_path("root/b"), REPLACE_NEVER),
+                     ST_OK); // inside: absolute is fine
+    ck_assert_int_eq(load("z", "../root/c", REPLACE_NEVER), ST_PATH_OUTSIDE_ROOT);
+    ck_assert_int_eq(err.findings.n, 1);
+    ck_assert_int_eq(load("z", "a/../c", REPLACE_NEVER), ST_PATH_OUTSIDE_ROOT);
+    ck_assert_int_eq(load("z", "/etc", REPLACE_NEVER), ST_PATH_OUTSIDE_ROOT);
+    ck_assert_int_eq(load("z", "nothing", REPLACE_NEVER), ST_FILE_UNREADABLE);
+    toy_adapter(toy_path("outside"), toy_config(CONFIG), tensors, 2);
+    ck_assert_int_eq(symlink(toy_path("outside"), toy_path("root/link")), 0);
+    ck_assert_int_eq(load("z", "link", REPLACE_NEVER), ST_PATH_OUTSIDE_ROOT);
+    ck_assert_int_eq(symlink("a", toy_path("root/inner")), 0);
+    ck_assert_int_eq(load("inner", NULL, REPLACE_NEVER), ST_OK);
+    mkdir(toy_path("root/files"), 0755); // a folder inside whose file leads out
+    ck_assert_int_eq(symlink(toy_path("outside/adapter_config.json"),
+                             toy_path("root/files/adapter_config.json")),
+                     0);
+    ck_assert_int_eq(
+        symlink("../a/adapter_model.safetensors", toy_path("root/files/adapter_model.safetensors")),
+        0);
+    ck_assert_int_eq(load("z", "files", REPLACE_NEVER), ST_PATH_OUTSIDE_ROOT);
+    struct adapter_request trusted = {.name = "z", .path = toy_path("outside"), .trusted = true};
+    ck_assert_int_eq(registry_load(r, &trusted, NULL, NULL, &err), ST_OK);
+    registry_close(r);
+    struct registry_options none = {.base_name = "base"};
+    ck_assert_int_eq(registry_open(&toy.m, &toy_kernels, &none, &r, &err), ST_OK);
+    ck_assert_int_eq(load("a", NULL, REPLACE_NEVER), ST_PATH_OUTSIDE_ROOT);
+}
+END_TEST
+
+START_TEST(policies)
+{
+    ck_assert_int_eq(load("a", NULL, REPLACE_NEVER), ST_OK);
+    uint64_t first = generation("a");
+    ck_assert_int_eq(load("a", NULL, REPLACE_NEVER), ST_NAME_IN_USE);
+    ck_assert_int_eq(load("a", NULL, REPLACE_IF_DIGEST_DIFFERS), ST_OK);
+    ck_assert_int_eq(generation("a"), first);
+    struct adapter *old = registry_acquire(r, "a");
+    ck_assert_int_eq(load("a", "b", REPLACE_IF_DIGEST_DIFFERS), ST_OK);
+    uint64_t second = generation("a");
+    ck_assert_int_gt(second, first);
+    ck_assert_int_eq(old->generation, first); // who has it keeps it
+    ck_assert_int_eq(load("a", "b", REPLACE_ALWAYS), ST_OK);
+    ck_assert_int_gt(generation("a"), second);
+    struct adapter *now = registry_acquire(r, "a");
+    struct adapter_request req = {
+        .name = "a", .path = "c", .replace = REPLACE_ALWAYS, .if_digest = old->digest_text};
+    bool replaced;
+    struct adapter_info info;
+    ck_assert_int_eq(registry_load(r, &req, &replaced, NULL, &err), ST_DIGEST_MISMATCH);
+    req.if_digest = now->digest_text;
+    error_clear(&err);
+    ck_assert_int_eq(registry_load(r, &req, &replaced, &info, &err), ST_OK);
+    ck_assert(replaced && info.state == ADAPTER_READY && !strcmp(info.path, "c"));
+    ck_assert_str_eq(info.name, "a");
+    adapter_info_clear(&info);
+    adapter_unref(old);
+    adapter_unref(now);
+}
+END_TEST
+
+START_TEST(refused_changes_nothing)
+{
+    ck_assert_int_eq(load("a", NULL, REPLACE_NEVER), ST_OK);
+    uint64_t g = generation("a");
+    toy_write_file(toy_path("root/b"), "adapter_config.json", "{}", 2);
+    ck_assert_int_ne(load("a", "b", REPLACE_ALWAYS), ST_OK);
+    ck_assert_int_gt(err.findings.n, 1);
+    ck_assert_int_eq(generation("a"), g);
+    struct registry_stats stats;
+    registry_stats(r, &stats);
+    ck_assert(stats.loaded == 1 && stats.loads == 1 && stats.failures == 1);
+}
+END_TEST
+
+/* What one of the test's adapters takes. */
+static uint64_t size_of_one(void)
+{
+    struct registry_stats stats;
+    ck_assert_int_eq(load("a", NULL, REPLACE_NEVER), ST_OK);
+    registry_stats(r, &stats);
+    return stats.bytes;
+}
+
+START_TEST(eviction)
+{
+    uint64_t one = size_of_one();
+    open_registry(2 * one);
+    ck_assert_int_eq(load("a", NULL, REPLACE_NEVER), ST_OK);
+    usleep(3000);
+    ck_assert_int_eq(load("b", NULL, REPLACE_NEVER), ST_OK);
+    usleep(3000);
+    adapter_unref(registry_acquire(r, "a")); // b is now the least recently used
+    ck_assert_int_eq(load("c", NULL, REPLACE_NEVER), ST_OK);
+    struct adapter *a = registry_acquire(r, "a"), *c = registry_acquire(r, "c");
+    ck_assert(a && c && !registry_acquire(r, "b"));
+    ck_assert_int_eq(load("b", NULL, REPLACE_NEVER), ST_CAPACITY_EXCEEDED); // both are in use
+    adapter_unref(c);
+    ck_assert_int_eq(load("b", NULL, REPLACE_NEVER), ST_OK);
+    ck_assert_ptr_null(registry_acquire(r, "c"));
+    adapter_unref(a);
+    struct registry_stats stats;
+    registry_stats(r, &stats);
+    ck_assert(stats.evictions == 2 && stats.loaded == 2 && stats.bytes == 2 * one);
+    ck_assert(stats.budget == 2 * one && stats.failures == 1);
+    ck_assert_int_eq(load("b", "c", REPLACE_ALWAYS), ST_OK); // the old one makes its own room
+    registry_stats(r, &stats);
+    ck_assert_int_eq(stats.evictions, 2);
+    open_registry(one - 1);
+    ck_assert_int_eq(load("a", NULL, REPLACE_NEVER), ST_CAPACITY_EXCEEDED);
+    open_registry(one);
+    struct adapter_request pinned = {.name = "a", .pinned = true};
+    ck_assert_int_eq(registry_load(r, &pinned, NULL, NULL, NULL), ST_OK);
+    ck_assert_int_eq(load("b", NULL, REPLACE_NEVER), ST_CAPACITY_EXCEEDED);
+    ck_assert_int_eq(registry_autoload(r, "a", NULL), ST_OK);
+}
+END_TEST
+
+START_TEST(batches)
+{
+    struct adapter_request good[] = {{.name = "a"}, {.name = "b"}};
+    ck_assert_int_eq(registry_batch(r, good, 2, NULL, 0, &err), ST_OK);
+    struct adapter_request half[] = {{.name = "c"}, {.name = "d", .path = "nothing"}};
+    const char *unload[] = {"a"};
+    ck_assert_int_eq(registry_batch(r, half, 2, unload, 1, &err), ST_FILE_UNREADABLE);
+    ck_assert(generation("a") && !generation("c"));
+    error_clear(&err);
+    const char *missing[] = {"a", "x"};
+    ck_assert_int_eq(registry_batch(r, half, 1, missing, 2, &err), ST_ADAPTER_NOT_FOUND);
+    ck_assert(generation("a") && !generation("c"));
+    error_clear(&err);
+    struct adapter_request twice[] = {{.name = "c"}, {.name = "c"}};
+    ck_assert_int_eq(registry_batch(r, twice, 2, NULL, 0, &err), ST_NAME_IN_USE);
+    error_clear(&err);
+    uint64_t before = generation("a");
+    struct adapter_request swap[] = {{.name = "a"}, {.name = "c"}}; // a out and in again
+    const char *both[] = {"a", "b"};
+    ck_assert_int_eq(registry_batch(r, swap, 2, both, 2, &err), ST_OK);
+    ck_assert(generation("a") > before && generation("c"));
+    ck_assert_ptr_null(registry_acquire(r, "b"));
+}
+END_TEST
+
+START_TEST(strengths)
+{
+    uint64_t one = size_of_one();
+    open_registry(2 * one);
+    ck_assert_int_eq(load("a", NULL, REPLACE_NEVER), ST_OK);
+    struct adapter *a = registry_acquire(r, "a"), *half, *again, *whole;
+    ck_assert_ptr_null(registry_acquire_strength(r, a, 50));
+    ck_assert_int_eq(registry_derive(r, a, 50, &half, &err), ST_OK);
+    ck_assert_int_eq(registry_derive(r, a, 50, &again, &err), ST_OK);
+    ck_assert_ptr_eq(half, again);
+    ck_assert_int_eq(registry_derive(r, a, 100, &whole, &err), ST_OK);
+    ck_assert_ptr_eq(whole, a);
+    again = (adapter_unref(again), registry_acquire_strength(r, a, 50));
+    ck_assert_ptr_eq(half, again);
+    struct registry_stats stats;
+    registry_stats(r, &stats);
+    ck_assert_int_eq(stats.bytes, one + half->rotation_bytes);
+    adapter_unref(half);
+    adapter_unref(again);
+    ck_assert_int_eq(load("a", "b", REPLACE_ALWAYS), ST_OK); // what was derived goes too
+    registry_stats(r, &stats);
+    ck_assert_int_eq(stats.bytes, one);
+    ck_assert_int_eq(registry_derive(r, a, 50, &half, &err), ST_OK); // of the old one: not kept
+    registry_stats(r, &stats);
+    ck_assert_int_eq(stats.bytes, one);
+    adapter_unref(half);
+    adapter_unref(a);
+    adapter_unref(whole);
+}
+END_TEST
+
+START_TEST(autoload_and_retire)
+{
+    ck_assert(registry_discoverable(r, "a") && !registry_discoverable(r, "x"));
+    ck_assert(!registry_discoverable(r, "../outside"));
+    ck_assert_ptr_null(registry_acquire(r, "a"));
+    ck_assert_int_eq(registry_autoload(r, "a", &err), ST_OK);
+    ck_assert_int_eq(registry_autoload(r, "a", &err), ST_OK);
+    ck_assert_int_eq(registry_autoload(r, "x", &err), ST_ADAPTER_NOT_FOUND);
+    struct adapter *out;
+    ck_assert_int_eq(registry_retire(r, "a", &out, &err), ST_OK);
+    ck_assert_ptr_null(registry_acquire(r, "a"));
+    ck_assert_int_eq(atomic_load(&out->refs), 1);
+    adapter_unref(out);
+    ck_assert_int_eq(registry_retire(r, "a", &out, &err), ST_ADAPTER_NOT_FOUND);
+}
+END_TEST
+
+START_TEST(listings)
+{
+    struct adapter_info *v;
+    size_t n;
+    ck_assert_int_eq(load("b", NULL, REPLACE_NEVER), ST_OK);
+    ck_assert_int_eq(load("zz", "a", REPLACE_NEVER), ST_OK);
+    registry_mark(r, "broken", ADAPTER_FAILED, "a sentence");
+    registry_mark(r, "coming", ADAPTER_LOADING, NULL);
+    ck_assert_int_eq(registry_list(r, true, &v, &n, &err), ST_OK);
+    static const struct {
+        const char *name;
+        enum adapter_state state;
+    } want[] = {{"a", ADAPTER_AVAILABLE}, {"b", ADAPTER_READY},        {"broken", ADAPTER_FAILED},
+                {"c", ADAPTER_AVAILABLE}, {"coming", ADAPTER_LOADING}, {"zz", ADAPTER_READY}};
+    ck_assert_int_eq(n, 6);
+    for (size_t i = 0; i < n; i++) {
+        ck_assert_str_eq(v[i].name, want[i].name);
+        ck_assert_int_eq(v[i].state, want[i].state);
+        if (want[i].state == ADAPTER_READY)
+            ck_assert(v[i].digest[0] && v[i].matched == 2 && v[i].total == TOY_MODULES &&
+                      v[i].n_block_sizes == 1 && v[i].block_sizes[0] == 4 && v[i].last_used == 0);
+    }
+    ck_assert_str_eq(v[2].error, "a sentence");
+    for (size_t i = 0; i < n; i++)
+        adapter_info_clear(&v[i]);
+    free(v);
+    adapter_unref(registry_acquire(r, "b"));
+    registry_mark(r, "coming", ADAPTER_AVAILABLE, NULL);
+    registry_rescan(r);
+    ck_assert_int_eq(registry_list(r, false, &v, &n, &err), ST_OK);
+    ck_assert_int_eq(n, 2);
+    ck_assert(v[0].last_used > 1.5e9);
+    for (size_t i = 0; i < n; i++)
+        adapter_info_clear(&v[i]);
+    free(v);
+    struct adapter_info info;
+    ck_assert_int_eq(registry_info(r, "a", &info, &err), ST_OK);
+    ck_assert_int_eq(info.state, ADAPTER_AVAILABLE);
+    adapter_info_clear(&info);
+    ck_assert_int_eq(registry_info(r, "x", &info, &err), ST_ADAPTER_NOT_FOUND);
+}
+END_TEST
+
+START_TEST(validation)
+{
+    struct findings f = {0};
+    struct adapter_request req = {.name = "base", .path = "../x"};
+    ck_assert_int_eq(registry_validate(r, &req, &f, &err), ST_OK);
+    ck_assert_int_eq(f.n, 2);
+    ck_assert(f.v[0].code == ST_NAME_IN_USE && f.v[1].code == ST_PATH_OUTSIDE_ROOT);
+    findings_clear(&f);
+    req = (struct adapter_request){.name = "a"};
+    ck_assert_int_eq(registry_validate(r, &req, &f, &err), ST_OK);
+    ck_assert_int_eq(f.n, 0);
+    ck_assert_ptr_null(registry_acquire(r, "a"));
+}
+END_TEST
+
+static atomic_bool stop;
+
+static void *reader(void *arg)
+{
+    (void)arg;
+    while (!atomic_load(&stop)) {
+        struct adapter *a = registry_acquire(r, "a");
+        ck_assert(a && a->adapted.rotation[TOY_Q0]);
+        atomic_fetch_add(&a->in_flight, 1);
+        struct adapter_info info;
+        registry_info(r, "a", &info, NULL);
+        adapter_info_clear(&info);
+        atomic_fetch_sub(&a->in_flight, 1);
+        adapter_unref(a);
+        usleep(100);
+    }
+    return NULL;
+}
+
+START_TEST(swaps_under_readers)
+{
+    ck_assert_int_eq(load("a", NULL, REPLACE_NEVER), ST_OK);
+    pthread_t t[2];
+    atomic_store(&stop, false);
+    for (int i = 0; i < 2; i++)
+        ck_assert_int_eq(pthread_create(&t[i], NULL, reader, NULL), 0);
+    for (int i = 0; i < 40; i++)
+        ck_assert_int_eq(load("a", i % 2 ? "a" : "b", REPLACE_ALWAYS), ST_OK);
+    atomic_store(&stop, true);
+    for (int i = 0; i < 2; i++)
+        pthread_join(t[i], NULL);
+}
+END_TEST
+
+static Suite *suite(void)
+{
+    Suite *s = suite_create("core/adapters/registry");
+    TCase *t = tcase_create("all");
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_test(t, names);
+    tcase_add_test(t, paths);
+    tcase_add_test(t, policies);
+    tcase_add_test(t, refused_changes_nothing);
+    tcase_add_test(t, eviction);
+    tcase_add_test(t, batches);
+    tcase_add_test(t, strengths);
+    tcase_add_test(t, autoload_and_retire);
+    tcase_add_test(t, listings);
+    tcase_add_test(t, validation);
+    tcase_add_test(t, swaps_under_readers);
+    suite_add_tcase(s, t);
+    return s;
+}
+
+CHECK_MAIN(suite)

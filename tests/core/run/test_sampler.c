@@ -1,0 +1,249 @@
+#include "tests/check_main.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "core/run/sampler.h"
+
+#define V 12
+
+static struct sampler *sampler;
+
+static void setup(void)
+{
+    ck_assert_int_eq(sampler_open(V, &sampler, NULL), ST_OK);
+}
+
+static void teardown(void)
+{
+    sampler_close(sampler);
+}
+
+static struct sampling plain(float temperature)
+{
+    return (struct sampling){
+        .temperature = temperature, .top_p = 1, .repetition = 1, .logprobs = -1, .seed = 7};
+}
+
+static int32_t pick(const struct sampling *p, const int32_t *tokens, int32_t prompt, int32_t len,
+                    const float *x)
+{
+    return sampler_pick(sampler, p, &(struct history){tokens, prompt, len, 0}, x);
+}
+
+/* The known answers that come with Random123 (kat_vectors, philox4x32 10). */
+START_TEST(philox_known_answers)
+{
+    static const struct {
+        uint32_t c[4], k[2], out[4];
+    } kat[] = {
+        {{0, 0, 0, 0}, {0, 0}, {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}},
+        {{0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff},
+         {0xffffffff, 0xffffffff},
+         {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}},
+        {{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344},
+         {0xa4093822, 0x299f31d0},
+         {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}},
+    };
+    for (size_t i = 0; i < sizeof kat / sizeof *kat; i++) {
+        uint32_t out[4];
+        sampler_philox(kat[i].c, kat[i].k, out);
+        ck_assert_mem_eq(out, kat[i].out, sizeof out);
+    }
+}
+END_TEST
+
+START_TEST(uniform_is_uniform_and_keyed)
+{
+    int bins[10] = {0};
+    for (int i = 0; i < 10000; i++) {
+        double u = sampler_uniform(42, i % 3, i);
+        ck_assert(u >= 0 && u < 1);
+        bins[(int)(u * 10)]++;
+    }
+    for (int i = 0; i < 10; i++)
+        ck_assert_int_le(abs(bins[i] - 1000), 150); /* five sigma */
+    ck_assert(sampler_uniform(1, 0, 0) != sampler_uniform(2, 0, 0));
+    ck_assert(sampler_uniform(1, 0, 0) != sampler_uniform(1, 1, 0));
+    ck_assert(sampler_uniform(1, 0, 0) != sampler_uniform(1, 0, 1));
+}
+END_TEST
+
+START_TEST(greedy_takes_the_lowest_id_on_ties)
+{
+    const float x[V] = {0, 1, 3, 3, 2, 3};
+    struct sampling p = plain(0);
+    ck_assert_int_eq(pick(&p, NULL, 0, 0, x), 2);
+}
+END_TEST
+
+/* Penalties by hand: x/r or x*r for everything seen, then f * count + p for the output. */
+START_TEST(penalties)
+{
+    const float x[V] = {4.0f, 3.9f, 3.8f, -1};
+    const int32_t said[] = {0, 1, 1, 1};
+    struct sampling p = plain(0);
+    p.repetition = 2; /* 2.0, 1.95, 3.8 */
+    ck_assert_int_eq(pick(&p, said, 2, 4, x), 2);
+    p = plain(0);
+    p.frequency = 0.06f; /* 4.0 (prompt only), 3.9 - 0.12, 3.8 */
+    ck_assert_int_eq(pick(&p, said, 2, 4, x), 0);
+    p.presence = 0.5f;
+    ck_assert_int_eq(pick(&p, said, 0, 4, x), 2); /* 4 - .56, 3.9 - .68, 3.8 */
+    /* nothing is left behind: the same again */
+    ck_assert_int_eq(pick(&p, said, 0, 4, x), 2);
+    p = plain(0);
+    ck_assert_int_eq(pick(&p, said, 0, 4, x), 0);
+    /* a negative logit becomes smaller, not larger */
+    const float below[V] = {-2, -1.5f, -9, -9, -9, -9, -9, -9, -9, -9, -9, -9};
+    const int32_t one[] = {1};
+    p.repetition = 1.5f; /* -2 against -2.25 */
+    ck_assert_int_eq(pick(&p, one, 1, 1, below), 0);
+}
+END_TEST
+
+START_TEST(bias_and_min_tokens)
+{
+    const float x[V] = {5, 4, 3};
+    const struct logit_bias bias[] = {{2, 2.5f}};
+    const int32_t stops[] = {0, 2};
+    struct sampling p = plain(0);
+    p.bias = bias;
+    p.n_bias = 1;
+    ck_assert_int_eq(pick(&p, NULL, 0, 0, x), 2);
+    p.stops = stops;
+    p.n_stops = 2;
+    p.min_tokens = 2;
+    const int32_t said[] = {1, 1, 1};
+    ck_assert_int_eq(pick(&p, said, 1, 2, x), 1); /* one is out: end tokens are forbidden */
+    ck_assert_int_eq(pick(&p, said, 1, 3, x), 2);
+    ck_assert(sampler_is_stop(&p, 2));
+    ck_assert(!sampler_is_stop(&p, 1));
+}
+END_TEST
+
+static void frequencies(const struct sampling *p, const float *x, double out[V])
+{
+    enum { N = 20000 };
+    memset(out, 0, V * sizeof *out);
+    for (int32_t i = 0; i < N; i++) {
+        const struct history h = {NULL, 0, 0, i};
+        out[sampler_pick(sampler, p, &h, x)] += 1.0 / N;
+    }
+}
+
+/* Drawn frequencies against probabilities computed here in double, in id order and unsorted. */
+START_TEST(draws_follow_the_distribution)
+{
+    const float x[V] = {0.5f, 2, -1, 1.5f, 0, 0.25f, -3, 1, 0.75f, -0.5f, 2, 1.25f};
+    struct sampling p = plain(0.7f);
+    double want[V], sum = 0, got[V];
+    for (int i = 0; i < V; i++)
+        sum += want[i] = exp(x[i] / 0.7);
+    frequencies(&p, x, got);
+    for (int i = 0; i < V; i++)
+        ck_assert_double_le(fabs(got[i] - want[i] / sum), 0.02);
+}
+END_TEST
+
+START_TEST(filters_keep_the_right_set)
+{
+    /* probabilities 0.4 0.3 0.2 0.1 in a shuffled order, the rest next to nothing */
+    float x[V];
+    for (int i = 0; i < V; i++)
+        x[i] = -50;
+    x[7] = logf(0.4f), x[2] = logf(0.3f), x[9] = logf(0.2f), x[0] = logf(0.1f);
+    double got[V];
+    struct sampling p = plain(1);
+    p.top_k = 2;
+    frequencies(&p, x, got);
+    ck_assert_double_le(fabs(got[7] - 4.0 / 7), 0.02);
+    ck_assert_double_le(fabs(got[2] - 3.0 / 7), 0.02);
+    p = plain(1);
+    p.top_p = 0.71f; /* 0.4 + 0.3 < 0.71: the third crosses it and stays */
+    frequencies(&p, x, got);
+    ck_assert_double_le(fabs(got[9] - 2.0 / 9), 0.02);
+    ck_assert(got[0] == 0);
+    p.top_k = 3; /* of what top_k left: 4/9 + 3/9 = 0.778 >= 0.71, so two */
+    frequencies(&p, x, got);
+    ck_assert(got[9] == 0 && got[2] > 0);
+    p = plain(1);
+    p.min_p = 0.6f; /* 0.3 / 0.4 stays, 0.2 / 0.4 goes */
+    frequencies(&p, x, got);
+    ck_assert(got[2] > 0 && got[9] == 0);
+    p = plain(1);
+    p.top_p = 0; /* at least one token stays */
+    frequencies(&p, x, got);
+    ck_assert(got[7] > 0.999);
+}
+END_TEST
+
+/* Cutting at k among equals keeps the lowest ids, as an order by (logit, id) says. */
+START_TEST(ties_at_the_cut_are_by_id)
+{
+    float x[V] = {0};
+    struct sampling p = plain(1);
+    double got[V];
+    p.top_k = 3;
+    frequencies(&p, x, got);
+    ck_assert(got[0] > 0.3 && got[1] > 0.3 && got[2] > 0.3);
+}
+END_TEST
+
+START_TEST(logprobs)
+{
+    const float x[V] = {1, 3, 2, 3};
+    double sum = 0;
+    for (int i = 0; i < V; i++)
+        sum += exp(x[i]);
+    double log_sum = sampler_log_sum(x, V);
+    ck_assert_double_le(fabs(log_sum - log(sum)), 1e-6);
+    struct token_logprob top[V + 3];
+    ck_assert_int_eq(sampler_top(x, V, log_sum, 3, top), 3);
+    ck_assert_int_eq(top[0].id, 1);
+    ck_assert_int_eq(top[1].id, 3);
+    ck_assert_int_eq(top[2].id, 2);
+    ck_assert_double_le(fabs(top[2].logprob - (2 - log(sum))), 1e-6);
+    ck_assert_int_eq(sampler_top(x, V, log_sum, V + 3, top), V);
+    float y[V];
+    memcpy(y, x, sizeof y);
+    sampler_log_softmax(y, V);
+    ck_assert(y[2] == top[2].logprob);
+}
+END_TEST
+
+START_TEST(finite_or_not)
+{
+    float x[19] = {0};
+    ck_assert(sampler_finite(x, 19));
+    for (int i = 0; i < 19; i++) {
+        x[i] = NAN;
+        ck_assert(!sampler_finite(x, 19));
+        x[i] = -INFINITY;
+        ck_assert(!sampler_finite(x, 19));
+        x[i] = -3e38f;
+        ck_assert(sampler_finite(x, 19));
+    }
+}
+END_TEST
+
+static Suite *suite(void)
+{
+    Suite *s = suite_create("sampler");
+    TCase *c = tcase_create("sampler");
+    tcase_add_checked_fixture(c, setup, teardown);
+    tcase_add_test(c, philox_known_answers);
+    tcase_add_test(c, uniform_is_uniform_and_keyed);
+    tcase_add_test(c, greedy_takes_the_lowest_id_on_ties);
+    tcase_add_test(c, penalties);
+    tcase_add_test(c, bias_and_min_tokens);
+    tcase_add_test(c, draws_follow_the_distribution);
+    tcase_add_test(c, filters_keep_the_right_set);
+    tcase_add_test(c, ties_at_the_cut_are_by_id);
+    tcase_add_test(c, logprobs);
+    tcase_add_test(c, finite_or_not);
+    suite_add_tcase(s, c);
+    return s;
+}
+
+CHECK_MAIN(suite)

@@ -1,0 +1,824 @@
+/* See fake_engine.h. */
+#include "tests/server/fake_engine.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define VOCAB  32000
+#define HIDDEN 4
+
+struct node {
+    struct node *next;
+    struct piece piece;
+    struct token_info token;
+    struct token_logprob top[2];
+    char text[24];
+};
+
+struct ticket {
+    atomic_int refs;
+    struct engine *engine;
+    struct ticket *next;
+    pthread_mutex_t lock;
+    bool ended, cancelled, fail, broken, slow_end;
+    enum status status;
+    char text[200];
+    enum ticket_until until;
+    ticket_wake *wake;
+    void *arg;
+    int n_prompts, n, max_tokens, at;
+    struct node *unread, *tail, *all;
+    struct adapter_ref refs_v[8];
+    char names[8][130];
+    size_t n_refs;
+    struct usage usage;
+    struct forward_row *rows;
+    size_t n_rows;
+    float *numbers;
+    int32_t module_rows;
+    int64_t module_n;
+    int32_t *ids;
+    size_t n_ids;
+    struct job_result job;
+    char job_name[130];
+};
+
+struct engine {
+    pthread_mutex_t lock;
+    pthread_t thread;
+    atomic_bool stop;
+    atomic_int state, live, cancelled, ended;
+    int step_us;
+    struct ticket *tickets;
+    struct model model;
+    struct module modules[2];
+    struct backend backend;
+    struct engine_options options;
+    struct kernels kernels;
+    char loaded[16][130];
+    int n_loaded;
+    uint64_t generation;
+    char last[300];
+};
+
+static void end_ticket(struct ticket *t, enum status s, const char *text)
+{
+    pthread_mutex_lock(&t->lock);
+    t->status = s;
+    snprintf(t->text, sizeof t->text, "%s", text ? text : "");
+    t->ended = true;
+    ticket_wake *wake = t->wake;
+    t->wake = NULL;
+    pthread_mutex_unlock(&t->lock);
+    atomic_fetch_add(&t->engine->ended, 1);
+    if (s == ST_CANCELLED)
+        atomic_fetch_add(&t->engine->cancelled, 1);
+    if (wake)
+        wake(t->arg);
+}
+
+static void emit(struct ticket *t, int prompt, int choice)
+{
+    struct node *n = calloc(1, sizeof *n);
+    bool last = t->at + 1 >= t->max_tokens;
+    int len = snprintf(n->text, sizeof n->text, "t%d ", t->at);
+    n->top[0] = (struct token_logprob){t->at, -0.25f, n->text, strlen(n->text)};
+    n->top[1] = (struct token_logprob){t->at + 1000, -1.5f, "b", 1};
+    n->token = (struct token_info){.id = t->at,
+                                   .piece = n->text,
+                                   .piece_len = (size_t)len,
+                                   .logprob = -0.25f,
+                                   .top = n->top,
+                                   .n_top = 2};
+    n->piece = (struct piece){.prompt = prompt,
+                              .choice = choice,
+                              .text = {n->text, (size_t)len},
+                              .tokens = &n->token,
+                              .n_tokens = 1,
+                              .finish = last ? FINISH_LENGTH : FINISH_NONE,
+                              .stop_token = -1};
+    pthread_mutex_lock(&t->lock);
+    struct node *store = n;
+    if (t->tail)
+        t->tail->next = store;
+    if (!t->unread)
+        t->unread = store;
+    t->tail = store;
+    if (!t->all)
+        t->all = store;
+    t->usage.generated_tokens++;
+    ticket_wake *wake = t->until == TICKET_EVENT ? t->wake : NULL;
+    if (wake)
+        t->wake = NULL;
+    pthread_mutex_unlock(&t->lock);
+    if (wake)
+        wake(t->arg);
+}
+
+static void unref(struct ticket *t)
+{
+    if (atomic_fetch_sub(&t->refs, 1) != 1)
+        return;
+    for (struct node *n = t->all, *next; n; n = next) {
+        next = n->next;
+        free(n);
+    }
+    atomic_fetch_sub(&t->engine->live, 1);
+    pthread_mutex_destroy(&t->lock);
+    findings_clear(&t->job.findings);
+    free(t->rows);
+    free(t->numbers);
+    free(t->ids);
+    free(t);
+}
+
+/* One step of a ticket; true: it ended. */
+static bool step(struct ticket *t)
+{
+    pthread_mutex_lock(&t->lock);
+    bool cancelled = t->cancelled;
+    pthread_mutex_unlock(&t->lock);
+    if (cancelled) {
+        end_ticket(t, ST_CANCELLED, "cancelled");
+        return true;
+    }
+    if (t->fail || (t->broken && t->at == 2)) {
+        end_ticket(t, ST_INTERNAL, "the fake failed");
+        return true;
+    }
+    if (t->at >= t->max_tokens) {
+        end_ticket(t, ST_OK, NULL);
+        return true;
+    }
+    for (int p = 0; p < t->n_prompts; p++)
+        for (int c = 0; c < t->n; c++)
+            emit(t, p, c);
+    t->at++;
+    return false;
+}
+
+static void *worker(void *arg)
+{
+    struct engine *e = arg;
+    while (!atomic_load(&e->stop)) {
+        usleep((useconds_t)e->step_us);
+        pthread_mutex_lock(&e->lock);
+        struct ticket *list = e->tickets;
+        e->tickets = NULL;
+        pthread_mutex_unlock(&e->lock);
+        struct ticket *keep = NULL;
+        while (list) {
+            struct ticket *t = list;
+            list = t->next;
+            if (step(t)) {
+                unref(t);
+            } else {
+                t->next = keep;
+                keep = t;
+            }
+        }
+        pthread_mutex_lock(&e->lock);
+        while (keep) {
+            struct ticket *t = keep;
+            keep = t->next;
+            t->next = e->tickets;
+            e->tickets = t;
+        }
+        pthread_mutex_unlock(&e->lock);
+    }
+    return NULL;
+}
+
+static struct ticket *ticket_make(struct engine *e)
+{
+    struct ticket *t = calloc(1, sizeof *t);
+    atomic_init(&t->refs, 2);
+    t->engine = e;
+    pthread_mutex_init(&t->lock, NULL);
+    atomic_fetch_add(&e->live, 1);
+    return t;
+}
+
+static void submit(struct engine *e, struct ticket *t, struct ticket **out)
+{
+    *out = t;
+    pthread_mutex_lock(&e->lock);
+    t->next = e->tickets;
+    e->tickets = t;
+    pthread_mutex_unlock(&e->lock);
+}
+
+static bool loaded(struct engine *e, const char *name)
+{
+    for (int i = 0; i < e->n_loaded; i++)
+        if (!strcmp(e->loaded[i], name))
+            return true;
+    return false;
+}
+
+static enum status use_adapters(struct engine *e, struct ticket *t, const char *const *names,
+                                size_t n, struct error *err)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (!loaded(e, names[i]))
+            return error_set(err, ST_ADAPTER_NOT_FOUND, "there is no adapter '%s'", names[i]);
+        snprintf(t->names[i], sizeof t->names[i], "%s", names[i]);
+        t->refs_v[i] = (struct adapter_ref){t->names[i], "sha256:00", 1};
+    }
+    t->n_refs = n;
+    return ST_OK;
+}
+
+/* ---- life ---- */
+
+static char *describe(const struct weight *w, char *buf, size_t size)
+{
+    (void)w;
+    snprintf(buf, size, "fake");
+    return buf;
+}
+
+struct engine *fake_engine_new(int step_us)
+{
+    struct engine *e = calloc(1, sizeof *e);
+    pthread_mutex_init(&e->lock, NULL);
+    e->step_us = step_us;
+    atomic_init(&e->state, ENGINE_READY);
+    e->backend = (struct backend){.name = "default", .describe = describe};
+    e->modules[0] = (struct module){
+        .name = "embed", .kind = MODULE_EMBEDDING, .n = 8, .k = HIDDEN, .backend = &e->backend};
+    e->modules[1] = (struct module){.name = "linear",
+                                    .kind = MODULE_LINEAR,
+                                    .n = 3,
+                                    .k = HIDDEN,
+                                    .base = 1,
+                                    .backend = &e->backend};
+    e->model = (struct model){.model_type = "fake",
+                              .architecture = "Fake",
+                              .vocab = VOCAB,
+                              .hidden = HIDDEN,
+                              .max_len = 4096,
+                              .quant_method = "",
+                              .bos = -1,
+                              .modules = e->modules,
+                              .n_modules = 2};
+    e->options.max_reply_bytes = 1 << 28;
+    e->options.kernels.exact = &e->kernels;
+    strcpy(e->loaded[0], "alpha");
+    strcpy(e->loaded[1], "beta");
+    e->n_loaded = 2;
+    e->generation = 2;
+    if (pthread_create(&e->thread, NULL, worker, e))
+        abort();
+    return e;
+}
+
+void engine_free(struct engine *e)
+{
+    if (!e)
+        return;
+    atomic_store(&e->stop, true);
+    pthread_join(e->thread, NULL);
+    while (e->tickets) {
+        struct ticket *t = e->tickets;
+        e->tickets = t->next;
+        end_ticket(t, ST_CANCELLED, "stopped");
+        unref(t);
+    }
+    pthread_mutex_destroy(&e->lock);
+    free(e);
+}
+
+void fake_engine_free(struct engine *e)
+{
+    engine_free(e);
+}
+
+void fake_engine_set_state(struct engine *e, enum engine_state state)
+{
+    atomic_store(&e->state, (int)state);
+}
+
+void fake_engine_counts(struct engine *e, struct fake_counts *out)
+{
+    *out = (struct fake_counts){.live = atomic_load(&e->live),
+                                .cancelled = atomic_load(&e->cancelled),
+                                .ended = atomic_load(&e->ended)};
+}
+
+const char *fake_engine_last_adapters(struct engine *e)
+{
+    return e->last;
+}
+
+/* Cancels everything at once. */
+void engine_drain(struct engine *e, int64_t timeout_ms)
+{
+    (void)timeout_ms;
+    atomic_store(&e->state, ENGINE_DRAINING);
+    pthread_mutex_lock(&e->lock);
+    for (struct ticket *t = e->tickets; t; t = t->next)
+        ticket_cancel(t);
+    pthread_mutex_unlock(&e->lock);
+}
+
+enum engine_state engine_state(const struct engine *e, double *progress)
+{
+    if (progress)
+        *progress = 0.5;
+    return (enum engine_state)atomic_load(&e->state);
+}
+
+enum status engine_check(const struct engine *e, struct error *err)
+{
+    switch ((enum engine_state)atomic_load(&e->state)) {
+    case ENGINE_READY:
+        return ST_OK;
+    case ENGINE_DRAINING:
+        return error_set(err, ST_DRAINING, NULL);
+    default:
+        return error_set(err, ST_NOT_READY, NULL);
+    }
+}
+
+const struct model *engine_model(const struct engine *e)
+{
+    return &e->model;
+}
+const char *engine_name(const struct engine *e)
+{
+    (void)e;
+    return "base";
+}
+const char *engine_root(const struct engine *e)
+{
+    (void)e;
+    return "/models/base";
+}
+bool engine_has_tokenizer(const struct engine *e)
+{
+    (void)e;
+    return true;
+}
+const struct engine_options *engine_options(const struct engine *e)
+{
+    return &e->options;
+}
+void engine_rescan(struct engine *e)
+{
+    (void)e;
+}
+
+/* ---- tickets ---- */
+
+bool ticket_wait(struct ticket *t, enum ticket_until until, ticket_wake *wake, void *arg)
+{
+    pthread_mutex_lock(&t->lock);
+    bool arm = !t->ended && !(until == TICKET_EVENT && t->unread);
+    t->until = until;
+    t->wake = arm ? wake : NULL;
+    t->arg = arg;
+    pthread_mutex_unlock(&t->lock);
+    return arm;
+}
+
+void ticket_join(struct ticket *t)
+{
+    while (!ticket_ended(t))
+        usleep(1000);
+}
+
+bool ticket_ended(const struct ticket *t)
+{
+    pthread_mutex_t *lock = (pthread_mutex_t *)&t->lock;
+    pthread_mutex_lock(lock);
+    bool ended = t->ended;
+    pthread_mutex_unlock(lock);
+    return ended;
+}
+
+enum status ticket_status(struct ticket *t, struct error *err)
+{
+    if (t->status)
+        error_set(err, t->status, "%s", t->text[0] ? t->text : status_text(t->status));
+    return t->status;
+}
+
+void ticket_cancel(struct ticket *t)
+{
+    pthread_mutex_lock(&t->lock);
+    t->cancelled = true;
+    pthread_mutex_unlock(&t->lock);
+}
+
+void ticket_free(struct ticket *t)
+{
+    if (!t)
+        return;
+    ticket_cancel(t);
+    unref(t);
+}
+
+void ticket_detach(struct ticket *t)
+{
+    if (t)
+        unref(t);
+}
+
+void ticket_times(const struct ticket *t, struct ticket_times *out)
+{
+    (void)t;
+    *out = (struct ticket_times){0.001, 0.002, 0.003};
+}
+
+bool ticket_read(struct ticket *t, struct piece *out)
+{
+    pthread_mutex_lock(&t->lock);
+    struct node *n = t->unread;
+    if (n) {
+        *out = n->piece;
+        t->unread = n->next;
+    }
+    pthread_mutex_unlock(&t->lock);
+    return n != NULL;
+}
+
+size_t ticket_adapters(const struct ticket *t, const struct adapter_ref **out)
+{
+    *out = t->refs_v;
+    return t->n_refs;
+}
+
+void ticket_usage(const struct ticket *t, struct usage *out)
+{
+    *out = t->usage;
+}
+
+const struct forward_row *ticket_forward(const struct ticket *t, size_t *n)
+{
+    *n = t->n_rows;
+    return t->rows;
+}
+
+const float *ticket_module(const struct ticket *t, int32_t *rows, int64_t *n)
+{
+    *rows = t->module_rows;
+    *n = t->module_n;
+    return t->numbers;
+}
+
+const int32_t *ticket_ids(const struct ticket *t, size_t *n)
+{
+    *n = t->n_ids;
+    return t->ids;
+}
+
+const char *ticket_text(const struct ticket *t, size_t *len)
+{
+    *len = strlen(t->text);
+    return t->text;
+}
+
+const struct job_result *ticket_job(const struct ticket *t)
+{
+    return &t->job;
+}
+
+/* ---- work ---- */
+
+static bool prompt_is(const struct prompt *p, const char *word)
+{
+    return p->text && p->text_len == strlen(word) && !memcmp(p->text, word, p->text_len);
+}
+
+enum status engine_generate(struct engine *e, const struct generate_request *req,
+                            struct ticket **out, struct error *err)
+{
+    struct ticket *t = ticket_make(e);
+    enum status s = use_adapters(e, t, req->adapters, req->n_adapters, err);
+    if (s) {
+        unref(t);
+        unref(t);
+        return s;
+    }
+    pthread_mutex_lock(&e->lock);
+    e->last[0] = 0;
+    for (size_t i = 0; i < req->n_adapters && i < 2; i++)
+        snprintf(e->last + strlen(e->last), sizeof e->last - strlen(e->last), "%s%s",
+                 i ? "," : "", req->adapters[i]);
+    pthread_mutex_unlock(&e->lock);
+    t->n_prompts = (int)req->n_prompts;
+    t->n = req->n == UNSET_INT ? 1 : req->n;
+    t->max_tokens = req->max_tokens == UNSET_INT ? 16 : req->max_tokens;
+    for (size_t i = 0; i < req->n_prompts; i++)
+        t->usage.prompt_tokens += req->prompts[i].text ? (int64_t)req->prompts[i].text_len
+                                                       : (int64_t)req->prompts[i].n_ids;
+    t->fail = prompt_is(&req->prompts[0], "fail");
+    t->broken = prompt_is(&req->prompts[0], "broken");
+    submit(e, t, out);
+    return ST_OK;
+}
+
+enum status engine_forward(struct engine *e, const struct forward_request *req, struct ticket **out,
+                           struct error *err)
+{
+    struct ticket *t = ticket_make(e);
+    for (size_t i = 0; i < req->n_rows && req->adapters; i++) {
+        enum status s = use_adapters(e, t, req->adapters[i].names, req->adapters[i].n, err);
+        if (s) {
+            unref(t);
+            unref(t);
+            return s;
+        }
+    }
+    size_t longest = 1;
+    for (size_t i = 0; i < req->n_rows; i++)
+        if (req->rows[i].n_ids > longest)
+            longest = req->rows[i].n_ids;
+    t->n_rows = req->n_rows;
+    t->rows = calloc(t->n_rows, sizeof *t->rows);
+    t->numbers = calloc(longest * VOCAB, sizeof(float));
+    for (size_t i = 0; i < longest * VOCAB; i++)
+        t->numbers[i] = (float)i / 7;
+    if (prompt_is(&req->rows[0], "nan"))
+        t->numbers[3] = NAN;
+    for (size_t i = 0; i < t->n_rows; i++) {
+        struct forward_row *r = &t->rows[i];
+        r->tokens = req->rows[i].text ? 1 : (int32_t)req->rows[i].n_ids;
+        r->logits = req->outputs & OUTPUT_LOGITS ? t->numbers : NULL;
+        r->last_logits = req->outputs & OUTPUT_LAST_LOGITS ? t->numbers : NULL;
+        r->hidden = req->outputs & OUTPUT_HIDDEN ? t->numbers : NULL;
+        r->logprobs = req->outputs & OUTPUT_LOGPROBS ? t->numbers : NULL;
+        r->embedding = req->outputs & OUTPUT_EMBEDDING ? t->numbers : NULL;
+        r->adapters = t->refs_v;
+        r->n_adapters = t->n_refs;
+    }
+    submit(e, t, out);
+    return ST_OK;
+}
+
+enum status engine_module(struct engine *e, const struct module_request *req, struct ticket **out,
+                          struct error *err)
+{
+    (void)err;
+    struct ticket *t = ticket_make(e);
+    t->module_rows = req->rows;
+    t->module_n = req->ids ? HIDDEN : 3;
+    t->numbers = calloc((size_t)t->module_rows * (size_t)t->module_n, sizeof(float));
+    for (int64_t i = 0; i < t->module_rows * t->module_n; i++)
+        t->numbers[i] = (float)i;
+    submit(e, t, out);
+    return ST_OK;
+}
+
+enum status engine_tokenize(struct engine *e, const char *text, size_t len, bool add_special,
+                            struct ticket **out, struct error *err)
+{
+    (void)err;
+    struct ticket *t = ticket_make(e);
+    t->ids = calloc(len + 1, sizeof *t->ids);
+    for (size_t i = 0; i < len; i++)
+        t->ids[i] = (unsigned char)text[i];
+    t->n_ids = len;
+    if (add_special)
+        t->ids[t->n_ids++] = 1;
+    submit(e, t, out);
+    return ST_OK;
+}
+
+enum status engine_detokenize(struct engine *e, const int32_t *ids, size_t n, bool skip_special,
+                              struct ticket **out, struct error *err)
+{
+    (void)err;
+    (void)skip_special;
+    struct ticket *t = ticket_make(e);
+    for (size_t i = 0; i < n && i < sizeof t->text - 1; i++)
+        t->text[i] = (char)ids[i];
+    submit(e, t, out);
+    return ST_OK;
+}
+
+const char *engine_piece(const struct engine *e, int32_t id, size_t *len)
+{
+    static const char *const pieces[] = {"a", "b", "c", "d"};
+    (void)e;
+    *len = 1;
+    return pieces[id & 3];
+}
+
+/* ---- adapters ---- */
+
+static void fill_info(struct engine *e, const char *name, struct adapter_info *out)
+{
+    *out = (struct adapter_info){.name = strdup(name),
+                                 .path = strdup("/adapters"),
+                                 .state = ADAPTER_READY,
+                                 .generation = e->generation,
+                                 .matched = 2,
+                                 .total = 2,
+                                 .neumann = true,
+                                 .terms = 5};
+    strcpy(out->digest, "sha256:00");
+    out->block_sizes = calloc(1, sizeof *out->block_sizes);
+    out->block_sizes[0] = 32;
+    out->n_block_sizes = 1;
+}
+
+void adapter_info_clear(struct adapter_info *info)
+{
+    free(info->name);
+    free(info->path);
+    free(info->block_sizes);
+    free(info->error);
+    findings_clear(&info->warnings);
+    memset(info, 0, sizeof *info);
+}
+
+bool registry_name_valid(const char *name)
+{
+    static const char word[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+    size_t n = strlen(name);
+    return n > 0 && n <= 128 && strspn(name, word) == n && !strchr("._-", *name);
+}
+
+enum status engine_adapter_list(struct engine *e, bool available, struct adapter_info **out,
+                                size_t *n, struct error *err)
+{
+    (void)err;
+    pthread_mutex_lock(&e->lock);
+    *n = (size_t)e->n_loaded + (available ? 1 : 0);
+    *out = calloc(*n + 1, sizeof **out);
+    for (int i = 0; i < e->n_loaded; i++)
+        fill_info(e, e->loaded[i], &(*out)[i]);
+    if (available) {
+        fill_info(e, "late", &(*out)[*n - 1]);
+        (*out)[*n - 1].state = ADAPTER_AVAILABLE;
+    }
+    pthread_mutex_unlock(&e->lock);
+    return ST_OK;
+}
+
+enum status engine_adapter_info(struct engine *e, const char *name, struct adapter_info *out,
+                                struct error *err)
+{
+    pthread_mutex_lock(&e->lock);
+    bool there = loaded(e, name);
+    if (there)
+        fill_info(e, name, out);
+    pthread_mutex_unlock(&e->lock);
+    return there ? ST_OK : error_set(err, ST_ADAPTER_NOT_FOUND, "there is no adapter '%s'", name);
+}
+
+enum status engine_adapter_load(struct engine *e, const struct adapter_request *req,
+                                struct ticket **out, struct error *err)
+{
+    pthread_mutex_lock(&e->lock);
+    bool there = loaded(e, req->name);
+    pthread_mutex_unlock(&e->lock);
+    if (there && req->replace == REPLACE_NEVER)
+        return error_param(err, ST_NAME_IN_USE, "name", "%s is loaded", req->name);
+    if (req->path && strstr(req->path, ".."))
+        return error_param(err, ST_PATH_OUTSIDE_ROOT, "path", "%s", req->path);
+    if (req->path && !strcmp(req->path, "bad")) {
+        struct findings f = {0};
+        findings_add(&f, SEVERITY_ERROR, ST_TENSOR_MISSING, "m", NULL, "x", "nothing", "bad: gone");
+        findings_add(&f, SEVERITY_WARNING, ST_COFT_OUT_OF_BOUNDS, NULL, NULL, NULL, NULL, "hm");
+        return error_from_findings(err, &f);
+    }
+    struct ticket *t = ticket_make(e);
+    pthread_mutex_lock(&e->lock);
+    if (!there)
+        snprintf(e->loaded[e->n_loaded++], sizeof e->loaded[0], "%s", req->name);
+    e->generation++;
+    pthread_mutex_unlock(&e->lock);
+    snprintf(t->job_name, sizeof t->job_name, "%s", req->name);
+    t->job.replaced = there;
+    t->job.adapter = (struct adapter_info){
+        .name = t->job_name, .path = t->text, .state = ADAPTER_READY, .generation = e->generation};
+    submit(e, t, out);
+    return ST_OK;
+}
+
+enum status engine_adapter_unload(struct engine *e, const char *name, double timeout_s,
+                                  struct ticket **out, struct error *err)
+{
+    (void)timeout_s;
+    int found = -1;
+    pthread_mutex_lock(&e->lock);
+    for (int i = 0; i < e->n_loaded; i++)
+        if (!strcmp(e->loaded[i], name))
+            found = i;
+    if (found >= 0 && found != --e->n_loaded)
+        strcpy(e->loaded[found], e->loaded[e->n_loaded]);
+    pthread_mutex_unlock(&e->lock);
+    if (found < 0)
+        return error_set(err, ST_ADAPTER_NOT_FOUND, "there is no adapter '%s'", name);
+    struct ticket *t = ticket_make(e);
+    t->job.bytes = 1234;
+    submit(e, t, out);
+    return ST_OK;
+}
+
+enum status engine_adapter_batch(struct engine *e, const struct adapter_request *load,
+                                 size_t n_load, const char *const *unload, size_t n_unload,
+                                 struct ticket **out, struct error *err)
+{
+    (void)load;
+    (void)n_load;
+    (void)unload;
+    (void)n_unload;
+    (void)err;
+    submit(e, ticket_make(e), out);
+    return ST_OK;
+}
+
+enum status engine_adapter_validate(struct engine *e, const struct adapter_request *req,
+                                    struct ticket **out, struct error *err)
+{
+    (void)req;
+    (void)err;
+    struct ticket *t = ticket_make(e);
+    findings_add(&t->job.findings, SEVERITY_ERROR, ST_TENSOR_MISSING, "m", NULL, "x", "nothing",
+                 "gone");
+    submit(e, t, out);
+    return ST_OK;
+}
+
+/* ---- merges ---- */
+
+static char *merged_name = "alpha";
+
+enum status engine_merge(struct engine *e, const struct merge_request *req, struct ticket **out,
+                         struct error *err)
+{
+    if (!strcmp(req->adapters.names[0], "beta"))
+        return error_set(err, ST_MERGE_FORBIDDEN_GPTQ, NULL);
+    static struct merge_module_report row = {.module = 1, .backend = "default", .rel_fro = 0.01};
+    struct ticket *t = ticket_make(e);
+    t->job.names = &merged_name;
+    t->job.n_names = 1;
+    t->job.modules = 1;
+    t->job.report = (struct merge_report){.modules = &row, .n = 1, .rel_fro_max = 0.01};
+    submit(e, t, out);
+    return ST_OK;
+}
+
+enum status engine_unmerge(struct engine *e, const char *adapter, struct ticket **out,
+                           struct error *err)
+{
+    (void)e;
+    (void)adapter;
+    *out = NULL;
+    return error_set(err, ST_NOT_MERGED, NULL);
+}
+
+enum status engine_export(struct engine *e, const struct export_request *req, struct ticket **out,
+                          struct error *err)
+{
+    (void)req;
+    (void)err;
+    struct ticket *t = ticket_make(e);
+    t->job.bytes = 99;
+    submit(e, t, out);
+    return ST_OK;
+}
+
+enum status engine_merges(struct engine *e, struct merge_info **out, size_t *n, struct error *err)
+{
+    (void)e;
+    (void)err;
+    *out = NULL;
+    *n = 0;
+    return ST_OK;
+}
+
+void merge_infos_free(struct merge_info *v, size_t n)
+{
+    (void)n;
+    free(v);
+}
+
+int32_t model_module(const struct model *m, const char *name)
+{
+    for (size_t i = 0; i < m->n_modules; i++)
+        if (!strcmp(m->modules[i].name, name))
+            return (int32_t)i;
+    return -1;
+}
+
+void engine_stats(struct engine *e, struct engine_stats *out)
+{
+    (void)e;
+    memset(out, 0, sizeof *out);
+    for (int i = 0; i < HISTOGRAM_BUCKETS; i++)
+        out->inter_token.bounds[i] = i == HISTOGRAM_BUCKETS - 1 ? INFINITY : i + 1;
+    out->end_to_end = out->queue_time = out->adapter_load = out->time_to_first_token =
+        out->inter_token;
+    strcpy(out->running_names, "alpha,beta");
+}
