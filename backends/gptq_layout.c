@@ -150,13 +150,16 @@ static enum status read_groups(const struct module_spec *spec, const struct slic
     const struct tensor *t = spec_tensor(spec, "g_idx");
     for (int64_t k = 0; k < part->cols; k++) {
         int64_t at = part->col + k;
-        int64_t g = t ? (int32_t)load_u32((const char *)t->data + 4 * at) : at / size;
+        if (!t) {
+            group[k] = (int32_t)(at / size);
+            continue;
+        }
+        int32_t g = (int32_t)load_u32((const char *)t->data + 4 * at);
         if (g < 0 || g >= n_groups)
             return error_set(err, ST_CHECKPOINT_INVALID,
-                             "%s: %s[%lld] is %lld, expected 0 to %lld (the rows of scales)",
-                             t->file, t->name, (long long)at, (long long)g,
-                             (long long)n_groups - 1);
-        group[k] = (int32_t)g;
+                             "%s: %s[%lld] is %d, expected 0 to %lld (the rows of scales)", t->file,
+                             t->name, (long long)at, g, (long long)n_groups - 1);
+        group[k] = g;
     }
     return ST_OK;
 }

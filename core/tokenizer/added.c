@@ -115,8 +115,8 @@ static enum status read_all(struct reader *r, const json_t *list, const struct v
         single = single || t->single_word;
     }
     for (i = 0; i < a->n; i++) { // the reference compares what decoding sees with the contents
-        const struct added_token *same = added_of(
-            a, vocabulary_find(&a->contents, a->v[i].form, a->v[i].form_len));
+        const struct added_token *same =
+            added_of(a, vocabulary_find(&a->contents, a->v[i].form, a->v[i].form_len));
         a->v[i].skipped = same && same->special;
     }
     if (!single)
@@ -191,8 +191,8 @@ static int32_t longest(const struct trie *t, const char *text, size_t n, size_t 
 }
 
 /* Is the character in text[start..end) one of a word? */
-static enum status is_word(const struct added *a, struct matcher *m, const char *text,
-                           size_t start, size_t end, bool *yes)
+static enum status is_word(const struct added *a, struct matcher *m, const char *text, size_t start,
+                           size_t end, bool *yes)
 {
     struct spans found = {0};
     enum status s = pattern_find(a->word, m, text + start, end - start, 0, &found);

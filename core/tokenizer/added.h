@@ -19,8 +19,8 @@ struct added_token {
 struct added {
     struct added_token *v;
     size_t n;
-    int32_t ids;       /* largest id + 1, 0: none */
-    int32_t *by_id;    /* [ids] index into v, -1 */
+    int32_t ids;                /* largest id + 1, 0: none */
+    int32_t *by_id;             /* [ids] index into v, -1 */
     struct vocabulary contents; /* content -> id */
     struct trie raw, normalized;
     const struct pattern *word; /* one word character, if a token needs it */

@@ -1,7 +1,7 @@
 /*
  * Owns BPE. A piece starts as one symbol per character (or per byte, where byte_fallback stands
- * in); then the pair of neighbours with the lowest rank is merged, of equal ones the leftmost, until
- * no pair has a rank.
+ * in); then the pair of neighbours with the lowest rank is merged, of equal ones the leftmost,
+ * until no pair has a rank.
  *
  * Short pieces, which is nearly all of them, are merged by looking for the lowest rank again each
  * time. Long ones use a heap of candidates that may be out of date: an entry counts only if its
@@ -16,10 +16,10 @@
 
 #include "core/tokenizer/utf8.h"
 
-#define SHORT       24    /* symbols that are scanned rather than heaped */
-#define DIRECT      0x250 /* characters whose ids are in a table: ASCII, byte-level letters */
-#define NO_RANK     UINT32_MAX
-#define MERGES_MAX  (1 << 25)
+#define SHORT      24    /* symbols that are scanned rather than heaped */
+#define DIRECT     0x250 /* characters whose ids are in a table: ASCII, byte-level letters */
+#define NO_RANK    UINT32_MAX
+#define MERGES_MAX (1 << 25)
 
 struct rule {
     uint64_t pair; /* left id << 32 | right id; UINT64_MAX: free */
@@ -49,8 +49,7 @@ static size_t slot_of(const struct bpe *m, uint64_t pair)
 
 static const struct rule *rule_of(const struct bpe *m, int32_t left, int32_t right)
 {
-    const struct rule *r =
-        &m->rules[slot_of(m, (uint64_t)(uint32_t)left << 32 | (uint32_t)right)];
+    const struct rule *r = &m->rules[slot_of(m, (uint64_t)(uint32_t)left << 32 | (uint32_t)right)];
     return r->pair == UINT64_MAX ? NULL : r;
 }
 
@@ -132,9 +131,10 @@ static enum status read_merges(struct reader *r, const json_t *model, struct bpe
 static enum status read_options(struct reader *r, const json_t *model, struct bpe *m)
 {
     const json_t *dropout = json_object_get(model, "dropout");
-    enum status s = reader_keys(r, model, "type dropout unk_token continuing_subword_prefix "
-                                          "end_of_word_suffix fuse_unk byte_fallback "
-                                          "ignore_merges vocab merges");
+    enum status s = reader_keys(r, model,
+                                "type dropout unk_token continuing_subword_prefix "
+                                "end_of_word_suffix fuse_unk byte_fallback "
+                                "ignore_merges vocab merges");
     if (s)
         return s;
     if (dropout && !json_is_null(dropout) &&
@@ -241,8 +241,7 @@ static enum status start(const struct bpe *m, const char *text, size_t n, struct
         const char *s;
         size_t s_len;
         len = utf8_length((unsigned char)text[i]);
-        int32_t id =
-            entry_of(m, text + i, len, !i, i + len == n, &b->decorated, &s, &s_len, &ok);
+        int32_t id = entry_of(m, text + i, len, !i, i + len == n, &b->decorated, &s, &s_len, &ok);
         if (!ok)
             break;
         if (id >= 0) {

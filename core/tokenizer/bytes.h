@@ -22,6 +22,13 @@ void bytes_drop(struct bytes *b, size_t n);               /* the first n leave *
 void bytes_swap(struct bytes *a, struct bytes *b);
 void bytes_free(struct bytes *b);
 
+/* What a step may make of a text of n bytes; more is refused, so that no file can make texts grow
+ * without bound. Published steps at most triple a text. */
+static inline size_t bytes_growth_max(size_t n)
+{
+    return 64 * n + 65536;
+}
+
 /* [start, end) of some text; what the flag says depends on the list. */
 struct span {
     size_t start, end;

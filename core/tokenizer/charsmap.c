@@ -4,9 +4,9 @@
  *   u32 n | n bytes: double array of u32 (all little-endian) | strings, each ended by NUL
  *
  * A unit u holds a label (low byte and bit 31), a leaf bit (8) and an offset
- * (u >> 10) << ((u & 0x200) >> 6). A key is walked from offset(unit 0): pos ^= byte, the unit at pos
- * must carry the byte as its label, pos ^= its offset; if it had the leaf bit, the unit at pos is
- * the place of the replacement among the strings. The first hit, the shortest key, counts.
+ * (u >> 10) << ((u & 0x200) >> 6). A key is walked from offset(unit 0): pos ^= byte, the unit at
+ * pos must carry the byte as its label, pos ^= its offset; if it had the leaf bit, the unit at pos
+ * is the place of the replacement among the strings. The first hit, the shortest key, counts.
  *
  * Text goes by extended grapheme clusters: one of less than six bytes that has a hit is replaced
  * whole, in any other each character is looked up by itself. The file is distrusted: a walk or a
@@ -19,6 +19,8 @@
 #include <utf8proc.h>
 
 #include "core/tokenizer/utf8.h"
+
+#define REPLACEMENT_MAX 128 /* bytes; the longest in use is 33 */
 
 struct charsmap {
     const uint32_t *units;
@@ -52,6 +54,12 @@ enum status charsmap_read(struct reader *r, const char *base64, size_t n,
     for (uint32_t i = 0; i < bytes / 4; i++)
         units[i] = little(data + 4 + 4 * (size_t)i);
     *m = (struct charsmap){units, (const char *)data + 4 + bytes, bytes / 4, len - 4 - bytes};
+    for (size_t i = 0, run = 0; i < m->n_strings; i++) {
+        run = m->strings[i] ? run + 1 : 0;
+        if (run > REPLACEMENT_MAX)
+            return reader_refuse(r, "a replacement of the charsmap has more than %d bytes",
+                                 REPLACEMENT_MAX);
+    }
     *out = m;
     return ST_OK;
 }

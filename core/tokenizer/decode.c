@@ -6,11 +6,11 @@
  *
  *   token --Replace--> token --ByteFallback--> parts --Fuse--> parts of one token --Strip--> text
  *
- * What a stage must see whole (Replace, WordPiece) it collects. What later bytes may still change is
- * held: an unfinished character, spaces that Strip may take off the end, the end of a word for
- * BPEDecoder. `whole` matters only for ByteFallback: a run of byte tokens that is not valid UTF-8 is
- * one U+FFFD per byte, but a stream has shown the characters at its start already; it then goes on
- * behind them.
+ * What a stage must see whole (Replace, WordPiece) it collects. What later bytes may still change
+ * is held: an unfinished character, spaces that Strip may take off the end, the end of a word for
+ * BPEDecoder. `whole` matters only for ByteFallback: a run of byte tokens that is not valid UTF-8
+ * is one U+FFFD per byte, but a stream has shown the characters at its start already; it then goes
+ * on behind them.
  */
 #include "core/tokenizer/decode.h"
 
@@ -21,23 +21,15 @@
 #include "core/tokenizer/utf8.h"
 
 #define STAGES_MAX 32
+#define STRIP_MAX  255
+#define TOKEN_MAX  ((size_t)64 << 20) /* bytes that Replace may make of a token */
 
-enum kind {
-    JOIN,
-    BYTE_LEVEL,
-    BYTE_FALLBACK,
-    REPLACE,
-    FUSE,
-    STRIP,
-    METASPACE,
-    WORDPIECE,
-    BPE
-};
+enum kind { JOIN, BYTE_LEVEL, BYTE_FALLBACK, REPLACE, FUSE, STRIP, METASPACE, WORDPIECE, BPE };
 
 struct decode_stage {
     enum kind kind;
     const struct pattern *pattern; /* REPLACE */
-    const char *text; /* REPLACE: what stands in; WORDPIECE: prefix; BPE: suffix */
+    const char *text;              /* REPLACE: what stands in; WORDPIECE: prefix; BPE: suffix */
     size_t len;
     uint32_t character; /* STRIP, METASPACE */
     size_t start, stop; /* STRIP */
@@ -68,8 +60,8 @@ static enum status read_strip(struct reader *r, const json_t *c, struct decode_s
     long long start, stop;
     enum status s = reader_keys(r, c, "type content start stop");
     if (s || (s = reader_char(r, c, "content", &stage->character)) ||
-        (s = reader_integer(r, c, "start", 0, 1 << 20, &start)) ||
-        (s = reader_integer(r, c, "stop", 0, 1 << 20, &stop)))
+        (s = reader_integer(r, c, "start", 0, STRIP_MAX, &start)) ||
+        (s = reader_integer(r, c, "stop", 0, STRIP_MAX, &stop)))
         return s;
     stage->start = (size_t)start;
     stage->stop = (size_t)stop;
@@ -80,8 +72,9 @@ static enum status read_metaspace(struct reader *r, const json_t *c, struct deco
 {
     const char *scheme = json_string_value(json_object_get(c, "prepend_scheme"));
     bool prefix;
-    enum status s = reader_keys(r, c, "type replacement prepend_scheme split add_prefix_space "
-                                      "str_rep");
+    enum status s = reader_keys(r, c,
+                                "type replacement prepend_scheme split add_prefix_space "
+                                "str_rep");
     s = s ? s : reader_char(r, c, "replacement", &stage->character);
     s = s ? s : reader_bool(r, c, "add_prefix_space", true, &prefix);
     if (s)
@@ -312,6 +305,11 @@ static bool replace(struct decoding *d, size_t i, struct part p)
         const struct span *x = &s->spans.v[k];
         ok = x->flag ? bytes_append(&s->made, stage->text, stage->len)
                      : bytes_append(&s->made, p.v + x->start, x->end - x->start);
+        if (s->made.n > bytes_growth_max(p.n) || s->made.n > TOKEN_MAX) {
+            d->status = error_set(d->matcher.err, ST_INVALID_VALUE,
+                                  "the tokenizer's decoder makes a token too long");
+            return false;
+        }
     }
     return ok && push(d, i + 1, (struct part){s->made.v, s->made.n, true, true});
 }
@@ -385,9 +383,9 @@ static void replace_all(struct bytes *text, const char *from, const char *to)
 static bool wordpiece(struct decoding *d, size_t i, struct part p)
 {
     static const char *const cleanups[][2] = {
-        {" .", "."},     {" ?", "?"},   {" !", "!"},            {" ,", ","},   {" ' ", "'"},
-        {" n't", "n't"}, {" 'm", "'m"}, {" do not", " don't"}, {" 's", "'s"}, {" 've", "'ve"},
-        {" 're", "'re"}};
+        {" .", "."},   {" ?", "?"},     {" !", "!"},    {" ,", ","},
+        {" ' ", "'"},  {" n't", "n't"}, {" 'm", "'m"},  {" do not", " don't"},
+        {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
     const struct decode_stage *stage = &d->decoder->stages[i];
     struct decode_state *s = &d->states[i];
     s->made.n = 0;
@@ -424,8 +422,8 @@ static bool bpe(struct decoding *d, size_t i, struct part p)
 {
     const struct decode_stage *stage = &d->decoder->stages[i];
     struct decode_state *s = &d->states[i];
-    if (s->hold.n &&
-        !(suffixes(s, stage, " ") && push(d, i + 1, (struct part){s->made.v, s->made.n, false, true})))
+    if (s->hold.n && !(suffixes(s, stage, " ") &&
+                       push(d, i + 1, (struct part){s->made.v, s->made.n, false, true})))
         return false;
     const char *hit = memmem(p.v, p.n, stage->text, stage->len);
     size_t n = hit ? (size_t)(hit - p.v) : p.n;
@@ -499,9 +497,8 @@ static bool finish(struct decoding *d, size_t i)
     case FUSE:
         return end(d, i);
     case BPE:
-        return !s->hold.n ||
-               (suffixes(s, stage, "") &&
-                push(d, i + 1, (struct part){s->made.v, s->made.n, false, true}));
+        return !s->hold.n || (suffixes(s, stage, "") &&
+                              push(d, i + 1, (struct part){s->made.v, s->made.n, false, true}));
     default:
         return true;
     }

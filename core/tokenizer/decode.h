@@ -13,7 +13,8 @@ struct decoder {
     size_t n;
 };
 
-/* component: null or absent (tokens with a space between), or an object; a Sequence is flattened. */
+/* component: null or absent (tokens with a space between), or an object; a Sequence is flattened.
+ */
 enum status decode_read(struct reader *r, const json_t *component, struct decoder *out);
 
 struct decode_state;

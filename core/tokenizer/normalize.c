@@ -34,8 +34,8 @@ enum kind {
 
 struct normalize_step {
     enum kind kind;
-    bool left, right;  /* STRIP */
-    const char *text;  /* PREPEND, REPLACE */
+    bool left, right; /* STRIP */
+    const char *text; /* PREPEND, REPLACE */
     size_t len;
     const struct pattern *pattern; /* REPLACE */
     const struct charsmap *map;    /* PRECOMPILED */
@@ -52,8 +52,9 @@ static enum status add(struct reader *r, struct normalizer *z, struct normalize_
 static enum status read_bert(struct reader *r, const json_t *c, struct normalizer *z)
 {
     bool clean, ideographs, lower, accents;
-    enum status s = reader_keys(r, c, "type clean_text handle_chinese_chars strip_accents "
-                                      "lowercase");
+    enum status s = reader_keys(r, c,
+                                "type clean_text handle_chinese_chars strip_accents "
+                                "lowercase");
     if (s || (s = reader_flag(r, c, "clean_text", &clean)) ||
         (s = reader_flag(r, c, "handle_chinese_chars", &ideographs)) ||
         (s = reader_flag(r, c, "lowercase", &lower)) ||
@@ -127,6 +128,9 @@ static enum status read_step(struct reader *r, const json_t *c, const char *type
     } else {
         s = reader_refuse(r, "this normalizer is not supported");
     }
+    if (!s && step.len > NORMALIZE_TEXT_MAX)
+        s = reader_refuse(r, "a text of %zu bytes, at most %d are supported", step.len,
+                          NORMALIZE_TEXT_MAX);
     return s ? s : add(r, z, step);
 }
 
@@ -168,8 +172,9 @@ void normalize_buffers_free(struct normalize_buffers *b)
 
 static uint32_t nmt(uint32_t c)
 {
-    static const uint32_t spaces[] = {'\t',   '\n',   '\f',   '\r',   0x1680, 0x200B, 0x200C, 0x200D,
-                                      0x200E, 0x200F, 0x2028, 0x2029, 0x2581, 0xFEFF, 0xFFFD};
+    static const uint32_t spaces[] = {'\t',   '\n',   '\f',   '\r',   0x1680,
+                                      0x200B, 0x200C, 0x200D, 0x200E, 0x200F,
+                                      0x2028, 0x2029, 0x2581, 0xFEFF, 0xFFFD};
     for (size_t i = 0; i < sizeof spaces / sizeof spaces[0]; i++) {
         if (c == spaces[i])
             return ' ';
@@ -219,7 +224,13 @@ static bool map(enum kind kind, struct normalize_buffers *b)
     return ok;
 }
 
-static enum status replace(const struct normalize_step *step, struct matcher *m,
+static enum status too_long(struct matcher *m)
+{
+    return error_set(m->err, ST_INVALID_VALUE,
+                     "the tokenizer's normalizer makes the text too long");
+}
+
+static enum status replace(const struct normalize_step *step, struct matcher *m, size_t most,
                            struct normalize_buffers *b)
 {
     b->spans.n = 0;
@@ -233,11 +244,13 @@ static enum status replace(const struct normalize_step *step, struct matcher *m,
         if (!i && p->flag && p->end &&
             (!step->len || utf8_length((unsigned char)b->text.v[0]) < p->end))
             b->moved = true;
+        if (b->spare.n > most)
+            return too_long(m);
     }
     return s ? s : ok ? ST_OK : error_memory(m->err, "normalizing");
 }
 
-static enum status run_step(const struct normalize_step *step, struct matcher *m,
+static enum status run_step(const struct normalize_step *step, struct matcher *m, size_t most,
                             struct normalize_buffers *b)
 {
     const char *v = b->text.v;
@@ -261,7 +274,7 @@ static enum status run_step(const struct normalize_step *step, struct matcher *m
         ok = bytes_append(&b->spare, step->text, step->len) && bytes_append(&b->spare, v, n);
         break;
     case REPLACE:
-        return replace(step, m, b);
+        return replace(step, m, most, b);
     case BYTE_LEVEL:
         ok = bytelevel_encode(v, n, &b->spare);
         break;
@@ -283,9 +296,11 @@ enum status normalize_run(const struct normalizer *z, struct matcher *m, const c
         return error_memory(m->err, "normalizing");
     for (size_t i = 0; i < z->n && b->text.n; i++) {
         b->spare.n = 0;
-        enum status s = run_step(&z->steps[i], m, b);
+        enum status s = run_step(&z->steps[i], m, bytes_growth_max(n), b);
         if (s)
             return s;
+        if (b->spare.n > bytes_growth_max(n))
+            return too_long(m);
         bytes_swap(&b->text, &b->spare);
     }
     return ST_OK;

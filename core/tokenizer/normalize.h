@@ -15,6 +15,8 @@ struct normalizer {
 /* component: null or absent (no steps), or an object; a Sequence is flattened. */
 enum status normalize_read(struct reader *r, const json_t *component, struct normalizer *out);
 
+#define NORMALIZE_TEXT_MAX 1024 /* bytes that Prepend and Replace put in */
+
 struct normalize_buffers {
     struct bytes text, spare;
     struct spans spans;

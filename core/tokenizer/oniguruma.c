@@ -48,12 +48,12 @@ static const struct {
 
 /* Categories with one letter stand for the two-letter ones that they begin. */
 static const char *const categories[] = {
-    "L",  "M",  "N",  "P",  "S",  "Z",  "Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "Me", "Nd", "Nl",
-    "No", "Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po", "Sm", "Sc", "Sk", "So", "Zs", "Zl", "Zp", "Cc",
-    "Cf", "Co", "Alphabetic"};
-static const char *const scripts[] = {"Han",      "Hiragana", "Katakana", "Hangul",
-                                      "Latin",    "Cyrillic", "Greek",    "Arabic",
-                                      "Hebrew",   "Thai",     "Devanagari"};
+    "L",  "M",  "N",  "P",  "S",  "Z",  "Lu", "Ll", "Lt", "Lm", "Lo",        "Mn",
+    "Mc", "Me", "Nd", "Nl", "No", "Pc", "Pd", "Ps", "Pe", "Pi", "Pf",        "Po",
+    "Sm", "Sc", "Sk", "So", "Zs", "Zl", "Zp", "Cc", "Cf", "Co", "Alphabetic"};
+static const char *const scripts[] = {"Han",    "Hiragana", "Katakana",  "Hangul",
+                                      "Latin",  "Cyrillic", "Greek",     "Arabic",
+                                      "Hebrew", "Thai",     "Devanagari"};
 
 struct translation {
     const char *p, *end;
@@ -230,8 +230,7 @@ static bool member(struct translation *t, struct bytes *items, struct bytes *oth
         int found = class_escape(t, &class, true, &negated);
         bool ok = found >= 0;
         if (found > 0 && negated)
-            ok = put(t, others, "|[^") && put_bytes(t, others, &class) &&
-                 put(t, others, "]");
+            ok = put(t, others, "|[^") && put_bytes(t, others, &class) && put(t, others, "]");
         else if (found > 0)
             ok = put_bytes(t, items, &class);
         bytes_free(&class);
@@ -362,10 +361,9 @@ static bool group(struct translation *t)
 {
     static const struct {
         const char *from, *to;
-    } openings[] = {{"(?:", "(?:"},     {"(?=", "(?="},     {"(?!", "(?!"},   {"(?<=", "(?<="},
-                    {"(?<!", "(?<!"},   {"(?>", "(?>"},     {"(?i:", "(?i:"}, {"(?-i:", "(?-i:"},
-                    {"(?m:", "(?s:"},   {"(?-m:", "(?-s:"}, {"(?mi:", "(?si:"},
-                    {"(?im:", "(?si:"}};
+    } openings[] = {{"(?:", "(?:"},   {"(?=", "(?="},     {"(?!", "(?!"},     {"(?<=", "(?<="},
+                    {"(?<!", "(?<!"}, {"(?>", "(?>"},     {"(?i:", "(?i:"},   {"(?-i:", "(?-i:"},
+                    {"(?m:", "(?s:"}, {"(?-m:", "(?-s:"}, {"(?mi:", "(?si:"}, {"(?im:", "(?si:"}};
     for (size_t i = 0; i < sizeof openings / sizeof openings[0]; i++) {
         if (accept(t, openings[i].from))
             return put(t, t->out, openings[i].to);
@@ -389,19 +387,19 @@ static int escape(struct translation *t)
         struct bytes word = {0};
         bool ok = put_word(t, &word, false) && bytes_append(&word, "", 1);
         t->no_memory = t->no_memory || !ok;
-        ok = ok && put(t, t->out, "(?:(?<=[") &&
-                  put(t, t->out, word.v) && put(t, t->out, edge ? "])(?![" : "])(?=[") &&
-                  put(t, t->out, word.v) && put(t, t->out, "])|(?<![") && put(t, t->out, word.v) &&
-                  put(t, t->out, edge ? "])(?=[" : "])(?![") && put(t, t->out, word.v) &&
-                  put(t, t->out, "]))");
+        ok = ok && put(t, t->out, "(?:(?<=[") && put(t, t->out, word.v) &&
+             put(t, t->out, edge ? "])(?![" : "])(?=[") && put(t, t->out, word.v) &&
+             put(t, t->out, "])|(?<![") && put(t, t->out, word.v) &&
+             put(t, t->out, edge ? "])(?=[" : "])(?![") && put(t, t->out, word.v) &&
+             put(t, t->out, "]))");
         bytes_free(&word);
         return ok ? 1 : -1;
     }
     struct bytes class = {0};
     bool negated = false;
     int found = class_escape(t, &class, false, &negated);
-    if (found > 0 && !(put(t, t->out, negated ? "[^" : "[") &&
-                       put_bytes(t, t->out, &class) && put(t, t->out, "]")))
+    if (found > 0 && !(put(t, t->out, negated ? "[^" : "[") && put_bytes(t, t->out, &class) &&
+                       put(t, t->out, "]")))
         found = -1;
     bytes_free(&class);
     return found;

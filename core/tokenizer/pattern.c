@@ -214,6 +214,5 @@ enum status pattern_find(const struct pattern *p, struct matcher *m, const char 
 {
     if (!n)
         return ST_OK;
-    return p->code ? find_regex(p, m, text, n, base, out)
-                   : find_literal(p, m, text, n, base, out);
+    return p->code ? find_regex(p, m, text, n, base, out) : find_literal(p, m, text, n, base, out);
 }

@@ -10,6 +10,7 @@
 #include "core/tokenizer/vocabulary.h"
 
 #define ITEMS_MAX 256
+#define TEXTS_MAX 4 /* times that a template may hold the text */
 
 static enum status add(struct reader *r, struct postprocessor *p, long long id)
 {
@@ -52,7 +53,7 @@ static enum status add_special(struct reader *r, const json_t *template, const c
 static enum status read_template(struct reader *r, const json_t *c, struct postprocessor *p)
 {
     json_t *list, *item;
-    size_t i;
+    size_t i, texts = 0;
     enum status s = reader_keys(r, c, "type single pair special_tokens");
     if (s || (s = reader_array(r, c, "single", &list)))
         return s;
@@ -68,7 +69,7 @@ static enum status read_template(struct reader *r, const json_t *c, struct postp
         const char *name = json_string_value(json_object_get(piece, "id"));
         if (special)
             s = add_special(r, c, name, p);
-        else if (name && !strcmp(name, "A"))
+        else if (name && !strcmp(name, "A") && ++texts <= TEXTS_MAX)
             s = add(r, p, POSTPROCESS_TEXT);
         else
             s = reader_refuse(r, "sequence \"%.64s\" in the template of a single text",
@@ -134,8 +135,8 @@ enum status postprocess_read(struct reader *r, const json_t *component, struct p
     return s || adds ? s : add(r, out, POSTPROCESS_TEXT);
 }
 
-bool postprocess_run(const struct postprocessor *p, const struct token_ids *body,
-                     bool add_special, struct token_ids *out)
+bool postprocess_run(const struct postprocessor *p, const struct token_ids *body, bool add_special,
+                     struct token_ids *out)
 {
     for (size_t i = 0; i < p->n; i++) {
         if (p->items[i] != POSTPROCESS_TEXT) {

@@ -18,7 +18,7 @@ struct postprocessor {
 enum status postprocess_read(struct reader *r, const json_t *component, struct postprocessor *out);
 /* Appends the items, body standing for the text, ids only if add_special; false when memory runs
  * out. */
-bool postprocess_run(const struct postprocessor *p, const struct token_ids *body,
-                     bool add_special, struct token_ids *out);
+bool postprocess_run(const struct postprocessor *p, const struct token_ids *body, bool add_special,
+                     struct token_ids *out);
 
 #endif

@@ -119,8 +119,9 @@ static enum status read_metaspace(struct reader *r, const json_t *c, struct pret
 {
     struct pretokenize_step step = {.kind = METASPACE};
     bool split;
-    enum status s = reader_keys(r, c, "type replacement prepend_scheme split add_prefix_space "
-                                      "str_rep");
+    enum status s = reader_keys(r, c,
+                                "type replacement prepend_scheme split add_prefix_space "
+                                "str_rep");
     if (s || (s = reader_char(r, c, "replacement", &step.character)) ||
         (s = read_scheme(r, c, &step.scheme)) || (s = reader_bool(r, c, "split", true, &split)) ||
         (s = add(r, t, step)) || !split)
@@ -176,8 +177,7 @@ static enum status read_step(struct reader *r, const json_t *c, const char *type
         s = s ? s : own_pattern(r, WORD_REGEX, &step.pattern);
     } else if (!strcmp(type, "BertPreTokenizer")) {
         s = reader_keys(r, c, "type");
-        s = s ? s
-              : add(r, t, (struct pretokenize_step){.kind = SPACES, .behavior = REMOVED});
+        s = s ? s : add(r, t, (struct pretokenize_step){.kind = SPACES, .behavior = REMOVED});
         step = (struct pretokenize_step){.kind = PUNCTUATION, .behavior = ISOLATED};
     } else {
         s = reader_refuse(r, "this pre-tokenizer is not supported");
@@ -367,6 +367,9 @@ enum status pretokenize_run(const struct pretokenizer *t, struct matcher *m, con
     for (size_t i = 0; !s && i < t->n; i++) {
         const struct pretokenize_step *step = &t->steps[i];
         s = step->kind >= PREFIX_SPACE ? rewrite(step, m, p) : cut(step, m, p);
+        if (!s && p->text.n > bytes_growth_max(n))
+            s = error_set(m->err, ST_INVALID_VALUE,
+                          "the tokenizer's pre-tokenizer makes the text too long");
     }
     return s;
 }

@@ -17,8 +17,8 @@ enum status pretokenize_read(struct reader *r, const json_t *component, struct p
 
 struct pieces {
     struct bytes text, spare;
-    struct spans v;                 /* flag: this piece begins the whole original text */
-    struct spans cuts, found;       /* scratch */
+    struct spans v;           /* flag: this piece begins the whole original text */
+    struct spans cuts, found; /* scratch */
 };
 void pieces_free(struct pieces *p);
 

@@ -86,8 +86,8 @@ enum status reader_bool(struct reader *r, const json_t *object, const char *key,
     return !v || json_is_null(v) ? ST_OK : reader_flag(r, object, key, out);
 }
 
-enum status reader_string(struct reader *r, const json_t *object, const char *key,
-                          const char **out, size_t *len)
+enum status reader_string(struct reader *r, const json_t *object, const char *key, const char **out,
+                          size_t *len)
 {
     const json_t *v = json_object_get(object, key);
     if (!json_is_string(v))

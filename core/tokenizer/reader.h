@@ -37,8 +37,8 @@ enum status reader_bool(struct reader *r, const json_t *object, const char *key,
 /* A required boolean. */
 enum status reader_flag(struct reader *r, const json_t *object, const char *key, bool *out);
 /* A required string, copied (NUL ended, may hold NULs). */
-enum status reader_string(struct reader *r, const json_t *object, const char *key,
-                          const char **out, size_t *len);
+enum status reader_string(struct reader *r, const json_t *object, const char *key, const char **out,
+                          size_t *len);
 /* A string or null or absent (*out NULL then). */
 enum status reader_optional(struct reader *r, const json_t *object, const char *key,
                             const char **out, size_t *len);

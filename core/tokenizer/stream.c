@@ -1,6 +1,6 @@
 /*
- * Owns ids to text, whole and as a stream. A stream keeps the decoder's stages and what they hold (a
- * few bytes), never the ids: a token costs the same wherever it comes.
+ * Owns ids to text, whole and as a stream. A stream keeps the decoder's stages and what they hold
+ * (a few bytes), never the ids: a token costs the same wherever it comes.
  */
 #include "core/tokenizer/tokenizer.h"
 

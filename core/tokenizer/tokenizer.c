@@ -2,7 +2,8 @@
  * Owns the tokenizer as a whole: reading tokenizer.json into its parts, and the way of a text
  * through them.
  *
- *   text --added tokens (not normalized)--> stretches --normalizer--> --added tokens (normalized)-->
+ *   text --added tokens (not normalized)--> stretches --normalizer--> --added tokens
+ * (normalized)-->
  *   --pre-tokenizer--> pieces --model--> ids --post-processor (add_special)--> ids
  *
  * Loaded once, then immutable: any number of threads may encode and decode at once, each call with
@@ -75,8 +76,8 @@ static enum status read_list(struct reader *r, const json_t *vocab, struct vocab
         const json_t *entry = json_array_get(vocab, i), *text = json_array_get(entry, 0);
         if (!json_is_string(text) || json_array_size(entry) != 2)
             return reader_refuse(r, "entry %zu is not [text, score]", i);
-        enum status s = add_entry(r, v, json_string_value(text), json_string_length(text),
-                                  (long long)i);
+        enum status s =
+            add_entry(r, v, json_string_value(text), json_string_length(text), (long long)i);
         if (s)
             return s;
     }
@@ -107,8 +108,9 @@ static enum status read_model(struct reader *r, const json_t *model, struct toke
 static enum status read_file(struct reader *r, const json_t *file, struct tokenizer *t)
 {
     reader_enter(r, "the file", NULL);
-    enum status s = reader_keys(r, file, "version truncation padding added_tokens normalizer "
-                                         "pre_tokenizer post_processor decoder model");
+    enum status s = reader_keys(r, file,
+                                "version truncation padding added_tokens normalizer "
+                                "pre_tokenizer post_processor decoder model");
     const json_t *version = json_object_get(file, "version");
     if (!s && version && (!json_is_string(version) || strcmp(json_string_value(version), "1.0")))
         s = reader_refuse(r, "version must be \"1.0\"");
@@ -128,8 +130,7 @@ static enum status build(const json_t *file, const char *path, struct tokenizer 
     struct tokenizer *t = calloc(1, sizeof *t);
     if (!t)
         return error_memory(err, "loading the tokenizer");
-    struct reader r = {
-        .path = path, .arena = &t->arena, .patterns = &t->patterns, .err = err};
+    struct reader r = {.path = path, .arena = &t->arena, .patterns = &t->patterns, .err = err};
     enum status s = read_file(&r, file, t);
     if (s) {
         tokenizer_free(t);
@@ -305,8 +306,7 @@ enum status tokenizer_encode(const struct tokenizer *t, const char *text, size_t
     struct token_ids body = {0};
     size_t before = out->n;
     if (len > TEXT_BYTES_MAX)
-        return error_set(err, ST_INVALID_VALUE, "the text has more than %zu bytes",
-                         TEXT_BYTES_MAX);
+        return error_set(err, ST_INVALID_VALUE, "the text has more than %zu bytes", TEXT_BYTES_MAX);
     if (!utf8_valid(text, len))
         return error_set(err, ST_INVALID_VALUE, "the text is not valid UTF-8");
     matcher_open(&b.matcher, len, err);

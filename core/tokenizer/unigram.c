@@ -1,8 +1,8 @@
 /*
  * Owns the Viterbi search. best[e] is the best path over text[0..e): starts ascend, at each start
  * lengths ascend, and a later path replaces an earlier one only if it is strictly better, all in
- * doubles summed left to right, because ties and the last bit decide which pieces come out. Where no
- * piece is exactly the one character, the unknown piece stands in at 10 below the lowest score.
+ * doubles summed left to right, because ties and the last bit decide which pieces come out. Where
+ * no piece is exactly the one character, the unknown piece stands in at 10 below the lowest score.
  *
  * Neighbouring unknown pieces are joined; the joined text is looked up (it may be an entry), then
  * its bytes if byte_fallback, then it is one unk.

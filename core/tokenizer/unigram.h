@@ -23,7 +23,7 @@ struct unigram_buffers {
     struct span_of_text {
         int32_t start, end;
         bool unknown;
-    } *pieces;
+    } * pieces;
     size_t cap;
 };
 void unigram_buffers_free(struct unigram_buffers *b);

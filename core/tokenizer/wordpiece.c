@@ -46,8 +46,9 @@ enum status wordpiece_read(struct reader *r, const json_t *model, const struct v
     long long most;
     if (!m)
         return reader_memory(r);
-    enum status s = reader_keys(r, model, "type unk_token continuing_subword_prefix "
-                                          "max_input_chars_per_word vocab");
+    enum status s = reader_keys(r, model,
+                                "type unk_token continuing_subword_prefix "
+                                "max_input_chars_per_word vocab");
     if (s || (s = reader_string(r, model, "unk_token", &m->unk, &unk_len)) ||
         (s = reader_string(r, model, "continuing_subword_prefix", &prefix, &n)) ||
         (s = reader_integer(r, model, "max_input_chars_per_word", 0, WORD_CHARS_MAX, &most)))
