@@ -201,8 +201,8 @@ static enum status plan_groups(const struct module_spec *spec, const struct gptq
     int64_t cols = part->cols, n_groups = divide_up(spec->k, p->size);
     int32_t *new_id = calloc((size_t)n_groups, sizeof *new_id);
     int32_t *count = calloc((size_t)n_groups, sizeof *count);
-    p->group = malloc((size_t)cols * sizeof *p->group);
-    p->origin = malloc((size_t)n_groups * sizeof *p->origin);
+    p->group = calloc((size_t)cols, sizeof *p->group);
+    p->origin = calloc((size_t)n_groups, sizeof *p->origin);
     enum status st = ST_OK;
     if (!new_id || !count || !p->group || !p->origin) {
         st = error_memory(err, "ordering the columns of a GPTQ weight");

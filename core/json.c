@@ -7,6 +7,7 @@
 #include "core/json.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,14 +37,38 @@ static int depth_of(const char *text, size_t len)
     return deepest;
 }
 
+/* jansson 2.14 reports some failed allocations as bad syntax and loses characters at others (its
+ * strbuffer's append is not checked), so memory is watched from below. */
+static _Thread_local bool ran_out;
+
+static void *watched_malloc(size_t size)
+{
+    void *p = malloc(size);
+    ran_out |= !p;
+    return p;
+}
+
+static void watch(void)
+{
+    json_set_alloc_funcs(watched_malloc, free);
+}
+
 enum status json_parse(const char *text, size_t len, int max_depth, const char *what, json_t **out,
                        struct error *err)
 {
     *out = NULL;
     if (depth_of(text, len) > max_depth)
         return error_set(err, ST_INVALID_JSON, "%s: nested deeper than %d levels", what, max_depth);
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, watch);
+    ran_out = false;
     json_error_t e;
     *out = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &e);
+    if (ran_out) {
+        json_decref(*out);
+        *out = NULL;
+        return error_memory(err, "parsing JSON");
+    }
     if (*out)
         return ST_OK;
     switch (json_error_code(&e)) {

@@ -34,7 +34,7 @@ json_t *adapter_info_json(const struct adapter_info *a)
         "digest", a->digest[0] ? a->digest : NULL, "path", a->path, "bytes", "packed",
         (json_int_t)a->packed_bytes, "rotations", (json_int_t)a->rotation_bytes, "pinned",
         a->pinned, "in_flight", a->in_flight, "last_used",
-        a->last_used > 0 ? json_real(a->last_used) : json_null(), "block_sizes",
+        a->last_used > 0 ? json_integer((json_int_t)a->last_used) : json_null(), "block_sizes",
         block_sizes_json(a), "modules", "matched", a->matched, "total", a->total, "cayley",
         "method", a->neumann ? "neumann" : "exact", "terms", a->neumann ? a->terms : 0,
         "orthogonality_defect",

@@ -30,24 +30,32 @@ static bool empty(const char *s)
     return !s || !*s;
 }
 
+/* vLLM knows no finer numbers: what is refused is a bad request. */
+static void refuse_otherwise(struct request *q, int status, const struct error *err)
+{
+    bool ours = status >= 500;
+    refuse(q, ours ? status : 400, ours ? "InternalServerError" : "BadRequestError", err->text);
+}
+
 /* What the loader says, as vLLM would: loaded already, not there, or the loader's own words. */
 static void refuse_load(struct request *q, struct error *err)
 {
     const char *name = field_text(q->json, "lora_name"), *path = field_text(q->json, "lora_path");
     char text[1024];
     int status = reply_status(err->code);
+    bool missing = err->code == ST_FILE_UNREADABLE || err->code == ST_ADAPTER_NOT_FOUND;
     if (err->code == ST_NAME_IN_USE && strcmp(name, engine_name(q->server->engine))) {
         snprintf(text, sizeof text,
                  "The lora adapter '%.256s' has already been loaded. If you want to load the "
                  "adapter in place, set 'load_inplace' to True.",
                  name);
         refuse(q, 400, "InvalidUserInput", text);
-    } else if (status == 404) {
+    } else if (missing) {
         snprintf(text, sizeof text, "Loading lora %.256s failed: No adapter found for %.512s", name,
                  path);
         refuse(q, 404, "NotFoundError", text);
     } else {
-        refuse(q, status, status < 500 ? "BadRequestError" : "InternalServerError", err->text);
+        refuse_otherwise(q, status, err);
     }
     error_clear(err);
 }
@@ -91,7 +99,7 @@ static void refuse_unload(struct request *q, struct error *err)
     if (err->code == ST_ADAPTER_NOT_FOUND)
         refuse(q, 404, "NotFoundError", text);
     else
-        refuse(q, status, status < 500 ? "BadRequestError" : "InternalServerError", err->text);
+        refuse_otherwise(q, status, err);
     error_clear(err);
 }
 

@@ -11,7 +11,7 @@ INLINE void decode_kind(const enum kind kind, const struct weight *w, int64_t ti
                         int64_t kc, float *panel)
 {
     struct reader r;
-    reader_open(kind, &r, w, tile, k0, false);
+    reader_open(kind, &r, w, tile, k0);
     vf v[4];
     int64_t k = 0;
     if (reader_by_quads(w))

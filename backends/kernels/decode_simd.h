@@ -16,6 +16,7 @@
 #define OFTD_BACKENDS_KERNELS_DECODE_SIMD_H
 
 #include "backends/kernels/lanes.h"
+#include "backends/kernels/special.h"
 
 #ifdef LANES
 
@@ -29,11 +30,10 @@ struct reader {
     int64_t tile;
     const uint8_t *data; /* the tile's first byte */
     vt table;
-    float table_top; /* its largest magnitude */
+    float table_top, table_least; /* its magnitudes, zeros aside */
     vf scale, zero;
     int64_t group, next; /* current group and the column where the next one begins */
-    bool adder;          /* the reader may round by the adder */
-    bool plain;          /* and that is right for all elements of the group */
+    bool plain;          /* round_split is right for all elements of the group */
 };
 
 INLINE bool is_parameter(enum dtype d)
@@ -100,25 +100,36 @@ INLINE vf reader_nested(const struct reader *r, int64_t index)
     return vf_add(vf_mul(map, vf_gather(w->nested_absmax, block)), vf_set(w->nested_offset));
 }
 
-/* Whether a lane lies strictly between 0 and 2^-60. */
-INLINE bool any_tiny(vf v)
+/* Whether a lane lies strictly between 0 and limit. */
+INLINE bool any_below(vf v, float limit)
 {
     v = vf_abs(v);
     vf above = vf_less(vf_zero(), v, vf_set(1.0f), vf_zero());
-    return !vf_all_less(vf_less(v, vf_set(0x1p-60f), above, vf_zero()), vf_set(0.5f));
+    return !vf_all_less(vf_less(v, vf_set(limit), above, vf_zero()), vf_set(0.5f));
 }
 
-/* Whether the group's products stay inside the range in which round_by_adding is right: nothing
- * that a float16 could not hold, nor (bfloat16) products near the end of the exponents. */
+INLINE bool all_integers(vf v)
+{
+    vf whole = vf_sub(vf_add(v, vf_set(SPECIAL_MAGIC)), vf_set(SPECIAL_MAGIC));
+    return vf_all_less(vf_abs(vf_sub(v, whole)), vf_set(0x1p-60f));
+}
+
+/* Whether round_split is right for all elements of the group: none that a float16 could not hold
+ * as a normal number, nor (bfloat16) one near the ends of the exponents. */
 INLINE bool is_plain(const enum kind kind, const struct reader *r)
 {
     vf top = vf_set(r->table_top);
-    if (kind != KIND_TABLE4)
+    float least = r->table_least;
+    if (kind != KIND_TABLE4) {
         top = vf_add(vf_set((float)((1 << r->w->bits) - 1)), vf_abs(r->zero));
+        least = 1;
+    }
     vf reach = vf_max(top, vf_mul(top, vf_abs(r->scale)));
     if (r->w->dtype == DT_F16)
-        return vf_all_less(reach, vf_set(60000.0f));
-    return vf_all_less(reach, vf_set(0x1p60f)) && !any_tiny(r->scale) && !any_tiny(r->zero);
+        return vf_all_less(reach, vf_set(0x1p15f)) && all_integers(r->zero) &&
+               !any_below(vf_mul(r->scale, vf_set(least)), 0x1p-14f);
+    return vf_all_less(reach, vf_set(0x1p60f)) && least > 0x1p-60f &&
+           !any_below(r->scale, 0x1p-60f) && !any_below(r->zero, 0x1p-60f);
 }
 
 /* Scale and zero of r->group. */
@@ -129,13 +140,11 @@ INLINE void reader_load_group(const enum kind kind, struct reader *r)
     r->scale = w->nested ? reader_nested(r, index)
                          : reader_parameter(w->scales, w->scale_dtype, index);
     r->zero = w->zeros ? reader_parameter(w->zeros, w->zero_dtype, index) : vf_zero();
-    r->plain = r->adder && w->dtype != DT_F32 && is_plain(kind, r);
+    r->plain = w->dtype != DT_F32 && is_plain(kind, r);
 }
 
-/* adder: zeros need not keep their sign (no product's bits depend on it), so that elements may be
- * rounded by round_by_adding. */
 INLINE void reader_open(const enum kind kind, struct reader *r, const struct weight *w,
-                        int64_t tile, int64_t k, bool adder)
+                        int64_t tile, int64_t k)
 {
     static const float integers[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     r->w = w;
@@ -146,10 +155,10 @@ INLINE void reader_open(const enum kind kind, struct reader *r, const struct wei
     r->data = (const uint8_t *)w->data + (size_t)tile * bytes;
     if (kind < KIND_TABLE4)
         return;
-    vf table = vf_load(kind == KIND_TABLE4 ? w->table : integers);
     r->table = vt_load(kind == KIND_TABLE4 ? w->table : integers);
-    r->table_top = vf_largest(vf_abs(table));
-    r->adder = adder && !any_tiny(table);
+    vf table = vf_abs(vf_load(w->table)), none = vf_set(INFINITY);
+    r->table_top = vf_largest(table);
+    r->table_least = -vf_largest(vf_sub(vf_zero(), vf_less(vf_zero(), table, table, none)));
     r->group = w->group_of ? w->group_of[k] : k / w->group;
     r->next = (r->group + 1) * w->group;
     reader_load_group(kind, r);
@@ -168,16 +177,16 @@ INLINE vf round_to(enum dtype d, vf v)
     return d == DT_F16 ? vf_round_f16(v) : d == DT_BF16 ? round_bf16(v) : v;
 }
 
-/* v rounded by the adder: M = 1.5 * 2^(e + drop), e the exponent of v, has the spacing that v must
- * be rounded to, and M + v - M rounds to even as it should. An exponent below `least` counts as
- * that: there a float16's spacing stays the same. */
-INLINE vf round_by_adding(vf v, const int drop, const int least)
+/*
+ * v rounded to 24 - s bits, c = 2^s + 1 (Veltkamp's splitting). g = v c is rounded where v's new last
+ * bit will be; ties go to even as they should, because a tie's v is an even multiple of its old last
+ * bit. Half the cost of the conversion instructions; right for every normal v, as long as nothing
+ * overflows (checked over all mantissas: test_matmul.c).
+ */
+INLINE vf round_split(vf v, const float c)
 {
-    vi e = vi_and(vi_of_bits(v), vi_set(0x7f800000));
-    if (least)
-        e = vi_max(e, vi_set(least << 23));
-    vf m = vf_of_bits(vi_add(e, vi_set(drop << 23 | 0x400000)));
-    return vf_sub(vf_add(v, m), m);
+    vf g = vf_mul(v, vf_set(c));
+    return vf_sub(g, vf_sub(g, v));
 }
 
 INLINE void round_four(const struct reader *r, vf v[4])
@@ -186,11 +195,11 @@ INLINE void round_four(const struct reader *r, vf v[4])
     if (d == DT_F16 && __builtin_expect(r->plain, true)) {
 #pragma GCC unroll 4
         for (int j = 0; j < 4; j++)
-            v[j] = round_by_adding(v[j], 13, 127 - 14);
+            v[j] = round_split(v[j], 0x1p13f + 1);
     } else if (d == DT_BF16 && __builtin_expect(r->plain, true)) {
 #pragma GCC unroll 4
         for (int j = 0; j < 4; j++)
-            v[j] = round_by_adding(v[j], 16, 0);
+            v[j] = round_split(v[j], 0x1p16f + 1);
     } else if (d != DT_F32) {
 #pragma GCC unroll 4
         for (int j = 0; j < 4; j++)

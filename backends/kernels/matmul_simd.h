@@ -97,7 +97,7 @@ static void block_simd(const float *panel, int64_t kc, const float *packed, int 
 
 /* n <= 4 columns from k on: decode those of each tile and multiply them with m rows. */
 INLINE void fused_quad(const enum kind kind, const int tiles, const int m, struct reader *r,
-                       const float *x, int64_t ldx, int64_t k, const int n, vf *acc)
+                       const float *x, int64_t ldx, int64_t k, int64_t n, vf *acc)
 {
 #pragma GCC unroll 2
     for (int t = 0; t < tiles; t++) {
@@ -105,7 +105,7 @@ INLINE void fused_quad(const enum kind kind, const int tiles, const int m, struc
         reader_quad(kind, &r[t], k, w);
 #pragma GCC unroll 4
         for (int j = 0; j < n; j++)
-#pragma GCC unroll 12
+#pragma GCC unroll 8
             for (int i = 0; i < m; i++)
                 acc[t * m + i] = vf_fma(vf_set(x[i * ldx + k + j]), w[j], acc[t * m + i]);
     }
@@ -117,36 +117,23 @@ INLINE void fused_of(const enum kind kind, const int tiles, const int m, const s
     struct reader r[2];
 #pragma GCC unroll 2
     for (int t = 0; t < tiles; t++)
-        reader_open(kind, &r[t], w, tile + t, 0, true);
+        reader_open(kind, &r[t], w, tile + t, 0);
     for (int i = 0; i < tiles * m; i++)
         vf_store(sum + i * TILE_ROWS, vf_zero());
     for (int64_t k = 0; k < w->k;) {
         int64_t end = w->k - k < PANEL_K ? w->k : k + PANEL_K;
         vf acc[FUSED_ROWS];
-#pragma GCC unroll 24
+#pragma GCC unroll 8
         for (int i = 0; i < tiles * m; i++)
             acc[i] = vf_zero();
         for (; k + 8 <= end; k += 8) {
             fused_quad(kind, tiles, m, r, x, ldx, k, 4, acc);
             fused_quad(kind, tiles, m, r, x, ldx, k + 4, 4, acc);
         }
-        if (k + 4 <= end) {
-            fused_quad(kind, tiles, m, r, x, ldx, k, 4, acc);
-            k += 4;
-        }
-        switch (end - k) {
-        case 1:
-            fused_quad(kind, tiles, m, r, x, ldx, k, 1, acc);
-            break;
-        case 2:
-            fused_quad(kind, tiles, m, r, x, ldx, k, 2, acc);
-            break;
-        case 3:
-            fused_quad(kind, tiles, m, r, x, ldx, k, 3, acc);
-            break;
-        }
+        for (; k < end; k += 4)
+            fused_quad(kind, tiles, m, r, x, ldx, k, end - k < 4 ? end - k : 4, acc);
         k = end;
-#pragma GCC unroll 24
+#pragma GCC unroll 8
         for (int i = 0; i < tiles * m; i++)
             vf_store(sum + i * TILE_ROWS, vf_add(vf_load(sum + i * TILE_ROWS), acc[i]));
     }
@@ -181,16 +168,14 @@ INLINE void fused_kind(const enum kind kind, const struct weight *w, int64_t til
 
 static bool fusable_simd(const struct weight *w)
 {
-    return reader_kind(w) != KIND_NONE && reader_by_quads(w);
+    enum kind kind = reader_kind(w);
+    return kind != KIND_NONE && kind != KIND_F32 && kind != KIND_BITS && reader_by_quads(w);
 }
 
 static void fused_simd(const struct weight *w, int64_t tile, int64_t tiles, const float *x,
                        int64_t ldx, int m, float *sum)
 {
     switch (reader_kind(w)) {
-    case KIND_F32:
-        fused_kind(KIND_F32, w, tile, tiles, x, ldx, m, sum);
-        return;
     case KIND_F16:
         fused_kind(KIND_F16, w, tile, tiles, x, ldx, m, sum);
         return;
@@ -206,10 +191,9 @@ static void fused_simd(const struct weight *w, int64_t tile, int64_t tiles, cons
     case KIND_BITS8:
         fused_kind(KIND_BITS8, w, tile, tiles, x, ldx, m, sum);
         return;
-    case KIND_BITS:
-        fused_kind(KIND_BITS, w, tile, tiles, x, ldx, m, sum);
-        return;
     case KIND_NONE:
+    case KIND_F32: // a panel as it is stored
+    case KIND_BITS:
         return; // not fusable
     }
 }
