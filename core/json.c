@@ -7,11 +7,14 @@
 #include "core/json.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
+#include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 /* Deepest nesting of arrays and objects in text, as brackets outside strings tell. */
 static int depth_of(const char *text, size_t len)
@@ -37,20 +40,80 @@ static int depth_of(const char *text, size_t len)
     return deepest;
 }
 
-/* jansson 2.14 reports some failed allocations as bad syntax and loses characters at others (its
- * strbuffer's append is not checked), so memory is watched from below. */
-static _Thread_local bool ran_out;
+/*
+ * jansson 2.14 does not survive an allocation that fails while it parses: its lexer does not look
+ * whether its buffer grew and then reads past it (an assertion at best), or calls it a syntax
+ * error. So while a thread parses, a failed allocation leaves the parser at once, and what it had
+ * taken, which is known here, is freed. The memory of values is plain malloc's as ever: free() fits
+ * what json_dumps returns.
+ */
+static _Thread_local struct {
+    jmp_buf leave;
+    void **taken; /* in the order of allocation; NULL: freed again */
+    size_t n, cap;
+    bool on;
+} parsing;
 
-static void *watched_malloc(size_t size)
+static void *parse_malloc(size_t size)
 {
+    if (!parsing.on)
+        return malloc(size);
+    if (parsing.n == parsing.cap) {
+        size_t cap = parsing.cap ? 2 * parsing.cap : 64;
+        void **taken = realloc(parsing.taken, cap * sizeof *taken);
+        if (!taken)
+            longjmp(parsing.leave, 1);
+        parsing.taken = taken;
+        parsing.cap = cap;
+    }
     void *p = malloc(size);
-    ran_out |= !p;
+    if (!p)
+        longjmp(parsing.leave, 1);
+    parsing.taken[parsing.n++] = p;
     return p;
+}
+
+static void parse_free(void *p)
+{
+    // what is freed while parsing is nearly always what was taken last
+    for (size_t i = parsing.on && p ? parsing.n : 0; i-- > 0;)
+        if (parsing.taken[i] == p) {
+            parsing.taken[i] = NULL;
+            break;
+        }
+    while (parsing.on && parsing.n && !parsing.taken[parsing.n - 1])
+        parsing.n--;
+    free(p);
 }
 
 static void watch(void)
 {
-    json_set_alloc_funcs(watched_malloc, free);
+    json_set_alloc_funcs(parse_malloc, parse_free);
+}
+
+static void parsing_end(void)
+{
+    parsing.on = false;
+    free(parsing.taken);
+    parsing.taken = NULL;
+    parsing.n = parsing.cap = 0;
+}
+
+/* json_loadb; false when memory ran out. */
+static bool load(const char *text, size_t len, json_t **out, json_error_t *e)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, watch);
+    if (setjmp(parsing.leave)) {
+        for (size_t i = 0; i < parsing.n; i++)
+            free(parsing.taken[i]);
+        parsing_end();
+        return false;
+    }
+    parsing.on = true;
+    *out = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, e);
+    parsing_end();
+    return true;
 }
 
 enum status json_parse(const char *text, size_t len, int max_depth, const char *what, json_t **out,
@@ -59,21 +122,12 @@ enum status json_parse(const char *text, size_t len, int max_depth, const char *
     *out = NULL;
     if (depth_of(text, len) > max_depth)
         return error_set(err, ST_INVALID_JSON, "%s: nested deeper than %d levels", what, max_depth);
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, watch);
-    ran_out = false;
     json_error_t e;
-    *out = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &e);
-    if (ran_out) {
-        json_decref(*out);
-        *out = NULL;
+    if (!load(text, len, out, &e))
         return error_memory(err, "parsing JSON");
-    }
     if (*out)
         return ST_OK;
     switch (json_error_code(&e)) {
-    case json_error_out_of_memory:
-        return error_memory(err, "parsing JSON");
     case json_error_duplicate_key:
         return error_set(err, ST_CONFIG_DUPLICATE_KEY, "%s: line %d: %s", what, e.line, e.text);
     default:
@@ -89,7 +143,10 @@ static enum status read_whole(const char *path, size_t max_bytes, char **out, si
     char *text = NULL;
     enum status s = ST_OK;
     struct stat st;
-    FILE *f = fopen(path, "rb");
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); // a FIFO must not hold us up
+    FILE *f = fd < 0 ? NULL : fdopen(fd, "rb");
+    if (!f && fd >= 0)
+        close(fd);
     if (!f)
         return error_set(err, ST_FILE_UNREADABLE, "%s: %s", path, strerror(errno));
     if (fstat(fileno(f), &st) || !S_ISREG(st.st_mode)) {

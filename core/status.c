@@ -45,6 +45,20 @@ static bool copy(char **to, const char *s)
     return !s || *to;
 }
 
+/* Takes off the end of a cut text what is no whole UTF-8 character. */
+static void trim_utf8(char *text)
+{
+    size_t n = strlen(text), i = n;
+    while (i && n - i < 4 && ((unsigned char)text[i - 1] & 0xc0) == 0x80)
+        i--;
+    if (!i)
+        return;
+    unsigned char lead = (unsigned char)text[i - 1];
+    size_t want = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : lead >= 0xc0 ? 2 : 1;
+    if (n - (i - 1) < want)
+        text[i - 1] = 0;
+}
+
 static struct finding *findings_slot(struct findings *f)
 {
     if (f->n >= FINDINGS_MAX)
@@ -76,12 +90,13 @@ enum status findings_add(struct findings *f, enum severity severity, enum status
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
+    trim_utf8(text);
     x->code = code;
     x->severity = severity;
     x->permanent = code != ST_FILE_UNREADABLE && code != ST_CAPACITY_EXCEEDED &&
                    code != ST_OUT_OF_MEMORY && code != ST_ADAPTER_BUSY && code != ST_NAME_IN_USE;
-    bool whole = copy(&x->module, module) & copy(&x->field, field) & copy(&x->expected, expected) &
-                 copy(&x->got, got) & copy(&x->message, text);
+    bool whole = copy(&x->module, module) && copy(&x->field, field) &&
+                 copy(&x->expected, expected) && copy(&x->got, got) && copy(&x->message, text);
     if (!whole) {
         finding_clear(x);
         f->lost = true;
@@ -136,6 +151,7 @@ static enum status set(struct error *e, enum status code, const char *param, con
         vsnprintf(e->text, sizeof e->text, fmt, ap);
     else
         snprintf(e->text, sizeof e->text, "%s", status_text(code));
+    trim_utf8(e->text);
     return code;
 }
 

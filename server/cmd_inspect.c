@@ -96,11 +96,9 @@ static int inspect_model(const struct config *c)
     int code = EXIT_DONE;
     enum status s = cmd_base_open(c, false, &base, &err);
     s = s ? s : tokenizer_load(base.dir, &tokenizer, &err);
-    if (s && c->json) {
+    if (s && c->json)
         cmd_print_json(cmd_refusal_json(&err));
-        error_clear(&err);
-        code = EXIT_REFUSED;
-    } else if (s) {
+    if (s) {
         code = cmd_refuse(&err);
     } else if (c->json) {
         code = cmd_print_json(model_json(&base, tokenizer != NULL)) ? EXIT_DONE : EXIT_REFUSED;

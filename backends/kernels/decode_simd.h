@@ -30,7 +30,7 @@ struct reader {
     int64_t tile;
     const uint8_t *data; /* the tile's first byte */
     vt table;
-    float table_top, table_least; /* its magnitudes, zeros aside */
+    float scale_low, scale_high; /* scales with which round_split is right */
     vf scale, zero;
     int64_t group, next; /* current group and the column where the next one begins */
     bool plain;          /* round_split is right for all elements of the group */
@@ -65,10 +65,10 @@ INLINE enum kind reader_kind(const struct weight *w)
     return w->bits == 4 ? KIND_BITS4 : w->bits == 8 ? KIND_BITS8 : KIND_BITS;
 }
 
-/* Whether scale and zero are the same for the four columns of every quad. */
-INLINE bool reader_by_quads(const struct weight *w)
+/* Whether groups are runs of whole eights of columns. */
+INLINE bool reader_by_runs(const struct weight *w)
 {
-    return w->encoding == ENC_DENSE || (!w->group_of && w->group % 4 == 0);
+    return w->encoding == ENC_DENSE || (!w->group_of && w->group % 8 == 0);
 }
 
 /* Sixteen parameters. */
@@ -100,36 +100,42 @@ INLINE vf reader_nested(const struct reader *r, int64_t index)
     return vf_add(vf_mul(map, vf_gather(w->nested_absmax, block)), vf_set(w->nested_offset));
 }
 
-/* Whether a lane lies strictly between 0 and limit. */
-INLINE bool any_below(vf v, float limit)
-{
-    v = vf_abs(v);
-    vf above = vf_less(vf_zero(), v, vf_set(1.0f), vf_zero());
-    return !vf_all_less(vf_less(v, vf_set(limit), above, vf_zero()), vf_set(0.5f));
-}
-
 INLINE bool all_integers(vf v)
 {
     vf whole = vf_sub(vf_add(v, vf_set(SPECIAL_MAGIC)), vf_set(SPECIAL_MAGIC));
-    return vf_all_less(vf_abs(vf_sub(v, whole)), vf_set(0x1p-60f));
+    return vf_within(vf_sub(v, whole), 1, 2);
 }
 
-/* Whether round_split is right for all elements of the group: none that a float16 could not hold
- * as a normal number, nor (bfloat16) one near the ends of the exponents. */
+/*
+ * round_split is right for all elements of a group if none is beyond what D holds nor, 0 aside,
+ * below its normal numbers. An element is table[code] or code - zero, times the scale: the
+ * magnitudes of the first factor bound those of the scale, once for the weight.
+ */
+INLINE void reader_bound_scales(const enum kind kind, struct reader *r)
+{
+    bool f16 = r->w->dtype == DT_F16;
+    float top = f16 ? 0x1p14f + 255 : 0x1p31f, least = f16 ? 1 : 0x1p-60f;
+    if (kind == KIND_TABLE4) {
+        vf table = vf_abs(vf_load(r->w->table));
+        vf negative = vf_less(vf_zero(), table, vf_sub(vf_zero(), table), vf_set(-INFINITY));
+        top = vf_largest(table);
+        least = -vf_largest(negative);
+    }
+    // the factors 0.9 and 1.1: these quotients are rounded
+    r->scale_low = 1.1f * (f16 ? 0x1p-14f : 0x1p-120f) / least;
+    r->scale_high = 0.9f * (f16 ? 0x1p15f : 0x1p60f) / top;
+}
+
 INLINE bool is_plain(const enum kind kind, const struct reader *r)
 {
-    vf top = vf_set(r->table_top);
-    float least = r->table_least;
-    if (kind != KIND_TABLE4) {
-        top = vf_add(vf_set((float)((1 << r->w->bits) - 1)), vf_abs(r->zero));
-        least = 1;
-    }
-    vf reach = vf_max(top, vf_mul(top, vf_abs(r->scale)));
-    if (r->w->dtype == DT_F16)
-        return vf_all_less(reach, vf_set(0x1p15f)) && all_integers(r->zero) &&
-               !any_below(vf_mul(r->scale, vf_set(least)), 0x1p-14f);
-    return vf_all_less(reach, vf_set(0x1p60f)) && least > 0x1p-60f &&
-           !any_below(r->scale, 0x1p-60f) && !any_below(r->zero, 0x1p-60f);
+    const struct weight *w = r->w;
+    if (!vf_within(r->scale, r->scale_low, r->scale_high))
+        return false;
+    if (kind == KIND_TABLE4 || !w->zeros || w->zero_dtype == DT_U8)
+        return true;
+    if (w->dtype == DT_F16) // then code - zero is 0 or at least 1
+        return vf_within(r->zero, 0, 0x1p14f) && all_integers(r->zero);
+    return vf_within(r->zero, 0x1p-60f, 0x1p30f);
 }
 
 /* Scale and zero of r->group. */
@@ -140,7 +146,7 @@ INLINE void reader_load_group(const enum kind kind, struct reader *r)
     r->scale = w->nested ? reader_nested(r, index)
                          : reader_parameter(w->scales, w->scale_dtype, index);
     r->zero = w->zeros ? reader_parameter(w->zeros, w->zero_dtype, index) : vf_zero();
-    r->plain = w->dtype != DT_F32 && is_plain(kind, r);
+    r->plain = w->dtype == DT_F32 || is_plain(kind, r);
 }
 
 INLINE void reader_open(const enum kind kind, struct reader *r, const struct weight *w,
@@ -153,14 +159,25 @@ INLINE void reader_open(const enum kind kind, struct reader *r, const struct wei
     size_t bytes = kind < KIND_TABLE4 ? (size_t)w->k_padded * TILE_ROWS * element
                                       : (size_t)(w->k_padded / TILE_K) * 64 * (size_t)w->bits;
     r->data = (const uint8_t *)w->data + (size_t)tile * bytes;
+    r->plain = true;
+    r->group = 0;
+    r->next = w->k_padded;
     if (kind < KIND_TABLE4)
         return;
     r->table = vt_load(kind == KIND_TABLE4 ? w->table : integers);
-    vf table = vf_abs(vf_load(w->table)), none = vf_set(INFINITY);
-    r->table_top = vf_largest(table);
-    r->table_least = -vf_largest(vf_sub(vf_zero(), vf_less(vf_zero(), table, table, none)));
+    reader_bound_scales(kind, r);
     r->group = w->group_of ? w->group_of[k] : k / w->group;
     r->next = (r->group + 1) * w->group;
+    reader_load_group(kind, r);
+}
+
+/* Enters the next group if column k is its first. */
+INLINE void reader_advance(const enum kind kind, struct reader *r, int64_t k)
+{
+    if (k < r->next)
+        return;
+    r->group++;
+    r->next += r->w->group;
     reader_load_group(kind, r);
 }
 
@@ -189,30 +206,24 @@ INLINE vf round_split(vf v, const float c)
     return vf_sub(g, vf_sub(g, v));
 }
 
-INLINE void round_four(const struct reader *r, vf v[4])
+/* plain: as is_plain says of the group. */
+INLINE void round_four(const enum dtype d, const bool plain, vf v[4])
 {
-    enum dtype d = r->w->dtype;
-    if (d == DT_F16 && __builtin_expect(r->plain, true)) {
+    if (d == DT_F32)
+        return;
 #pragma GCC unroll 4
-        for (int j = 0; j < 4; j++)
-            v[j] = round_split(v[j], 0x1p13f + 1);
-    } else if (d == DT_BF16 && __builtin_expect(r->plain, true)) {
-#pragma GCC unroll 4
-        for (int j = 0; j < 4; j++)
-            v[j] = round_split(v[j], 0x1p16f + 1);
-    } else if (d != DT_F32) {
-#pragma GCC unroll 4
-        for (int j = 0; j < 4; j++)
-            v[j] = round_to(d, v[j]);
-    }
+    for (int j = 0; j < 4; j++)
+        v[j] = !plain          ? round_to(d, v[j])
+               : d == DT_F16 ? round_split(v[j], 0x1p13f + 1)
+                             : round_split(v[j], 0x1p16f + 1);
 }
 
-/* Four codes of each row, as bytes; k is the quad's first column. */
-INLINE vi reader_codes(const enum kind kind, const struct reader *r, int64_t k)
+/* Four codes of each row, as bytes; k is the quad's first column, upper whether k % 8 is 4. */
+INLINE vi reader_codes(const enum kind kind, const struct reader *r, int64_t k, const bool upper)
 {
     if (kind == KIND_TABLE4 || kind == KIND_BITS4) {
         vi line = vi_load(r->data + 64 * (k / 8));
-        return k & 4 ? vi_srl(line, 4) : line;
+        return upper ? vi_srl(line, 4) : line;
     }
     if (kind == KIND_BITS8)
         return vi_load(r->data + 64 * (k / 4));
@@ -240,8 +251,10 @@ INLINE vf code_value(const enum kind kind, const struct reader *r, vi codes)
     return vf_of_int(vi_and(codes, vi_set(255)));
 }
 
-/* Columns k .. k + 3, k % 4 == 0, of a weight that is read by quads; in ascending order of k. */
-INLINE void reader_quad(const enum kind kind, struct reader *r, int64_t k, vf out[4])
+/* Columns k .. k + 3 of a weight that is read by quads, in the reader's group; d and plain are
+ * constants where speed counts. upper: k % 8 is 4, else it is 0. */
+INLINE void reader_quad(const enum kind kind, const enum dtype d, const bool plain,
+                        const struct reader *r, int64_t k, const bool upper, vf out[4])
 {
     if (kind == KIND_F32 || kind == KIND_F16) {
 #pragma GCC unroll 4
@@ -259,12 +272,7 @@ INLINE void reader_quad(const enum kind kind, struct reader *r, int64_t k, vf ou
         }
         return;
     }
-    if (k == r->next) {
-        r->group++;
-        r->next += r->w->group;
-        reader_load_group(kind, r);
-    }
-    vi codes = reader_codes(kind, r, k);
+    vi codes = reader_codes(kind, r, k, upper);
     out[0] = code_value(kind, r, codes);
     out[1] = code_value(kind, r, vi_srl(codes, 8));
     out[2] = code_value(kind, r, vi_srl(codes, 16));
@@ -274,19 +282,19 @@ INLINE void reader_quad(const enum kind kind, struct reader *r, int64_t k, vf ou
         for (int j = 0; j < 4; j++)
             out[j] = vf_sub(out[j], r->zero);
         if (r->w->rule == RULE_STEPS)
-            round_four(r, out);
+            round_four(d, plain, out);
     }
 #pragma GCC unroll 4
     for (int j = 0; j < 4; j++)
         out[j] = vf_mul(out[j], r->scale);
-    round_four(r, out);
+    round_four(d, plain, out);
 }
 
 /* The same where each column may have its own group (group_of, groups of no multiple of 4); n of 4. */
 INLINE void reader_singles(const enum kind kind, struct reader *r, int64_t k, int64_t n, vf out[4])
 {
     enum dtype d = r->w->dtype;
-    vi codes = reader_codes(kind, r, k);
+    vi codes = reader_codes(kind, r, k, k & 4);
     for (int64_t j = 0; j < n; j++) {
         r->group = r->w->group_of ? r->w->group_of[k + j] : (k + j) / r->w->group;
         reader_load_group(kind, r);

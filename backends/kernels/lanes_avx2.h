@@ -100,15 +100,23 @@ INLINE vf vf_less(vf a, vf b, vf x, vf y)
     return (vf){_mm256_blendv_ps(y.lo, x.lo, _mm256_cmp_ps(a.lo, b.lo, _CMP_LT_OQ)),
                 _mm256_blendv_ps(y.hi, x.hi, _mm256_cmp_ps(a.hi, b.hi, _CMP_LT_OQ))};
 }
-INLINE bool vf_all_less(vf a, vf b)
-{
-    __m256 lo = _mm256_cmp_ps(a.lo, b.lo, _CMP_LT_OQ), hi = _mm256_cmp_ps(a.hi, b.hi, _CMP_LT_OQ);
-    return _mm256_movemask_ps(_mm256_and_ps(lo, hi)) == 0xff;
-}
 INLINE vf vf_abs(vf v)
 {
     const __m256 sign = _mm256_set1_ps(-0.0f);
     return (vf){_mm256_andnot_ps(sign, v.lo), _mm256_andnot_ps(sign, v.hi)};
+}
+INLINE __m256 half_within(__m256 a, float low, float high)
+{
+    __m256 in = _mm256_and_ps(_mm256_cmp_ps(a, _mm256_set1_ps(low), _CMP_GE_OQ),
+                              _mm256_cmp_ps(a, _mm256_set1_ps(high), _CMP_LT_OQ));
+    return _mm256_or_ps(in, _mm256_cmp_ps(a, _mm256_setzero_ps(), _CMP_EQ_OQ));
+}
+INLINE bool vf_within(vf v, float low, float high)
+{
+    vf a = vf_abs(v);
+    __m256 both =
+        _mm256_and_ps(half_within(a.lo, low, high), half_within(a.hi, low, high));
+    return _mm256_movemask_ps(both) == 0xff;
 }
 INLINE vf vf_between(vf v, int first, int end)
 {

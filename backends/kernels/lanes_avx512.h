@@ -92,13 +92,17 @@ INLINE vf vf_less(vf a, vf b, vf x, vf y)
 {
     return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), y, x);
 }
-INLINE bool vf_all_less(vf a, vf b)
-{
-    return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ) == 0xffff;
-}
 INLINE vf vf_abs(vf v)
 {
     return _mm512_abs_ps(v);
+}
+/* Whether every lane is 0 or has a magnitude in [low, high). */
+INLINE bool vf_within(vf v, float low, float high)
+{
+    vf a = _mm512_abs_ps(v);
+    __mmask16 in = _mm512_mask_cmp_ps_mask(_mm512_cmp_ps_mask(a, vf_set(low), _CMP_GE_OQ), a,
+                                           vf_set(high), _CMP_LT_OQ);
+    return (__mmask16)(in | _mm512_cmp_ps_mask(a, vf_zero(), _CMP_EQ_OQ)) == 0xffff;
 }
 /* The lanes first .. end - 1 of v, 0 in the others. */
 INLINE vf vf_between(vf v, int first, int end)

@@ -95,62 +95,115 @@ static void block_simd(const float *panel, int64_t kc, const float *packed, int 
     }
 }
 
-/* n <= 4 columns from k on: decode those of each tile and multiply them with m rows. */
-INLINE void fused_quad(const enum kind kind, const int tiles, const int m, struct reader *r,
-                       const float *x, int64_t ldx, int64_t k, int64_t n, vf *acc)
+/* Four columns from k on: decode those of each tile and multiply them with m rows. */
+INLINE void fused_quad(const enum kind kind, const enum dtype d, const int tiles, const int m,
+                       const struct reader *r, const float *x, int64_t ldx, int64_t k,
+                       const bool upper, vf *acc)
 {
 #pragma GCC unroll 2
     for (int t = 0; t < tiles; t++) {
         vf w[4];
-        reader_quad(kind, &r[t], k, w);
+        reader_quad(kind, d, true, &r[t], k, upper, w);
 #pragma GCC unroll 4
-        for (int j = 0; j < n; j++)
+        for (int j = 0; j < 4; j++)
 #pragma GCC unroll 8
             for (int i = 0; i < m; i++)
                 acc[t * m + i] = vf_fma(vf_set(x[i * ldx + k + j]), w[j], acc[t * m + i]);
     }
 }
 
-INLINE void fused_of(const enum kind kind, const int tiles, const int m, const struct weight *w,
-                     int64_t tile, const float *x, int64_t ldx, float *sum)
+/* Columns [k, end) of one group, whole eights: chain [tiles][m][16] goes on. */
+INLINE void fused_run(const enum kind kind, const enum dtype d, const int tiles, const int m,
+                      const struct reader *r, const float *x, int64_t ldx, int64_t k, int64_t end,
+                      float *chain)
+{
+    vf acc[FUSED_ROWS];
+#pragma GCC unroll 8
+    for (int i = 0; i < tiles * m; i++)
+        acc[i] = vf_load(chain + i * TILE_ROWS);
+    for (; k < end; k += 8) {
+        fused_quad(kind, d, tiles, m, r, x, ldx, k, false, acc);
+        fused_quad(kind, d, tiles, m, r, x, ldx, k + 4, true, acc);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < tiles * m; i++)
+        vf_store(chain + i * TILE_ROWS, acc[i]);
+}
+
+/* The same for whatever is rare: the last columns, groups that need the slow rounding. */
+static __attribute__((noinline)) void fused_rest(const struct weight *w, int64_t tile, int tiles,
+                                                 int m, const float *x, int64_t ldx, int64_t k,
+                                                 int64_t end, float *chain)
+{
+    struct twins twins;
+    float panel[PANEL_K * TILE_ROWS];
+    TWIN(decode)(&twins);
+    for (int t = 0; t < tiles; t++) {
+        twins.decode(w, tile + t, k, end - k, panel);
+        for (int i = 0; i < m; i++, chain += TILE_ROWS) {
+            vf acc = vf_load(chain);
+            for (int64_t j = 0; j < end - k; j++)
+                acc = vf_fma(vf_set(x[i * ldx + k + j]), vf_load(panel + j * TILE_ROWS), acc);
+            vf_store(chain, acc);
+        }
+    }
+}
+
+INLINE void fused_of(const enum kind kind, const enum dtype d, const int tiles, const int m,
+                     const struct weight *w, int64_t tile, const float *x, int64_t ldx, float *sum)
 {
     struct reader r[2];
-#pragma GCC unroll 2
+    float chain[FUSED_ROWS * TILE_ROWS];
     for (int t = 0; t < tiles; t++)
         reader_open(kind, &r[t], w, tile + t, 0);
     for (int i = 0; i < tiles * m; i++)
         vf_store(sum + i * TILE_ROWS, vf_zero());
-    for (int64_t k = 0; k < w->k;) {
-        int64_t end = w->k - k < PANEL_K ? w->k : k + PANEL_K;
-        vf acc[FUSED_ROWS];
-#pragma GCC unroll 8
+    for (int64_t k0 = 0; k0 < w->k; k0 += PANEL_K) {
+        int64_t end = w->k - k0 < PANEL_K ? w->k : k0 + PANEL_K;
         for (int i = 0; i < tiles * m; i++)
-            acc[i] = vf_zero();
-        for (; k + 8 <= end; k += 8) {
-            fused_quad(kind, tiles, m, r, x, ldx, k, 4, acc);
-            fused_quad(kind, tiles, m, r, x, ldx, k + 4, 4, acc);
+            vf_store(chain + i * TILE_ROWS, vf_zero());
+        for (int64_t k = k0; k < end;) {
+            bool plain = true;
+            for (int t = 0; t < tiles; t++) {
+                reader_advance(kind, &r[t], k);
+                plain &= r[t].plain;
+            }
+            int64_t to = r[0].next < end ? r[0].next : end;
+            int64_t whole = plain ? to - to % 8 : k;
+            if (k < whole)
+                fused_run(kind, d, tiles, m, r, x, ldx, k, whole, chain);
+            if (whole < to)
+                fused_rest(w, tile, tiles, m, x, ldx, whole, to, chain);
+            k = to;
         }
-        for (; k < end; k += 4)
-            fused_quad(kind, tiles, m, r, x, ldx, k, end - k < 4 ? end - k : 4, acc);
-        k = end;
-#pragma GCC unroll 8
         for (int i = 0; i < tiles * m; i++)
-            vf_store(sum + i * TILE_ROWS, vf_add(vf_load(sum + i * TILE_ROWS), acc[i]));
+            vf_store(sum + i * TILE_ROWS,
+                     vf_add(vf_load(sum + i * TILE_ROWS), vf_load(chain + i * TILE_ROWS)));
     }
 }
 
-INLINE void fused_kind(const enum kind kind, const struct weight *w, int64_t tile, int64_t tiles,
-                       const float *x, int64_t ldx, int m, float *sum)
+/* What fused_simd is asked for. */
+struct fused {
+    const struct weight *w;
+    int64_t tile, tiles;
+    const float *x;
+    int64_t ldx;
+    int m;
+    float *sum;
+};
+
+INLINE void fused_kind(const enum kind kind, const enum dtype d, const struct fused *f)
 {
-    if (m == 1 && tiles == 2) {
-        fused_of(kind, 2, 1, w, tile, x, ldx, sum);
+    float *sum = f->sum;
+    if (f->m == 1 && f->tiles == 2) {
+        fused_of(kind, d, 2, 1, f->w, f->tile, f->x, f->ldx, sum);
         return;
     }
-    for (int64_t t = tile; t < tile + tiles; t++, sum += m * TILE_ROWS)
-        switch (m) {
+    for (int64_t t = f->tile; t < f->tile + f->tiles; t++, sum += f->m * TILE_ROWS)
+        switch (f->m) {
 #define ROWS(m)                                                                                    \
     case m:                                                                                        \
-        fused_of(kind, 1, m, w, t, x, ldx, sum);                                                   \
+        fused_of(kind, d, 1, m, f->w, t, f->x, f->ldx, sum);                                       \
         break
             ROWS(1);
             ROWS(2);
@@ -166,30 +219,41 @@ INLINE void fused_kind(const enum kind kind, const struct weight *w, int64_t til
         }
 }
 
+INLINE void fused_codes(const enum kind kind, const struct fused *f)
+{
+    if (f->w->dtype == DT_F16)
+        fused_kind(kind, DT_F16, f);
+    else if (f->w->dtype == DT_BF16)
+        fused_kind(kind, DT_BF16, f);
+    else
+        fused_kind(kind, DT_F32, f);
+}
+
 static bool fusable_simd(const struct weight *w)
 {
     enum kind kind = reader_kind(w);
-    return kind != KIND_NONE && kind != KIND_F32 && kind != KIND_BITS && reader_by_quads(w);
+    return kind != KIND_NONE && kind != KIND_F32 && kind != KIND_BITS && reader_by_runs(w);
 }
 
 static void fused_simd(const struct weight *w, int64_t tile, int64_t tiles, const float *x,
                        int64_t ldx, int m, float *sum)
 {
+    struct fused f = {w, tile, tiles, x, ldx, m, sum};
     switch (reader_kind(w)) {
     case KIND_F16:
-        fused_kind(KIND_F16, w, tile, tiles, x, ldx, m, sum);
+        fused_kind(KIND_F16, DT_F16, &f);
         return;
     case KIND_BF16:
-        fused_kind(KIND_BF16, w, tile, tiles, x, ldx, m, sum);
+        fused_kind(KIND_BF16, DT_BF16, &f);
         return;
     case KIND_TABLE4:
-        fused_kind(KIND_TABLE4, w, tile, tiles, x, ldx, m, sum);
+        fused_codes(KIND_TABLE4, &f);
         return;
     case KIND_BITS4:
-        fused_kind(KIND_BITS4, w, tile, tiles, x, ldx, m, sum);
+        fused_codes(KIND_BITS4, &f);
         return;
     case KIND_BITS8:
-        fused_kind(KIND_BITS8, w, tile, tiles, x, ldx, m, sum);
+        fused_codes(KIND_BITS8, &f);
         return;
     case KIND_NONE:
     case KIND_F32: // a panel as it is stored

@@ -302,6 +302,20 @@ static enum status build(const struct model *m, const struct kernels *k, struct 
     return ST_OK;
 }
 
+/* Which forward of a convolution is served is the daemon's choice (--conv2d). */
+static void check_convolutions(const struct model *m, const struct packed *p, const char *path,
+                               struct findings *f)
+{
+    for (size_t i = 0; i < p->n_modules && !m->conv2d_peft; i++)
+        if (p->vectors[i].data && m->modules[i].kind == MODULE_CONV2D)
+            findings_add(
+                f, SEVERITY_WARNING, ST_CONV2D_FORWARD_DIFFERS, m->modules[i].name, "oft_R", NULL,
+                NULL,
+                "%s: %s: patches are rotated as a merge does it; unless the kernel is 1x1, "
+                "PEFT's unmerged forward differs",
+                path, m->modules[i].name);
+}
+
 static void check_biases(const struct model *m, const struct packed *p, const char *path,
                          struct findings *f)
 {
@@ -369,6 +383,7 @@ static enum status load(const struct model *m, const struct kernels *k, const ch
     if (s)
         goto done;
     check_biases(m, packed, dir, findings);
+    check_convolutions(m, packed, dir, findings);
     if (!findings->errors) {
         *out = a;
         a = NULL;

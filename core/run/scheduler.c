@@ -191,8 +191,12 @@ static void compact(struct scheduler *s)
     s->n_running = n;
 }
 
-static void reap(struct scheduler *s)
+/* The figures first: who has seen a ticket end finds it counted. */
+static void settle(struct scheduler *s)
 {
+    stats_count(s->o.stats, &s->counts);
+    s->counts = (struct step_counts){0};
+    atomic_store(&s->pages_used, kvcache_used(s->o.kv));
     if (!s->reap)
         return;
     s->reap = false;
@@ -519,16 +523,13 @@ static bool run_module(struct scheduler *s)
 bool scheduler_step(struct scheduler *s)
 {
     take_inbox(s);
-    reap(s);
+    settle(s);
     admit(s);
     plan(s);
     bool worked = run_passes(s);
     worked |= run_module(s);
-    reap(s);
     s->counts.steps += worked;
-    stats_count(s->o.stats, &s->counts);
-    s->counts = (struct step_counts){0};
-    atomic_store(&s->pages_used, kvcache_used(s->o.kv));
+    settle(s);
     return worked;
 }
 
@@ -574,7 +575,7 @@ void scheduler_stop(struct scheduler *s)
     take_inbox(s);
     for (struct ticket *t = s->held; t; t = t->queued)
         cancel(s, t);
-    reap(s);
+    settle(s);
     for (struct ticket *t; (t = pop(&s->modules));) {
         t->request->status = ST_CANCELLED;
         end_ticket(s, t);

@@ -16,8 +16,9 @@
  *
  * Everything else must be on the list of constructs that are known to mean the same; the rest
  * (back references, named groups, (?x), conditionals, POSIX brackets ...) is refused by position.
- * One difference stays: Oniguruma's case-insensitive literals also match multi-character folds
- * ("ss" and U+00DF), which no published pattern can meet.
+ * Two differences stay: Oniguruma's case-insensitive literals also match multi-character folds
+ * ("ss" and U+00DF), which no published pattern can meet; U+1171E, a spacing mark since Unicode 15,
+ * is still in PCRE2's \p{Mn}.
  */
 #include "core/tokenizer/oniguruma.h"
 
@@ -118,6 +119,12 @@ static bool property(struct translation *t, struct bytes *to, bool *negated)
     if (!close || close == t->p || (size_t)(close - t->p) >= sizeof name)
         return false;
     snprintf(name, sizeof name, "%.*s", (int)(close - t->p), t->p);
+    if (!strcmp(name, "C")) { // all that is in no other category, assigned since or not
+        t->p = close + 1;
+        *negated = !*negated;
+        return put_property(t, to, "L") && put_property(t, to, "M") && put_property(t, to, "N") &&
+               put_property(t, to, "P") && put_property(t, to, "S") && put_property(t, to, "Z");
+    }
     for (size_t i = 0; i < sizeof categories / sizeof categories[0]; i++) {
         if (!strcmp(name, categories[i])) {
             t->p = close + 1;

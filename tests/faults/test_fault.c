@@ -103,20 +103,20 @@ END_TEST
 
 START_TEST(rounds)
 {
-    int rounds = 0, failures = 0;
+    int tries = 0, failures = 0;
     long before = fault_live();
     FAULT_EACH(n)
     {
         void *a = malloc(1), *b = malloc(1);
         kept = b;
-        rounds++;
+        tries++;
         failures += !a + !b;
         fault_disarm();
         free(a);
         free(b);
         ck_assert_int_eq(fault_live(), before);
     }
-    ck_assert_int_eq(rounds, failures + 1);
+    ck_assert_int_eq(tries, failures + 1);
     ck_assert(!fault_fired());
     kept = realloc(malloc(10), 1000);
     long now = fault_live();

@@ -365,6 +365,18 @@ START_TEST(files)
 }
 END_TEST
 
+START_TEST(convolutions)
+{
+    toy.modules[TOY_Q1].kind = MODULE_CONV2D;
+    validate(QV, good, 2);
+    only(ST_CONV2D_FORWARD_DIFFERS, "model.layers.1.self_attn.q_proj", NULL);
+    ck_assert_int_eq(found.errors, 0);
+    toy.m.conv2d_peft = true;
+    validate(QV, good, 2);
+    ck_assert_int_eq(found.n, 0);
+}
+END_TEST
+
 START_TEST(strengths)
 {
     write_adapter(QV, good, 2);
@@ -442,6 +454,7 @@ static Suite *suite(void)
     tcase_add_test(t, copy_of_the_embedding);
     tcase_add_test(t, biases);
     tcase_add_test(t, files);
+    tcase_add_test(t, convolutions);
     tcase_add_test(t, strengths);
     tcase_add_test(t, memory_runs_out);
     suite_add_tcase(s, t);

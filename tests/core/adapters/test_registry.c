@@ -5,6 +5,7 @@
 
 #include "tests/check_main.h"
 #include "tests/core/adapters/toy.h"
+#include "tests/faults/fault.h"
 
 static struct toy toy;
 static struct registry *r;
@@ -342,6 +343,40 @@ START_TEST(validation)
 }
 END_TEST
 
+START_TEST(memory_runs_out)
+{
+    ck_assert_int_eq(load("a", NULL, REPLACE_NEVER), ST_OK);
+    struct adapter *a = registry_acquire(r, "a");
+    const char *root = toy_path("root");
+    struct registry_options options = {.roots = &root, .n_roots = 1, .base_name = "base"};
+    FAULT_EACH(n)
+    {
+        struct error e = ERROR_INIT;
+        struct adapter_info *v = NULL;
+        size_t count = 0;
+        struct registry *other = NULL;
+        struct adapter *d = NULL;
+        registry_rescan(r);
+        registry_mark(r, "failed", ADAPTER_FAILED, "why");
+        enum status s = registry_list(r, true, &v, &count, &e);
+        if (!s)
+            s = registry_derive(r, a, 40, &d, &e);
+        if (!s)
+            s = registry_open(&toy.m, &toy_kernels, &options, &other, &e);
+        bool fired = fault_disarm();
+        ck_assert(s == ST_OK || (fired && s == ST_OUT_OF_MEMORY));
+        for (size_t i = 0; i < count; i++)
+            adapter_info_clear(&v[i]);
+        free(v);
+        adapter_unref(d);
+        registry_close(other);
+        error_clear(&e);
+        ck_assert_int_eq(load("b", NULL, REPLACE_ALWAYS), ST_OK); // it still works
+    }
+    adapter_unref(a);
+}
+END_TEST
+
 static atomic_bool stop;
 
 static void *reader(void *arg)
@@ -391,6 +426,7 @@ static Suite *suite(void)
     tcase_add_test(t, autoload_and_retire);
     tcase_add_test(t, listings);
     tcase_add_test(t, validation);
+    tcase_add_test(t, memory_runs_out);
     tcase_add_test(t, swaps_under_readers);
     suite_add_tcase(s, t);
     return s;

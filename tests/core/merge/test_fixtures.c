@@ -11,6 +11,7 @@
 #include "core/digest.h"
 #include "core/json.h"
 #include "tests/core/model/fixture.h"
+#include "tests/faults/fault.h"
 
 #define CHAIN_MAX 4
 
@@ -262,7 +263,7 @@ static const char *export_path(void)
 static void remove_export(void)
 {
     char command[128];
-    snprintf(command, sizeof command, "rm -rf %s/../*", export_path());
+    snprintf(command, sizeof command, "rm -rf %s", export_path());
     ck_assert_int_eq(system(command), 0);
 }
 
@@ -332,6 +333,47 @@ START_TEST(exported)
 }
 END_TEST
 
+static bool at_once(void *ctx)
+{
+    return ++*(int *)ctx == 5;
+}
+
+/* Nothing is left behind by an export that fails or is cancelled. */
+START_TEST(failed_exports)
+{
+    if (!open_fixture(N_NAMES - 1)) // tied, with an adapter of the embedding
+        return;
+    struct group g;
+    struct view *view;
+    struct merge_report report;
+    group_open(&g, names[N_NAMES - 1], "emb");
+    ck_assert_int_eq(merge(&g, &usual, &view, &report, NULL), ST_OK);
+    for (int plain = 0; plain < 2; plain++)
+        FAULT_EACH(n)
+        {
+            long before = fault_live();
+            struct error err = ERROR_INIT;
+            enum status s = merge_export(f.m, f.cp, &chain_default, cpu, view, plain, DT_BF16,
+                                         export_path(), NULL, NULL, NULL, NULL, &err);
+            bool fired = fault_disarm();
+            ck_assert_msg(s == ST_OK || fired, "%s", err.text);
+            ck_assert_int_eq(access(export_path(), F_OK) == 0, s == ST_OK);
+            error_clear(&err);
+            ck_assert_msg(fault_live() == before, "allocation %ld", n);
+            remove_export();
+        }
+    int calls = 0;
+    ck_assert_int_eq(merge_export(f.m, f.cp, &chain_default, cpu, view, false, DT_F32,
+                                  export_path(), at_once, &calls, NULL, NULL, NULL),
+                     ST_CANCELLED);
+    ck_assert_int_ne(access(export_path(), F_OK), 0);
+    view_unref(view);
+    merge_report_clear(&report);
+    group_close(&g);
+    close_fixture();
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("core/merge/fixtures");
@@ -341,6 +383,7 @@ static Suite *suite(void)
     tcase_add_loop_test(t, merged, 0, (int)N_NAMES);
     tcase_add_loop_test(t, dense, 0, (int)N_NAMES);
     tcase_add_loop_test(t, exported, 0, (int)N_NAMES);
+    tcase_add_test(t, failed_exports);
     suite_add_tcase(s, t);
     return s;
 }

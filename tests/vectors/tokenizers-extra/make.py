@@ -4,13 +4,14 @@ this folder do not show, with ids and texts from the tokenizers library (0.23.3)
     python make.py > extra.json
 
 {"pairs": a model, "cases": [{"name", "tokenizer" (its model may be "pairs": that one), "encode":
-[{"text", "add_special", "ids"}], "decode": [{"ids", "skip_special", "text"}]}]}
+[{"text", "add_special", "ids"}], "decode": [{"ids", "skip_special", "text"}]}], "classes": {class:
+[how many code points are in it, their sum]}}: a regex, or the name of a predicate of unicode.h
 """
 import json
 import random
 import sys
 
-from tokenizers import Tokenizer
+from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
 
 TEXTS = [
     "", " ", "a", "a--b- -c", "--a", "a--", "Hello, World! it's 12 345", "  two  spaces  ",
@@ -330,11 +331,49 @@ model = bpe(LOW, unk_token="<unk>")
 emit("added-in-model", file(model, tokens=[added(model["vocab"]["low"], "low", special=True), added(model["vocab"][" "], " ", rstrip=True)]),
      ["lower", "a   lo w  low", "slow"])
 
+# character classes, over all of Unicode
+EVERY = [c for c in range(0x110000) if not 0xD800 <= c < 0xE000]
+CLASSES = {}
+CATEGORIES = ("L M N P S Z C Lu Ll Lt Lm Lo Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So Zs Zl Zp "
+              "Cc Cf Co Alphabetic Han Hiragana Katakana Hangul Latin Cyrillic Greek Arabic Hebrew Thai "
+              "Devanagari").split()
+REGEX_CLASSES = [r"\p{%s}" % c for c in CATEGORIES if c != "Mn"]  # see oniguruma.c
+REGEX_CLASSES += [r"\P{L}", r"\s", r"\S", r"\w", r"\W", r"[\w]", r"[\W]", r"\d", r"\D", r"\h", ".",
+                  r"[^\s\p{L}\p{N}]", r"[\p{L}&&[^\p{Han}]]", r"[\S&&[^a-z]\n]", r"[^\r\n\p{L}\p{N}]",
+                  r"(?i)[k\u017f]", r"(?i)\u00e5"]
+for regex in REGEX_CLASSES:
+    found = set()
+    for piece, _ in pre_tokenizers.Split(Regex(regex), "removed", True).pre_tokenize_str(
+            "".join(map(chr, EVERY))):
+        found |= set(map(ord, piece))
+    CLASSES[regex] = [len(found), sum(found)]
+
+
+def predicate(name, holds):
+    found = [c for c in EVERY if holds(chr(c))]
+    CLASSES[name] = [len(found), sum(found)]
+
+
+PUNCTUATION = pre_tokenizers.Punctuation("removed")
+DIGITS = pre_tokenizers.Digits(True)
+SPACES = pre_tokenizers.WhitespaceSplit()
+ACCENTS = normalizers.StripAccents()
+LOWER = normalizers.Lowercase()
+predicate("punctuation", lambda c: not PUNCTUATION.pre_tokenize_str(c))
+predicate("numeric", lambda c: len(DIGITS.pre_tokenize_str(c + "a" + c)) == 3)
+predicate("space", lambda c: not SPACES.pre_tokenize_str(c))
+predicate("mark", lambda c: not ACCENTS.normalize_str(c))
+predicate("nonspacing", lambda c: not normalizers.BertNormalizer(False, False, True, False).normalize_str(c))
+predicate("control", lambda c: not normalizers.BertNormalizer(True, False, False, False).normalize_str(c))
+predicate("ideograph", lambda c: len(normalizers.BertNormalizer(False, True, False, False).normalize_str(c)) == 3)
+changed = [c for c in EVERY if LOWER.normalize_str(chr(c)) != chr(c)]
+CLASSES["lower"] = [len(changed), sum(ord(d) for c in changed for d in LOWER.normalize_str(chr(c)))]
+
 PAIRS = pairs_model([parts for _, parts in CUTS])
 for label, parts in CUTS:
     emit(label, file(PAIRS, **parts), TEXTS, decode=False)
 for entry in OUT:
     if entry["tokenizer"]["model"] is PAIRS:
         entry["tokenizer"]["model"] = "pairs"
-json.dump(dict(pairs=PAIRS, cases=OUT), sys.stdout, ensure_ascii=True, separators=(",", ":"))
+json.dump(dict(pairs=PAIRS, cases=OUT, classes=CLASSES), sys.stdout, ensure_ascii=True, separators=(",", ":"))
 print()

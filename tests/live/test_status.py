@@ -1,0 +1,96 @@
+"""Health, models, metrics, the shape of errors: what needs no work of the model."""
+from daemon import BASE, Daemon, eventually
+
+
+def daemon():
+    return Daemon(adapters=["austen", "devil"])
+
+
+def test_health(d):
+    assert d.ok("GET", "/health") == {"status": "ok"}
+    assert d.ok("GET", "/v2/health/live") == {"live": True}
+    assert d.ok("GET", "/v2/health/ready") == {"ready": True}
+    assert d.call("HEAD", "/health").status == 200
+    assert d.ok("GET", "/")["name"] == "oftd"
+
+
+def test_models(d):
+    m = d.ok("GET", "/v1/models")
+    assert m["object"] == "list" and [x["id"] for x in m["data"]] == ["base", "austen", "devil"]
+    base, austen = m["data"][:2]
+    assert base["parent"] is None and base["root"] == BASE
+    assert austen["parent"] == "base" and austen["digest"].startswith("sha256:") and austen["generation"] >= 1
+    assert d.ok("GET", "/v1/models/devil") == m["data"][2]
+    assert d.ok("GET", "/v1/models/d%65vil") == m["data"][2]
+    r = d.get("/v1/models/nobody")
+    assert (r.status, r.code()) == (404, "model_not_found")
+
+
+def test_network(d):
+    m = d.ok("GET", "/v1/model")
+    assert m["architecture"] == "LlamaForCausalLM" and m["layers"] == 6
+    q = next(x for x in m["modules"] if x["name"] == "model.layers.0.self_attn.q_proj")
+    assert q["backend"] == "bnb_4bit" and q["shape"] == [256, 256] and q["mergeable"]
+    assert m["kernels"]["isa"] and d.ok("GET", "/props")["tokenizer"] is True
+
+
+def test_unknown_routes_and_methods(d):
+    r = d.get("/v1/nothing")
+    assert (r.status, r.code()) == (404, "route_not_found")
+    r = d.get("/v1/models/")
+    assert r.status == 404
+    r = d.call("PUT", "/v1/completions", {})
+    assert (r.status, r.code(), r.headers["allow"]) == (405, "method_not_allowed", "POST")
+    assert "DELETE" in d.call("PATCH", "/v1/adapters/austen").headers["allow"]
+
+
+def test_routes_of_later_versions(d):
+    for path in ("/v1/chat/completions", "/v1/embeddings", "/apply-template"):
+        r = d.post(path, {"anything": 1})
+        assert (r.status, r.code()) == (501, "not_supported"), path
+    r = d.post("/v2/models/base/infer", {})
+    assert r.status == 501 and isinstance(r.json()["error"], str)
+    assert d.post("/v2/repository/index", {}).status == 501
+
+
+def test_request_id(d):
+    assert d.get("/health", headers={"X-Request-Id": "my-id_1"}).headers["x-request-id"] == "my-id_1"
+    a, b = (d.get("/health").headers["x-request-id"] for _ in range(2))
+    assert a != b
+    bad = d.get("/health", headers={"X-Request-Id": 'x" injected'}).headers["x-request-id"]
+    assert "injected" not in bad
+    assert d.get("/v1/nothing", headers={"X-Request-Id": "e1"}).headers["x-request-id"] == "e1"
+
+
+def test_errors_have_one_shape(d):
+    e = d.post("/v1/completions", {"prompt": "a", "temprature": 1}).json()["error"]
+    assert set(e) == {"message", "type", "param", "code"}
+    assert e["code"] == "unknown_field" and e["param"] == "temprature" and "temperature" in e["message"]
+    for body, code in ((b"{", "invalid_json"), (b"[]", "invalid_value"), (b'{"prompt":"a","prompt":"b"}', "invalid_json"),
+                       (b"{}", "missing_field"), (b"", "missing_field"), (b'{"prompt":"\xff"}', "invalid_json"),
+                       (b'{"prompt":' + b"[" * 5000 + b"]" * 5000 + b"}", "invalid_json")):
+        r = d.post("/v1/completions", body)
+        assert (r.status, r.code()) == (400, code), (body[:40], r.body)
+
+
+def test_metrics(d):
+    m = d.metrics()
+    for name in ("oftd_num_requests_running", "oftd_num_requests_waiting", "oftd_kv_cache_usage_ratio",
+                 "oftd_prompt_tokens_total", "oftd_generation_tokens_total", "oftd_adapter_working_set",
+                 "oftd_time_to_first_token_seconds_count", "oftd_inter_token_latency_seconds_count",
+                 "oftd_e2e_request_latency_seconds_count", "oftd_adapter_load_seconds_count",
+                 'oftd_request_success_total{finished_reason="stop"}'):
+        assert name in m, name
+    assert m['oftd_adapter_loaded{adapter="austen",tier="memory",pinned="true"}'] == 1
+    assert any(k.startswith("oftd_lora_requests_info{max_lora=") for k in m)
+    assert not any(k.startswith("vllm:") for k in m)
+    before = m["oftd_generation_tokens_total"]
+    d.complete("It is", max_tokens=5, ignore_eos=True)
+    eventually(lambda: d.metrics()["oftd_generation_tokens_total"] == before + 5, what="five more tokens")
+
+
+def test_metrics_for_the_gateway():
+    with Daemon("--metrics-compat", "vllm") as d:
+        m = d.metrics()
+        assert "vllm:num_requests_waiting" in m and "vllm:kv_cache_usage_perc" in m
+        assert any(k.startswith("vllm:lora_requests_info{") for k in m)
