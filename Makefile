@@ -111,7 +111,7 @@ format-check:
 	clang-format --dry-run -Werror $(sort $(FORMATTED))
 
 lint: ## clang-tidy (.clang-tidy) and cppcheck
-	tests/house/lint.sh $(BUILD) "$(STRICT) $(INCLUDE) $(DEFINES)" $(SRCS)
+	tests/house/lint.sh $(BUILD) '$(STRICT) $(INCLUDE) -DOFTD_VERSION="$(VERSION)"' $(SRCS)
 
 layers: ## who may include whom (style: the README's map)
 	tests/house/layers.sh .

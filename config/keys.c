@@ -15,7 +15,8 @@ enum { /* the letters of the COMMAND rows */
        M = 8,
        Q = 16,
        G = 32,
-       B = 64
+       B = 64,
+       H = 128
 };
 
 #define WORD_TEXT(name, text) text,

@@ -34,10 +34,10 @@ static bool keep_options(struct engine *e)
     bool ok = keep(&e->arena, &o->model_dir) && keep_optional(&e->arena, &o->served_name) &&
               keep_optional(&e->arena, &o->export_dir) && (adapters || !o->n_adapters) &&
               (roots || !o->n_adapter_roots) && (layers || !o->model.n_replication);
-    for (size_t i = 0; ok && i < o->n_adapters; i++)
+    for (size_t i = 0; ok && adapters && i < o->n_adapters; i++)
         ok = keep(&e->arena, &adapters[i].name) && keep_optional(&e->arena, &adapters[i].path) &&
              keep_optional(&e->arena, &adapters[i].if_digest);
-    for (size_t i = 0; ok && i < o->n_adapter_roots; i++)
+    for (size_t i = 0; ok && roots && i < o->n_adapter_roots; i++)
         ok = keep(&e->arena, &roots[i]);
     o->adapters = adapters;
     o->adapter_roots = roots;

@@ -243,13 +243,14 @@ static int32_t join(const char **names, size_t n, char *out, size_t size)
         if (i && !strcmp(names[i], names[i - 1]))
             continue;
         distinct++;
-        size_t more = strlen(names[i]) + (len > 0);
-        full |= len + more >= size;
+        size_t more = strlen(names[i]);
+        full |= len + more + 1 >= size;
         if (full)
             continue;
         if (len)
             out[len++] = ',';
-        len += strlen(strcpy(out + len, names[i]));
+        memcpy(out + len, names[i], more + 1);
+        len += more;
     }
     return distinct;
 }

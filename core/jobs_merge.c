@@ -203,48 +203,81 @@ static uint64_t bytes_of(const char *dir)
 
 /* The weights to write: those of the merge that serves this chain, or ones built for this export.
  */
-static enum status export_view(const struct jobs_options *o, struct ticket *t, struct view **out,
+static enum status export_view(const struct jobs_options *o, struct ticket *t,
+                               struct adapter *const *adapters, struct view **out,
                                struct error *err)
 {
     struct job *j = t->job;
-    struct adapter *adapters[ADAPTERS_MAX] = {0};
-    *out = NULL;
-    enum status st = merge_check_base(o->model, err);
+    size_t n = (size_t)j->names.n;
+    *out = j->plain ? NULL : merged_view(o->merged, adapters, j->names.n);
+    if (*out)
+        return ST_OK;
+    const struct merge_options options = {.dense = j->plain,
+                                          .dtype = j->dtype,
+                                          .safe = true,
+                                          .max_rel_fro = -1,
+                                          .memory = j->trusted ? UINT64_MAX : room(o)};
+    enum status st = merge_check(o->model, adapters, n, &options, &j->result.report, err);
     if (st == ST_OK)
-        st = find(o, &j->names, adapters, err);
-    if (st != ST_OK)
-        return st;
-    if (!j->plain)
-        *out = merged_view(o->merged, adapters, j->names.n);
-    if (!*out) {
-        struct merge_options options = {.dense = j->plain,
-                                        .dtype = j->dtype,
-                                        .safe = true,
-                                        .max_rel_fro = -1,
-                                        .memory = j->trusted ? UINT64_MAX : room(o)};
-        st = merge_check(o->model, adapters, (size_t)j->names.n, &options, &j->result.report, err);
-        if (st == ST_OK)
-            st = merge_build(o->model, o->chain, o->kernels, adapters, (size_t)j->names.n, &options,
-                             cancelled, t, out, &j->result.report, err);
+        st = merge_build(o->model, o->chain, o->kernels, adapters, n, &options, cancelled, t, out,
+                         &j->result.report, err);
+    return st;
+}
+
+/* Biases that the chain replaces: of several adapters the last that has one for the module. */
+static const float **export_biases(const struct model *m, struct adapter *const *adapters,
+                                   int32_t n)
+{
+    const float **bias = calloc(m->n_modules + 1, sizeof *bias);
+    for (int32_t i = 0; bias && i < n; i++)
+        for (size_t k = 0; adapters[i]->adapted.bias && k < m->n_modules; k++)
+            if (adapters[i]->adapted.bias[k])
+                bias[k] = adapters[i]->adapted.bias[k];
+    return bias;
+}
+
+static enum status export_to(const struct jobs_options *o, struct ticket *t, const char *path,
+                             struct adapter *const *adapters, struct error *err)
+{
+    struct job *j = t->job;
+    struct view *view = NULL;
+    const float **bias = NULL;
+    enum status st = ST_OK;
+    if (j->names.n) {
+        st = export_view(o, t, adapters, &view, err);
+        if (st == ST_OK && !(bias = export_biases(o->model, adapters, j->names.n)))
+            st = error_memory(err, "an export");
     }
-    drop(adapters, j->names.n);
+    const struct merge_target target = {.view = view,
+                                        .bias = bias,
+                                        .plain = j->plain,
+                                        .dtype = j->dtype,
+                                        .path = path,
+                                        .cancel = cancelled,
+                                        .cancel_ctx = t};
+    if (st == ST_OK)
+        st = merge_write(o->model, o->checkpoint, o->kernels, &target, err);
+    if (st == ST_OK)
+        j->result.bytes = bytes_of(path);
+    free(bias);
+    view_unref(view);
     return st;
 }
 
 enum status jobs_export(const struct jobs_options *o, struct ticket *t, struct error *err)
 {
     struct job *j = t->job;
+    struct adapter *adapters[ADAPTERS_MAX] = {0};
     char *path = NULL;
-    struct view *view = NULL;
-    enum status st = export_path(o, j, &path, err);
-    if (st == ST_OK && j->names.n)
-        st = export_view(o, t, &view, err);
+    enum status st = j->names.n ? merge_check_base(o->model, err) : ST_OK;
     if (st == ST_OK)
-        st = merge_export(o->model, o->checkpoint, o->chain, o->kernels, view, j->plain, j->dtype,
-                          path, cancelled, t, NULL, NULL, err);
+        st = export_path(o, j, &path, err);
     if (st == ST_OK)
-        j->result.bytes = bytes_of(path);
-    view_unref(view);
+        st = find(o, &j->names, adapters, err);
+    if (st == ST_OK && path) {
+        st = export_to(o, t, path, adapters, err);
+        drop(adapters, j->names.n);
+    }
     free(path);
     return st;
 }

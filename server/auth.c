@@ -82,7 +82,7 @@ static enum status read_keys(struct keys *k, const char *path, bool admin, struc
         else if (len && *start != '#')
             s = add_key(k, start, len, admin, err);
     }
-    if (!s && ferror(f))
+    if (!s && !feof(f)) /* getline stops for other reasons, too */
         s = error_set(err, ST_FILE_UNREADABLE, "%s: %s", path, strerror(errno));
     if (!s && k->n == before)
         s = error_set(err, ST_FILE_UNREADABLE, "%s: it holds no key", path);

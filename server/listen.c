@@ -125,8 +125,8 @@ static enum status listen_tcp(const char *address, bool tls, struct listen_socke
     const char *port;
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *list = NULL;
     if (!split(address, host, sizeof host, &port) || strlen(port) > 5 || atoi(port) > 65535)
-        return error_set(err, ST_INVALID_VALUE,
-                         "%s: HOST:PORT, [V6]:PORT or unix:PATH is expected", address);
+        return error_set(err, ST_INVALID_VALUE, "%s: HOST:PORT, [V6]:PORT or unix:PATH is expected",
+                         address);
     int code = getaddrinfo(host, port, &hints, &list);
     if (code)
         return fail(out, address, gai_strerror(code), err);
@@ -158,6 +158,53 @@ enum status listen_open(const char *address, bool tls, struct listen_socket *out
     if (!strncmp(address, "unix:", 5))
         return listen_unix(address, address + 5, out, err);
     return listen_tcp(address, tls, out, err);
+}
+
+static int connect_unix(const char *path)
+{
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    if (strlen(path) >= sizeof a.sun_path)
+        return -1;
+    strcpy(a.sun_path, path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd >= 0 && connect(fd, (struct sockaddr *)&a, sizeof a)) {
+        close(fd);
+        fd = -1;
+    }
+    return fd;
+}
+
+static int connect_tcp(const char *address)
+{
+    char host[256];
+    const char *port;
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *list = NULL;
+    if (!split(address, host, sizeof host, &port))
+        return -1;
+    const char *to = !strcmp(host, "0.0.0.0") ? "127.0.0.1" : !strcmp(host, "::") ? "::1" : host;
+    if (getaddrinfo(to, port, &hints, &list))
+        return -1;
+    int fd = -1;
+    for (struct addrinfo *a = list; a && fd < 0; a = a->ai_next) {
+        fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (fd >= 0 && connect(fd, a->ai_addr, a->ai_addrlen)) {
+            close(fd);
+            fd = -1;
+        }
+    }
+    freeaddrinfo(list);
+    return fd;
+}
+
+int listen_connect(const char *address, int timeout_s)
+{
+    int fd = strncmp(address, "unix:", 5) ? connect_tcp(address) : connect_unix(address + 5);
+    if (fd < 0)
+        return -1;
+    struct timeval limit = {.tv_sec = timeout_s};
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+    return fd;
 }
 
 void listen_close(struct listen_socket *s)

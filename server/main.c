@@ -17,6 +17,7 @@ static const struct {
     {"quantize", cmd_quantize},
     {"import-gguf", cmd_import_gguf},
     {"bench", cmd_bench},
+    {"health", cmd_health},
     {"docs", cmd_docs},
 };
 #define N_COMMANDS (sizeof commands / sizeof commands[0])

@@ -174,7 +174,7 @@ INLINE void reader_open(const enum kind kind, struct reader *r, const struct wei
 /* Enters the next group if column k is its first. */
 INLINE void reader_advance(const enum kind kind, struct reader *r, int64_t k)
 {
-    if (k < r->next)
+    if (kind < KIND_TABLE4 || k < r->next)
         return;
     r->group++;
     r->next += r->w->group;

@@ -68,15 +68,28 @@ static void finish(const struct matmul_job *j, int64_t tile, int64_t row, int64_
     }
 }
 
-static void fused_pass(const struct twins *t, const struct matmul_job *j, int64_t first,
-                       int64_t end, int64_t row, int64_t m, float *sum)
+/* Floats of scratch that fused_pass needs for m rows. */
+static int64_t fused_floats(const struct matmul_job *j, int64_t m)
 {
-    const float *x = j->a->x + row * j->a->ldx;
+    return m * (j->w->k + 2 * TILE_ROWS);
+}
+
+/* All rows, the tiles [first, end). */
+static void fused_pass(const struct twins *t, const struct matmul_job *j, int64_t first,
+                       int64_t end, float *scratch)
+{
+    int m = j->a->rows;
+    float *sum = scratch, *packed = sum + 2 * m * TILE_ROWS;
+    const float *x = j->a->x; // one row is packed as it is
+    if (m > 1) {
+        t->pack(j->a->x, j->a->ldx, m, j->w->k, packed);
+        x = packed;
+    }
     for (int64_t tile = first; tile < end; tile += 2) {
         int64_t tiles = end - tile < 2 ? 1 : 2;
-        t->fused(j->w, tile, tiles, x, j->a->ldx, (int)m, sum);
+        t->fused(j->w, tile, tiles, x, m, sum);
         for (int64_t i = 0; i < tiles; i++)
-            finish(j, tile + i, row, m, sum + i * m * TILE_ROWS);
+            finish(j, tile + i, 0, m, sum + i * m * TILE_ROWS);
     }
 }
 
@@ -134,8 +147,9 @@ static void run_tiles(const struct kernels_state *s, const struct matmul_job *j,
                       int64_t end, float *scratch)
 {
     const struct twins *t = &s->twins;
-    if (j->a->rows <= t->fused_rows && t->fusable(j->w)) {
-        fused_pass(t, j, first, end, 0, j->a->rows, scratch);
+    if (j->a->rows <= t->fused_rows && t->fusable(j->w) &&
+        fused_floats(j, j->a->rows) <= SCRATCH_FLOATS) {
+        fused_pass(t, j, first, end, scratch);
         return;
     }
     int64_t passes = (j->a->rows + PASS_ROWS - 1) / PASS_ROWS;

@@ -95,35 +95,35 @@ static void block_simd(const float *panel, int64_t kc, const float *packed, int 
     }
 }
 
-/* Four columns from k on: decode those of each tile and multiply them with m rows. */
+/* Four columns from k on: decode those of each tile, then multiply them with m rows, the tiles in
+ * turn so that neighbouring multiplications belong to different chains. */
 INLINE void fused_quad(const enum kind kind, const enum dtype d, const int tiles, const int m,
-                       const struct reader *r, const float *x, int64_t ldx, int64_t k,
-                       const bool upper, vf *acc)
+                       const struct reader *r, const float *x, int64_t k, const bool upper, vf *acc)
 {
+    vf w[2][4];
 #pragma GCC unroll 2
-    for (int t = 0; t < tiles; t++) {
-        vf w[4];
-        reader_quad(kind, d, true, &r[t], k, upper, w);
+    for (int t = 0; t < tiles; t++)
+        reader_quad(kind, d, true, &r[t], k, upper, w[t]);
 #pragma GCC unroll 4
-        for (int j = 0; j < 4; j++)
+    for (int j = 0; j < 4; j++)
 #pragma GCC unroll 8
-            for (int i = 0; i < m; i++)
-                acc[t * m + i] = vf_fma(vf_set(x[i * ldx + k + j]), w[j], acc[t * m + i]);
-    }
+        for (int i = 0; i < m; i++)
+#pragma GCC unroll 2
+            for (int t = 0; t < tiles; t++)
+                acc[t * m + i] = vf_fma(vf_set(x[j * m + i]), w[t][j], acc[t * m + i]);
 }
 
-/* Columns [k, end) of one group, whole eights: chain [tiles][m][16] goes on. */
+/* Columns [k, end) of one group, whole eights: chain [tiles][m][16] goes on. x: from k on. */
 INLINE void fused_run(const enum kind kind, const enum dtype d, const int tiles, const int m,
-                      const struct reader *r, const float *x, int64_t ldx, int64_t k, int64_t end,
-                      float *chain)
+                      const struct reader *r, const float *x, int64_t k, int64_t end, float *chain)
 {
     vf acc[FUSED_ROWS];
 #pragma GCC unroll 8
     for (int i = 0; i < tiles * m; i++)
         acc[i] = vf_load(chain + i * TILE_ROWS);
-    for (; k < end; k += 8) {
-        fused_quad(kind, d, tiles, m, r, x, ldx, k, false, acc);
-        fused_quad(kind, d, tiles, m, r, x, ldx, k + 4, true, acc);
+    for (; k < end; k += 8, x += 8 * m) {
+        fused_quad(kind, d, tiles, m, r, x, k, false, acc);
+        fused_quad(kind, d, tiles, m, r, x + 4 * m, k + 4, true, acc);
     }
 #pragma GCC unroll 8
     for (int i = 0; i < tiles * m; i++)
@@ -132,8 +132,8 @@ INLINE void fused_run(const enum kind kind, const enum dtype d, const int tiles,
 
 /* The same for whatever is rare: the last columns, groups that need the slow rounding. */
 static __attribute__((noinline)) void fused_rest(const struct weight *w, int64_t tile, int tiles,
-                                                 int m, const float *x, int64_t ldx, int64_t k,
-                                                 int64_t end, float *chain)
+                                                 int m, const float *x, int64_t k, int64_t end,
+                                                 float *chain)
 {
     struct twins twins;
     float panel[PANEL_K * TILE_ROWS];
@@ -143,14 +143,14 @@ static __attribute__((noinline)) void fused_rest(const struct weight *w, int64_t
         for (int i = 0; i < m; i++, chain += TILE_ROWS) {
             vf acc = vf_load(chain);
             for (int64_t j = 0; j < end - k; j++)
-                acc = vf_fma(vf_set(x[i * ldx + k + j]), vf_load(panel + j * TILE_ROWS), acc);
+                acc = vf_fma(vf_set(x[j * m + i]), vf_load(panel + j * TILE_ROWS), acc);
             vf_store(chain, acc);
         }
     }
 }
 
 INLINE void fused_of(const enum kind kind, const enum dtype d, const int tiles, const int m,
-                     const struct weight *w, int64_t tile, const float *x, int64_t ldx, float *sum)
+                     const struct weight *w, int64_t tile, const float *x, float *sum)
 {
     struct reader r[2];
     float chain[FUSED_ROWS * TILE_ROWS];
@@ -171,9 +171,9 @@ INLINE void fused_of(const enum kind kind, const enum dtype d, const int tiles, 
             int64_t to = r[0].next < end ? r[0].next : end;
             int64_t whole = plain ? to - to % 8 : k;
             if (k < whole)
-                fused_run(kind, d, tiles, m, r, x, ldx, k, whole, chain);
+                fused_run(kind, d, tiles, m, r, x + k * m, k, whole, chain);
             if (whole < to)
-                fused_rest(w, tile, tiles, m, x, ldx, whole, to, chain);
+                fused_rest(w, tile, tiles, m, x + whole * m, whole, to, chain);
             k = to;
         }
         for (int i = 0; i < tiles * m; i++)
@@ -187,7 +187,6 @@ struct fused {
     const struct weight *w;
     int64_t tile, tiles;
     const float *x;
-    int64_t ldx;
     int m;
     float *sum;
 };
@@ -196,14 +195,14 @@ INLINE void fused_kind(const enum kind kind, const enum dtype d, const struct fu
 {
     float *sum = f->sum;
     if (f->m == 1 && f->tiles == 2) {
-        fused_of(kind, d, 2, 1, f->w, f->tile, f->x, f->ldx, sum);
+        fused_of(kind, d, 2, 1, f->w, f->tile, f->x, sum);
         return;
     }
     for (int64_t t = f->tile; t < f->tile + f->tiles; t++, sum += f->m * TILE_ROWS)
         switch (f->m) {
 #define ROWS(m)                                                                                    \
     case m:                                                                                        \
-        fused_of(kind, d, 1, m, f->w, t, f->x, f->ldx, sum);                                       \
+        fused_of(kind, d, 1, m, f->w, t, f->x, sum);                                       \
         break
             ROWS(1);
             ROWS(2);
@@ -236,9 +235,9 @@ static bool fusable_simd(const struct weight *w)
 }
 
 static void fused_simd(const struct weight *w, int64_t tile, int64_t tiles, const float *x,
-                       int64_t ldx, int m, float *sum)
+                       int m, float *sum)
 {
-    struct fused f = {w, tile, tiles, x, ldx, m, sum};
+    struct fused f = {w, tile, tiles, x, m, sum};
     switch (reader_kind(w)) {
     case KIND_F16:
         fused_kind(KIND_F16, DT_F16, &f);

@@ -26,9 +26,10 @@ struct twins {
     void (*block)(const float *panel, int64_t kc, const float *packed, int m, float *sum);
     int fused_rows; /* most rows of fused(); 0: there is none */
     bool (*fusable)(const struct weight *w);
-    /* The whole of k, decoded in registers: tiles [tile, tile + tiles) -> sum [tiles][m][16]. */
-    void (*fused)(const struct weight *w, int64_t tile, int64_t tiles, const float *x, int64_t ldx,
-                  int m, float *sum);
+    /* The whole of k, decoded in registers: tiles [tile, tile + tiles) times packed [k][m] -> sum
+     * [tiles][m][16]. */
+    void (*fused)(const struct weight *w, int64_t tile, int64_t tiles, const float *packed, int m,
+                  float *sum);
 
     /* ---- rotate.c: one block of a rotation, out [rows, ldo] = x [rows, ldx] R; out is not x. */
     void (*rotate)(const float *x, int64_t ldx, int32_t rows, const float *r, int32_t block,

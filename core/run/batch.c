@@ -15,7 +15,7 @@ enum status step_open(struct step *s, int32_t vocab, int32_t max_rows, int32_t m
                        .slots = max_sequences + ECHO_ROWS,
                        .vocab = vocab};
     s->items = calloc(sequences, sizeof *s->items);
-    s->logits = memory_alloc((size_t)s->slots * (size_t)vocab * sizeof *s->logits);
+    s->logits = memory_alloc((size_t)s->slots * (size_t)(vocab + 1) * sizeof *s->logits);
     s->tokens = calloc(rows, sizeof *s->tokens);
     s->positions = calloc(rows, sizeof *s->positions);
     s->pages = calloc(rows, sizeof *s->pages);

@@ -82,11 +82,11 @@ static int room_wanted(const struct request *r)
     return r->kind == REQUEST_GENERATE && r->sampling.max_tokens > 0;
 }
 
-static enum status copy_prompts(struct ticket *t, const struct prompt *prompts, const char *param,
-                                struct error *err)
+static enum status copy_prompts(struct ticket *t, const struct prompt *prompts, size_t n,
+                                const char *param, struct error *err)
 {
     struct request *r = t->request;
-    for (size_t i = 0; i < r->n_prompts; i++) {
+    for (size_t i = 0; i < n; i++) {
         const struct prompt *from = &prompts[i];
         struct prompt *to = &r->prompts[i];
         enum status st = ST_OK;
@@ -145,14 +145,15 @@ static enum status pick_float(float given, float otherwise, float min, float max
                        (double)min, (double)max, (double)*out);
 }
 
-static enum status pick_int(int32_t given, int32_t otherwise, int32_t min, int32_t max,
+static enum status pick_int(int32_t given, int32_t otherwise, int64_t min, int64_t max,
                             const char *name, int32_t *out, struct error *err)
 {
-    *out = given == UNSET_INT ? otherwise : given;
-    if (*out >= min && *out <= max)
+    int64_t v = given == UNSET_INT ? otherwise : given;
+    *out = (int32_t)v;
+    if (v >= min && v <= max)
         return ST_OK;
-    return error_param(err, ST_INVALID_VALUE, name, "%s must be in %d..%d, got %d", name, min, max,
-                       *out);
+    return error_param(err, ST_INVALID_VALUE, name, "%s must be in %lld..%lld, got %lld", name,
+                       (long long)min, (long long)max, (long long)v);
 }
 
 #define TRY(call)                                                                                  \
@@ -167,7 +168,7 @@ static enum status sampling_numbers(struct request *r, const struct generate_req
 {
     const struct sampling *d = &r->host->defaults;
     struct sampling *p = &r->sampling;
-    const int32_t any = INT32_MAX;
+    const int64_t any = INT32_MAX;
     TRY(pick_float(q->temperature, d->temperature, 0, 1e6f, "temperature", &p->temperature, err));
     TRY(pick_float(q->top_p, d->top_p, 0, 1, "top_p", &p->top_p, err));
     TRY(pick_float(q->min_p, d->min_p, 0, 1, "min_p", &p->min_p, err));
@@ -258,7 +259,7 @@ enum status request_generate(struct ticket *t, const struct request_host *host,
     TRY(sampling_tokens(t, q, err));
     TRY(copy_stops(t, q, err));
     TRY(copy_names(t, &r->names[0], q->adapters, q->n_adapters, q->strengths, err));
-    return copy_prompts(t, q->prompts, "prompt", err);
+    return copy_prompts(t, q->prompts, q->n_prompts, "prompt", err);
 }
 
 /* ---- the raw pass, a module, text ---- */
@@ -278,7 +279,7 @@ enum status request_forward(struct ticket *t, const struct request_host *host,
     r->n = 1;
     for (size_t i = 0; q->adapters && i < q->n_rows; i++)
         TRY(copy_names(t, &r->names[i], q->adapters[i].names, q->adapters[i].n, NULL, err));
-    TRY(copy_prompts(t, q->rows, "input_ids", err));
+    TRY(copy_prompts(t, q->rows, q->n_rows, "input_ids", err));
     return forward_check_size(r, err);
 }
 
@@ -329,8 +330,9 @@ enum status request_tokenize(struct ticket *t, const struct request_host *host, 
                              size_t len, bool add_special, struct error *err)
 {
     TRY(begin(t, host, REQUEST_TOKENIZE, 1, 0, err));
+    const struct prompt prompt = {.text = text, .text_len = len};
     t->request->add_special = add_special;
-    return copy_prompts(t, &(struct prompt){.text = text, .text_len = len}, "content", err);
+    return copy_prompts(t, &prompt, 1, "content", err);
 }
 
 enum status request_detokenize(struct ticket *t, const struct request_host *host,

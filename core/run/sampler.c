@@ -105,8 +105,8 @@ static int32_t argmax(const float *x, int32_t n)
 double sampler_log_sum(const float *x, int32_t n)
 {
     float max = x[argmax(x, n)];
-    double sum = 0;
-    for (int32_t i = 0; i < n; i++)
+    double sum = expf(x[0] - max);
+    for (int32_t i = 1; i < n; i++)
         sum += expf(x[i] - max);
     return (double)max + log(sum);
 }

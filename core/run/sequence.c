@@ -33,7 +33,7 @@ static enum status read_prompt(struct sequence *q, struct error *err)
             text = grown;
             cap = bigger;
         }
-        if (n)
+        if (text && n)
             memcpy(text + len, piece, n);
         q->echo[i] = (struct token_info){
             .id = q->tokens[i], .prompt = true, .piece_len = n, .text_offset = len, .logprob = NAN};

@@ -121,10 +121,7 @@ static enum status read_all(struct reader *r, const json_t *list, const struct v
     }
     if (!single)
         return ST_OK;
-    json_t *pattern = json_pack("{s:s}", "Regex", WORD_CLASS);
-    enum status s = pattern ? pattern_read(r, pattern, &a->word) : reader_memory(r);
-    json_decref(pattern);
-    return s;
+    return pattern_own(r, WORD_CLASS, &a->word);
 }
 
 enum status added_read(struct reader *r, const json_t *list, const struct vocabulary *model,

@@ -60,13 +60,6 @@ static struct pattern *new_pattern(struct reader *r)
     return p;
 }
 
-enum status pattern_fixed(struct reader *r, const char *regex, const struct pattern **out)
-{
-    struct pattern *p = new_pattern(r);
-    *out = p;
-    return p ? compile(r, p, regex, strlen(regex)) : reader_memory(r);
-}
-
 static enum status read_regex(struct reader *r, struct pattern *p, const char *regex, size_t n)
 {
     struct bytes translated = {0};
@@ -85,6 +78,13 @@ static enum status read_regex(struct reader *r, struct pattern *p, const char *r
     }
     bytes_free(&translated);
     return s;
+}
+
+enum status pattern_own(struct reader *r, const char *regex, const struct pattern **out)
+{
+    struct pattern *p = new_pattern(r);
+    *out = p;
+    return p ? read_regex(r, p, regex, strlen(regex)) : reader_memory(r);
 }
 
 enum status pattern_read(struct reader *r, const json_t *pattern, const struct pattern **out)

@@ -12,8 +12,8 @@ struct pattern;
 
 /* {"String": s} or {"Regex": r}. Owned by the reader's list. */
 enum status pattern_read(struct reader *r, const json_t *pattern, const struct pattern **out);
-/* A regex of ours, already for PCRE2. */
-enum status pattern_fixed(struct reader *r, const char *regex, const struct pattern **out);
+/* A regex of ours, in the same language. */
+enum status pattern_own(struct reader *r, const char *regex, const struct pattern **out);
 /* Frees what a reader's list holds (the patterns themselves are in the arena). */
 void pattern_free_all(struct pattern *list);
 

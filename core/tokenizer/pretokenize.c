@@ -21,11 +21,9 @@
 
 #define STEPS_MAX 64
 #define GPT2_REGEX                                                                                 \
-    "{\"Regex\":\"'s|'t|'re|'ve|'m|'ll|'d| ?\\\\p{L}+| ?\\\\p{N}+| ?[^\\\\s\\\\p{L}\\\\p{N}]+"     \
-    "|\\\\s+(?!\\\\S)|\\\\s+\"}"
-#define WORD_REGEX                                                                                 \
-    "{\"Regex\":\"[\\\\p{Alphabetic}\\\\p{M}\\\\p{Nd}\\\\p{Pc}\\\\u200C\\\\u200D]+"                \
-    "|[^\\\\p{Alphabetic}\\\\p{M}\\\\p{Nd}\\\\p{Pc}\\\\u200C\\\\u200D\\\\s]+\"}"
+    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
+#define WORD       "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\u200C\\u200D"
+#define WORD_REGEX "[" WORD "]+|[^" WORD "\\s]+"
 
 enum behavior { ISOLATED, REMOVED, CONTIGUOUS, MERGED_WITH_PREVIOUS, MERGED_WITH_NEXT };
 enum kind { SPLIT, SPACES, PUNCTUATION, NUMERIC, CHARACTER, PREFIX_SPACE, LETTERS, METASPACE };
@@ -62,16 +60,6 @@ static enum status read_behavior(struct reader *r, const json_t *c, enum behavio
     return reader_refuse(r, "behavior \"%.64s\" is not known", name ? name : "");
 }
 
-static enum status own_pattern(struct reader *r, const char *json, const struct pattern **out)
-{
-    json_t *pattern = json_loads(json, 0, NULL);
-    if (!pattern)
-        return reader_memory(r);
-    enum status s = pattern_read(r, pattern, out);
-    json_decref(pattern);
-    return s;
-}
-
 static enum status read_byte_level(struct reader *r, const json_t *c, struct pretokenizer *t)
 {
     bool prefix, regex, unused;
@@ -84,7 +72,7 @@ static enum status read_byte_level(struct reader *r, const json_t *c, struct pre
     if (prefix)
         s = add(r, t, (struct pretokenize_step){.kind = PREFIX_SPACE});
     if (!s && regex) {
-        s = own_pattern(r, GPT2_REGEX, &cut.pattern);
+        s = pattern_own(r, GPT2_REGEX, &cut.pattern);
         s = s ? s : add(r, t, cut);
     }
     return s ? s : add(r, t, (struct pretokenize_step){.kind = LETTERS});
@@ -174,7 +162,7 @@ static enum status read_step(struct reader *r, const json_t *c, const char *type
     } else if (!strcmp(type, "Whitespace")) {
         step = (struct pretokenize_step){.kind = SPLIT, .behavior = REMOVED, .invert = true};
         s = reader_keys(r, c, "type");
-        s = s ? s : own_pattern(r, WORD_REGEX, &step.pattern);
+        s = s ? s : pattern_own(r, WORD_REGEX, &step.pattern);
     } else if (!strcmp(type, "BertPreTokenizer")) {
         s = reader_keys(r, c, "type");
         s = s ? s : add(r, t, (struct pretokenize_step){.kind = SPACES, .behavior = REMOVED});

@@ -47,9 +47,9 @@ enum status reader_type(struct reader *r, const char *section, const json_t *com
 static bool listed(const char *list, const char *word)
 {
     size_t n = strlen(word);
-    for (const char *p = list; (p = strstr(p, word)); p += n) {
+    for (const char *p = list; n && (p = strstr(p, word)); p += n) {
         bool starts = p == list || p[-1] == ' ';
-        if (n && starts && (!p[n] || p[n] == ' '))
+        if (starts && (!p[n] || p[n] == ' '))
             return true;
     }
     return false;

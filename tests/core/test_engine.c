@@ -14,6 +14,7 @@
 #include "backends/kernels/cpu.h"
 #include "core/engine.h"
 #include "core/files/safetensors.h"
+#include "tests/faults/fault.h"
 
 static const char *const names[] = {"austen", "devil", "jargon", "scripture"};
 static const char *const paths[] = {"demo/adapters/austen", "demo/adapters/devil",
@@ -741,6 +742,80 @@ START_TEST(exports)
 }
 END_TEST
 
+/* The nth allocation on any thread fails while one request of each kind goes through: each ends
+ * well or with OUT_OF_MEMORY, and what comes after is as before. */
+START_TEST(allocations_fail_while_serving)
+{
+    static struct answer good, a;
+    generate(e, "What is a", "devil", 12, &good);
+    const struct prompt p = text_prompt("What is a");
+    const char *devil = "devil", *jargon = "jargon";
+    struct generate_request q = ask(&p, &devil, 12);
+    const struct text stop = {"zzz", 3};
+    const float half = 0.5f;
+    q.logprobs = 2;
+    q.stop = &stop;
+    q.n_stop = 1;
+    q.strengths = &half;
+    const struct name_list chain = {&jargon, 1};
+    const struct forward_request f = {
+        .rows = &p, .n_rows = 1, .adapters = &chain, .outputs = OUTPUT_LOGITS, .compute = -1};
+    bool fired = true;
+    for (long n = 1; fired; n += 1 + n / 20) {
+        struct ticket *t[5] = {0};
+        enum status st[5];
+        fault_arm(n);
+        st[0] = engine_generate(e, &q, &t[0], NULL);
+        st[1] = engine_forward(e, &f, &t[1], NULL);
+        st[2] = engine_tokenize(e, "The wife", 8, true, &t[2], NULL);
+        const struct adapter_request r = {
+            .name = "jargon", .path = paths[2], .trusted = true, .replace = REPLACE_ALWAYS};
+        st[3] = engine_adapter_load(e, &r, &t[3], NULL);
+        st[4] = engine_unmerge(e, "nobody", &t[4], NULL);
+        for (int i = 0; i < 5; i++)
+            if (st[i] == ST_OK)
+                ticket_join(t[i]);
+        fired = fault_disarm();
+        for (int i = 0; i < 5; i++) {
+            struct error err = ERROR_INIT;
+            if (st[i] == ST_OK)
+                st[i] = ticket_status(t[i], &err);
+            enum status well = i == 4 ? ST_NOT_MERGED : ST_OK;
+            ck_assert_msg(st[i] == well || (fired && st[i] == ST_OUT_OF_MEMORY),
+                          "allocation %ld, request %d: %s: %s", n, i, status_code(st[i]), err.text);
+            error_clear(&err);
+            ticket_free(t[i]);
+        }
+    }
+    generate(e, "What is a", "devil", 12, &a);
+    expect_same(&good, &a);
+}
+END_TEST
+
+START_TEST(allocations_fail_while_loading)
+{
+    engine_free(e);
+    struct engine_options o = options();
+    o.n_adapters = 1;
+    bool fired = true;
+    long before = 0;
+    for (long n = 1; fired; n += 1 + n / 8) {
+        e = NULL;
+        fault_arm(n);
+        enum status st = engine_new(&o, &e, NULL);
+        if (st == ST_OK)
+            st = engine_load(e, NULL, NULL, NULL);
+        fired = fault_disarm();
+        ck_assert_msg(fired || st == ST_OK, "allocation %ld: %s", n, status_code(st));
+        engine_free(e);
+        if (n > 1)
+            ck_assert_int_le(fault_live(), before);
+        before = fault_live();
+    }
+    e = NULL;
+}
+END_TEST
+
 START_TEST(life)
 {
     engine_free(e);
@@ -791,6 +866,8 @@ static Suite *suite(void)
     tcase_add_test(c, merged_beside_the_base);
     tcase_add_test(c, merged_in_place);
     tcase_add_test(c, exports);
+    tcase_add_test(c, allocations_fail_while_serving);
+    tcase_add_test(c, allocations_fail_while_loading);
     tcase_add_test(c, life);
     suite_add_tcase(s, c);
     return s;

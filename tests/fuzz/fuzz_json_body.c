@@ -1,8 +1,7 @@
 /* A body as the routes take it: bytes -> JSON -> the field table of every route. */
 #include "core/json.h"
 #include "server/fields.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/fuzz/fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

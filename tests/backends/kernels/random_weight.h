@@ -2,6 +2,7 @@
 #ifndef OFTD_TESTS_BACKENDS_KERNELS_RANDOM_WEIGHT_H
 #define OFTD_TESTS_BACKENDS_KERNELS_RANDOM_WEIGHT_H
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,6 +18,7 @@ struct weight_case {
     int64_t group; /* 0: one group a row */
     enum dtype scale_dtype, zero_dtype;
     bool zeros, nested, flat, irregular, perm;
+    bool wild; /* scales that make float16 elements subnormal, zero and infinite */
 };
 
 /* Every path of the decoders: hot encodings, each width, each parameter type, odd groups. */
@@ -31,6 +33,14 @@ static const struct weight_case weight_cases[] = {
      .nested = true},
     {.name = "nf4-dq-bf16", .encoding = ENC_TABLE4, .dtype = DT_BF16, .bits = 4, .group = 32,
      .nested = true},
+    {.name = "nf4-f16-wild", .encoding = ENC_TABLE4, .dtype = DT_F16, .bits = 4, .group = 64,
+     .wild = true},
+    {.name = "nf4-bf16-wild", .encoding = ENC_TABLE4, .dtype = DT_BF16, .bits = 4, .group = 32,
+     .wild = true},
+    {.name = "gptq4-wild", .encoding = ENC_GROUP, .dtype = DT_F16, .rule = RULE_PRODUCT, .bits = 4,
+     .group = 32, .scale_dtype = DT_F16, .zeros = true, .zero_dtype = DT_I16, .wild = true},
+    {.name = "hqq8-wild", .encoding = ENC_GROUP, .dtype = DT_F16, .rule = RULE_STEPS, .bits = 8,
+     .group = 32, .scale_dtype = DT_F32, .zeros = true, .zero_dtype = DT_F16, .wild = true},
     {.name = "nf4-flat", .encoding = ENC_TABLE4, .dtype = DT_F16, .bits = 4, .group = 64,
      .flat = true},
     {.name = "nf4-flat-dq", .encoding = ENC_TABLE4, .dtype = DT_F16, .bits = 4, .group = 32,
@@ -100,6 +110,16 @@ static inline void random_parameter(void *p, enum dtype d, int64_t n, float low,
     }
 }
 
+/* Scale i, from 2^-40 to 2^20. */
+static inline void random_scale(struct weight *w, int64_t i)
+{
+    float f = ldexpf(random_float(), (int)(random_u64() % 60) - 40);
+    if (w->scale_dtype == DT_F32)
+        ((float *)w->scales)[i] = f;
+    else
+        ((uint16_t *)w->scales)[i] = w->scale_dtype == DT_F16 ? f32_to_f16(f) : f32_to_bf16(f);
+}
+
 static inline void random_table(struct weight *w)
 {
     for (int i = 0; i < 16; i++)
@@ -156,8 +176,10 @@ static inline struct weight random_weight(const struct weight_case *c, int64_t n
         random_table(&w);
     }
     w.scales = memory_alloc((size_t)parameters * dtype_size(w.scale_dtype));
-    random_parameter(w.scales, w.scale_dtype, parameters, c->nested ? 0 : 0.001f,
+    random_parameter(w.scales, w.scale_dtype, parameters, c->nested ? 0 : 0.004f,
                      c->nested ? 255 : 0.02f);
+    for (int64_t i = 0; c->wild && i < parameters; i += 23)
+        random_scale(&w, i);
     if (c->zeros) {
         w.zeros = memory_alloc((size_t)parameters * dtype_size(w.zero_dtype));
         random_parameter(w.zeros, w.zero_dtype, parameters, 0, (float)((1 << c->bits) - 1));

@@ -314,16 +314,17 @@ static inline const char *toy_config(const char *more)
     return text;
 }
 
-/* A fresh folder; the same one in a process. */
+static char toy_folder[64];
+
+/* A fresh folder; the same one until it is removed. */
 static inline const char *toy_dir(void)
 {
-    static char dir[64];
-    if (!*dir) {
-        snprintf(dir, sizeof dir, "/tmp/oftd-test-XXXXXX");
-        if (!mkdtemp(dir))
+    if (!*toy_folder) {
+        snprintf(toy_folder, sizeof toy_folder, "/tmp/oftd-test-XXXXXX");
+        if (!mkdtemp(toy_folder))
             abort();
     }
-    return dir;
+    return toy_folder;
 }
 
 static inline void toy_remove_dir(void)
@@ -332,6 +333,7 @@ static inline void toy_remove_dir(void)
     snprintf(command, sizeof command, "rm -rf %s", toy_dir());
     if (system(command))
         abort();
+    *toy_folder = 0;
 }
 
 static inline const char *toy_path(const char *name)

@@ -249,22 +249,32 @@ END_TEST
 
 /* ---- exports ---- */
 
+static char export_dir[64];
+
+/* Where an export goes; the folder above it lives as long as the test. */
 static const char *export_path(void)
 {
-    static char path[64];
-    if (!*path) {
-        snprintf(path, sizeof path, "/tmp/oftd-export-XXXXXX");
-        ck_assert(mkdtemp(path) != NULL);
-        strcat(path, "/out");
+    static char path[128];
+    if (!*export_dir) {
+        snprintf(export_dir, sizeof export_dir, "/tmp/oftd-export-XXXXXX");
+        ck_assert(mkdtemp(export_dir) != NULL);
     }
+    snprintf(path, sizeof path, "%s/out", export_dir);
     return path;
 }
 
-static void remove_export(void)
+static void remove_all(const char *path)
 {
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf %s", export_path());
+    char command[160];
+    snprintf(command, sizeof command, "rm -rf %s", path);
     ck_assert_int_eq(system(command), 0);
+}
+
+static void cleanup(void)
+{
+    if (*export_dir)
+        remove_all(export_dir);
+    *export_dir = 0;
 }
 
 /* Writes the view, opens what was written, and gives its logits to x. */
@@ -292,7 +302,7 @@ static void export_and_run(const struct view *view, bool plain, enum dtype dtype
                      !plain && json_object_get(f.cp->config, "quantization_config") != NULL);
     model_close(m);
     checkpoint_close(cp);
-    remove_export();
+    remove_all(export_path());
 }
 
 START_TEST(exported)
@@ -360,7 +370,7 @@ START_TEST(failed_exports)
             ck_assert_int_eq(access(export_path(), F_OK) == 0, s == ST_OK);
             error_clear(&err);
             ck_assert_msg(fault_live() == before, "allocation %ld", n);
-            remove_export();
+            remove_all(export_path());
         }
     int calls = 0;
     ck_assert_int_eq(merge_export(f.m, f.cp, &chain_default, cpu, view, false, DT_F32,
@@ -378,6 +388,7 @@ static Suite *suite(void)
 {
     Suite *s = suite_create("core/merge/fixtures");
     TCase *t = tcase_create("all");
+    tcase_add_checked_fixture(t, NULL, cleanup);
     tcase_set_timeout(t, 120);
     tcase_add_loop_test(t, unmerged, 0, (int)N_NAMES);
     tcase_add_loop_test(t, merged, 0, (int)N_NAMES);

@@ -47,8 +47,8 @@ static inline void cases_encode(const struct tokenizer *t, const json_t *c, cons
                                        json_string_value(base64)));
         text = (const char *)bytes;
     }
-    enum status s = tokenizer_encode(t, text, len, json_is_true(json_object_get(c, "add_special")),
-                                     &got, &err);
+    enum status s =
+        tokenizer_encode(t, text, len, json_is_true(json_object_get(c, "add_special")), &got, &err);
     if (json_is_null(ids)) {
         ck_assert_msg(s == ST_INVALID_VALUE && !got.n, "%s: encode %zu is not refused", name,
                       number);
@@ -83,8 +83,9 @@ static inline void cases_decode(const struct tokenizer *t, const json_t *c, cons
     char *text = NULL;
     size_t len;
     cases_ids(json_object_get(c, "ids"), &ids);
-    ck_assert_int_eq(tokenizer_decode(t, ids.v, ids.n, json_is_true(json_object_get(c, "skip_special")),
-                                      &text, &len, NULL),
+    ck_assert_int_eq(tokenizer_decode(t, ids.v, ids.n,
+                                      json_is_true(json_object_get(c, "skip_special")), &text, &len,
+                                      NULL),
                      ST_OK);
     cases_same(text, len, json_object_get(c, "text"), name, "decode", number);
     free(text);

@@ -5,7 +5,7 @@
 #include "tests/core/tokenizer/cases.h"
 #include "tests/core/tokenizer/small.h"
 
-static const char *const names[] = {"gpt2",   "llama3", "deepseek-v3",  "falcon", "llama2",
+static const char *const names[] = {"gpt2",  "llama3", "deepseek-v3",  "falcon", "llama2",
                                     "gemma", "phi3",   "bert-uncased", "t5"};
 /* Repeated until the text is long enough; NULL: random letters. */
 static const char *const units[] = {
@@ -100,8 +100,9 @@ START_TEST(hostile_files)
                  "\xC4\xA0", 2, "too long");
     encode_fails((struct small){0}, "a\xFF", 2, "UTF-8");
     encode_fails((struct small){0}, "\xED\xA0\x80", 3, "UTF-8");
-    encode_fails((struct small){.model = "{\"type\":\"BPE\",\"unk_token\":\"u\",\"vocab\":{\"a\":0},"
-                                         "\"merges\":[]}"},
+    encode_fails((struct small){.model =
+                                    "{\"type\":\"BPE\",\"unk_token\":\"u\",\"vocab\":{\"a\":0},"
+                                    "\"merges\":[]}"},
                  "b", 1, "unk_token");
 }
 END_TEST
@@ -114,10 +115,11 @@ START_TEST(hostile_decoder)
     size_t len;
     int32_t ids[] = {1, 1};
 #define D_LONGER LONGER "," LONGER "," LONGER "," LONGER "," LONGER
-    ck_assert_int_eq(small_parse((struct small){.decoder = "{\"type\":\"Sequence\",\"decoders\":["
-                                                           D_LONGER "," D_LONGER "," D_LONGER "]}"},
-                                 &t, NULL),
-                     ST_OK);
+    ck_assert_int_eq(
+        small_parse((struct small){.decoder = "{\"type\":\"Sequence\",\"decoders\":[" D_LONGER
+                                              "," D_LONGER "," D_LONGER "]}"},
+                    &t, NULL),
+        ST_OK);
     ck_assert_int_eq(tokenizer_decode(t, ids, 2, false, &text, &len, NULL), ST_INVALID_VALUE);
     ck_assert_ptr_null(text);
     tokenizer_free(t);

@@ -1,6 +1,6 @@
 /* Every allocation fails once: no crash, no leak, the right status, and what was there stays. A
- * failure that the callee can do without (a sort's scratch, compiled code of a pattern) may leave the
- * result as it should be. */
+ * failure that the callee can do without (a sort's scratch, compiled code of a pattern) may leave
+ * the result as it should be. */
 #include "tests/core/tokenizer/cases.h"
 #include "tests/core/tokenizer/small.h"
 #include "tests/faults/fault.h"
@@ -17,11 +17,13 @@ static const struct small full = {
                   "\"content\":\"-\"}]}",
     .pre_tokenizer =
         "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Whitespace\"},{\"type\":"
-        "\"Punctuation\"},{\"type\":\"ByteLevel\",\"add_prefix_space\":true,\"trim_offsets\":true}]}",
+        "\"Punctuation\"},{\"type\":\"ByteLevel\",\"add_prefix_space\":true,\"trim_offsets\":true}]"
+        "}",
     .post_processor = "{\"type\":\"BertProcessing\",\"sep\":[\"a\",1],\"cls\":[\"b\",2]}",
-    .decoder = "{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Replace\",\"pattern\":{\"Regex\":"
-               "\"-+\"},\"content\":\" \"},{\"type\":\"ByteFallback\"},{\"type\":\"Fuse\"},{\"type\":"
-               "\"Strip\",\"content\":\" \",\"start\":1,\"stop\":1}]}"};
+    .decoder =
+        "{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Replace\",\"pattern\":{\"Regex\":"
+        "\"-+\"},\"content\":\" \"},{\"type\":\"ByteFallback\"},{\"type\":\"Fuse\"},{\"type\":"
+        "\"Strip\",\"content\":\" \",\"start\":1,\"stop\":1}]}"};
 
 START_TEST(load)
 {

@@ -65,9 +65,12 @@ static void check_regex(const char *regex, const json_t *want, const char *text,
 static const struct {
     const char *name;
     bool (*holds)(uint32_t);
-} predicates[] = {{"punctuation", unicode_punctuation}, {"numeric", unicode_numeric},
-                  {"space", unicode_space},             {"mark", unicode_mark},
-                  {"nonspacing", unicode_nonspacing},   {"control", unicode_control},
+} predicates[] = {{"punctuation", unicode_punctuation},
+                  {"numeric", unicode_numeric},
+                  {"space", unicode_space},
+                  {"mark", unicode_mark},
+                  {"nonspacing", unicode_nonspacing},
+                  {"control", unicode_control},
                   {"ideograph", unicode_ideograph}};
 
 START_TEST(regexes)

@@ -39,7 +39,9 @@ static const struct {
     {{.normalizer = "{\"type\":\"NFC\",\"form\":1}"}, "normalizer \"NFC\"", "form"},
     {{.normalizer = "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFX\"}]}"}, "NFX", "not"},
     {{.normalizer = "{\"type\":\"Strip\",\"strip_left\":true}"}, "Strip", "strip_right"},
-    {{.normalizer = "{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"\"}"}, "Precompiled", "0"},
+    {{.normalizer = "{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"\"}"},
+     "Precompiled",
+     "0"},
     {{.normalizer = "{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"@\"}"}, "Pre", "base64"},
     {{.normalizer = "[]"}, "normalizer", "object"},
     {{.pre_tokenizer = "{\"type\":\"UnicodeScripts\"}"}, "pre_tokenizer \"UnicodeScripts\"", "not"},
@@ -88,8 +90,12 @@ static const struct {
      "decoder \"CTC\"",
      "not supported"},
     {{.decoder = "{\"type\":\"Fuse\",\"x\":1}"}, "decoder \"Fuse\"", "\"x\""},
-    {{.decoder = "{\"type\":\"Strip\",\"content\":\" \",\"start\":-1,\"stop\":0}"}, "Strip", "start"},
-    {{.decoder = "{\"type\":\"Replace\",\"pattern\":\"a\",\"content\":\"b\"}"}, "Replace", "object"},
+    {{.decoder = "{\"type\":\"Strip\",\"content\":\" \",\"start\":-1,\"stop\":0}"},
+     "Strip",
+     "start"},
+    {{.decoder = "{\"type\":\"Replace\",\"pattern\":\"a\",\"content\":\"b\"}"},
+     "Replace",
+     "object"},
     {{.added = TOKEN("7", "x", "")}, "added_tokens", "id 7, but its place gives 6"},
     {{.added = TOKEN("6", "a", "")}, "added_tokens", "id 6, but its place gives 1"},
     {{.added = TOKEN("6", "", "")}, "added_tokens", "0 bytes"},
@@ -104,7 +110,8 @@ START_TEST(refusals)
     enum status s = small_parse(refused[_i].file, &t, &err);
     ck_assert_msg(s == ST_TOKENIZER_UNSUPPORTED && !t, "row %d (%s): %s %s", _i, refused[_i].value,
                   status_code(s), err.text);
-    ck_assert_msg(strstr(err.text, "dir/tokenizer.json") && strstr(err.text, refused[_i].component) &&
+    ck_assert_msg(strstr(err.text, "dir/tokenizer.json") &&
+                      strstr(err.text, refused[_i].component) &&
                       strstr(err.text, refused[_i].value),
                   "row %d: %s", _i, err.text);
     error_clear(&err);
@@ -121,7 +128,9 @@ START_TEST(not_json)
                 {"{\"model\":1,\"model\":2}", ST_CONFIG_DUPLICATE_KEY},
                 {"[]", ST_TOKENIZER_UNSUPPORTED},
                 {"{\"version\":\"2.0\"}", ST_TOKENIZER_UNSUPPORTED},
-                {"{\"mode\":{}}", ST_TOKENIZER_UNSUPPORTED}};
+                {"{\"mode\":{}}", ST_TOKENIZER_UNSUPPORTED},
+                {"{\"\":{}}", ST_TOKENIZER_UNSUPPORTED},
+                {"{\"model decoder\":{}}", ST_TOKENIZER_UNSUPPORTED}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct tokenizer *t = NULL;
         ck_assert_int_eq(tokenizer_parse(rows[i].text, strlen(rows[i].text), "f", &t, NULL),

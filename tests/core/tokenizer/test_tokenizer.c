@@ -1,9 +1,11 @@
 /* Every golden case of the thirteen published configurations. */
 #include "tests/core/tokenizer/cases.h"
 
-static const char *const names[] = {"gpt2",    "opt",      "llama3",  "qwen2",        "deepseek-v3",
-                                    "falcon",  "gpt-neox", "llama2",  "llama1-normalized",
-                                    "phi3",    "gemma",    "bert-uncased", "t5"};
+static const char *const names[] = {"gpt2",     "opt",         "llama3",
+                                    "qwen2",    "deepseek-v3", "falcon",
+                                    "gpt-neox", "llama2",      "llama1-normalized",
+                                    "phi3",     "gemma",       "bert-uncased",
+                                    "t5"};
 
 START_TEST(golden)
 {

@@ -1,0 +1,440 @@
+/*
+ * check_kernels [--isa NAME] [--time]: holds every slot of every table that this host can run against
+ * the portable oracle, on random shapes (odd sizes included), bit for bit; with --time also times
+ * it, as a ratio to the oracle, and the products as ratios to the machine (probe.h). Prints a table;
+ * exits 1 on a difference.
+ */
+#include <stdio.h>
+#include <time.h>
+
+#include "backends/kernels/cpu.h"
+#include "backends/kernels/probe.h"
+#include "tests/backends/kernels/random_weight.h"
+
+static struct kernels *oracle, *table;
+static bool timing, failed;
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static int64_t between(int64_t low, int64_t high)
+{
+    return low + (int64_t)(random_u64() % (uint64_t)(high - low + 1));
+}
+
+static float *floats(int64_t n)
+{
+    float *p = memory_alloc((size_t)(n > 0 ? n : 1) * sizeof *p);
+    if (!p) {
+        fprintf(stderr, "check_kernels: out of memory\n");
+        exit(2);
+    }
+    random_floats(p, n);
+    return p;
+}
+
+/* What a slot's check works on: inputs and two outputs that start equal. */
+struct data {
+    const struct weight_case *c;
+    struct weight w;
+    int32_t rows;
+    int64_t n, k, size;
+    float *x, *y, *z, *out[2];
+    struct rotation r[2];
+    struct kv kv[2];
+    int32_t *positions, **pages;
+    bool flag;
+    int kind;
+};
+
+/* One call of the slot on table t, writing d->out[which]. */
+typedef void call(struct kernels *t, struct data *d, int which);
+
+static void compare(const char *slot, const char *what, struct data *d, call *run)
+{
+    memcpy(d->out[1], d->out[0], (size_t)d->size * sizeof(float));
+    double start = now();
+    run(oracle, d, 0);
+    double plain = now() - start, best = 1e9;
+    for (int i = 0; i < (timing ? 5 : 1); i++) {
+        for (int64_t e = 0; timing && i && e < d->size; e++)
+            d->out[1][e] = d->out[0][e]; // in place slots: only the first call counts as a check
+        start = now();
+        if (!i || timing)
+            run(table, d, 1);
+        double t = now() - start;
+        best = t < best ? t : best;
+        if (i)
+            continue;
+        int64_t bad = 0;
+        for (int64_t e = 0; e < d->size; e++)
+            bad += memcmp(&d->out[0][e], &d->out[1][e], sizeof(float)) != 0;
+        failed |= bad > 0;
+        if (bad || !timing)
+            printf("%-9s %-11s %-22s %4d rows %5lld x %-5lld %s", table->isa, slot, what,
+                   (int)d->rows, (long long)d->n, (long long)d->k, bad ? "DIFFERENT\n" : "ok\n");
+    }
+    if (timing)
+        printf("%-9s %-11s %-22s %4d rows %5lld x %-5lld %9.1f us, %.1f times the portable one\n",
+               table->isa, slot, what, (int)d->rows, (long long)d->n, (long long)d->k, best * 1e6,
+               plain / best);
+}
+
+static void release(struct data *d)
+{
+    weight_clear(&d->w);
+    memory_free(d->x);
+    memory_free(d->y);
+    memory_free(d->z);
+    memory_free(d->out[0]);
+    memory_free(d->out[1]);
+    for (int i = 0; i < 2; i++) {
+        memory_free(d->r[i].data);
+        memory_free(d->kv[i].k);
+        memory_free(d->kv[i].v);
+    }
+    for (int32_t i = 0; d->pages && i < d->rows; i++)
+        free(d->pages[i]);
+    free(d->pages);
+    free(d->positions);
+    memset(d, 0, sizeof *d);
+}
+
+static void outputs(struct data *d, int64_t size)
+{
+    d->size = size;
+    d->out[0] = floats(size);
+    d->out[1] = floats(size);
+}
+
+/* ---- products and decoding ---- */
+
+static void run_matmul(struct kernels *t, struct data *d, int which)
+{
+    struct act a = {.rows = d->rows, .k = d->k, .x = d->x, .ldx = d->k};
+    struct matmul_job j = {.w = &d->w, .a = &a, .bias = d->y, .out = d->out[which], .ldo = d->n,
+                           .add = d->flag};
+    t->matmul(t, &j, 1);
+}
+
+static void run_dequantize(struct kernels *t, struct data *d, int which)
+{
+    t->dequantize(t, &d->w, 0, d->n, d->out[which]);
+}
+
+static void run_gather(struct kernels *t, struct data *d, int which)
+{
+    int32_t ids[3] = {0, (int32_t)(d->n / 2), (int32_t)(d->n - 1)};
+    t->gather(t, &d->w, ids, 3, d->out[which], d->k);
+}
+
+static void check_weights(void)
+{
+    static const int32_t rows[] = {1, 2, 3, 5, 8, 9, 24, 25, 70};
+    for (size_t c = 0; c < WEIGHT_CASES; c++) {
+        struct data d = {.c = &weight_cases[c], .flag = c & 1};
+        d.n = timing ? 512 : between(1, 90);
+        d.k = timing ? 1024 : between(1, 700);
+        d.w = random_weight(d.c, d.n, d.k);
+        for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
+            d.rows = rows[r];
+            d.x = floats(d.rows * d.k);
+            d.y = floats(d.n);
+            outputs(&d, d.rows * d.n);
+            compare("matmul", d.c->name, &d, run_matmul);
+            struct weight w = d.w;
+            memset(&d.w, 0, sizeof d.w);
+            int64_t n = d.n, k = d.k;
+            bool flag = d.flag;
+            release(&d);
+            d = (struct data){.c = &weight_cases[c], .w = w, .n = n, .k = k, .flag = flag};
+        }
+        outputs(&d, d.n * d.k);
+        compare("dequantize", d.c->name, &d, run_dequantize);
+        d.size = 3 * d.k < d.size ? 3 * d.k : 0;
+        if (d.size)
+            compare("gather", d.c->name, &d, run_gather);
+        release(&d);
+    }
+}
+
+/* ---- prepare ---- */
+
+static void run_prepare(struct kernels *t, struct data *d, int which)
+{
+    const struct rotation *both[2] = {&d->r[0], &d->r[1]}, *second[1] = {&d->r[1]};
+    struct rotate_group g[3] = {{.first = 0, .count = d->rows / 3, .n = 2, .r = both},
+                                {.first = d->rows / 3, .count = d->rows / 4, .n = 0, .r = NULL},
+                                {.first = d->rows / 3 + d->rows / 4, .n = 1, .r = second}};
+    g[2].count = d->rows - g[2].first;
+    struct act out;
+    void *buffer = memory_alloc(t->act_bytes(t, d->rows, d->k));
+    t->prepare(t, d->x, d->k, d->rows, d->k, g, 3, d->flag ? &d->w : NULL, buffer, &out);
+    for (int32_t i = 0; i < d->rows; i++)
+        memcpy(d->out[which] + i * d->k, out.x + i * out.ldx, (size_t)d->k * sizeof(float));
+    memory_free(buffer);
+}
+
+static struct rotation random_rotation(int64_t k, int32_t block, bool shared)
+{
+    struct rotation r = {.dim = k, .block = block, .blocks = (int32_t)(k / block),
+                         .shared = shared, .dtype = DT_F32};
+    r.data = floats((shared ? 1 : r.blocks) * (int64_t)block * block);
+    return r;
+}
+
+static void check_prepare(void)
+{
+    static const int32_t blocks[] = {1, 4, 6, 8, 15, 16, 17, 32, 48, 64, 120};
+    static const int32_t rows[] = {1, 3, 8, 37};
+    for (size_t b = 0; b < sizeof blocks / sizeof *blocks; b++)
+        for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
+            struct data d = {.rows = rows[r], .flag = r & 1};
+            d.k = blocks[b] * (timing ? 1024 / blocks[b] : between(1, 9)) * 2;
+            d.w.k = d.k;
+            random_perm(&d.w);
+            d.x = floats(d.rows * d.k);
+            d.r[0] = random_rotation(d.k, blocks[b], b & 1);
+            d.r[1] = random_rotation(d.k, blocks[b] % 2 ? blocks[b] * 2 : blocks[b] / 2, false);
+            outputs(&d, d.rows * d.k);
+            char what[32];
+            snprintf(what, sizeof what, "block %d", (int)blocks[b]);
+            compare("prepare", what, &d, run_prepare);
+            release(&d);
+        }
+}
+
+/* ---- attention ---- */
+
+static struct kv_rows rows_of(const struct data *d)
+{
+    return (struct kv_rows){.rows = d->rows, .positions = d->positions,
+                            .pages = (const int32_t *const *)d->pages};
+}
+
+static void run_attention(struct kernels *t, struct data *d, int which)
+{
+    struct kv_rows rows = rows_of(d);
+    struct attention_args a = {.kv = &d->kv[which], .layer = 1, .rows = &rows, .q = d->x,
+                               .out = d->out[which], .ldq = d->k, .ldo = d->k,
+                               .heads = (int32_t)d->n, .scale = 0.3f};
+    if (d->kind & 1)
+        a.softcap = 5;
+    if (d->kind & 2)
+        a.window = 37;
+    if (d->kind & 4)
+        a.alibi = d->z;
+    int64_t ld = (int64_t)a.kv->kv_heads * a.kv->head_dim;
+    t->kv_store(t, &d->kv[which], 1, &rows, d->y, d->y + d->rows * ld, ld);
+    t->attention(t, &a);
+}
+
+/* Rows at random positions, each with pages of its own over random keys of layer 1. */
+static struct data random_attention(int32_t rows, int32_t kv_heads, int32_t group, int32_t dim)
+{
+    struct data d = {.rows = rows, .n = (int64_t)kv_heads * group};
+    d.k = d.n * dim;
+    d.positions = calloc((size_t)rows, sizeof *d.positions);
+    d.pages = calloc((size_t)rows, sizeof *d.pages);
+    int64_t pages = 0;
+    for (int32_t i = 0; i < rows; i++) {
+        d.positions[i] = (int32_t)(i % 3 == 0 ? between(0, 20) : between(0, timing ? 1000 : 300));
+        int32_t n = d.positions[i] / KV_PAGE + 1;
+        d.pages[i] = malloc((size_t)n * sizeof **d.pages);
+        for (int32_t p = n - 1; p >= 0; p--)
+            d.pages[i][p] = (int32_t)pages++;
+    }
+    int64_t size = 2 * pages * kv_heads * KV_PAGE * dim;
+    for (int i = 0; i < 2; i++) {
+        d.kv[i] = (struct kv){.dtype = DT_F32, .layers = 2, .kv_heads = kv_heads, .head_dim = dim,
+                              .n_pages = pages};
+        d.kv[i].k = floats(size);
+        d.kv[i].v = floats(size);
+    }
+    memcpy(d.kv[1].k, d.kv[0].k, (size_t)size * sizeof(float));
+    memcpy(d.kv[1].v, d.kv[0].v, (size_t)size * sizeof(float));
+    d.x = floats(rows * d.k);
+    d.y = floats(2 * (int64_t)rows * kv_heads * dim);
+    d.z = floats(d.n);
+    outputs(&d, rows * d.k);
+    return d;
+}
+
+static void check_attention(void)
+{
+    static const int32_t shapes[][4] = {/* rows, kv heads, group, head dim */
+                                        {1, 4, 8, 64}, {7, 2, 1, 80}, {5, 1, 5, 17},
+                                        {3, 3, 2, 8},  {9, 1, 19, 33}, {64, 2, 4, 128}};
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
+        for (int kind = 0; kind < 8; kind++) {
+            const int32_t *v = shapes[s];
+            struct data d = random_attention(v[0], v[1], v[2], v[3]);
+            d.kind = kind;
+            char what[32];
+            snprintf(what, sizeof what, "%d heads of %d%s%s%s", (int)d.n, (int)v[3],
+                     kind & 1 ? " cap" : "", kind & 2 ? " win" : "", kind & 4 ? " alibi" : "");
+            compare("attention", what, &d, run_attention);
+            release(&d);
+        }
+}
+
+/* ---- norm, rope, activate, add, scale ---- */
+
+static void run_norm(struct kernels *t, struct data *d, int which)
+{
+    struct norm_args a = {.kind = d->kind & 1 ? NORM_LAYER : NORM_RMS, .weight = d->y,
+                          .bias = d->kind & 2 ? d->z : NULL, .eps = 1e-5f,
+                          .plus_one = d->kind & 4, .dim = d->k};
+    t->norm(t, &a, d->x, d->k, d->rows, d->out[which], d->k);
+}
+
+static void run_activate(struct kernels *t, struct data *d, int which)
+{
+    t->activate(t, (enum activation)(d->kind / 2), d->x, d->k, d->kind & 1 ? d->y : NULL, d->k,
+                d->rows, d->k, d->out[which], d->k);
+}
+
+static void run_rope(struct kernels *t, struct data *d, int which)
+{
+    t->rope(t, d->out[which], d->k, d->rows, 3, (int32_t)d->k / 3, (int32_t)(d->k / 6 * 2), d->x,
+            d->y);
+}
+
+static void run_add(struct kernels *t, struct data *d, int which)
+{
+    t->add(t, d->out[which], d->k, d->x, d->flag ? d->k : 0, d->rows, d->k);
+    t->scale(t, d->out[which], d->size, 0.37f);
+}
+
+static void check_rows(const char *slot, const char *what, int kind, call *run)
+{
+    static const int64_t dims[] = {2048, 6, 31, 64, 99, 576};
+    for (size_t i = 0; i < (timing ? 1 : sizeof dims / sizeof *dims); i++) {
+        struct data d = {.rows = timing ? 64 : (int32_t)between(1, 40), .k = dims[i],
+                         .kind = kind, .flag = kind & 1};
+        d.x = floats(d.rows * d.k);
+        d.y = floats(d.rows * d.k);
+        d.z = floats(d.k);
+        for (int64_t e = 0; e < d.rows * d.k; e++)
+            d.x[e] *= 12;
+        outputs(&d, d.rows * d.k);
+        compare(slot, what, &d, run);
+        release(&d);
+    }
+}
+
+static void check_elementwise(void)
+{
+    static const char *const acts[] = {"none", "silu", "gelu", "gelu-tanh",
+                                       "relu", "tanh", "quick-gelu"};
+    for (int kind = 0; kind < 8; kind++)
+        check_rows("norm", kind & 1 ? "layer" : "rms", kind, run_norm);
+    for (int kind = 0; kind < 14; kind++)
+        check_rows("activate", acts[kind / 2], kind, run_activate);
+    check_rows("rope", "", 0, run_rope);
+    check_rows("add, scale", "one row", 0, run_add);
+    check_rows("add, scale", "rows", 1, run_add);
+}
+
+/* ---- ratios to the machine ---- */
+
+static double product_seconds(const struct weight *w, int n, const struct act *a, float *out)
+{
+    double best = 1e9, end = now() + 0.7;
+    do {
+        double start = now();
+        for (int i = 0; i < n; i++) {
+            struct matmul_job j = {.w = &w[i], .a = a, .out = out, .ldo = w[i].n};
+            table->matmul(table, &j, 1);
+        }
+        double t = (now() - start) / n;
+        best = t < best ? t : best;
+    } while (now() < end);
+    return best;
+}
+
+/* One 2048 -> 5632 module of several layers, more than the caches hold. */
+static void time_products(void)
+{
+    enum { LAYERS = 12, N = 5632, K = 2048, MOST = 512 };
+    static const char *const names[] = {"nf4-f16", "nf4-dq-bf16", "gptq4-g128", "gptq8",
+                                        "dense-bf16"};
+    static const int32_t rows[] = {1, 2, 4, 8, 32, MOST};
+    float *x = floats((int64_t)MOST * K), *out = floats((int64_t)MOST * N);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const struct weight_case *c = weight_cases;
+        while (strcmp(c->name, names[i]) != 0)
+            c++;
+        struct weight w[LAYERS];
+        for (int l = 0; l < LAYERS; l++)
+            w[l] = random_weight(c, N, K);
+        double bytes = (double)weight_bytes(&w[0]), read = probe_read_bandwidth(table->threads);
+        double peak = probe_fp32_peak(table->threads), one = 0;
+        printf("%s %s, %d threads: memory %.1f GB/s, peak %.0f Gop/s\n", table->isa, c->name,
+               table->threads, read * 1e-9, peak * 1e-9);
+        for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
+            struct act a = {.rows = rows[r], .k = K, .x = x, .ldx = K};
+            double t = product_seconds(w, rows[r] < MOST ? LAYERS : 1, &a, out);
+            one = r ? one : t;
+            printf("    %4d rows %9.3f ms   %.2f of the memory, %.2f of the peak, %5.2f times the "
+                   "rate of one row\n",
+                   (int)rows[r], t * 1e3, bytes / t / read, 2.0 * rows[r] * N * K / t / peak,
+                   rows[r] * one / t);
+        }
+        for (int l = 0; l < LAYERS; l++)
+            weight_clear(&w[l]);
+    }
+    memory_free(x);
+    memory_free(out);
+}
+
+static void check_table(const char *isa, int threads)
+{
+    struct error err = ERROR_INIT;
+    if (cpu_kernels_open(isa, COMPUTE_EXACT, threads, &table, &err) != ST_OK ||
+        cpu_kernels_open("portable", COMPUTE_EXACT, 1, &oracle, &err) != ST_OK) {
+        fprintf(stderr, "check_kernels: %s\n", err.text);
+        exit(2);
+    }
+    bool was = failed;
+    failed = false;
+    check_weights();
+    check_prepare();
+    check_attention();
+    check_elementwise();
+    if (timing && strcmp(isa, "portable") != 0)
+        time_products();
+    printf("%s with %d threads: %s\n", isa, threads,
+           failed ? "DIFFERENT from the portable kernels" : "the same bits as the portable kernels");
+    failed |= was;
+    oracle->close(oracle);
+    table->close(table);
+}
+
+int main(int argc, char **argv)
+{
+    static const char *const isas[] = {"portable", "avx2", "avx512"};
+    const char *only = NULL;
+    for (int i = 1; i < argc; i++) {
+        if (!strcmp(argv[i], "--time")) {
+            timing = true;
+        } else if (!strcmp(argv[i], "--isa") && i + 1 < argc) {
+            only = argv[++i];
+        } else {
+            fprintf(stderr, "usage: check_kernels [--isa portable|avx2|avx512] [--time]\n");
+            return 2;
+        }
+    }
+    for (size_t i = 0; i < sizeof isas / sizeof *isas; i++) {
+        if (only ? strcmp(only, isas[i]) != 0 : !cpu_has(isas[i]))
+            continue;
+        check_table(isas[i], 1);
+        if (cpu_threads() > 1)
+            check_table(isas[i], cpu_threads());
+    }
+    return failed;
+}
