@@ -53,7 +53,7 @@ static const char *nearest(unsigned commands, const char *name, enum spelling sp
     const char *flags[256];
     char bare[CONFIG_VARIABLE_MAX];
     size_t n = 0, i = 0;
-    for (; name[i] && i < sizeof bare - 1; i++)
+    for (; i < sizeof bare - 1 && name[i]; i++)
         bare[i] = name[i] == '_' ? '-' : (char)tolower((unsigned char)name[i]);
     bare[i] = 0;
     for (i = 0; i < config_n_keys && n < sizeof flags / sizeof flags[0]; i++)

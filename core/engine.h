@@ -123,6 +123,7 @@ struct adapter_ref { /* what a request runs on; known once it is admitted, borro
 #define LOGPROBS_MAX   20
 #define STOPS_MAX      64
 #define STOP_BYTES_MAX 4096 /* of one stop string */
+#define CHOICES_MAX    4096 /* prompts times n */
 
 struct prompt {
     const char *text; /* or NULL: ids */

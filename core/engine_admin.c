@@ -81,9 +81,13 @@ enum status engine_adapter_load(struct engine *e, const struct adapter_request *
     st = may_load(e, req, err);
     if (st == ST_OK)
         st = job_adapters(t, JOB_LOAD, req, 1, NULL, 0, 0, err);
-    if (st == ST_OK && !loaded(e, req->name))
+    bool marked = st == ST_OK && !loaded(e, req->name);
+    if (marked)
         registry_mark(e->registry, req->name, ADAPTER_LOADING, NULL);
-    return submit(e, t, st, out, err);
+    st = submit(e, t, st, out, err);
+    if (marked && st != ST_OK)
+        registry_mark(e->registry, req->name, ADAPTER_AVAILABLE, NULL);
+    return st;
 }
 
 enum status engine_adapter_unload(struct engine *e, const char *name, double timeout_s,

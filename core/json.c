@@ -183,7 +183,7 @@ enum status json_read(const char *path, size_t max_bytes, json_t **out, struct e
     size_t len = 0;
     *out = NULL;
     enum status s = read_whole(path, max_bytes, &text, &len, err);
-    if (s)
+    if (!text)
         return s;
     s = json_parse(text, len, JSON_DEPTH_MAX, path, out, err);
     free(text);

@@ -42,8 +42,8 @@ static vf page_scores(const float *q, const float *k, int32_t dim, int from, int
         for (int32_t i = 0; i < whole; i += LANES)
             acc = vf_fma(vf_load(q + i), vf_load(key + i), acc);
         if (whole < dim)
-            acc = vf_fma(vf_load_n(q + whole, dim - whole), vf_load_n(key + whole, dim - whole),
-                         acc);
+            acc =
+                vf_fma(vf_load_n(q + whole, dim - whole), vf_load_n(key + whole, dim - whole), acc);
         dots[s] = acc;
     }
     return vf_sums(dots);
@@ -172,8 +172,12 @@ static void attend_simd(const struct attention_args *a, int32_t row, int32_t kv_
                         float *scratch)
 {
     int32_t all = a->heads / a->kv->kv_heads, dim = a->kv->head_dim;
-    struct pass p = {.a = a, .pages = a->rows->pages[row], .pos = a->rows->positions[row],
-                     .kv_head = kv_head, .dim = dim, .h = (struct head *)scratch};
+    struct pass p = {.a = a,
+                     .pages = a->rows->pages[row],
+                     .pos = a->rows->positions[row],
+                     .kv_head = kv_head,
+                     .dim = dim,
+                     .h = (struct head *)scratch};
     for (int32_t h = 0; h < all; h += ATTENTION_HEADS) {
         p.head = kv_head * all + h;
         p.heads = all - h < ATTENTION_HEADS ? all - h : ATTENTION_HEADS;

@@ -23,10 +23,10 @@ static void gemm_chunk(void *ctx, int64_t chunk, int thread)
     int64_t first, end;
     (void)thread;
     chunk_range(g->m, g->chunks, chunk, &first, &end);
-    cblas_sgemm(CblasRowMajor, g->ta ? CblasTrans : CblasNoTrans,
-                g->tb ? CblasTrans : CblasNoTrans, (blasint)(end - first), (blasint)g->n,
-                (blasint)g->k, 1.0f, g->a + (g->ta ? first : first * g->lda), (blasint)g->lda,
-                g->b, (blasint)g->ldb, 0.0f, g->c + first * g->ldc, (blasint)g->ldc);
+    cblas_sgemm(CblasRowMajor, g->ta ? CblasTrans : CblasNoTrans, g->tb ? CblasTrans : CblasNoTrans,
+                (blasint)(end - first), (blasint)g->n, (blasint)g->k, 1.0f,
+                g->a + (g->ta ? first : first * g->lda), (blasint)g->lda, g->b, (blasint)g->ldb,
+                0.0f, g->c + first * g->ldc, (blasint)g->ldc);
 }
 
 void blas_gemm(const struct kernels *self, bool ta, bool tb, int64_t m, int64_t n, int64_t k,
@@ -34,8 +34,17 @@ void blas_gemm(const struct kernels *self, bool ta, bool tb, int64_t m, int64_t 
 {
     if (m <= 0 || n <= 0)
         return;
-    struct gemm g = {.ta = ta, .tb = tb, .m = m, .n = n, .k = k, .lda = lda, .ldb = ldb,
-                     .ldc = ldc, .a = a, .b = b, .c = c};
+    struct gemm g = {.ta = ta,
+                     .tb = tb,
+                     .m = m,
+                     .n = n,
+                     .k = k,
+                     .lda = lda,
+                     .ldb = ldb,
+                     .ldc = ldc,
+                     .a = a,
+                     .b = b,
+                     .c = c};
     // BLAS packs B anew for each call: one call a thread, and only where rows abound
     int64_t most = m / 64 < self->threads ? m / 64 : self->threads;
     int64_t worth = chunk_count(self, m, 0.05 * (double)n * (double)k);

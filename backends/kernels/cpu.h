@@ -15,7 +15,8 @@ enum status cpu_kernels_open(const char *isa, enum compute mode, int threads, st
 enum status cpu_kernels_share(const struct kernels *with, enum compute mode, struct kernels **out,
                               struct error *err);
 
-/* Processors that this process may use: affinity mask and cgroup quota (rounded down), at least 1. */
+/* Processors that this process may use: affinity mask and cgroup quota (rounded down), at least 1.
+ */
 int cpu_threads(void);
 /* Whether this processor has everything that the twin of that name is compiled for. */
 bool cpu_has(const char *isa);

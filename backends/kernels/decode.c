@@ -76,7 +76,7 @@ static void place(const struct weight *w, const float *panel, int64_t r, int64_t
 struct rows_job {
     const struct kernels_state *state;
     const struct weight *w;
-    int64_t row, rows; /* dequantize */
+    int64_t row, rows;  /* dequantize */
     const int32_t *ids; /* gather */
     float *out;
     int64_t ldo, units, chunks;

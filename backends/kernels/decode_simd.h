@@ -1,7 +1,7 @@
 /*
  * Decoding in registers: four consecutive columns of a tile's 16 rows at a time, straight from the
- * tile layout (core/kernels.h). Shared by the panel decoder (decode_avx2.c, decode_avx512.c) and the
- * fused products (matmul_simd.h).
+ * tile layout (core/kernels.h). Shared by the panel decoder (decode_avx2.c, decode_avx512.c) and
+ * the fused products (matmul_simd.h).
  *
  * A dword of a line holds four codes of its row as bytes, so code j of a quad is dword >> 8j:
  *
@@ -22,7 +22,16 @@
 
 #include "core/kernels.h"
 
-enum kind { KIND_NONE, KIND_F32, KIND_F16, KIND_BF16, KIND_TABLE4, KIND_BITS4, KIND_BITS8, KIND_BITS };
+enum kind {
+    KIND_NONE,
+    KIND_F32,
+    KIND_F16,
+    KIND_BF16,
+    KIND_TABLE4,
+    KIND_BITS4,
+    KIND_BITS8,
+    KIND_BITS
+};
 
 /* Where a tile is read. */
 struct reader {
@@ -92,7 +101,8 @@ INLINE vf reader_nested(const struct reader *r, int64_t index)
 {
     const struct weight *w = r->w;
     int64_t per_row = w->flat_k / w->group;
-    int64_t first = (w->flat_row + r->tile * TILE_ROWS) * per_row + w->flat_col / w->group + r->group;
+    int64_t first =
+        (w->flat_row + r->tile * TILE_ROWS) * per_row + w->flat_col / w->group + r->group;
     vi block = vi_add(vi_set((int32_t)first), vi_mul(vi_iota(), vi_set((int32_t)per_row)));
     block = vi_srl(block, __builtin_ctzll((unsigned long long)w->nested_block));
     block = vi_min(block, vi_set((int32_t)w->n_nested - 1)); // rows beyond the end
@@ -143,8 +153,8 @@ INLINE void reader_load_group(const enum kind kind, struct reader *r)
 {
     const struct weight *w = r->w;
     int64_t index = (r->tile * w->n_groups + r->group) * TILE_ROWS;
-    r->scale = w->nested ? reader_nested(r, index)
-                         : reader_parameter(w->scales, w->scale_dtype, index);
+    r->scale =
+        w->nested ? reader_nested(r, index) : reader_parameter(w->scales, w->scale_dtype, index);
     r->zero = w->zeros ? reader_parameter(w->zeros, w->zero_dtype, index) : vf_zero();
     r->plain = w->dtype == DT_F32 || is_plain(kind, r);
 }
@@ -195,10 +205,10 @@ INLINE vf round_to(enum dtype d, vf v)
 }
 
 /*
- * v rounded to 24 - s bits, c = 2^s + 1 (Veltkamp's splitting). g = v c is rounded where v's new last
- * bit will be; ties go to even as they should, because a tie's v is an even multiple of its old last
- * bit. Half the cost of the conversion instructions; right for every normal v, as long as nothing
- * overflows (checked over all mantissas: test_matmul.c).
+ * v rounded to 24 - s bits, c = 2^s + 1 (Veltkamp's splitting). g = v c is rounded where v's new
+ * last bit will be; ties go to even as they should, because a tie's v is an even multiple of its
+ * old last bit. Half the cost of the conversion instructions; right for every normal v, as long as
+ * nothing overflows (checked over all mantissas: test_matmul.c).
  */
 INLINE vf round_split(vf v, const float c)
 {
@@ -213,7 +223,7 @@ INLINE void round_four(const enum dtype d, const bool plain, vf v[4])
         return;
 #pragma GCC unroll 4
     for (int j = 0; j < 4; j++)
-        v[j] = !plain          ? round_to(d, v[j])
+        v[j] = !plain        ? round_to(d, v[j])
                : d == DT_F16 ? round_split(v[j], 0x1p13f + 1)
                              : round_split(v[j], 0x1p16f + 1);
 }
@@ -259,8 +269,9 @@ INLINE void reader_quad(const enum kind kind, const enum dtype d, const bool pla
     if (kind == KIND_F32 || kind == KIND_F16) {
 #pragma GCC unroll 4
         for (int j = 0; j < 4; j++)
-            out[j] = kind == KIND_F32 ? vf_load((const float *)r->data + (k + j) * TILE_ROWS)
-                                      : vf_load_f16((const uint16_t *)r->data + (k + j) * TILE_ROWS);
+            out[j] = kind == KIND_F32
+                         ? vf_load((const float *)r->data + (k + j) * TILE_ROWS)
+                         : vf_load_f16((const uint16_t *)r->data + (k + j) * TILE_ROWS);
         return;
     }
     if (kind == KIND_BF16) {
@@ -290,7 +301,8 @@ INLINE void reader_quad(const enum kind kind, const enum dtype d, const bool pla
     round_four(d, plain, out);
 }
 
-/* The same where each column may have its own group (group_of, groups of no multiple of 4); n of 4. */
+/* The same where each column may have its own group (group_of, groups of no multiple of 4); n of 4.
+ */
 INLINE void reader_singles(const enum kind kind, struct reader *r, int64_t k, int64_t n, vf out[4])
 {
     enum dtype d = r->w->dtype;

@@ -28,8 +28,7 @@ static float activation(enum activation act, float x)
     return x;
 }
 
-static void activate(enum activation act, const float *gate, const float *up, int64_t n,
-                     float *out)
+static void activate(enum activation act, const float *gate, const float *up, int64_t n, float *out)
 {
     for (int64_t i = 0; i < n; i++) {
         float y = activation(act, gate[i]);
@@ -67,8 +66,16 @@ void elementwise_activate(const struct kernels *self, enum activation act, const
                           int64_t ldg, const float *up, int64_t ldu, int32_t rows, int64_t dim,
                           float *out, int64_t ldo)
 {
-    struct rows_job j = {.state = self->state, .act = act, .gate = gate, .up = up, .out = out,
-                         .ldg = ldg, .ldu = ldu, .ldo = ldo, .rows = rows, .dim = dim};
+    struct rows_job j = {.state = self->state,
+                         .act = act,
+                         .gate = gate,
+                         .up = up,
+                         .out = out,
+                         .ldg = ldg,
+                         .ldu = ldu,
+                         .ldo = ldo,
+                         .rows = rows,
+                         .dim = dim};
     j.chunks = chunk_count(self, rows, 2.0 * (double)dim);
     pool_run(self->state->pool, j.chunks, activate_chunk, &j);
 }
@@ -94,12 +101,18 @@ static void rope_chunk(void *ctx, int64_t chunk, int thread)
     }
 }
 
-void elementwise_rope(const struct kernels *self, float *x, int64_t ld, int32_t rows,
-                      int32_t heads, int32_t head_dim, int32_t rot, const float *cos,
-                      const float *sin)
+void elementwise_rope(const struct kernels *self, float *x, int64_t ld, int32_t rows, int32_t heads,
+                      int32_t head_dim, int32_t rot, const float *cos, const float *sin)
 {
-    struct rows_job j = {.state = self->state, .out = x, .ldo = ld, .rows = rows, .heads = heads,
-                         .head_dim = head_dim, .rot = rot, .cos = cos, .sin = sin};
+    struct rows_job j = {.state = self->state,
+                         .out = x,
+                         .ldo = ld,
+                         .rows = rows,
+                         .heads = heads,
+                         .head_dim = head_dim,
+                         .rot = rot,
+                         .cos = cos,
+                         .sin = sin};
     j.chunks = chunk_count(self, rows, 1.0 * heads * rot);
     pool_run(self->state->pool, j.chunks, rope_chunk, &j);
 }
@@ -118,8 +131,8 @@ static void add_chunk(void *ctx, int64_t chunk, int thread)
     }
 }
 
-void elementwise_add(const struct kernels *self, float *x, int64_t ldx, const float *y,
-                     int64_t ldy, int32_t rows, int64_t dim)
+void elementwise_add(const struct kernels *self, float *x, int64_t ldx, const float *y, int64_t ldy,
+                     int32_t rows, int64_t dim)
 {
     struct rows_job j = {.out = x, .ldo = ldx, .up = y, .ldu = ldy, .rows = rows, .dim = dim};
     j.chunks = chunk_count(self, rows, 0.5 * (double)dim);

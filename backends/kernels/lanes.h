@@ -1,6 +1,7 @@
 /*
  * Sixteen lanes: the words in which the vector twins are written, so that AVX2 (two registers of
- * eight) and AVX-512 (one of sixteen) share one text (X_simd.h) and with it one order of operations.
+ * eight) and AVX-512 (one of sixteen) share one text (X_simd.h) and with it one order of
+ * operations.
  *
  *   vf  16 floats      vi  16 int32      vt  a table of 16 floats
  *

@@ -114,8 +114,7 @@ INLINE __m256 half_within(__m256 a, float low, float high)
 INLINE bool vf_within(vf v, float low, float high)
 {
     vf a = vf_abs(v);
-    __m256 both =
-        _mm256_and_ps(half_within(a.lo, low, high), half_within(a.hi, low, high));
+    __m256 both = _mm256_and_ps(half_within(a.lo, low, high), half_within(a.hi, low, high));
     return _mm256_movemask_ps(both) == 0xff;
 }
 INLINE vf vf_between(vf v, int first, int end)
@@ -247,8 +246,8 @@ INLINE __m256 eight_sums(const vf *v)
     for (int i = 0; i < 2; i++)
         c[i] = _mm256_add_ps(_mm256_shuffle_ps(b[i], b[i + 2], 0x44),
                              _mm256_shuffle_ps(b[i], b[i + 2], 0xee));
-    __m256 s = _mm256_add_ps(_mm256_shuffle_ps(c[0], c[1], 0x88),
-                             _mm256_shuffle_ps(c[0], c[1], 0xdd));
+    __m256 s =
+        _mm256_add_ps(_mm256_shuffle_ps(c[0], c[1], 0x88), _mm256_shuffle_ps(c[0], c[1], 0xdd));
     // half h, place p holds 4h + (0, 2, 1, 3)[p]
     return _mm256_permutevar8x32_ps(s, _mm256_setr_epi32(0, 2, 1, 3, 4, 6, 5, 7));
 }

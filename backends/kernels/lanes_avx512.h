@@ -224,8 +224,8 @@ INLINE vf vf_sums(const vf v[16])
         __m512 hi = _mm512_shuffle_ps(b[i], b[i + 2], 0xee);
         c[i] = _mm512_add_ps(lo, hi);
     }
-    __m512 s = _mm512_add_ps(_mm512_shuffle_ps(c[0], c[1], 0x88),
-                             _mm512_shuffle_ps(c[0], c[1], 0xdd));
+    __m512 s =
+        _mm512_add_ps(_mm512_shuffle_ps(c[0], c[1], 0x88), _mm512_shuffle_ps(c[0], c[1], 0xdd));
     // quarter q, place p holds key: q = 0, 1, 2, 3 -> + 0, 8, 4, 12; p = 0, 1, 2, 3 -> + 0, 2, 1, 3
     const __m512i order = _mm512_setr_epi32(0, 2, 1, 3, 8, 10, 9, 11, 4, 6, 5, 7, 12, 14, 13, 15);
     return _mm512_permutexvar_ps(order, s);

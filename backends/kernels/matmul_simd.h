@@ -202,7 +202,7 @@ INLINE void fused_kind(const enum kind kind, const enum dtype d, const struct fu
         switch (f->m) {
 #define ROWS(m)                                                                                    \
     case m:                                                                                        \
-        fused_of(kind, d, 1, m, f->w, t, f->x, sum);                                       \
+        fused_of(kind, d, 1, m, f->w, t, f->x, sum);                                               \
         break
             ROWS(1);
             ROWS(2);
@@ -234,8 +234,8 @@ static bool fusable_simd(const struct weight *w)
     return kind != KIND_NONE && kind != KIND_F32 && kind != KIND_BITS && reader_by_runs(w);
 }
 
-static void fused_simd(const struct weight *w, int64_t tile, int64_t tiles, const float *x,
-                       int m, float *sum)
+static void fused_simd(const struct weight *w, int64_t tile, int64_t tiles, const float *x, int m,
+                       float *sum)
 {
     struct fused f = {w, tile, tiles, x, m, sum};
     switch (reader_kind(w)) {

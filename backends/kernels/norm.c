@@ -62,11 +62,16 @@ static void norm_chunk(void *ctx, int64_t chunk, int thread)
         j->state->twins.norm(j->args, j->x + i * j->ldx, j->out + i * j->ldo);
 }
 
-void norm_run(const struct kernels *self, const struct norm_args *args, const float *x,
-              int64_t ldx, int32_t rows, float *out, int64_t ldo)
+void norm_run(const struct kernels *self, const struct norm_args *args, const float *x, int64_t ldx,
+              int32_t rows, float *out, int64_t ldo)
 {
-    struct norm_job j = {.state = self->state, .args = args, .x = x, .ldx = ldx, .rows = rows,
-                         .out = out, .ldo = ldo};
+    struct norm_job j = {.state = self->state,
+                         .args = args,
+                         .x = x,
+                         .ldx = ldx,
+                         .rows = rows,
+                         .out = out,
+                         .ldo = ldo};
     j.chunks = chunk_count(self, rows, 0.5 * (double)args->dim);
     pool_run(self->state->pool, j.chunks, norm_chunk, &j);
 }

@@ -11,7 +11,8 @@
  * Waiting is spinning for SPIN_NS, because the next job of a step comes within microseconds, and
  * then sleeping on a condition, because an idle daemon must take no processor time and a preempted
  * helper may need our core. Whoever goes to sleep raises a flag and then looks again; whoever
- * changes the state looks at the flag afterwards (both sequentially consistent): no wake-up is lost.
+ * changes the state looks at the flag afterwards (both sequentially consistent): no wake-up is
+ * lost.
  */
 #include "backends/kernels/pool.h"
 

@@ -136,8 +136,7 @@ static void copy_untouched(const struct prepare *p)
             continue;
         int32_t end = i < p->n_groups ? p->groups[i].first : p->rows;
         for (; row < end; row++)
-            memcpy(p->out + row * p->stride, p->x + row * p->ldx,
-                   (size_t)p->k * sizeof *p->out);
+            memcpy(p->out + row * p->stride, p->x + row * p->ldx, (size_t)p->k * sizeof *p->out);
         if (i < p->n_groups)
             row = p->groups[i].first + p->groups[i].count;
     }
@@ -163,9 +162,16 @@ void rotate_prepare(const struct kernels *self, const float *x, int64_t ldx, int
                     int64_t k, const struct rotate_group *groups, int32_t n_groups,
                     const struct weight *w, void *buffer, struct act *out)
 {
-    struct prepare p = {.state = self->state, .x = x, .ldx = ldx, .k = k, .rows = rows,
-                        .stride = stride_of(k), .out = buffer, .groups = groups,
-                        .n_groups = n_groups, .perm = w ? w->perm : NULL};
+    struct prepare p = {.state = self->state,
+                        .x = x,
+                        .ldx = ldx,
+                        .k = k,
+                        .rows = rows,
+                        .stride = stride_of(k),
+                        .out = buffer,
+                        .groups = groups,
+                        .n_groups = n_groups,
+                        .perm = w ? w->perm : NULL};
     p.spare = p.out + rows * p.stride;
     bool rotated = false;
     for (int32_t i = 0; i < n_groups; i++)

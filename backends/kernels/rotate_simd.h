@@ -10,8 +10,8 @@
 
 /* m rows, columns c .. c + n of which the second register holds those from 16 on (two) or is not
  * used. */
-INLINE void rotate_columns(const int m, const bool two, const float *x, int64_t ldx,
-                           const float *r, int32_t block, int64_t n, float *out, int64_t ldo)
+INLINE void rotate_columns(const int m, const bool two, const float *x, int64_t ldx, const float *r,
+                           int32_t block, int64_t n, float *out, int64_t ldo)
 {
     vf a[8], b[8];
 #pragma GCC unroll 8

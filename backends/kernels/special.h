@@ -3,9 +3,8 @@
  * in special_simd.h, operation by operation the same, so that the bits are the same. Errors against
  * the exact value, measured over the floats of the range (tests/backends/kernels/test_special.c):
  *
- *   special_exp    at most 1.5 ulp, denormal results included; exp(-Inf) = 0, exp(89) and above = Inf
- *   special_tanh   at most 2.5 ulp
- *   special_erf    at most 2 ulp
+ *   special_exp    at most 1.5 ulp, denormal results included; exp(-Inf) = 0, exp(89) and above =
+ * Inf special_tanh   at most 2.5 ulp special_erf    at most 2 ulp
  *
  * A NaN stays a NaN in all of them.
  *

@@ -15,8 +15,8 @@ INLINE vf vf_step(vf a, vf b, float c)
 /* |m| is not taken: m >= 0 or a NaN. */
 INLINE vf vf_with_sign(vf m, vf x)
 {
-    return vf_of_bits(vi_or(vi_and(vi_of_bits(m), vi_set(0x7fffffff)),
-                            vi_and(vi_of_bits(x), vi_set(INT32_MIN))));
+    return vf_of_bits(
+        vi_or(vi_and(vi_of_bits(m), vi_set(0x7fffffff)), vi_and(vi_of_bits(x), vi_set(INT32_MIN))));
 }
 INLINE vf vf_pow2(vi n)
 {

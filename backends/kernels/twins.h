@@ -65,9 +65,10 @@ void elementwise_avx512(struct twins *t);
 
 /* Rows that one pass of a large product packs, and the tiles it sums for them; sized so that a
  * thread's panel, packed rows and sums stay in 1 MiB of second-level cache. */
-#define PASS_ROWS      192
-#define PASS_TILES     16
-#define SCRATCH_FLOATS (PANEL_K * TILE_ROWS + PANEL_K * PASS_ROWS + PASS_TILES * TILE_ROWS * PASS_ROWS)
+#define PASS_ROWS  192
+#define PASS_TILES 16
+#define SCRATCH_FLOATS                                                                             \
+    (PANEL_K * TILE_ROWS + PANEL_K * PASS_ROWS + PASS_TILES * TILE_ROWS * PASS_ROWS)
 
 struct kernels_state {
     struct twins twins;
@@ -97,19 +98,18 @@ void decode_dequantize(const struct kernels *self, const struct weight *w, int64
                        int64_t rows, float *out);
 void decode_gather(const struct kernels *self, const struct weight *w, const int32_t *ids,
                    int32_t n, float *out, int64_t ldo);
-void norm_run(const struct kernels *self, const struct norm_args *args, const float *x,
-              int64_t ldx, int32_t rows, float *out, int64_t ldo);
+void norm_run(const struct kernels *self, const struct norm_args *args, const float *x, int64_t ldx,
+              int32_t rows, float *out, int64_t ldo);
 void attention_run(const struct kernels *self, const struct attention_args *args);
 void attention_kv_store(const struct kernels *self, const struct kv *kv, int32_t layer,
                         const struct kv_rows *rows, const float *k, const float *v, int64_t ld);
-void elementwise_rope(const struct kernels *self, float *x, int64_t ld, int32_t rows,
-                      int32_t heads, int32_t head_dim, int32_t rot, const float *cos,
-                      const float *sin);
+void elementwise_rope(const struct kernels *self, float *x, int64_t ld, int32_t rows, int32_t heads,
+                      int32_t head_dim, int32_t rot, const float *cos, const float *sin);
 void elementwise_activate(const struct kernels *self, enum activation act, const float *gate,
                           int64_t ldg, const float *up, int64_t ldu, int32_t rows, int64_t dim,
                           float *out, int64_t ldo);
-void elementwise_add(const struct kernels *self, float *x, int64_t ldx, const float *y,
-                     int64_t ldy, int32_t rows, int64_t dim);
+void elementwise_add(const struct kernels *self, float *x, int64_t ldx, const float *y, int64_t ldy,
+                     int32_t rows, int64_t dim);
 void elementwise_scale(const struct kernels *self, float *x, int64_t n, float s);
 void blas_gemm(const struct kernels *self, bool ta, bool tb, int64_t m, int64_t n, int64_t k,
                const float *a, int64_t lda, const float *b, int64_t ldb, float *c, int64_t ldc);

@@ -331,26 +331,33 @@ static void check_layout(struct reader *r)
                  at > data ? "truncated?" : "trailing bytes");
 }
 
-/* Room for all names of the header; refuses one that is too long. */
-static enum status take_names(struct reader *r, json_t *header, size_t n, struct error *err)
+/* The first name of the header that is too long, or NULL and the bytes that all names take. */
+static const char *measure_names(json_t *header, size_t *total)
 {
-    size_t total = 1, i = 0;
     const char *key;
     json_t *value;
+    *total = 1;
     json_object_foreach(header, key, value)
     {
         size_t len = strlen(key);
         if (len > SAFETENSORS_NAME_MAX)
-            return error_set(err, ST_CHECKPOINT_INVALID,
-                             "%s: tensor %s: a name of %zu bytes, expected at most %d", r->st->path,
-                             shorten(key, (char[48]){0}), len, SAFETENSORS_NAME_MAX);
-        total += len + 1;
+            return key;
+        *total += len + 1;
     }
+    return NULL;
+}
+
+/* Room for n entries and their names, which are filled in; false when memory runs out. */
+static bool take_names(struct reader *r, json_t *header, size_t n, size_t total)
+{
+    size_t i = 0;
+    const char *key;
+    json_t *value;
     r->st->names = malloc(total);
     r->st->tensors = calloc(n + 1, sizeof *r->st->tensors);
     r->extents = calloc(n + 1, sizeof *r->extents);
     if (!r->st->names || !r->st->tensors || !r->extents)
-        return error_memory(err, "listing tensors");
+        return false;
     char *at = r->st->names;
     json_object_foreach(header, key, value)
     {
@@ -361,7 +368,7 @@ static enum status take_names(struct reader *r, json_t *header, size_t n, struct
         at = stpcpy(at, key) + 1;
     }
     r->st->n_tensors = i;
-    return ST_OK;
+    return true;
 }
 
 static enum status read_entries(struct safetensors *st, json_t *header, struct error *err)
@@ -369,14 +376,20 @@ static enum status read_entries(struct safetensors *st, json_t *header, struct e
     struct reader r = {.st = st, .offsets_whole = true};
     const char *key;
     json_t *value;
-    size_t i = 0;
+    size_t i = 0, n = json_object_size(header), total = 0;
     enum status s = ST_OK;
-    if (json_object_size(header) > SAFETENSORS_TENSORS_MAX)
+    if (n > SAFETENSORS_TENSORS_MAX)
         return error_set(err, ST_CHECKPOINT_INVALID, "%s: %zu tensors, expected at most %d",
-                         st->path, json_object_size(header), SAFETENSORS_TENSORS_MAX);
-    s = take_names(&r, header, json_object_size(header), err);
-    if (s)
+                         st->path, n, SAFETENSORS_TENSORS_MAX);
+    key = measure_names(header, &total);
+    if (key)
+        return error_set(err, ST_CHECKPOINT_INVALID,
+                         "%s: tensor %s: a name of %zu bytes, expected at most %d", st->path,
+                         shorten(key, (char[48]){0}), strlen(key), SAFETENSORS_NAME_MAX);
+    if (!take_names(&r, header, n, total)) {
+        s = error_memory(err, "listing tensors");
         goto done;
+    }
     json_object_foreach(header, key, value)
     {
         if (strcmp(key, "__metadata__"))

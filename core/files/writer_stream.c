@@ -192,10 +192,10 @@ static json_t *entry_json(const struct tensor *t, const struct writer_place *p)
             json_decref(shape);
             shape = NULL;
         }
-    return shape
-               ? json_pack("{s:s, s:o, s:[I, I]}", "dtype", dtype_name(t->dtype), "shape", shape,
-                           "data_offsets", (json_int_t)p->begin, (json_int_t)(p->begin + p->bytes))
-               : NULL;
+    return shape ? json_pack("{s:s, s:o, s:[I, I]}", "dtype", dtype_name(t->dtype), "shape", shape,
+                             "data_offsets", (json_int_t)p->begin,
+                             (json_int_t)p->begin + (json_int_t)p->bytes)
+                 : NULL;
 }
 
 static enum status header_json(struct writer_stream *f, const struct tensor *entries,
@@ -255,9 +255,9 @@ enum status writer_stream_begin(struct writer_stream *f, const struct tensor *en
 {
     json_t *header = NULL;
     struct writer_place **sorted = calloc(n + 1, sizeof *sorted);
-    enum status s = sorted ? ST_OK : error_memory(err, "writing tensors");
-    if (!s)
-        s = copy_entries(f, entries, n, err);
+    if (!sorted)
+        return error_memory(err, "writing tensors");
+    enum status s = copy_entries(f, entries, n, err);
     if (!s)
         s = lay_out(f, sorted, err);
     if (!s)

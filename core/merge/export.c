@@ -513,7 +513,8 @@ enum status merge_write(const struct model *m, const struct checkpoint *cp,
         s = plan_modules(&x, err);
     if (s)
         goto done;
-    qsort(x.v, x.n, sizeof *x.v, compare_entries);
+    if (x.n)
+        qsort(x.v, x.n, sizeof *x.v, compare_entries);
     s = writer_open(target->path, &w, err);
     if (!s)
         s = write_config(&x, w, err);

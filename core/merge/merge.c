@@ -13,6 +13,7 @@
  */
 #include "core/merge/merge.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -324,15 +325,18 @@ enum status merge_build(const struct model *m, const struct chain *chain,
     *out = NULL;
     for (size_t i = 0; chain->backends[i]; i++)
         b.dense = chain->backends[i]; // the last row
+    assert(b.dense);
     report->n = 0;
     report->bytes = 0;
     free(report->modules);
     report->modules = calloc(m->n_modules + 1, sizeof *report->modules);
     b.owned = calloc(m->n_modules + 1, sizeof(struct weight *));
+    if (!report->modules || !b.owned) {
+        free(b.owned);
+        return error_memory(err, "merging");
+    }
     struct rule_case c = {.m = m, .adapters = adapters, .n = n, .options = options};
-    enum status s = report->modules && b.owned ? ST_OK : error_memory(err, "merging");
-    if (!s)
-        s = rules_check(RULES_BASE, &c, err);
+    enum status s = rules_check(RULES_BASE, &c, err);
     if (!s)
         s = rules_check(RULES_ADAPTERS, &c, err);
     if (!s)

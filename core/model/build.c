@@ -320,8 +320,10 @@ enum status build_load(struct model *m, const struct checkpoint *cp, model_progr
         total += stored_bytes(m, cp, i);
     if (total > limit)
         return too_large(total, limit, "", err);
-    struct weight **owned = calloc(m->n_modules, sizeof *owned);
-    if (!owned || !load_norms(m, cp) || !load_biases(m, cp))
+    struct weight **owned = calloc(m->n_modules + 1, sizeof *owned);
+    if (!owned)
+        return error_memory(err, "the base");
+    if (!load_norms(m, cp) || !load_biases(m, cp))
         s = error_memory(err, "the base");
     for (size_t i = 0; i < m->n_modules && s == ST_OK; i++) {
         if (m->modules[i].base != (int32_t)i)

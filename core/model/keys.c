@@ -70,8 +70,9 @@ bool keys_int(const struct keys *k, const char *key, int64_t min, int64_t max, i
     *out = fallback == KEYS_REQUIRED ? 0 : (int32_t)fallback;
     if (!v && fallback != KEYS_REQUIRED)
         return true;
-    if (v && json_is_integer(v) && json_integer_value(v) >= min && json_integer_value(v) <= max) {
-        *out = (int32_t)json_integer_value(v);
+    int64_t x = json_integer_value(v);
+    if (json_is_integer(v) && x >= min && x <= max) {
+        *out = (int32_t)x;
         return true;
     }
     snprintf(expected, sizeof expected, "an integer from %lld to %lld", (long long)min,
@@ -296,5 +297,8 @@ void keys_check_known(const struct keys *k, const struct family *family)
 {
     const char *key;
     json_t *value;
-    json_object_foreach((json_t *)k->object, key, value) check_key(k, family, key, value);
+    json_object_foreach((json_t *)k->object, key, value)
+    {
+        check_key(k, family, key, value);
+    }
 }

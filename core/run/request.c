@@ -247,8 +247,9 @@ enum status request_generate(struct ticket *t, const struct request_host *host,
                              const struct generate_request *q, struct error *err)
 {
     TRY(only_decoder(host, "generation", err));
-    if (!q->n_prompts)
-        return error_param(err, ST_INVALID_VALUE, "prompt", "there is no prompt");
+    if (!q->n_prompts || q->n_prompts > CHOICES_MAX)
+        return error_param(err, ST_INVALID_VALUE, "prompt", "1..%d prompts are allowed, got %zu",
+                           CHOICES_MAX, q->n_prompts);
     TRY(begin(t, host, REQUEST_GENERATE, q->n_prompts, 1, err));
     struct request *r = t->request;
     r->compute = q->compute < 0 ? host->options->compute_generate : (enum compute)q->compute;
@@ -256,6 +257,9 @@ enum status request_generate(struct ticket *t, const struct request_host *host,
     r->skip_special = q->skip_special;
     r->echo = q->echo;
     TRY(sampling_numbers(r, q, err));
+    if (q->n_prompts * (size_t)r->n > CHOICES_MAX)
+        return error_param(err, ST_INVALID_VALUE, "n", "%zu prompts of %d choices: at most %d",
+                           q->n_prompts, r->n, CHOICES_MAX);
     TRY(sampling_tokens(t, q, err));
     TRY(copy_stops(t, q, err));
     TRY(copy_names(t, &r->names[0], q->adapters, q->n_adapters, q->strengths, err));

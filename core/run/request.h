@@ -58,6 +58,7 @@ struct request {
 
     struct sequence *sequences; /* [n_sequences]: prompt-major, choices within */
     size_t n_sequences, open;   /* open: not finished yet (worker) */
+    size_t started;             /* have run (worker) */
     enum status status;         /* what the worker found wrong */
     struct error error;
 

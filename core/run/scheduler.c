@@ -291,10 +291,10 @@ static void first_run(struct scheduler *s, struct sequence *q)
     ticket_count(t, &(struct usage){.cached_tokens = q->computed});
     s->counts.cached_tokens += (uint64_t)q->computed;
     s->counts.prompt_tokens += q->choice ? 0 : (uint64_t)q->prompt_len;
-    if (ticket_admit(t)) {
+    if (ticket_admit(t))
         stats_time(s->o.stats, TIMING_QUEUE, (double)(t->admitted - t->submitted) * 1e-9);
+    if (++q->request->started == q->request->n_sequences)
         s->o.started(s->o.ctx, t);
-    }
 }
 
 static void admit(struct scheduler *s)

@@ -32,7 +32,7 @@ struct scheduler_options {
     /* The arithmetic: one pass; rows [first, first + rows) of a module request. */
     void (*forward)(void *ctx, enum compute mode, struct batch *b);
     void (*module)(void *ctx, struct request *r, int32_t first, int32_t rows);
-    void (*started)(void *ctx, struct ticket *t); /* it no longer waits; called once a ticket */
+    void (*started)(void *ctx, struct ticket *t); /* all of it runs or ran; once a ticket */
     void *ctx;
 };
 

@@ -22,7 +22,6 @@
 
 #define STAGES_MAX 32
 #define STRIP_MAX  255
-#define TOKEN_MAX  ((size_t)64 << 20) /* bytes that Replace may make of a token */
 
 enum kind { JOIN, BYTE_LEVEL, BYTE_FALLBACK, REPLACE, FUSE, STRIP, METASPACE, WORDPIECE, BPE };
 
@@ -305,7 +304,7 @@ static bool replace(struct decoding *d, size_t i, struct part p)
         const struct span *x = &s->spans.v[k];
         ok = x->flag ? bytes_append(&s->made, stage->text, stage->len)
                      : bytes_append(&s->made, p.v + x->start, x->end - x->start);
-        if (s->made.n > bytes_growth_max(p.n) || s->made.n > TOKEN_MAX) {
+        if (s->made.n > bytes_growth_max(d->fed)) {
             d->status = error_set(d->matcher.err, ST_INVALID_VALUE,
                                   "the tokenizer's decoder makes a token too long");
             return false;
@@ -526,6 +525,7 @@ enum status decode_token(struct decoding *d, const char *text, size_t n, struct 
 {
     d->matcher.err = err;
     d->matcher.steps += 64 * (uint64_t)n;
+    d->fed += n;
     return d->status ? d->status : outcome(d, push(d, 0, (struct part){text, n, true, true}), err);
 }
 

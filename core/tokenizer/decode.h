@@ -23,6 +23,7 @@ struct decoding {
     bool whole; /* nothing is shown before the end: a run of bytes is judged as one */
     struct decode_state *states; /* [decoder->n] */
     struct bytes out;            /* what came out; the caller takes it away */
+    size_t fed;                  /* bytes of all tokens so far */
     struct matcher matcher;
     enum status status;
 };

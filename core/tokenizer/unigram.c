@@ -34,7 +34,11 @@ static enum status read_scores(struct reader *r, const json_t *list, struct unig
 {
     struct trie_key *keys = malloc(((size_t)m->v->ids + 1) * sizeof *keys);
     m->scores = arena_alloc(r->arena, ((size_t)m->v->ids + 1) * sizeof *m->scores);
-    enum status s = keys && m->scores ? ST_OK : reader_memory(r);
+    if (!keys || !m->scores) {
+        free(keys);
+        return reader_memory(r);
+    }
+    enum status s = ST_OK;
     m->lowest = INFINITY;
     for (int32_t id = 0; !s && id < m->v->ids; id++) {
         const struct vocabulary_row *row = vocabulary_row(m->v, id);

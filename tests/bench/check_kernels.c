@@ -1,8 +1,8 @@
 /*
- * check_kernels [--isa NAME] [--time]: holds every slot of every table that this host can run against
- * the portable oracle, on random shapes (odd sizes included), bit for bit; with --time also times
- * it, as a ratio to the oracle, and the products as ratios to the machine (probe.h). Prints a table;
- * exits 1 on a difference.
+ * check_kernels [--isa NAME] [--time]: holds every slot of every table that this host can run
+ * against the portable oracle, on random shapes (odd sizes included), bit for bit; with --time also
+ * times it, as a ratio to the oracle, and the products as ratios to the machine (probe.h). Prints a
+ * table; exits 1 on a difference.
  */
 #include <stdio.h>
 #include <time.h>
@@ -54,32 +54,55 @@ struct data {
 /* One call of the slot on table t, writing d->out[which]. */
 typedef void call(struct kernels *t, struct data *d, int which);
 
+/* A line of the table stands for one slot and case in all its shapes. */
+static struct {
+    char slot[16], what[32];
+    int shapes, different;
+} line;
+
+static void end_line(void)
+{
+    if (line.shapes && (!timing || line.different))
+        printf("%-9s %-11s %-26s %3d shapes  %s\n", table->isa, line.slot, line.what, line.shapes,
+               line.different ? "DIFFERENT" : "same bits");
+    failed |= line.different > 0;
+    memset(&line, 0, sizeof line);
+}
+
+static int64_t differences(const struct data *d)
+{
+    int64_t bad = 0;
+    for (int64_t e = 0; e < d->size; e++)
+        bad += memcmp(&d->out[0][e], &d->out[1][e], sizeof(float)) != 0;
+    return bad;
+}
+
 static void compare(const char *slot, const char *what, struct data *d, call *run)
 {
+    if (strcmp(line.slot, slot) != 0 || strcmp(line.what, what) != 0) {
+        end_line();
+        snprintf(line.slot, sizeof line.slot, "%s", slot);
+        snprintf(line.what, sizeof line.what, "%s", what);
+    }
     memcpy(d->out[1], d->out[0], (size_t)d->size * sizeof(float));
     double start = now();
     run(oracle, d, 0);
-    double plain = now() - start, best = 1e9;
-    for (int i = 0; i < (timing ? 5 : 1); i++) {
-        for (int64_t e = 0; timing && i && e < d->size; e++)
-            d->out[1][e] = d->out[0][e]; // in place slots: only the first call counts as a check
+    double middle = now(), plain = middle - start;
+    run(table, d, 1);
+    double best = now() - middle;
+    int64_t bad = differences(d);
+    line.shapes++;
+    line.different += bad > 0;
+    if (bad)
+        printf("%s %s %s, %d rows, %lld x %lld: %lld outputs differ\n", table->isa, slot, what,
+               (int)d->rows, (long long)d->n, (long long)d->k, (long long)bad);
+    for (int i = 0; timing && i < 5; i++) {
         start = now();
-        if (!i || timing)
-            run(table, d, 1);
-        double t = now() - start;
-        best = t < best ? t : best;
-        if (i)
-            continue;
-        int64_t bad = 0;
-        for (int64_t e = 0; e < d->size; e++)
-            bad += memcmp(&d->out[0][e], &d->out[1][e], sizeof(float)) != 0;
-        failed |= bad > 0;
-        if (bad || !timing)
-            printf("%-9s %-11s %-22s %4d rows %5lld x %-5lld %s", table->isa, slot, what,
-                   (int)d->rows, (long long)d->n, (long long)d->k, bad ? "DIFFERENT\n" : "ok\n");
+        run(table, d, 1);
+        best = now() - start < best ? now() - start : best;
     }
     if (timing)
-        printf("%-9s %-11s %-22s %4d rows %5lld x %-5lld %9.1f us, %.1f times the portable one\n",
+        printf("%-9s %-11s %-26s %4d rows %5lld x %-5lld %9.1f us, %.1f times the portable one\n",
                table->isa, slot, what, (int)d->rows, (long long)d->n, (long long)d->k, best * 1e6,
                plain / best);
 }
@@ -116,8 +139,8 @@ static void outputs(struct data *d, int64_t size)
 static void run_matmul(struct kernels *t, struct data *d, int which)
 {
     struct act a = {.rows = d->rows, .k = d->k, .x = d->x, .ldx = d->k};
-    struct matmul_job j = {.w = &d->w, .a = &a, .bias = d->y, .out = d->out[which], .ldo = d->n,
-                           .add = d->flag};
+    struct matmul_job j = {
+        .w = &d->w, .a = &a, .bias = d->y, .out = d->out[which], .ldo = d->n, .add = d->flag};
     t->matmul(t, &j, 1);
 }
 
@@ -181,8 +204,11 @@ static void run_prepare(struct kernels *t, struct data *d, int which)
 
 static struct rotation random_rotation(int64_t k, int32_t block, bool shared)
 {
-    struct rotation r = {.dim = k, .block = block, .blocks = (int32_t)(k / block),
-                         .shared = shared, .dtype = DT_F32};
+    struct rotation r = {.dim = k,
+                         .block = block,
+                         .blocks = (int32_t)(k / block),
+                         .shared = shared,
+                         .dtype = DT_F32};
     r.data = floats((shared ? 1 : r.blocks) * (int64_t)block * block);
     return r;
 }
@@ -212,16 +238,22 @@ static void check_prepare(void)
 
 static struct kv_rows rows_of(const struct data *d)
 {
-    return (struct kv_rows){.rows = d->rows, .positions = d->positions,
-                            .pages = (const int32_t *const *)d->pages};
+    return (struct kv_rows){
+        .rows = d->rows, .positions = d->positions, .pages = (const int32_t *const *)d->pages};
 }
 
 static void run_attention(struct kernels *t, struct data *d, int which)
 {
     struct kv_rows rows = rows_of(d);
-    struct attention_args a = {.kv = &d->kv[which], .layer = 1, .rows = &rows, .q = d->x,
-                               .out = d->out[which], .ldq = d->k, .ldo = d->k,
-                               .heads = (int32_t)d->n, .scale = 0.3f};
+    struct attention_args a = {.kv = &d->kv[which],
+                               .layer = 1,
+                               .rows = &rows,
+                               .q = d->x,
+                               .out = d->out[which],
+                               .ldq = d->k,
+                               .ldo = d->k,
+                               .heads = (int32_t)d->n,
+                               .scale = 0.3f};
     if (d->kind & 1)
         a.softcap = 5;
     if (d->kind & 2)
@@ -250,8 +282,8 @@ static struct data random_attention(int32_t rows, int32_t kv_heads, int32_t grou
     }
     int64_t size = 2 * pages * kv_heads * KV_PAGE * dim;
     for (int i = 0; i < 2; i++) {
-        d.kv[i] = (struct kv){.dtype = DT_F32, .layers = 2, .kv_heads = kv_heads, .head_dim = dim,
-                              .n_pages = pages};
+        d.kv[i] = (struct kv){
+            .dtype = DT_F32, .layers = 2, .kv_heads = kv_heads, .head_dim = dim, .n_pages = pages};
         d.kv[i].k = floats(size);
         d.kv[i].v = floats(size);
     }
@@ -267,7 +299,7 @@ static struct data random_attention(int32_t rows, int32_t kv_heads, int32_t grou
 static void check_attention(void)
 {
     static const int32_t shapes[][4] = {/* rows, kv heads, group, head dim */
-                                        {1, 4, 8, 64}, {7, 2, 1, 80}, {5, 1, 5, 17},
+                                        {1, 4, 8, 64}, {7, 2, 1, 80},  {5, 1, 5, 17},
                                         {3, 3, 2, 8},  {9, 1, 19, 33}, {64, 2, 4, 128}};
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
         for (int kind = 0; kind < 8; kind++) {
@@ -286,9 +318,12 @@ static void check_attention(void)
 
 static void run_norm(struct kernels *t, struct data *d, int which)
 {
-    struct norm_args a = {.kind = d->kind & 1 ? NORM_LAYER : NORM_RMS, .weight = d->y,
-                          .bias = d->kind & 2 ? d->z : NULL, .eps = 1e-5f,
-                          .plus_one = d->kind & 4, .dim = d->k};
+    struct norm_args a = {.kind = d->kind & 1 ? NORM_LAYER : NORM_RMS,
+                          .weight = d->y,
+                          .bias = d->kind & 2 ? d->z : NULL,
+                          .eps = 1e-5f,
+                          .plus_one = d->kind & 4,
+                          .dim = d->k};
     t->norm(t, &a, d->x, d->k, d->rows, d->out[which], d->k);
 }
 
@@ -314,8 +349,10 @@ static void check_rows(const char *slot, const char *what, int kind, call *run)
 {
     static const int64_t dims[] = {2048, 6, 31, 64, 99, 576};
     for (size_t i = 0; i < (timing ? 1 : sizeof dims / sizeof *dims); i++) {
-        struct data d = {.rows = timing ? 64 : (int32_t)between(1, 40), .k = dims[i],
-                         .kind = kind, .flag = kind & 1};
+        struct data d = {.rows = timing ? 64 : (int32_t)between(1, 40),
+                         .k = dims[i],
+                         .kind = kind,
+                         .flag = kind & 1};
         d.x = floats(d.rows * d.k);
         d.y = floats(d.rows * d.k);
         d.z = floats(d.k);
@@ -329,7 +366,7 @@ static void check_rows(const char *slot, const char *what, int kind, call *run)
 
 static void check_elementwise(void)
 {
-    static const char *const acts[] = {"none", "silu", "gelu", "gelu-tanh",
+    static const char *const acts[] = {"none", "silu", "gelu",      "gelu-tanh",
                                        "relu", "tanh", "quick-gelu"};
     for (int kind = 0; kind < 8; kind++)
         check_rows("norm", kind & 1 ? "layer" : "rms", kind, run_norm);
@@ -406,10 +443,12 @@ static void check_table(const char *isa, int threads)
     check_prepare();
     check_attention();
     check_elementwise();
+    end_line();
     if (timing && strcmp(isa, "portable") != 0)
         time_products();
     printf("%s with %d threads: %s\n", isa, threads,
-           failed ? "DIFFERENT from the portable kernels" : "the same bits as the portable kernels");
+           failed ? "DIFFERENT from the portable kernels"
+                  : "the same bits as the portable kernels");
     failed |= was;
     oracle->close(oracle);
     table->close(table);

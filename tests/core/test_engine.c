@@ -416,6 +416,13 @@ START_TEST(bad_requests)
     q = ask(&p, NULL, 4);
     q.temperature = -1;
     ck_assert_int_eq(try_generate(&q), ST_INVALID_VALUE);
+    static struct prompt many[CHOICES_MAX];
+    for (size_t i = 0; i < CHOICES_MAX; i++)
+        many[i] = p;
+    q = ask(many, NULL, 4);
+    q.n_prompts = CHOICES_MAX;
+    q.n = 2;
+    ck_assert_int_eq(try_generate(&q), ST_INVALID_VALUE);
     q = ask(&p, NULL, 4);
     q.n = 17;
     ck_assert_int_eq(try_generate(&q), ST_INVALID_VALUE);

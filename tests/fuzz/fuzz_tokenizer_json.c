@@ -1,7 +1,7 @@
 /*
- * tokenizer.json and a text from outside: a line "---" is between them. What loads must encode any
- * valid text or say why not, give only ids that it knows, and decode them; a stream gives the same
- * text, but where a run of byte tokens turns bad.
+ * tokenizer.json and, behind a line "---", a text from outside. What loads must encode any valid
+ * text or say why not, and decode what came out; a stream gives the same text, but where a run of
+ * byte tokens turns bad.
  */
 #include "core/tokenizer/tokenizer.h"
 #include "tests/fuzz/fuzz.h"

@@ -83,9 +83,12 @@ static void end_ticket(struct ticket *t, enum status s, const char *text)
         wake(t->arg);
 }
 
-static void emit(struct ticket *t, int prompt, int choice)
+/* false: memory ran out. */
+static bool emit(struct ticket *t, int prompt, int choice)
 {
     struct node *n = calloc(1, sizeof *n);
+    if (!n)
+        return false;
     bool last = t->at + 1 >= t->max_tokens;
     int len = snprintf(n->text, sizeof n->text, "t%d ", t->at);
     n->top[0] = (struct token_logprob){t->at, -0.25f, n->text, strlen(n->text)};
@@ -119,6 +122,7 @@ static void emit(struct ticket *t, int prompt, int choice)
     pthread_mutex_unlock(&t->lock);
     if (wake)
         wake(t->arg);
+    return true;
 }
 
 static void unref(struct ticket *t)
@@ -158,7 +162,10 @@ static bool step(struct ticket *t)
     }
     for (int p = 0; p < t->n_prompts; p++)
         for (int c = 0; c < t->n; c++)
-            emit(t, p, c);
+            if (!emit(t, p, c)) {
+                end_ticket(t, ST_OUT_OF_MEMORY, NULL);
+                return true;
+            }
     t->at++;
     return false;
 }
@@ -198,11 +205,20 @@ static void *worker(void *arg)
 static struct ticket *ticket_make(struct engine *e)
 {
     struct ticket *t = calloc(1, sizeof *t);
+    if (!t)
+        return NULL;
     atomic_init(&t->refs, 2);
     t->engine = e;
     pthread_mutex_init(&t->lock, NULL);
     atomic_fetch_add(&e->live, 1);
     return t;
+}
+
+static enum status give_up(struct ticket *t, struct error *err)
+{
+    unref(t);
+    unref(t);
+    return error_memory(err, "faking");
 }
 
 static void submit(struct engine *e, struct ticket *t, struct ticket **out)
@@ -501,6 +517,8 @@ enum status engine_generate(struct engine *e, const struct generate_request *req
                             struct ticket **out, struct error *err)
 {
     struct ticket *t = ticket_make(e);
+    if (!t)
+        return error_memory(err, "faking");
     enum status s = use_adapters(e, t, req->adapters, req->n_adapters, err);
     if (s) {
         unref(t);
@@ -529,6 +547,8 @@ enum status engine_forward(struct engine *e, const struct forward_request *req, 
                            struct error *err)
 {
     struct ticket *t = ticket_make(e);
+    if (!t)
+        return error_memory(err, "faking");
     for (size_t i = 0; i < req->n_rows && req->adapters; i++) {
         enum status s = use_adapters(e, t, req->adapters[i].names, req->adapters[i].n, err);
         if (s) {
@@ -544,6 +564,8 @@ enum status engine_forward(struct engine *e, const struct forward_request *req, 
     t->n_rows = req->n_rows;
     t->rows = calloc(t->n_rows, sizeof *t->rows);
     t->numbers = calloc(longest * VOCAB, sizeof(float));
+    if (!t->rows || !t->numbers)
+        return give_up(t, err);
     for (size_t i = 0; i < longest * VOCAB; i++)
         t->numbers[i] = (float)i / 7;
     if (prompt_is(&req->rows[0], "nan"))
@@ -566,11 +588,14 @@ enum status engine_forward(struct engine *e, const struct forward_request *req, 
 enum status engine_module(struct engine *e, const struct module_request *req, struct ticket **out,
                           struct error *err)
 {
-    (void)err;
     struct ticket *t = ticket_make(e);
+    if (!t)
+        return error_memory(err, "faking");
     t->module_rows = req->rows;
     t->module_n = req->ids ? HIDDEN : 3;
     t->numbers = calloc((size_t)t->module_rows * (size_t)t->module_n, sizeof(float));
+    if (!t->numbers)
+        return give_up(t, err);
     for (int64_t i = 0; i < t->module_rows * t->module_n; i++)
         t->numbers[i] = (float)i;
     submit(e, t, out);
@@ -580,9 +605,12 @@ enum status engine_module(struct engine *e, const struct module_request *req, st
 enum status engine_tokenize(struct engine *e, const char *text, size_t len, bool add_special,
                             struct ticket **out, struct error *err)
 {
-    (void)err;
     struct ticket *t = ticket_make(e);
+    if (!t)
+        return error_memory(err, "faking");
     t->ids = calloc(len + 1, sizeof *t->ids);
+    if (!t->ids)
+        return give_up(t, err);
     for (size_t i = 0; i < len; i++)
         t->ids[i] = (unsigned char)text[i];
     t->n_ids = len;
@@ -595,9 +623,10 @@ enum status engine_tokenize(struct engine *e, const char *text, size_t len, bool
 enum status engine_detokenize(struct engine *e, const int32_t *ids, size_t n, bool skip_special,
                               struct ticket **out, struct error *err)
 {
-    (void)err;
     (void)skip_special;
     struct ticket *t = ticket_make(e);
+    if (!t)
+        return error_memory(err, "faking");
     for (size_t i = 0; i < n && i < sizeof t->text - 1; i++)
         t->text[i] = (char)ids[i];
     submit(e, t, out);
@@ -614,7 +643,17 @@ const char *engine_piece(const struct engine *e, int32_t id, size_t *len)
 
 /* ---- adapters ---- */
 
-static void fill_info(struct engine *e, const char *name, struct adapter_info *out)
+void adapter_info_clear(struct adapter_info *info)
+{
+    free(info->name);
+    free(info->path);
+    free(info->block_sizes);
+    free(info->error);
+    findings_clear(&info->warnings);
+    memset(info, 0, sizeof *info);
+}
+
+static bool fill_info(struct engine *e, const char *name, struct adapter_info *out)
 {
     *out = (struct adapter_info){.name = strdup(name),
                                  .path = strdup("/adapters"),
@@ -626,18 +665,13 @@ static void fill_info(struct engine *e, const char *name, struct adapter_info *o
                                  .terms = 5};
     strcpy(out->digest, "sha256:00");
     out->block_sizes = calloc(1, sizeof *out->block_sizes);
+    if (!out->name || !out->path || !out->block_sizes) {
+        adapter_info_clear(out);
+        return false;
+    }
     out->block_sizes[0] = 32;
     out->n_block_sizes = 1;
-}
-
-void adapter_info_clear(struct adapter_info *info)
-{
-    free(info->name);
-    free(info->path);
-    free(info->block_sizes);
-    free(info->error);
-    findings_clear(&info->warnings);
-    memset(info, 0, sizeof *info);
+    return true;
 }
 
 bool registry_name_valid(const char *name)
@@ -650,29 +684,36 @@ bool registry_name_valid(const char *name)
 enum status engine_adapter_list(struct engine *e, bool available, struct adapter_info **out,
                                 size_t *n, struct error *err)
 {
-    (void)err;
     pthread_mutex_lock(&e->lock);
-    *n = (size_t)e->n_loaded + (available ? 1 : 0);
-    *out = calloc(*n + 1, sizeof **out);
-    for (int i = 0; i < e->n_loaded; i++)
-        fill_info(e, e->loaded[i], &(*out)[i]);
-    if (available) {
-        fill_info(e, "late", &(*out)[*n - 1]);
-        (*out)[*n - 1].state = ADAPTER_AVAILABLE;
-    }
+    size_t count = (size_t)e->n_loaded + (available ? 1 : 0);
+    struct adapter_info *v = calloc(count + 1, sizeof *v);
+    bool whole = v != NULL;
+    for (size_t i = 0; i < count && whole; i++)
+        whole = fill_info(e, i < (size_t)e->n_loaded ? e->loaded[i] : "late", &v[i]);
+    if (whole && available)
+        v[count - 1].state = ADAPTER_AVAILABLE;
     pthread_mutex_unlock(&e->lock);
-    return ST_OK;
+    *out = v;
+    *n = count;
+    if (whole)
+        return ST_OK;
+    for (size_t i = 0; v && i < count; i++)
+        adapter_info_clear(&v[i]);
+    free(v);
+    *out = NULL;
+    *n = 0;
+    return error_memory(err, "faking");
 }
 
 enum status engine_adapter_info(struct engine *e, const char *name, struct adapter_info *out,
                                 struct error *err)
 {
     pthread_mutex_lock(&e->lock);
-    bool there = loaded(e, name);
-    if (there)
-        fill_info(e, name, out);
+    bool there = loaded(e, name), whole = there && fill_info(e, name, out);
     pthread_mutex_unlock(&e->lock);
-    return there ? ST_OK : error_set(err, ST_ADAPTER_NOT_FOUND, "there is no adapter '%s'", name);
+    if (!there)
+        return error_set(err, ST_ADAPTER_NOT_FOUND, "there is no adapter '%s'", name);
+    return whole ? ST_OK : error_memory(err, "faking");
 }
 
 enum status engine_adapter_load(struct engine *e, const struct adapter_request *req,
@@ -692,6 +733,8 @@ enum status engine_adapter_load(struct engine *e, const struct adapter_request *
         return error_from_findings(err, &f);
     }
     struct ticket *t = ticket_make(e);
+    if (!t)
+        return error_memory(err, "faking");
     pthread_mutex_lock(&e->lock);
     if (!there)
         snprintf(e->loaded[e->n_loaded++], sizeof e->loaded[0], "%s", req->name);
@@ -720,6 +763,8 @@ enum status engine_adapter_unload(struct engine *e, const char *name, double tim
     if (found < 0)
         return error_set(err, ST_ADAPTER_NOT_FOUND, "there is no adapter '%s'", name);
     struct ticket *t = ticket_make(e);
+    if (!t)
+        return error_memory(err, "faking");
     t->job.bytes = 1234;
     submit(e, t, out);
     return ST_OK;
@@ -733,8 +778,10 @@ enum status engine_adapter_batch(struct engine *e, const struct adapter_request 
     (void)n_load;
     (void)unload;
     (void)n_unload;
-    (void)err;
-    submit(e, ticket_make(e), out);
+    struct ticket *t = ticket_make(e);
+    if (!t)
+        return error_memory(err, "faking");
+    submit(e, t, out);
     return ST_OK;
 }
 
@@ -742,8 +789,9 @@ enum status engine_adapter_validate(struct engine *e, const struct adapter_reque
                                     struct ticket **out, struct error *err)
 {
     (void)req;
-    (void)err;
     struct ticket *t = ticket_make(e);
+    if (!t)
+        return error_memory(err, "faking");
     findings_add(&t->job.findings, SEVERITY_ERROR, ST_TENSOR_MISSING, "m", NULL, "x", "nothing",
                  "gone");
     submit(e, t, out);
@@ -761,6 +809,8 @@ enum status engine_merge(struct engine *e, const struct merge_request *req, stru
         return error_set(err, ST_MERGE_FORBIDDEN_GPTQ, NULL);
     static struct merge_module_report row = {.module = 1, .backend = "default", .rel_fro = 0.01};
     struct ticket *t = ticket_make(e);
+    if (!t)
+        return error_memory(err, "faking");
     t->job.names = &merged_name;
     t->job.n_names = 1;
     t->job.modules = 1;
@@ -782,8 +832,9 @@ enum status engine_export(struct engine *e, const struct export_request *req, st
                           struct error *err)
 {
     (void)req;
-    (void)err;
     struct ticket *t = ticket_make(e);
+    if (!t)
+        return error_memory(err, "faking");
     t->job.bytes = 99;
     submit(e, t, out);
     return ST_OK;

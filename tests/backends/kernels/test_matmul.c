@@ -2,21 +2,10 @@
  * Exact mode to the bit: row 0 of a product is the same whatever the number of rows, the threads,
  * the chunking and the twin, and it is what the definition in core/kernels.h says.
  */
-#include "tests/check_main.h"
-
 #include <math.h>
 
-#include "backends/kernels/cpu.h"
+#include "tests/backends/kernels/open_table.h"
 #include "tests/backends/kernels/random_weight.h"
-
-static const char *const isas[] = {"portable", "avx2", "avx512"};
-
-static struct kernels *open_table(const char *isa, int threads)
-{
-    struct kernels *k = NULL;
-    ck_assert_int_eq(cpu_kernels_open(isa, COMPUTE_EXACT, threads, &k, NULL), ST_OK);
-    return k;
-}
 
 /* The definition, from elements that weight_element defines. */
 static float defined(const struct weight *w, const float *x, int64_t n)
@@ -49,7 +38,8 @@ START_TEST(rows)
     for (size_t s = 0; s < sizeof shapes / sizeof shapes[0]; s++) {
         int64_t n = shapes[s][0], k = shapes[s][1], ldx = k + 5, ldo = n + 3;
         struct weight w = random_weight(c, n, k);
-        float *x = malloc((size_t)(MOST_ROWS * ldx) * 4), *out = malloc((size_t)(MOST_ROWS * ldo) * 4);
+        float *x = malloc((size_t)(MOST_ROWS * ldx) * 4),
+              *out = malloc((size_t)(MOST_ROWS * ldo) * 4);
         float *want = malloc((size_t)(2 * n) * 4), *bias = malloc((size_t)n * 4);
         random_floats(x, MOST_ROWS * ldx);
         random_floats(bias, n);
@@ -108,8 +98,8 @@ START_TEST(jobs)
             alone[j] = malloc((size_t)size * 4);
             random_floats(out[j], size);
             memcpy(alone[j], out[j], (size_t)size * 4);
-            job[j] = (struct matmul_job){.w = &w[j], .a = &a, .bias = bias, .out = alone[j],
-                                         .ldo = ldo};
+            job[j] =
+                (struct matmul_job){.w = &w[j], .a = &a, .bias = bias, .out = alone[j], .ldo = ldo};
             float *before = malloc((size_t)size * 4);
             memcpy(before, alone[j], (size_t)size * 4);
             t->matmul(t, &job[j], 1);
@@ -163,6 +153,41 @@ START_TEST(elements)
 }
 END_TEST
 
+/* One row against every absmax: table[1] * absmax runs through many mantissas, so that decoding
+ * rounds ties and near-ties of float16 and bfloat16 as round_to_dtype does. */
+START_TEST(rounding)
+{
+    enum { N = 64, K = 512 };
+    for (int d = 0; d < 2; d++) {
+        struct weight w = random_weight(&weight_cases[d ? 5 : 4], N, K);
+        float x[K], out[N];
+        memset(x, 0, sizeof x);
+        for (int64_t i = 0; i < w.n_tiles * 16 * w.n_groups; i++) { // short mantissas make ties
+            uint32_t bits = 0x3c000000u + (uint32_t)(random_u64() & 0x7ff) * (d ? 0x1000u : 0x200u);
+            memcpy((float *)w.scales + i, &bits, 4);
+        }
+        for (int i = 0; i < 16; i++)
+            w.table[i] = (float)(i - 8) / 8;
+        for (size_t i = 1; i < 3; i++) {
+            if (!cpu_has(isas[i]))
+                continue;
+            struct kernels *t = open_table(isas[i], 1);
+            for (int64_t k = 0; k < K; k += 7) {
+                struct act a = {.rows = 1, .k = K, .x = x, .ldx = K};
+                struct matmul_job job = {.w = &w, .a = &a, .out = out, .ldo = N};
+                x[k] = 1;
+                t->matmul(t, &job, 1);
+                x[k] = 0;
+                for (int64_t n = 0; n < N; n++)
+                    ck_assert(out[n] == weight_element(&w, n, k));
+            }
+            t->close(t);
+        }
+        weight_clear(&w);
+    }
+}
+END_TEST
+
 static Suite *matmul_suite(void)
 {
     Suite *s = suite_create("matmul");
@@ -170,6 +195,7 @@ static Suite *matmul_suite(void)
     tcase_set_timeout(t, 60);
     tcase_add_loop_test(t, rows, 0, (int)WEIGHT_CASES);
     tcase_add_test(t, jobs);
+    tcase_add_test(t, rounding);
     tcase_add_loop_test(t, elements, 0, (int)WEIGHT_CASES);
     suite_add_tcase(s, t);
     return s;

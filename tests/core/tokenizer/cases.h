@@ -140,7 +140,10 @@ static inline void cases_run(const char *folder, const char *name)
     ck_assert_msg(json_read(path, (size_t)64 << 20, &cases, &err) == ST_OK, "%s", err.text);
     size_t i;
     json_t *c;
-    json_array_foreach(json_object_get(cases, "encode"), i, c) cases_encode(t, c, name, i);
+    json_array_foreach(json_object_get(cases, "encode"), i, c)
+    {
+        cases_encode(t, c, name, i);
+    }
     json_array_foreach(json_object_get(cases, "decode"), i, c)
     {
         cases_decode(t, c, name, i);
@@ -150,7 +153,10 @@ static inline void cases_run(const char *folder, const char *name)
         if (!takes_back)
             cases_stream(t, c, name, i);
     }
-    json_array_foreach(json_object_get(cases, "stream"), i, c) cases_stream(t, c, name, i);
+    json_array_foreach(json_object_get(cases, "stream"), i, c)
+    {
+        cases_stream(t, c, name, i);
+    }
     json_decref(cases);
     tokenizer_free(t);
 }

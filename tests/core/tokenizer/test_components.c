@@ -39,12 +39,14 @@ START_TEST(golden)
 {
     size_t i, k;
     json_t *c, *item;
-    int failed = 0;
     json_array_foreach(list, i, c)
     {
         const char *name = json_string_value(json_object_get(c, "name"));
         struct tokenizer *t = load(c, name);
-        json_array_foreach(json_object_get(c, "encode"), k, item) cases_encode(t, item, name, k);
+        json_array_foreach(json_object_get(c, "encode"), k, item)
+        {
+            cases_encode(t, item, name, k);
+        }
         json_array_foreach(json_object_get(c, "decode"), k, item)
         {
             cases_decode(t, item, name, k);
@@ -53,7 +55,6 @@ START_TEST(golden)
         }
         tokenizer_free(t);
     }
-    ck_assert_int_eq(failed, 0);
     ck_assert_uint_gt(json_array_size(list), 150);
 }
 END_TEST

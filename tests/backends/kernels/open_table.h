@@ -1,0 +1,17 @@
+/* What the kernels' tests share: tables by name, comparing bits. */
+#ifndef OFTD_TESTS_BACKENDS_KERNELS_OPEN_TABLE_H
+#define OFTD_TESTS_BACKENDS_KERNELS_OPEN_TABLE_H
+
+#include "backends/kernels/cpu.h"
+#include "tests/check_main.h"
+
+static const char *const isas[] = {"portable", "avx2", "avx512"};
+
+static inline struct kernels *open_table(const char *isa, int threads)
+{
+    struct kernels *k = NULL;
+    ck_assert_int_eq(cpu_kernels_open(isa, COMPUTE_EXACT, threads, &k, NULL), ST_OK);
+    return k;
+}
+
+#endif

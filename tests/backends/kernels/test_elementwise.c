@@ -1,0 +1,179 @@
+/* norm, activate, rope, add, scale, gemm and solve against their definitions in double. */
+#include <math.h>
+
+#include "tests/backends/kernels/open_table.h"
+#include "tests/backends/kernels/random_weight.h"
+
+enum { ROWS = 3, DIM = 77 };
+
+static double activation(enum activation act, double x)
+{
+    switch (act) {
+    case ACT_SILU:
+        return x / (1 + exp(-x));
+    case ACT_QUICK_GELU:
+        return x / (1 + exp(-1.702 * x));
+    case ACT_GELU:
+        return x / 2 * (1 + erf(x / sqrt(2)));
+    case ACT_GELU_TANH:
+        return x / 2 * (1 + tanh(sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+    case ACT_RELU:
+        return x > 0 ? x : 0;
+    case ACT_TANH:
+        return tanh(x);
+    case ACT_NONE:
+        break;
+    }
+    return x;
+}
+
+START_TEST(activate)
+{
+    float gate[ROWS * DIM], up[ROWS * DIM], out[ROWS * DIM];
+    random_floats(gate, ROWS * DIM);
+    random_floats(up, ROWS * DIM);
+    for (int i = 0; i < ROWS * DIM; i++)
+        gate[i] *= 15;
+    struct kernels *t = open_table(isas[_i], 1);
+    for (int act = ACT_NONE; act <= ACT_QUICK_GELU; act++)
+        for (int with_up = 0; with_up < 2; with_up++) {
+            t->activate(t, (enum activation)act, gate, DIM, with_up ? up : NULL, DIM, ROWS, DIM,
+                        out, DIM);
+            for (int i = 0; i < ROWS * DIM; i++) {
+                double want = activation((enum activation)act, (double)gate[i]);
+                want *= with_up ? (double)up[i] : 1;
+                ck_assert_double_eq_tol((double)out[i], want, 1e-6 + 4e-7 * fabs(want));
+            }
+            gate[5] = NAN; // never hidden
+            t->activate(t, (enum activation)act, gate, DIM, NULL, 0, 1, DIM, out, DIM);
+            ck_assert(isnan(out[5]));
+            gate[5] = 0.5f;
+        }
+    t->close(t);
+}
+END_TEST
+
+START_TEST(norm)
+{
+    float x[ROWS * DIM], w[DIM], b[DIM], out[ROWS * DIM];
+    random_floats(x, ROWS * DIM);
+    random_floats(w, DIM);
+    random_floats(b, DIM);
+    struct kernels *t = open_table(isas[_i], 1);
+    for (int kind = 0; kind < 8; kind++) {
+        struct norm_args a = {.kind = kind & 1 ? NORM_LAYER : NORM_RMS,
+                              .weight = w,
+                              .bias = kind & 2 ? b : NULL,
+                              .eps = 1e-3f,
+                              .plus_one = kind & 4,
+                              .dim = DIM};
+        memcpy(out, x, sizeof out);
+        t->norm(t, &a, out, DIM, ROWS, out, DIM); // in place
+        for (int r = 0; r < ROWS; r++) {
+            double mean = 0, square = 0;
+            for (int i = 0; i < DIM && kind & 1; i++)
+                mean += (double)x[r * DIM + i] / DIM;
+            for (int i = 0; i < DIM; i++)
+                square += pow((double)x[r * DIM + i] - mean, 2) / DIM;
+            for (int i = 0; i < DIM; i++) {
+                double y = ((double)x[r * DIM + i] - mean) / sqrt(square + 1e-3) *
+                           (kind & 4 ? 1 + (double)w[i] : (double)w[i]);
+                y += kind & 2 ? (double)b[i] : 0;
+                ck_assert_double_eq_tol((double)out[r * DIM + i], y, 2e-6);
+            }
+        }
+    }
+    t->close(t);
+}
+END_TEST
+
+/* Heads of 10 of which 6 turn: pairs (i, i + 3); the rest stays. */
+START_TEST(rope)
+{
+    enum { HEADS = 2, HEAD = 10, ROT = 6 };
+    float x[ROWS * HEADS * HEAD], y[ROWS * HEADS * HEAD], cos[ROWS * 3], sin[ROWS * 3];
+    random_floats(x, ROWS * HEADS * HEAD);
+    random_floats(cos, ROWS * 3);
+    random_floats(sin, ROWS * 3);
+    memcpy(y, x, sizeof y);
+    struct kernels *t = open_table(isas[_i], 1);
+    t->rope(t, y, HEADS * HEAD, ROWS, HEADS, HEAD, ROT, cos, sin);
+    for (int i = 0; i < ROWS * HEADS * HEAD; i++) {
+        int e = i % HEAD, r = i / (HEADS * HEAD), p = e % 3;
+        float c = cos[r * 3 + p], s = sin[r * 3 + p], want = x[i];
+        if (e < 3)
+            want = x[i] * c - x[i + 3] * s;
+        else if (e < ROT)
+            want = x[i] * c + x[i - 3] * s;
+        ck_assert(y[i] == want);
+    }
+    t->add(t, y, HEADS * HEAD, x, 0, ROWS, HEADS * HEAD); // one row for all
+    t->scale(t, y, ROWS * HEADS * HEAD, 3);
+    ck_assert(y[HEADS * HEAD + 9] == 3 * (x[HEADS * HEAD + 9] + x[9]));
+    t->close(t);
+}
+END_TEST
+
+START_TEST(gemm)
+{
+    enum { M = 150, N = 40, L = 33 };
+    static float a[M * L], b[N * L], c[M * N];
+    random_floats(a, M * L);
+    random_floats(b, N * L);
+    struct kernels *t = open_table("auto", 2);
+    for (int kind = 0; kind < 4; kind++) {
+        bool ta = kind & 1, tb = kind & 2;
+        t->gemm(t, ta, tb, M, N, L, a, ta ? M : L, b, tb ? L : N, c, N);
+        for (int i = 0; i < M; i++)
+            for (int j = 0; j < N; j++) {
+                double want = 0;
+                for (int k = 0; k < L; k++)
+                    want += (double)a[ta ? k * M + i : i * L + k] *
+                            (double)b[tb ? j * L + k : k * N + j];
+                ck_assert_double_eq_tol((double)c[i * N + j], want, 1e-5);
+            }
+    }
+    t->close(t);
+}
+END_TEST
+
+START_TEST(solve)
+{
+    enum { N = 37, M = 11 };
+    double a[N * N], lu[N * N], x[N * M], b[N * M];
+    int32_t pivots[N];
+    for (int i = 0; i < N * N; i++)
+        lu[i] = a[i] = (double)random_float();
+    for (int i = 0; i < N * M; i++)
+        x[i] = (double)random_float();
+    for (int i = 0; i < N; i++)
+        for (int j = 0; j < M; j++) {
+            b[i * M + j] = 0;
+            for (int k = 0; k < N; k++)
+                b[i * M + j] += a[i * N + k] * x[k * M + j];
+        }
+    struct kernels *t = open_table("auto", 1);
+    ck_assert(t->solve(t, N, M, lu, b, pivots));
+    for (int i = 0; i < N * M; i++)
+        ck_assert_double_eq_tol(b[i], x[i], 1e-10);
+    double singular[4] = {1, 2, 2, 4}, rhs[2] = {1, 1};
+    ck_assert(!t->solve(t, 2, 1, singular, rhs, pivots));
+    t->close(t);
+}
+END_TEST
+
+static Suite *elementwise_suite(void)
+{
+    Suite *s = suite_create("elementwise");
+    TCase *t = tcase_create("elementwise");
+    int n = 1 + cpu_has("avx2") + cpu_has("avx512");
+    tcase_add_loop_test(t, activate, 0, n);
+    tcase_add_loop_test(t, norm, 0, n);
+    tcase_add_loop_test(t, rope, 0, n);
+    tcase_add_test(t, gemm);
+    tcase_add_test(t, solve);
+    suite_add_tcase(s, t);
+    return s;
+}
+
+CHECK_MAIN(elementwise_suite)
