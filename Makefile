@@ -60,6 +60,9 @@ install: $(BUILD)/oftd docs ## install the program, its manual page and service 
 # ---- tests -------------------------------------------------------------------------------------
 SUPPORT := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard tests/support/*.c tests/faults/fault.c))
 
+# Test programs and what supports them are kept.
+.SECONDARY: $(SUPPORT)
+
 $(BUILD)/tests/%: tests/%.c $(LIB) $(SUPPORT)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -MMD -MP -o $@ $< $(SUPPORT) $(LIB) $(LIBS) $(shell pkg-config --libs check)

@@ -144,11 +144,13 @@ static enum status read_whole(const char *path, size_t max_bytes, char **out, si
     enum status s = ST_OK;
     struct stat st;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); // a FIFO must not hold us up
-    FILE *f = fd < 0 ? NULL : fdopen(fd, "rb");
-    if (!f && fd >= 0)
-        close(fd);
-    if (!f)
+    if (fd < 0)
         return error_set(err, ST_FILE_UNREADABLE, "%s: %s", path, strerror(errno));
+    FILE *f = fdopen(fd, "rb");
+    if (!f) {
+        close(fd);
+        return error_memory(err, "reading JSON");
+    }
     if (fstat(fileno(f), &st) || !S_ISREG(st.st_mode)) {
         s = error_set(err, ST_FILE_UNREADABLE, "%s: not a regular file", path);
         goto done;

@@ -103,8 +103,8 @@ struct weight {
     /* ENC_TABLE4 */
     float table[16];
     bool nested;          /* absmax(j) = f32(f32(map[code(j)] * nested_absmax[J / nested_block]) +
-                             nested_offset),          J = flat index of block j in the whole module = (row*flat_k + k)
-                             / group */
+                             nested_offset),          J = flat index of block j in the whole module =
+                             (row*flat_k + k)          / group */
     float *nested_absmax; /* [n_nested], flat order, whole module */
     int64_t n_nested, nested_block;
     float nested_map[256];

@@ -94,6 +94,7 @@ static enum status read_keys(struct keys *k, const char *path, bool admin, struc
 static enum status keys_read(struct auth *a, struct keys **out, struct error *err)
 {
     enum status s = ST_OK;
+    *out = NULL;
     struct keys *k = calloc(1, sizeof *k);
     if (!k)
         return error_memory(err, "reading keys");
@@ -136,7 +137,7 @@ enum status auth_reload(struct auth *a, struct error *err)
 {
     struct keys *fresh, *old;
     enum status s = keys_read(a, &fresh, err);
-    if (s)
+    if (!fresh)
         return s;
     pthread_mutex_lock(&a->lock);
     old = a->keys;

@@ -215,21 +215,6 @@ void buffer_f32(struct buffer *b, float f)
     buffer_add(b, text, (size_t)(t - text));
 }
 
-void buffer_f64(struct buffer *b, double d)
-{
-    char text[40];
-    if (!isfinite(d)) {
-        buffer_text(b, "null");
-        return;
-    }
-    for (int digits = 6; digits <= 17; digits++) {
-        snprintf(text, sizeof text, "%.*g", digits, d);
-        if (strtod(text, NULL) == d)
-            break;
-    }
-    buffer_text(b, text);
-}
-
 void buffer_int(struct buffer *b, int64_t i)
 {
     buffer_format(b, "%lld", (long long)i);

@@ -25,8 +25,6 @@ void buffer_string(struct buffer *b, const char *s, size_t len);
 void buffer_cstring(struct buffer *b, const char *s);
 /* A JSON number that reads back to the same float, at most nine digits; f must be finite. */
 void buffer_f32(struct buffer *b, float f);
-/* The same for a double (seventeen digits); a non-finite value is `null`. */
-void buffer_f64(struct buffer *b, double d);
 void buffer_int(struct buffer *b, int64_t i);
 /* Forgets the content, keeps the memory. */
 void buffer_clear(struct buffer *b);

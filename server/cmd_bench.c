@@ -107,7 +107,8 @@ static enum status submit(struct bench *b, size_t i, int32_t max_tokens, struct 
 static bool drain(struct run *run, struct bell *bell)
 {
     struct piece piece;
-    run->ended = ticket_ended(run->ticket); /* asked first: pieces that came before are read below */
+    run->ended =
+        ticket_ended(run->ticket); /* asked first: pieces that came before are read below */
     while (ticket_read(run->ticket, &piece))
         run->tokens += piece.n_tokens;
     return run->ended || ticket_wait(run->ticket, TICKET_EVENT, ring, bell);
@@ -153,7 +154,9 @@ static enum status round_of(struct bench *b, int32_t max_tokens, struct moments 
 {
     size_t n = (size_t)b->config->batch;
     struct run *runs = calloc(n, sizeof *runs);
-    enum status s = runs ? ST_OK : error_memory(err, "benching");
+    if (!runs)
+        return error_memory(err, "benching");
+    enum status s = ST_OK;
     *m = (struct moments){.start = now()};
     for (size_t i = 0; i < n && !s; i++)
         s = submit(b, i, max_tokens, &runs[i], err);
@@ -161,7 +164,7 @@ static enum status round_of(struct bench *b, int32_t max_tokens, struct moments 
         follow(runs, n, m);
     for (size_t i = 0; i < n && !s; i++)
         s = ticket_status(runs[i].ticket, err);
-    for (size_t i = 0; runs && i < n; i++)
+    for (size_t i = 0; i < n; i++)
         ticket_free(runs[i].ticket);
     free(runs);
     return s;
@@ -170,21 +173,22 @@ static enum status round_of(struct bench *b, int32_t max_tokens, struct moments 
 static enum status measure(struct bench *b, struct error *err)
 {
     const struct config *c = b->config;
-    enum status s = ST_OK;
-    for (int64_t i = 0; i <= c->repeat && !s; i++) { /* round 0 warms up */
-        struct moments m;
+    for (int64_t i = 0; i <= c->repeat; i++) { /* round 0 warms up */
+        struct moments prefill = {0}, decode = {0};
         cmd_progress("measuring", (double)i / (double)(c->repeat + 1));
-        s = round_of(b, 1, &m, err);
-        double rate = (double)(c->prompt * c->batch) / (m.end - m.start);
-        if (!s && i && rate > b->prefill)
+        enum status s = round_of(b, 1, &prefill, err);
+        s = s ? s : round_of(b, (int32_t)c->generate, &decode, err);
+        if (s)
+            return s;
+        double rate = (double)(c->prompt * c->batch) / (prefill.end - prefill.start);
+        if (i && rate > b->prefill)
             b->prefill = rate;
-        s = s ? s : round_of(b, (int32_t)c->generate, &m, err);
-        rate = m.end > m.first ? (double)(m.tokens - m.tokens_at_first) / (m.end - m.first) : 0;
-        if (!s && i && rate > b->decode)
+        rate = (double)(decode.tokens - decode.tokens_at_first) / (decode.end - decode.first);
+        if (i && decode.end > decode.first && rate > b->decode)
             b->decode = rate;
     }
     cmd_progress_end();
-    return s;
+    return ST_OK;
 }
 
 /* ---- opening ---- */

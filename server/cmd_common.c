@@ -36,7 +36,7 @@ bool cmd_config(const char *command, int argc, char **argv, char **envp, struct 
 int cmd_refuse(struct error *err)
 {
     fprintf(stderr, "oftd: %s\n", err->text[0] ? err->text : status_text(err->code));
-    for (size_t i = 0; i < err->findings.n; i++) {
+    for (size_t i = 0; err->findings.n > 1 && i < err->findings.n; i++) {
         const struct finding *f = &err->findings.v[i];
         fprintf(stderr, "  %s: %s: %s\n", f->severity == SEVERITY_ERROR ? "error" : "warning",
                 status_code(f->code), f->message);
@@ -76,10 +76,9 @@ json_t *cmd_refusal_json(const struct error *err)
 {
     json_t *body = reply_error_json(err);
     json_t *findings = reply_findings_json(&err->findings);
-    json_t *value = body && findings
-                        ? json_pack("{s:b, s:O, s:O}", "ok", 0, "findings", findings, "error",
-                                    json_object_get(body, "error"))
-                        : NULL;
+    json_t *value = body && findings ? json_pack("{s:b, s:O, s:O}", "ok", 0, "findings", findings,
+                                                 "error", json_object_get(body, "error"))
+                                     : NULL;
     json_decref(body);
     json_decref(findings);
     return value;

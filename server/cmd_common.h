@@ -10,7 +10,8 @@
  * is wrong). On true the caller clears *out. */
 bool cmd_config(const char *command, int argc, char **argv, char **envp, struct config *out,
                 int *code);
-/* One clear message on standard error, then every other finding; clears err. EXIT_REFUSED. */
+/* One clear message on standard error; where several things are wrong, the list of them below it.
+ * Clears err. EXIT_REFUSED. */
 int cmd_refuse(struct error *err);
 /* Options that are known but not served by this version (device cuda, quantize, ...). */
 enum status cmd_check_supported(const struct config *c, struct error *err);

@@ -35,8 +35,7 @@ static json_t *module_json(const struct model *m, size_t i)
                      "bits", w->encoding == ENC_DENSE ? 8 * (int)dtype_size(w->dtype) : w->bits,
                      "dtype", dtype_name(w->dtype), "group", (json_int_t)w->group, "bytes",
                      (json_int_t)weight_bytes(w), "mergeable", x->backend->requantize != NULL,
-                     "weights_of",
-                     x->base == (int32_t)i ? NULL : m->modules[x->base].name);
+                     "weights_of", x->base == (int32_t)i ? NULL : m->modules[x->base].name);
 }
 
 static json_t *model_json(const struct cmd_base *b, bool tokenizer)
@@ -50,14 +49,13 @@ static json_t *model_json(const struct cmd_base *b, bool tokenizer)
         whole ? json_pack("{s:b, s:[], s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:I, "
                           "s:b, s:b, s:b, s:I, s:I, s:s, s:s, s:O}",
                           "ok", 1, "findings", "path", b->dir, "architecture", m->architecture,
-                          "model_type", m->model_type, "kind", model_kinds[m->kind],
-                          "quant_method", m->quant_method, "layers", m->layers, "hidden",
-                          m->hidden, "vocab", m->vocab, "heads", m->heads, "kv_heads",
-                          m->kv_heads, "head_dim", m->head_dim, "max_model_len",
-                          (json_int_t)m->max_len, "tied", m->tied, "replicated", m->replicated,
-                          "tokenizer", tokenizer, "weight_bytes", (json_int_t)m->weight_bytes,
-                          "file_bytes", (json_int_t)m->file_bytes, "identity", m->identity, "isa",
-                          b->kernels->isa, "modules", modules)
+                          "model_type", m->model_type, "kind", model_kinds[m->kind], "quant_method",
+                          m->quant_method, "layers", m->layers, "hidden", m->hidden, "vocab",
+                          m->vocab, "heads", m->heads, "kv_heads", m->kv_heads, "head_dim",
+                          m->head_dim, "max_model_len", (json_int_t)m->max_len, "tied", m->tied,
+                          "replicated", m->replicated, "tokenizer", tokenizer, "weight_bytes",
+                          (json_int_t)m->weight_bytes, "file_bytes", (json_int_t)m->file_bytes,
+                          "identity", m->identity, "isa", b->kernels->isa, "modules", modules)
               : NULL;
     json_decref(modules);
     return value;

@@ -57,8 +57,7 @@ static enum status run(const struct config *c, struct merging *m, struct error *
     enum status s = cmd_base_open(c, false, &m->base, err);
     s = s ? s : merge_check_base(m->base.model, err);
     s = s ? s : load_adapters(c, m, err);
-    s = s ? s
-          : merge_check(m->base.model, m->adapters, m->n, &m->options, &m->report, err);
+    s = s ? s : merge_check(m->base.model, m->adapters, m->n, &m->options, &m->report, err);
     s = s ? s
           : merge_build(m->base.model, &chain_default, m->base.kernels, m->adapters, m->n,
                         &m->options, NULL, NULL, &m->view, &m->report, err);

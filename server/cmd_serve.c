@@ -276,12 +276,11 @@ static void announce(struct daemon *d)
     const struct model *m = engine_model(d->engine);
     printf("oftd: listening on %s\n", http_url(d->http));
     fflush(stdout);
-    log_event(d->server.log, LOG_INFO, "ready", LOG_TEXT("model", engine_name(d->engine)),
-              LOG_TEXT("architecture", m->architecture), LOG_TEXT("isa", d->exact->isa),
-              LOG_INT("threads", d->exact->threads),
-              LOG_INT("weight_bytes", (int64_t)m->weight_bytes),
-              LOG_TEXT("listen", http_url(d->http)),
-              LOG_TEXT("admin_listen", http_admin_url(d->http)));
+    log_event(
+        d->server.log, LOG_INFO, "ready", LOG_TEXT("model", engine_name(d->engine)),
+        LOG_TEXT("architecture", m->architecture), LOG_TEXT("isa", d->exact->isa),
+        LOG_INT("threads", d->exact->threads), LOG_INT("weight_bytes", (int64_t)m->weight_bytes),
+        LOG_TEXT("listen", http_url(d->http)), LOG_TEXT("admin_listen", http_admin_url(d->http)));
     if (auth_keyless(d->server.auth) && strncmp(c->listen, "unix:", 5) &&
         strncmp(c->listen, "127.", 4) && strncmp(c->listen, "localhost:", 10))
         log_event(d->server.log, LOG_WARNING, "open_to_all", LOG_TEXT("listen", c->listen),

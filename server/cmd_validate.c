@@ -17,8 +17,10 @@ static struct adapter_options options_of(const struct config *c)
                                     .neumann_peft = c->neumann_series == CONFIG_NEUMANN_PEFT};
 }
 
-/* R as F32 [rows, B, B], malloc'ed; what is kept as D = R - I gets its ones back. */
-static float *rotation_f32(const struct rotation *r, struct tensor *t)
+/* R as F32 [rows, B, B]; t->data is malloc'ed, NULL when memory runs out. What is kept as D = R - I
+ * gets its ones back. */
+static void rotation_tensor(const struct rotation *r, const char *name, const char *path,
+                            struct tensor *t)
 {
     int64_t rows = r->shared ? 1 : r->blocks, square = (int64_t)r->block * r->block;
     float *v = malloc((size_t)(rows * square) * sizeof *v);
@@ -27,29 +29,30 @@ static float *rotation_f32(const struct rotation *r, struct tensor *t)
         v[i] = r->dtype == DT_F32 ? ((const float *)r->data)[i]
                                   : f16_to_f32(((const uint16_t *)r->data)[i]) + (float)diagonal;
     }
-    *t = (struct tensor){.dtype = DT_F32,
+    *t = (struct tensor){.name = name,
+                         .file = path,
+                         .dtype = DT_F32,
                          .rank = 3,
                          .shape = {rows, r->block, r->block},
                          .data = v,
                          .bytes = (size_t)(rows * square) * sizeof *v};
-    return v;
 }
 
-static enum status write_rotations(const struct model *m, const struct adapter *a,
-                                   const char *path, struct error *err)
+static enum status write_rotations(const struct model *m, const struct adapter *a, const char *path,
+                                   struct error *err)
 {
     struct tensor *t = calloc(m->n_modules + 1, sizeof *t);
     size_t n = 0;
-    enum status s = t ? ST_OK : error_memory(err, "writing rotations");
-    for (size_t i = 0; i < m->n_modules && !s; i++) {
+    bool whole = true;
+    if (!t)
+        return error_memory(err, "writing rotations");
+    for (size_t i = 0; i < m->n_modules && whole; i++) {
         if (!a->adapted.rotation[i])
             continue;
-        if (!rotation_f32(a->adapted.rotation[i], &t[n]))
-            s = error_memory(err, "writing rotations");
-        t[n].name = m->modules[i].name;
-        t[n++].file = path;
+        rotation_tensor(a->adapted.rotation[i], m->modules[i].name, path, &t[n]);
+        whole = t[n++].data != NULL;
     }
-    s = s ? s : writer_file(path, t, n, err);
+    enum status s = whole ? writer_file(path, t, n, err) : error_memory(err, "writing rotations");
     for (size_t i = 0; i < n; i++)
         free((void *)t[i].data);
     free(t);
@@ -70,8 +73,8 @@ static enum status save(const struct config *c, const struct cmd_base *base, con
 static void print_findings(const struct findings *f, const char *dir, bool json)
 {
     if (json) {
-        cmd_print_json(json_pack("{s:b, s:o}", "ok", f->errors == 0, "findings",
-                                 reply_findings_json(f)));
+        cmd_print_json(
+            json_pack("{s:b, s:o}", "ok", f->errors == 0, "findings", reply_findings_json(f)));
         return;
     }
     for (size_t i = 0; i < f->n; i++)
@@ -93,11 +96,10 @@ int cmd_validate(int argc, char **argv, char **envp)
     const struct adapter_options options = options_of(&c);
     enum status s = cmd_base_open(&c, true, &base, &err);
     s = s ? s : checkpoint_locate(c.candidate, &dir, &err);
-    s = s ? s
-          : adapter_validate(base.model, base.kernels, dir, &options, &findings, &err);
+    s = s ? s : adapter_validate(base.model, base.kernels, dir, &options, &findings, &err);
     if (!s)
         print_findings(&findings, dir, c.json);
-    if (!s && !findings.errors && c.output)
+    if (!s && findings.errors == 0 && c.output)
         s = save(&c, &base, dir, &err);
     if (s && c.json)
         cmd_print_json(cmd_refusal_json(&err));

@@ -147,8 +147,7 @@ static enum status read_request(struct request *q, struct completion *c, struct 
     if (field_int(body, "best_of", n) != n)
         return error_param(err, ST_NOT_SUPPORTED, "best_of",
                            "best_of is not supported: leave it out or send n");
-    enum status s =
-        names_resolve(q, model, field(body, "adapter"), &names, &c->by_model, err);
+    enum status s = names_resolve(q, model, field(body, "adapter"), &names, &c->by_model, err);
     if (s)
         return s;
     r->adapters = names.names;
@@ -366,5 +365,6 @@ void completion_usage(const struct usage *u, struct buffer *out)
                   "{\"prompt_tokens\":%lld,\"completion_tokens\":%lld,\"total_tokens\":%lld,"
                   "\"prompt_tokens_details\":{\"cached_tokens\":%lld}}",
                   (long long)u->prompt_tokens, (long long)u->generated_tokens,
-                  (long long)(u->prompt_tokens + u->generated_tokens), (long long)u->cached_tokens);
+                  (long long)u->prompt_tokens + (long long)u->generated_tokens,
+                  (long long)u->cached_tokens);
 }

@@ -9,8 +9,8 @@
 #include "server/request.h"
 
 struct choice {
-    struct buffer text;   /* all of it so far */
-    struct buffer ids;    /* JSON lists without brackets, since the last frame */
+    struct buffer text; /* all of it so far */
+    struct buffer ids;  /* JSON lists without brackets, since the last frame */
     struct buffer tokens, logprobs, tops, offsets;
     size_t bytes, characters; /* text_offset of the last token, in both units */
     size_t sent;              /* of text, in frames */
@@ -37,10 +37,10 @@ void completion_free(void *completion);
 
 /* Adds a piece to its choice and returns it; NULL when memory ran out. */
 struct choice *completion_add(struct completion *c, const struct piece *p);
-/* Is there something in the choice that a frame should tell? */
-bool completion_pending(const struct completion *c, const struct choice *choice);
-/* The choice as JSON, what is new since the last frame, or (whole) all. */
-void completion_choice(struct completion *c, struct choice *choice, bool whole, struct buffer *out);
+/* Is there something in choice x that a frame should tell? */
+bool completion_pending(const struct completion *c, const struct choice *x);
+/* Choice x as JSON: what is new since the last frame, or (whole) all. */
+void completion_choice(struct completion *c, struct choice *x, bool whole, struct buffer *out);
 void completion_usage(const struct usage *u, struct buffer *out);
 
 #endif

@@ -154,8 +154,6 @@ const char *request_header(struct request *q, const char *name)
 
 struct query_search {
     const char *name, *value;
-    bool (*each)(void *ctx, const char *name);
-    void *ctx;
 };
 
 static enum MHD_Result find_query(void *cls, enum MHD_ValueKind kind, const char *key,
@@ -163,8 +161,6 @@ static enum MHD_Result find_query(void *cls, enum MHD_ValueKind kind, const char
 {
     struct query_search *s = cls;
     (void)kind;
-    if (s->each)
-        return s->each(s->ctx, key) ? MHD_YES : MHD_NO;
     if (strcmp(key, s->name))
         return MHD_YES;
     s->value = value ? value : "";
@@ -176,12 +172,6 @@ const char *request_query(struct request *q, const char *name)
     struct query_search s = {.name = name};
     MHD_get_connection_values(exchange_of(q)->connection, MHD_GET_ARGUMENT_KIND, find_query, &s);
     return s.value;
-}
-
-void request_queries(struct request *q, bool (*each)(void *ctx, const char *name), void *ctx)
-{
-    struct query_search s = {.each = each, .ctx = ctx};
-    MHD_get_connection_values(exchange_of(q)->connection, MHD_GET_ARGUMENT_KIND, find_query, &s);
 }
 
 /* ---- replies ---- */

@@ -10,15 +10,9 @@ static const struct {
     const char *name;
     cmd_main *run;
 } commands[] = {
-    {"serve", cmd_serve},
-    {"inspect", cmd_inspect},
-    {"validate", cmd_validate},
-    {"merge", cmd_merge},
-    {"quantize", cmd_quantize},
-    {"import-gguf", cmd_import_gguf},
-    {"bench", cmd_bench},
-    {"health", cmd_health},
-    {"docs", cmd_docs},
+    {"serve", cmd_serve}, {"inspect", cmd_inspect},   {"validate", cmd_validate},
+    {"merge", cmd_merge}, {"quantize", cmd_quantize}, {"import-gguf", cmd_import_gguf},
+    {"bench", cmd_bench}, {"health", cmd_health},     {"docs", cmd_docs},
 };
 #define N_COMMANDS (sizeof commands / sizeof commands[0])
 

@@ -58,39 +58,51 @@ static const struct {
             "\"id\":" TEXT ",\"object\":{\"const\":\"text_completion\"},\"created\":" INTEGER
             ",\"model\":" TEXT ",\"choices\":" LIST(REF("Choice")) ",\"usage\":" REF("Usage"))},
     {"Tensor", OBJECT("\"shape\",\"datatype\",\"data\"",
-                      "\"shape\":" LIST(INTEGER) ",\"datatype\":{\"const\":\"FP32\"},\"data\":"
-                          LIST(NUMBER))},
+                      "\"shape\":" LIST(
+                          INTEGER) ",\"datatype\":{\"const\":\"FP32\"},\"data\":" LIST(NUMBER))},
     {"ForwardRow",
-     OBJECT("\"index\",\"adapters\"",
-            "\"index\":" INTEGER ",\"adapters\":" LIST(REF("Any")) ",\"logits\":" REF("Tensor")
-            ",\"last_logits\":" REF("Tensor") ",\"hidden_states\":" REF("Tensor")
-            ",\"logprobs\":" REF("Tensor") ",\"embedding\":" REF("Tensor"))},
+     OBJECT(
+         "\"index\",\"adapters\"",
+         "\"index\":" INTEGER
+         ",\"adapters\":" LIST(REF("Any")) ",\"logits\":" REF("Tensor") ",\"last_logits\":" REF(
+             "Tensor") ",\"hidden_states\":" REF("Tensor") ",\"logprobs\":" REF("Tensor") ",\"embed"
+                                                                                          "ding\""
+                                                                                          ":" REF(
+                                                                                              "Tens"
+                                                                                              "o"
+                                                                                              "r"))},
     {"Forward",
-     "{\"anyOf\":[" OBJECT("\"model\",\"rows\",\"usage\"",
-                           "\"model\":" TEXT ",\"rows\":" LIST(REF("ForwardRow"))
-                           ",\"usage\":" OBJECT("\"prompt_tokens\"", "\"prompt_tokens\":" INTEGER))
-     "," OBJECT("\"output\"", "\"output\":" REF("Tensor")) "]}"},
+     "{\"anyOf\":[" OBJECT(
+         "\"model\",\"rows\",\"usage\"",
+         "\"model\":" TEXT ",\"rows\":" LIST(REF("ForwardRow")) ",\"usage\":" OBJECT(
+             "\"prompt_tokens\"",
+             "\"prompt_tokens\":" INTEGER)) "," OBJECT("\"output\"",
+                                                       "\"output\":" REF("Tensor")) "]}"},
     {"Tokens", OBJECT("\"tokens\"", "\"tokens\":" LIST("{\"type\":[\"integer\",\"object\"]}"))},
     {"Content", OBJECT("\"content\"", "\"content\":" TEXT)},
     {"Adapter",
      OBJECT("\"name\",\"state\"",
             "\"name\":" TEXT ",\"state\":{\"enum\":[\"loading\",\"ready\",\"draining\",\"failed\","
             "\"available\"]},\"generation\":" INTEGER ",\"digest\":{\"type\":[\"string\","
-            "\"null\"]},\"path\":{\"type\":[\"string\",\"null\"]},\"bytes\":" REF("Any")
-            ",\"pinned\":{\"type\":\"boolean\"},\"in_flight\":" INTEGER
-            ",\"last_used\":{\"type\":[\"number\",\"null\"]},\"block_sizes\":" LIST(INTEGER)
-            ",\"modules\":" REF("Any") ",\"cayley\":" REF("Any")
-            ",\"orthogonality_defect\":{\"type\":[\"number\",\"null\"]},"
-            "\"merged\":{\"type\":\"boolean\"}")},
+            "\"null\"]},\"path\":{\"type\":[\"string\",\"null\"]},\"bytes\":" REF(
+                "Any") ",\"pinned\":{\"type\":\"boolean\"},\"in_flight\":" INTEGER
+                       ",\"last_used\":{\"type\":[\"number\",\"null\"]},\"block_"
+                       "sizes\":" LIST(INTEGER) ",\"modules\":" REF("Any") ",\"cayley\":" REF(
+                           "Any") ",\"orthogonality_defect\":{"
+                                  "\"type\":[\"number\","
+                                  "\"null\"]},"
+                                  "\"merged\":{\"type\":"
+                                  "\"boolean\"}")},
     {"AdapterList", OBJECT("\"adapters\"", "\"adapters\":" LIST(REF("Adapter")))},
     {"Batch", OBJECT("\"loaded\",\"unloaded\"",
                      "\"loaded\":" LIST(REF("Adapter")) ",\"unloaded\":" LIST(TEXT))},
-    {"Validation", OBJECT("\"ok\",\"findings\"",
-                          "\"ok\":{\"type\":\"boolean\"},\"findings\":" LIST(REF("Any")))},
+    {"Validation",
+     OBJECT("\"ok\",\"findings\"", "\"ok\":{\"type\":\"boolean\"},\"findings\":" LIST(REF("Any")))},
     {"Unloaded", OBJECT("\"name\",\"bytes\"", "\"name\":" TEXT ",\"bytes\":" INTEGER)},
-    {"Merge", OBJECT("\"merged\",\"mode\",\"modules\",\"bytes\",\"report\",\"warnings\"",
-                     "\"merged\":" LIST(TEXT) ",\"mode\":" TEXT ",\"modules\":" INTEGER
-                     ",\"bytes\":" INTEGER ",\"report\":" REF("Any") ",\"warnings\":" LIST(TEXT))},
+    {"Merge",
+     OBJECT("\"merged\",\"mode\",\"modules\",\"bytes\",\"report\",\"warnings\"",
+            "\"merged\":" LIST(TEXT) ",\"mode\":" TEXT ",\"modules\":" INTEGER ",\"bytes\":" INTEGER
+                                     ",\"report\":" REF("Any") ",\"warnings\":" LIST(TEXT))},
     {"MergeList", OBJECT("\"merged\"", "\"merged\":" LIST(REF("Any")))},
     {"Unmerge", OBJECT("\"unmerged\",\"bytes\"", "\"unmerged\":" LIST(TEXT) ",\"bytes\":" INTEGER)},
     {"Export", OBJECT("\"path\",\"bytes\"", "\"path\":" TEXT ",\"bytes\":" INTEGER)},
@@ -121,18 +133,18 @@ static json_t *good_answer(const struct route *r)
         json_object_set_new(json_object_get(both, "content"), "text/event-stream", json_object());
         return described(both, "The completion, or with stream its frames");
     }
-    json_t *answer = strchr(r->reply, '/') ? content(r->reply, NULL)
-                                           : content(TYPE_JSON, reference(r->reply));
+    json_t *answer =
+        strchr(r->reply, '/') ? content(r->reply, NULL) : content(TYPE_JSON, reference(r->reply));
     return described(answer, "Done");
 }
 
 static json_t *error_answer(const struct route *r)
 {
     bool protocol = !strncmp(r->pattern, "/v2", 3);
-    json_t *schema = protocol ? json_pack("{s:[o, o, o]}", "anyOf", reference("ProtocolError"),
-                                          reference("Ready"), reference("Live"))
-                              : json_pack("{s:[o, o]}", "anyOf", reference("Error"),
-                                          reference("Health"));
+    json_t *schema =
+        protocol ? json_pack("{s:[o, o, o]}", "anyOf", reference("ProtocolError"),
+                             reference("Ready"), reference("Live"))
+                 : json_pack("{s:[o, o]}", "anyOf", reference("Error"), reference("Health"));
     return described(content(TYPE_JSON, schema), "Refused");
 }
 
@@ -200,7 +212,7 @@ static json_t *operation(const struct route *r)
 static void add_operation(const struct route *r, json_t *path)
 {
     char method[16] = "";
-    for (size_t i = 0; r->method[i] && i < sizeof method - 1; i++)
+    for (size_t i = 0; i < sizeof method - 1 && r->method[i]; i++)
         method[i] = (char)(r->method[i] | 0x20);
     json_object_set_new(path, method, operation(r));
 }
@@ -235,9 +247,9 @@ json_t *openapi_json(bool admin)
 {
     return json_pack("{s:s, s:{s:s, s:s, s:s}, s:o, s:{s:o, s:{s:{s:s, s:s}}}}", "openapi", "3.1.0",
                      "info", "title", "oftd", "version", OFTD_VERSION, "description",
-                     "Forward, generate and merge with OFT adapters on one quantized base.", "paths",
-                     paths(admin), "components", "schemas", schemas(), "securitySchemes", "bearer",
-                     "type", "http", "scheme", "bearer");
+                     "Forward, generate and merge with OFT adapters on one quantized base.",
+                     "paths", paths(admin), "components", "schemas", schemas(), "securitySchemes",
+                     "bearer", "type", "http", "scheme", "bearer");
 }
 
 void route_openapi(struct request *q)

@@ -171,9 +171,9 @@ static bool set_text(json_t *object, const char *key, const char *s)
 
 static json_t *finding_json(const struct finding *f)
 {
-    json_t *o = json_pack("{s:s, s:s, s:b}", "code", status_code(f->code), "severity",
-                          f->severity == SEVERITY_ERROR ? "error" : "warning", "permanent",
-                          f->permanent);
+    json_t *o =
+        json_pack("{s:s, s:s, s:b}", "code", status_code(f->code), "severity",
+                  f->severity == SEVERITY_ERROR ? "error" : "warning", "permanent", f->permanent);
     if (o && set_text(o, "message", f->message) && set_text(o, "module", f->module) &&
         set_text(o, "field", f->field) && set_text(o, "expected", f->expected) &&
         set_text(o, "got", f->got))
@@ -209,10 +209,11 @@ static json_t *details_json(const struct error *err)
 
 json_t *reply_error_json(const struct error *err)
 {
-    json_t *o = json_pack("{s:o, s:s, s:s?, s:s}", "message",
+    json_t *o = json_pack("{s:o, s:s, s:o, s:s}", "message",
                           text_json(err->text[0] ? err->text : status_text(err->code)), "type",
-                          type_of(status_of(err)), "param", err->param[0] ? err->param : NULL,
-                          "code", status_code(err->code));
+                          type_of(status_of(err)), "param",
+                          err->param[0] ? text_json(err->param) : json_null(), "code",
+                          status_code(err->code));
     bool whole = o != NULL;
     if (whole && (err->details || err->findings.n || err->findings.lost))
         whole = set(o, "details", details_json(err));

@@ -71,7 +71,7 @@ struct request {
 
     int64_t prompt_tokens, generated_tokens; /* for the log; 0: unknown */
     struct reply reply;
-    bool hung_up;        /* the client went away before the end (known at the end) */
+    bool hung_up; /* the client went away before the end (known at the end) */
     uint64_t reply_bytes;
 };
 
@@ -83,7 +83,5 @@ void request_wait(struct request *q, struct ticket *ticket, enum ticket_until un
 const char *request_header(struct request *q, const char *name);
 /* A query parameter's value, "" if it has none, NULL if it is absent. */
 const char *request_query(struct request *q, const char *name);
-/* Calls each for every query parameter until it returns false. */
-void request_queries(struct request *q, bool (*each)(void *ctx, const char *name), void *ctx);
 
 #endif

@@ -54,8 +54,9 @@ static void write_whole(struct request *q, struct completion *c)
     struct buffer b = {0};
     struct usage usage = {0, 0, 0};
     ticket_usage(q->ticket, &usage);
-    buffer_format(&b, "{\"id\":\"cmpl-%s\",\"object\":\"text_completion\",\"created\":%lld,\"model\":",
-                  q->id, (long long)c->created);
+    buffer_format(
+        &b, "{\"id\":\"cmpl-%s\",\"object\":\"text_completion\",\"created\":%lld,\"model\":", q->id,
+        (long long)c->created);
     buffer_cstring(&b, c->model);
     buffer_text(&b, ",\"choices\":[");
     for (size_t i = 0; i < c->n_choices; i++) {

@@ -129,8 +129,7 @@ void route_unmerge(struct request *q)
     struct ticket *ticket = NULL;
     struct name_list names;
     enum status s = names_read(q, field(q->json, "adapter"), &names, &err);
-    s = s ? s
-          : engine_unmerge(q->server->engine, names.n ? names.names[0] : NULL, &ticket, &err);
+    s = s ? s : engine_unmerge(q->server->engine, names.n ? names.names[0] : NULL, &ticket, &err);
     if (s)
         reply_error(q, &err);
     else

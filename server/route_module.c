@@ -56,13 +56,13 @@ static enum status read_input(struct request *q, bool ids, struct module_request
     const json_t *input = field(q->json, "input");
     const json_t *shape = field(input, "shape"), *data = field(input, "data");
     size_t rank = json_array_size(shape), n = json_array_size(data);
-    int64_t sizes[4], product;
+    int64_t sizes[4] = {1, 1, 1, 1}, product;
     for (size_t i = 0; i < rank; i++)
         sizes[i] = json_as_int(json_array_get(shape, i));
     if (!size_product(sizes, (int)rank, &product) || (uint64_t)product != n)
         return error_param(err, ST_INVALID_VALUE, "input",
                            "input: the shape does not give the %zu numbers of data", n);
-    r->width = ids ? 1 : sizes[rank - 1];
+    r->width = ids ? 1 : sizes[rank ? rank - 1 : 0];
     r->rows = (int32_t)(product / r->width);
     void *v = arena_alloc(&q->arena, (n + 1) * sizeof(float));
     if (!v)
@@ -92,8 +92,7 @@ static enum status check_reply_size(const struct request *q, const struct module
     return error_param(err, ST_REPLY_TOO_LARGE, "input",
                        "%d rows of %lld numbers take about %llu bytes, a reply at most %llu: send "
                        "fewer rows",
-                       rows, (long long)m->n, (unsigned long long)bytes,
-                       (unsigned long long)limit);
+                       rows, (long long)m->n, (unsigned long long)bytes, (unsigned long long)limit);
 }
 
 static enum status read_module(struct request *q, struct module_request *r, struct error *err)
@@ -120,9 +119,10 @@ static enum status read_module(struct request *q, struct module_request *r, stru
 void route_forward_module(struct request *q)
 {
     const char *compute = field_text(q->json, "compute");
-    struct module_request r = {.module = field_text(q->json, "module"),
-                               .compute = compute ? strcmp(compute, "fast") ? COMPUTE_EXACT : COMPUTE_FAST : -1,
-                               .request_id = q->id};
+    struct module_request r = {
+        .module = field_text(q->json, "module"),
+        .compute = compute ? strcmp(compute, "fast") ? COMPUTE_EXACT : COMPUTE_FAST : -1,
+        .request_id = q->id};
     struct error err = ERROR_INIT;
     struct ticket *ticket = NULL;
     enum status s = read_module(q, &r, &err);

@@ -1,4 +1,5 @@
-/* Health for people, Kubernetes and the inference protocol; what `/` says. No key, no engine work. */
+/* Health for people, Kubernetes and the inference protocol; what `/` says. No key, no engine work.
+ */
 #include <stdio.h>
 
 #include "server/handlers.h"

@@ -154,11 +154,10 @@ static void answer_options(struct request *q, const char *allow, bool cors)
 static enum status check_origin(struct request *q, struct error *err)
 {
     struct server *s = q->server;
-    const struct origin_policy policy = {.allowed = s->options.allowed_origins,
-                                         .n_allowed = s->options.n_allowed_origins,
-                                         .loopback_hosts_only = auth_keyless(s->auth) &&
-                                                                q->role.loopback &&
-                                                                !q->role.local_socket};
+    const struct origin_policy policy = {
+        .allowed = s->options.allowed_origins,
+        .n_allowed = s->options.n_allowed_origins,
+        .loopback_hosts_only = auth_keyless(s->auth) && q->role.loopback && !q->role.local_socket};
     const char *origin = request_header(q, "Origin");
     bool cors;
     enum status code = origin_check(&policy, origin, request_header(q, "Host"), &cors, err);

@@ -33,7 +33,7 @@ struct server {
     struct auth *auth;
     struct log *log;
     struct http *_Atomic http; /* for figures only; NULL until http_start has returned */
-    double started;    /* UNIX seconds */
+    double started;            /* UNIX seconds */
     const char *isa, *device;
     struct server_counters counters;
 };

@@ -1,7 +1,8 @@
 /*
- * The tile layout of core/kernels.h, written once: where a code, an element or a parameter lies, and how 16 rows are
- * packed and unpacked. Back ends pack through it at load, the portable kernels and `store` read through it; the vector
- * twins know the same layout by heart and are checked against it.
+ * The tile layout of core/kernels.h, written once: where a code, an element or a parameter lies,
+ * and how 16 rows are packed and unpacked. Back ends pack through it at load, the portable kernels
+ * and `store` read through it; the vector twins know the same layout by heart and are checked
+ * against it.
  */
 #ifndef OFTD_BACKENDS_ENCODINGS_TILE_H
 #define OFTD_BACKENDS_ENCODINGS_TILE_H
@@ -21,17 +22,20 @@ static inline int64_t tile_pad_k(int64_t k)
 size_t tile_code_bytes(int64_t n, int64_t k, int bits);
 size_t tile_dense_bytes(int64_t n, int64_t k, enum dtype dtype);
 
-/* Packs tile `tile` from codes [rows <= 16, k] (one byte each, ld apart); rows and k beyond are 0. data was zeroed. */
-void tile_pack_codes(void *data, int64_t k_padded, int bits, int64_t tile, const uint8_t *codes, int64_t ld,
-                     int64_t rows, int64_t k);
+/* Packs tile `tile` from codes [rows <= 16, k] (one byte each, ld apart); rows and k beyond are 0.
+ * data was zeroed. */
+void tile_pack_codes(void *data, int64_t k_padded, int bits, int64_t tile, const uint8_t *codes,
+                     int64_t ld, int64_t rows, int64_t k);
 /* The inverse: codes [16, ld >= k_padded]. */
-void tile_unpack_codes(const void *data, int64_t k_padded, int bits, int64_t tile, uint8_t *codes, int64_t ld);
+void tile_unpack_codes(const void *data, int64_t k_padded, int bits, int64_t tile, uint8_t *codes,
+                       int64_t ld);
 /* One code. */
 uint8_t tile_code(const void *data, int64_t k_padded, int bits, int64_t row, int64_t k);
 
-/* The same for dense elements of dtype F32, F16 or BF16; src [rows <= 16] rows of `ld` elements, possibly unaligned. */
-void tile_pack_dense(void *data, int64_t k_padded, enum dtype dtype, int64_t tile, const void *src, int64_t ld,
-                     int64_t rows, int64_t k);
+/* The same for dense elements of dtype F32, F16 or BF16; src [rows <= 16] rows of `ld` elements,
+ * possibly unaligned. */
+void tile_pack_dense(void *data, int64_t k_padded, enum dtype dtype, int64_t tile, const void *src,
+                     int64_t ld, int64_t rows, int64_t k);
 float tile_dense(const void *data, int64_t k_padded, enum dtype dtype, int64_t row, int64_t k);
 
 /* Index of a tiled parameter of (row, group). */
@@ -40,7 +44,8 @@ static inline int64_t tile_param(int64_t row, int64_t group, int64_t n_groups)
     return ((row / TILE_ROWS) * n_groups + group) * TILE_ROWS + row % TILE_ROWS;
 }
 
-/* THE definition of a decoded element: row, stored column k (not yet un-permuted), rounded as w->rule says. */
+/* THE definition of a decoded element: row, stored column k (not yet un-permuted), rounded as
+ * w->rule says. */
 float weight_element(const struct weight *w, int64_t row, int64_t k);
 /* Absmax of an ENC_TABLE4 block, scale and zero of an ENC_GROUP group, as f32. */
 float weight_scale(const struct weight *w, int64_t row, int64_t k);

@@ -52,10 +52,17 @@ static void overlay_portable(struct twins *t)
 }
 
 #if defined(__x86_64__)
+#include <cpuid.h>
+
+static bool has_f16c(void) // no word of __builtin_cpu_supports for every compiler
+{
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+
 static bool has_avx2(void)
 {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-           __builtin_cpu_supports("f16c");
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
 }
 
 static bool has_avx512(void)

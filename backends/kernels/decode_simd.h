@@ -169,6 +169,8 @@ INLINE void reader_open(const enum kind kind, struct reader *r, const struct wei
     size_t bytes = kind < KIND_TABLE4 ? (size_t)w->k_padded * TILE_ROWS * element
                                       : (size_t)(w->k_padded / TILE_K) * 64 * (size_t)w->bits;
     r->data = (const uint8_t *)w->data + (size_t)tile * bytes;
+    r->scale = r->zero = vf_zero();
+    r->scale_low = r->scale_high = 0;
     r->plain = true;
     r->group = 0;
     r->next = w->k_padded;

@@ -149,116 +149,134 @@ static __attribute__((noinline)) void fused_rest(const struct weight *w, int64_t
     }
 }
 
-INLINE void fused_of(const enum kind kind, const enum dtype d, const int tiles, const int m,
-                     const struct weight *w, int64_t tile, const float *x, float *sum)
+typedef void fused_function(const struct reader *r, const float *x, int64_t k, int64_t end,
+                            float *chain);
+
+/* fused_run for one kind, dtype, and number of tiles and rows. */
+#define RUN(kind, d, tiles, m)                                                                     \
+    static void run_##kind##_##d##_##tiles##_##m(const struct reader *r, const float *x,           \
+                                                 int64_t k, int64_t end, float *chain)             \
+    {                                                                                              \
+        fused_run(KIND_##kind, DT_##d, tiles, m, r, x, k, end, chain);                             \
+    }
+#if FUSED_ROWS > 4
+#define RUNS_ABOVE_FOUR(kind, d)                                                                   \
+    RUN(kind, d, 1, 5)                                                                             \
+    RUN(kind, d, 1, 6)                                                                             \
+    RUN(kind, d, 1, 7)                                                                             \
+    RUN(kind, d, 1, 8)
+#define NAMES_ABOVE_FOUR(kind, d)                                                                  \
+    , run_##kind##_##d##_1_5, run_##kind##_##d##_1_6, run_##kind##_##d##_1_7, run_##kind##_##d##_1_8
+#else
+#define RUNS_ABOVE_FOUR(kind, d)
+#define NAMES_ABOVE_FOUR(kind, d)
+#endif
+/* [0]: one row and two tiles at once; [m]: m rows and one tile. */
+#define RUNS(kind, d)                                                                              \
+    RUN(kind, d, 2, 1)                                                                             \
+    RUN(kind, d, 1, 1)                                                                             \
+    RUN(kind, d, 1, 2)                                                                             \
+    RUN(kind, d, 1, 3)                                                                             \
+    RUN(kind, d, 1, 4)                                                                             \
+    RUNS_ABOVE_FOUR(kind, d)                                                                       \
+    static fused_function *const runs_##kind##_##d[FUSED_ROWS + 1] = {                             \
+        run_##kind##_##d##_2_1, run_##kind##_##d##_1_1, run_##kind##_##d##_1_2,                    \
+        run_##kind##_##d##_1_3, run_##kind##_##d##_1_4 NAMES_ABOVE_FOUR(kind, d)};
+RUNS(F16, F16)
+RUNS(BF16, BF16)
+RUNS(TABLE4, F16)
+RUNS(TABLE4, BF16)
+RUNS(TABLE4, F32)
+RUNS(BITS4, F16)
+RUNS(BITS4, BF16)
+RUNS(BITS4, F32)
+RUNS(BITS8, F16)
+RUNS(BITS8, BF16)
+RUNS(BITS8, F32)
+
+/* The functions for w, NULL: it is not fusable. */
+static fused_function *const *runs_of(const struct weight *w)
 {
+    static fused_function *const *const coded[3][3] = {
+        {runs_TABLE4_F16, runs_TABLE4_BF16, runs_TABLE4_F32},
+        {runs_BITS4_F16, runs_BITS4_BF16, runs_BITS4_F32},
+        {runs_BITS8_F16, runs_BITS8_BF16, runs_BITS8_F32}};
+    int d = w->dtype == DT_F16 ? 0 : w->dtype == DT_BF16 ? 1 : 2;
+    if (!reader_by_runs(w))
+        return NULL;
+    switch (reader_kind(w)) {
+    case KIND_F16:
+        return runs_F16_F16;
+    case KIND_BF16:
+        return runs_BF16_BF16;
+    case KIND_TABLE4:
+        return coded[0][d];
+    case KIND_BITS4:
+        return coded[1][d];
+    case KIND_BITS8:
+        return coded[2][d];
+    case KIND_NONE:
+    case KIND_F32: // a panel as it is stored
+    case KIND_BITS:
+        break;
+    }
+    return NULL;
+}
+
+static bool fusable_simd(const struct weight *w)
+{
+    return runs_of(w) != NULL;
+}
+
+/* One panel's columns [k, end) of `tiles` tiles, group by group. */
+static void fused_panel(enum kind kind, fused_function *run, struct reader *r, int tiles, int m,
+                        const float *x, int64_t k, int64_t end, float *chain)
+{
+    while (k < end) {
+        bool plain = true;
+        for (int t = 0; t < tiles; t++) {
+            reader_advance(kind, &r[t], k);
+            plain &= r[t].plain;
+        }
+        int64_t to = r[0].next < end ? r[0].next : end;
+        int64_t whole = plain ? to - to % 8 : k;
+        if (k < whole)
+            run(r, x + k * m, k, whole, chain);
+        if (whole < to)
+            fused_rest(r[0].w, r[0].tile, tiles, m, x + whole * m, whole, to, chain);
+        k = to;
+    }
+}
+
+/* The whole of k for one tile, or for two and one row. */
+static void fused_tiles(const struct weight *w, int64_t tile, int tiles, const float *x, int m,
+                        float *sum)
+{
+    enum kind kind = reader_kind(w);
+    fused_function *run = runs_of(w)[tiles == 2 ? 0 : m];
     struct reader r[2];
     float chain[FUSED_ROWS * TILE_ROWS];
+    int n = tiles * m;
     for (int t = 0; t < tiles; t++)
         reader_open(kind, &r[t], w, tile + t, 0);
-    for (int i = 0; i < tiles * m; i++)
+    for (int i = 0; i < n; i++)
         vf_store(sum + i * TILE_ROWS, vf_zero());
-    for (int64_t k0 = 0; k0 < w->k; k0 += PANEL_K) {
-        int64_t end = w->k - k0 < PANEL_K ? w->k : k0 + PANEL_K;
-        for (int i = 0; i < tiles * m; i++)
+    for (int64_t k = 0; k < w->k; k += PANEL_K) {
+        for (int i = 0; i < n; i++)
             vf_store(chain + i * TILE_ROWS, vf_zero());
-        for (int64_t k = k0; k < end;) {
-            bool plain = true;
-            for (int t = 0; t < tiles; t++) {
-                reader_advance(kind, &r[t], k);
-                plain &= r[t].plain;
-            }
-            int64_t to = r[0].next < end ? r[0].next : end;
-            int64_t whole = plain ? to - to % 8 : k;
-            if (k < whole)
-                fused_run(kind, d, tiles, m, r, x + k * m, k, whole, chain);
-            if (whole < to)
-                fused_rest(w, tile, tiles, m, x + whole * m, whole, to, chain);
-            k = to;
-        }
-        for (int i = 0; i < tiles * m; i++)
+        fused_panel(kind, run, r, tiles, m, x, k, w->k - k < PANEL_K ? w->k : k + PANEL_K, chain);
+        for (int i = 0; i < n; i++)
             vf_store(sum + i * TILE_ROWS,
                      vf_add(vf_load(sum + i * TILE_ROWS), vf_load(chain + i * TILE_ROWS)));
     }
 }
 
-/* What fused_simd is asked for. */
-struct fused {
-    const struct weight *w;
-    int64_t tile, tiles;
-    const float *x;
-    int m;
-    float *sum;
-};
-
-INLINE void fused_kind(const enum kind kind, const enum dtype d, const struct fused *f)
-{
-    float *sum = f->sum;
-    if (f->m == 1 && f->tiles == 2) {
-        fused_of(kind, d, 2, 1, f->w, f->tile, f->x, sum);
-        return;
-    }
-    for (int64_t t = f->tile; t < f->tile + f->tiles; t++, sum += f->m * TILE_ROWS)
-        switch (f->m) {
-#define ROWS(m)                                                                                    \
-    case m:                                                                                        \
-        fused_of(kind, d, 1, m, f->w, t, f->x, sum);                                               \
-        break
-            ROWS(1);
-            ROWS(2);
-            ROWS(3);
-            ROWS(4);
-#if FUSED_ROWS > 4
-            ROWS(5);
-            ROWS(6);
-            ROWS(7);
-            ROWS(8);
-#endif
-#undef ROWS
-        }
-}
-
-INLINE void fused_codes(const enum kind kind, const struct fused *f)
-{
-    if (f->w->dtype == DT_F16)
-        fused_kind(kind, DT_F16, f);
-    else if (f->w->dtype == DT_BF16)
-        fused_kind(kind, DT_BF16, f);
-    else
-        fused_kind(kind, DT_F32, f);
-}
-
-static bool fusable_simd(const struct weight *w)
-{
-    enum kind kind = reader_kind(w);
-    return kind != KIND_NONE && kind != KIND_F32 && kind != KIND_BITS && reader_by_runs(w);
-}
-
 static void fused_simd(const struct weight *w, int64_t tile, int64_t tiles, const float *x, int m,
                        float *sum)
 {
-    struct fused f = {w, tile, tiles, x, m, sum};
-    switch (reader_kind(w)) {
-    case KIND_F16:
-        fused_kind(KIND_F16, DT_F16, &f);
-        return;
-    case KIND_BF16:
-        fused_kind(KIND_BF16, DT_BF16, &f);
-        return;
-    case KIND_TABLE4:
-        fused_codes(KIND_TABLE4, &f);
-        return;
-    case KIND_BITS4:
-        fused_codes(KIND_BITS4, &f);
-        return;
-    case KIND_BITS8:
-        fused_codes(KIND_BITS8, &f);
-        return;
-    case KIND_NONE:
-    case KIND_F32: // a panel as it is stored
-    case KIND_BITS:
-        return; // not fusable
-    }
+    int step = m == 1 && tiles == 2 ? 2 : 1;
+    for (int64_t t = 0; t < tiles; t += step)
+        fused_tiles(w, tile + t, step, x, m, sum + t * m * TILE_ROWS);
 }
 
 void TWIN(matmul)(struct twins *t)

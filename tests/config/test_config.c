@@ -364,6 +364,7 @@ static const struct {
 #define Q                                                  2
 #define G                                                  2
 #define B                                                  2
+#define H                                                  0
 #include "config/keys.def"
 #undef S
 #undef I
@@ -372,6 +373,7 @@ static const struct {
 #undef Q
 #undef G
 #undef B
+#undef H
 };
 
 static const char *sample(size_t i)

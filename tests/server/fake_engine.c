@@ -52,7 +52,7 @@ struct ticket {
 struct engine {
     pthread_mutex_t lock;
     pthread_t thread;
-    atomic_bool stop;
+    atomic_bool stop, drain;
     atomic_int state, live, cancelled, ended;
     int step_us;
     struct ticket *tickets;
@@ -146,7 +146,7 @@ static void unref(struct ticket *t)
 static bool step(struct ticket *t)
 {
     pthread_mutex_lock(&t->lock);
-    bool cancelled = t->cancelled;
+    bool cancelled = t->cancelled || atomic_load(&t->engine->drain);
     pthread_mutex_unlock(&t->lock);
     if (cancelled) {
         end_ticket(t, ST_CANCELLED, "cancelled");
@@ -338,10 +338,7 @@ void engine_drain(struct engine *e, int64_t timeout_ms)
 {
     (void)timeout_ms;
     atomic_store(&e->state, ENGINE_DRAINING);
-    pthread_mutex_lock(&e->lock);
-    for (struct ticket *t = e->tickets; t; t = t->next)
-        ticket_cancel(t);
-    pthread_mutex_unlock(&e->lock);
+    atomic_store(&e->drain, true);
 }
 
 enum engine_state engine_state(const struct engine *e, double *progress)
@@ -473,7 +470,10 @@ size_t ticket_adapters(const struct ticket *t, const struct adapter_ref **out)
 
 void ticket_usage(const struct ticket *t, struct usage *out)
 {
+    pthread_mutex_t *lock = (pthread_mutex_t *)&t->lock;
+    pthread_mutex_lock(lock);
     *out = t->usage;
+    pthread_mutex_unlock(lock);
 }
 
 const struct forward_row *ticket_forward(const struct ticket *t, size_t *n)
@@ -528,8 +528,8 @@ enum status engine_generate(struct engine *e, const struct generate_request *req
     pthread_mutex_lock(&e->lock);
     e->last[0] = 0;
     for (size_t i = 0; i < req->n_adapters && i < 2; i++)
-        snprintf(e->last + strlen(e->last), sizeof e->last - strlen(e->last), "%s%s",
-                 i ? "," : "", req->adapters[i]);
+        snprintf(e->last + strlen(e->last), sizeof e->last - strlen(e->last), "%s%s", i ? "," : "",
+                 req->adapters[i]);
     pthread_mutex_unlock(&e->lock);
     t->n_prompts = (int)req->n_prompts;
     t->n = req->n == UNSET_INT ? 1 : req->n;

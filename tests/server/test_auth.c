@@ -48,8 +48,9 @@ START_TEST(test_planes)
     const char *good[] = {"Bearer alice", "bearer bob", "Bearer   root"};
     for (int i = 0; i < 3; i++)
         ck_assert_int_eq(ask(a, PLANE_INFER, good[i], true), ST_OK);
-    const char *bad[] = {NULL, "", "Bearer", "Bearer ", "Bearer alic", "Bearer alicee", "alice",
-                         "Basic alice", "Bearer #"};
+    const char *bad[] = {
+        NULL,          "",        "Bearer", "Bearer ", "Bearer alic", "Bearer alicee", "alice",
+        "Basic alice", "Bearer #"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         ck_assert_int_eq(ask(a, PLANE_INFER, bad[i], true), ST_INVALID_API_KEY);
         ck_assert_int_eq(ask(a, PLANE_ADMIN, bad[i], true), ST_INVALID_API_KEY);
@@ -100,7 +101,8 @@ END_TEST
 START_TEST(test_memory)
 {
     write_keys(0, "a\nb\nc\n");
-    FAULT_EACH (n) {
+    FAULT_EACH(n)
+    {
         long before = fault_live();
         struct auth *a;
         struct error err = ERROR_INIT;
@@ -145,10 +147,10 @@ END_TEST
 START_TEST(test_hosts)
 {
     struct origin_policy p = {.loopback_hosts_only = true};
-    const char *good[] = {"localhost", "LocalHost:80", "127.0.0.1", "127.1.2.3:9", "[::1]",
-                          "[::1]:80"};
-    const char *bad[] = {"", "localhost.evil", "evil", "127.0.0.1.evil", "[::2]", "[::1", "0.0.0.0",
-                         "xlocalhost", "127.", "127.0.0.1@evil"};
+    const char *good[] = {"localhost",   "LocalHost:80", "127.0.0.1",
+                          "127.1.2.3:9", "[::1]",        "[::1]:80"};
+    const char *bad[] = {"",        "localhost.evil", "evil", "127.0.0.1.evil", "[::2]", "[::1",
+                         "0.0.0.0", "xlocalhost",     "127.", "127.0.0.1@evil"};
     bool cors;
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++)
         ck_assert_msg(!origin_check(&p, NULL, good[i], &cors, NULL), "%s", good[i]);

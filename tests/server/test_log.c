@@ -102,7 +102,8 @@ END_TEST
 START_TEST(test_memory)
 {
     int null = open("/dev/null", O_WRONLY);
-    FAULT_EACH (n) {
+    FAULT_EACH(n)
+    {
         const struct log_options o = {.level = LOG_INFO, .fd = null};
         struct log *log;
         enum status s = log_open(&o, &log, NULL);

@@ -30,7 +30,7 @@ static int code_by_definition(const uint8_t *data, int64_t k_padded, int bits, i
     return code;
 }
 
-START_TEST(codes)
+START_TEST(codes_of_every_width)
 {
     int bits = _i;
     static const int64_t shapes[][2] = {{16, 32}, {1, 1}, {17, 33}, {40, 100}};
@@ -211,7 +211,7 @@ static Suite *tile_suite(void)
 {
     Suite *s = suite_create("tile");
     TCase *t = tcase_create("tile");
-    tcase_add_loop_test(t, codes, 1, 9);
+    tcase_add_loop_test(t, codes_of_every_width, 1, 9);
     tcase_add_loop_test(t, dense, 0, 3);
     tcase_add_test(t, table_element);
     tcase_add_test(t, group_element);
