@@ -173,11 +173,6 @@ enum status error_param(struct error *e, enum status code, const char *param, co
     return code;
 }
 
-enum status error_memory(struct error *e, const char *what)
-{
-    return error_set(e, ST_OUT_OF_MEMORY, "out of memory while %s", what);
-}
-
 enum status error_from_findings(struct error *e, struct findings *f)
 {
     if (!f->errors) {

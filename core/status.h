@@ -77,8 +77,12 @@ enum status error_set(struct error *e, enum status code, const char *fmt, ...)
 /* The same with the request's field. */
 enum status error_param(struct error *e, enum status code, const char *param, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
-/* Out of memory while doing `what`. */
-enum status error_memory(struct error *e, const char *what);
+/* Out of memory while doing `what`. Inline, so that every reader sees that it is a failure. */
+static inline enum status error_memory(struct error *e, const char *what)
+{
+    error_set(e, ST_OUT_OF_MEMORY, "out of memory while %s", what);
+    return ST_OUT_OF_MEMORY;
+}
 /* Makes the findings the error: its code is the first error's, its sentence that finding's with
  * "(and N more)" behind it. Consumes f. ST_OK (and the warnings dropped) if it holds no error. */
 enum status error_from_findings(struct error *e, struct findings *f);
