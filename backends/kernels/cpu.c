@@ -28,6 +28,7 @@ struct pool_share {
 struct cpu_table {
     struct kernels kernels;
     struct kernels_state state;
+    const struct isa *isa;
 };
 
 struct isa {
@@ -112,24 +113,26 @@ bool cpu_has(const char *isa)
     return false;
 }
 
-static enum status choose_isa(const char *name, const struct isa **out, struct error *err)
+/* NULL and err: there is none. */
+static const struct isa *choose_isa(const char *name, struct error *err)
 {
     bool any = !name || !strcmp(name, "auto");
     for (size_t i = 0; i < N_ISAS; i++) {
         if (!any && strcmp(name, isas[i].name) != 0)
             continue;
-        if (isas[i].present()) {
-            *out = &isas[i];
-            return ST_OK;
+        if (isas[i].present())
+            return &isas[i];
+        if (!any) {
+            error_set(err, ST_NOT_SUPPORTED,
+                      "isa: this processor does not have what \"%s\" needs; \"auto\" takes the "
+                      "best that it has",
+                      name);
+            return NULL;
         }
-        if (!any)
-            return error_set(err, ST_NOT_SUPPORTED,
-                             "isa: this processor does not have what \"%s\" needs; \"auto\" takes "
-                             "the best that it has",
-                             name);
     }
-    return error_set(err, ST_INVALID_VALUE,
-                     "isa: \"%s\" is not known, expected auto, portable, avx2 or avx512", name);
+    error_set(err, ST_INVALID_VALUE,
+              "isa: \"%s\" is not known, expected auto, portable, avx2 or avx512", name);
+    return NULL;
 }
 
 /* ---- how many threads ---- */
@@ -234,6 +237,7 @@ static enum status table_new(const struct isa *isa, enum compute mode, struct po
         share_release(share);
         return error_memory(err, "opening the kernels");
     }
+    t->isa = isa;
     t->state.share = share;
     t->state.pool = share->pool;
     t->state.scratch = share->scratch;
@@ -268,12 +272,15 @@ static enum status table_new(const struct isa *isa, enum compute mode, struct po
 enum status cpu_kernels_open(const char *isa, enum compute mode, int threads, struct kernels **out,
                              struct error *err)
 {
-    const struct isa *chosen;
+    struct error why = ERROR_INIT;
     struct pool_share *share = NULL;
+    const struct isa *chosen = choose_isa(isa, &why);
+    enum status st = why.code;
     *out = NULL;
-    enum status st = choose_isa(isa, &chosen, err);
-    if (st != ST_OK)
+    if (!chosen) {
+        error_move(err, &why);
         return st;
+    }
     if (threads > MAX_THREADS)
         return error_set(err, ST_INVALID_VALUE, "threads: %d is more than the limit of %d", threads,
                          MAX_THREADS);
@@ -284,11 +291,8 @@ enum status cpu_kernels_open(const char *isa, enum compute mode, int threads, st
 enum status cpu_kernels_share(const struct kernels *with, enum compute mode, struct kernels **out,
                               struct error *err)
 {
-    const struct isa *chosen;
+    const struct cpu_table *table = (const struct cpu_table *)with; // kernels is its first member
     *out = NULL;
-    enum status st = choose_isa(with->isa, &chosen, err);
-    if (st != ST_OK)
-        return st;
-    atomic_fetch_add(&with->state->share->users, 1);
-    return table_new(chosen, mode, with->state->share, out, err);
+    atomic_fetch_add(&table->state.share->users, 1);
+    return table_new(table->isa, mode, table->state.share, out, err);
 }

@@ -41,6 +41,8 @@ struct reader {
     vt table;
     float scale_low, scale_high; /* scales with which round_split is right */
     vf scale, zero;
+    vi first_block, nested_block; /* nested: of the rows' first blocks, and whose absmax this is */
+    vf nested_absmax;
     int64_t group, next; /* current group and the column where the next one begins */
     bool plain;          /* round_split is right for all elements of the group */
 };
@@ -97,17 +99,27 @@ INLINE vf reader_parameter(const void *p, enum dtype d, int64_t index)
     }
 }
 
-INLINE vf reader_nested(const struct reader *r, int64_t index)
+/* Flat indices of the blocks with which the tile's rows begin. */
+INLINE vi reader_first_blocks(const struct weight *w, int64_t tile)
+{
+    int64_t per_row = w->flat_k / w->group;
+    int64_t first = (w->flat_row + tile * TILE_ROWS) * per_row + w->flat_col / w->group;
+    return vi_add(vi_set((int32_t)first), vi_mul(vi_iota(), vi_set((int32_t)per_row)));
+}
+
+/* The absmax of r->group; the nested ones seldom change from group to group. */
+INLINE vf reader_nested(struct reader *r, int64_t index)
 {
     const struct weight *w = r->w;
-    int64_t per_row = w->flat_k / w->group;
-    int64_t first =
-        (w->flat_row + r->tile * TILE_ROWS) * per_row + w->flat_col / w->group + r->group;
-    vi block = vi_add(vi_set((int32_t)first), vi_mul(vi_iota(), vi_set((int32_t)per_row)));
+    vi block = vi_add(r->first_block, vi_set((int32_t)r->group));
     block = vi_srl(block, __builtin_ctzll((unsigned long long)w->nested_block));
     block = vi_min(block, vi_set((int32_t)w->n_nested - 1)); // rows beyond the end
+    if (!vi_same(block, r->nested_block)) {
+        r->nested_block = block;
+        r->nested_absmax = vf_gather(w->nested_absmax, block);
+    }
     vf map = vf_gather(w->nested_map, vi_load_u8((const uint8_t *)w->scales + index));
-    return vf_add(vf_mul(map, vf_gather(w->nested_absmax, block)), vf_set(w->nested_offset));
+    return vf_add(vf_mul(map, r->nested_absmax), vf_set(w->nested_offset));
 }
 
 INLINE bool all_integers(vf v)
@@ -169,7 +181,8 @@ INLINE void reader_open(const enum kind kind, struct reader *r, const struct wei
     size_t bytes = kind < KIND_TABLE4 ? (size_t)w->k_padded * TILE_ROWS * element
                                       : (size_t)(w->k_padded / TILE_K) * 64 * (size_t)w->bits;
     r->data = (const uint8_t *)w->data + (size_t)tile * bytes;
-    r->scale = r->zero = vf_zero();
+    r->scale = r->zero = r->nested_absmax = vf_zero();
+    r->first_block = r->nested_block = vi_set(-1);
     r->scale_low = r->scale_high = 0;
     r->plain = true;
     r->group = 0;
@@ -178,6 +191,8 @@ INLINE void reader_open(const enum kind kind, struct reader *r, const struct wei
         return;
     r->table = vt_load(kind == KIND_TABLE4 ? w->table : integers);
     reader_bound_scales(kind, r);
+    if (w->nested)
+        r->first_block = reader_first_blocks(w, tile);
     r->group = w->group_of ? w->group_of[k] : k / w->group;
     r->next = (r->group + 1) * w->group;
     reader_load_group(kind, r);

@@ -160,6 +160,11 @@ INLINE vi vi_max(vi a, vi b)
 {
     return (vi){_mm256_max_epi32(a.lo, b.lo), _mm256_max_epi32(a.hi, b.hi)};
 }
+INLINE bool vi_same(vi a, vi b)
+{
+    __m256i both = _mm256_and_si256(_mm256_cmpeq_epi32(a.lo, b.lo), _mm256_cmpeq_epi32(a.hi, b.hi));
+    return _mm256_movemask_epi8(both) == -1;
+}
 INLINE vi vi_srl(vi v, int n)
 {
     __m128i c = _mm_cvtsi32_si128(n);

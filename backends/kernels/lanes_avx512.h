@@ -146,6 +146,10 @@ INLINE vi vi_max(vi a, vi b)
 {
     return _mm512_max_epi32(a, b);
 }
+INLINE bool vi_same(vi a, vi b)
+{
+    return _mm512_cmpeq_epi32_mask(a, b) == 0xffff;
+}
 /* Shifts by a number of bits that is the same in all lanes. */
 INLINE vi vi_srl(vi v, int n)
 {

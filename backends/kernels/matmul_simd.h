@@ -15,6 +15,8 @@
 
 #ifdef LANES
 
+#define PREFETCH 2048 /* bytes ahead of a tile's stream */
+
 /* Four rows of four columns at a time; SSE is part of either twin. */
 static void pack_simd(const float *x, int64_t ldx, int m, int64_t kc, float *packed)
 {
@@ -121,7 +123,11 @@ INLINE void fused_run(const enum kind kind, const enum dtype d, const int tiles,
 #pragma GCC unroll 8
     for (int i = 0; i < tiles * m; i++)
         acc[i] = vf_load(chain + i * TILE_ROWS);
+    const int64_t eight = kind < KIND_TABLE4 ? 256 : kind == KIND_BITS8 ? 128 : 64; // its bytes
     for (; k < end; k += 8, x += 8 * m) {
+        for (int t = 0; t < tiles; t++) // a stream's end is the next tile's beginning
+            for (int64_t line = 0; line < eight; line += 64)
+                __builtin_prefetch(r[t].data + k / 8 * eight + PREFETCH + line);
         fused_quad(kind, d, tiles, m, r, x, k, false, acc);
         fused_quad(kind, d, tiles, m, r, x + 4 * m, k + 4, true, acc);
     }

@@ -11,10 +11,10 @@
 #include "backends/kernels/pool.h"
 #include "core/memory.h"
 
-#define READ_BYTES ((size_t)1 << 30)
+#define READ_BYTES ((size_t)512 << 20)
 #define READ_LEAST ((size_t)64 << 20)
 #define MOST_RUNS  15
-#define SECONDS    0.5 /* of measuring, after the memory has been touched */
+#define SECONDS    0.4 /* of measuring, after the memory has been touched */
 
 static double now(void)
 {

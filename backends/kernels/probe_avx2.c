@@ -4,7 +4,7 @@
 
 enum { CHAINS = 5 };
 
-double TWIN(probe_fma)(long rounds, float *sink)
+double probe_fma_avx2(long rounds, float *sink)
 {
     vf acc[CHAINS], x = vf_set(1.0f - 1e-6f), y = vf_set(1e-6f);
 #pragma GCC unroll 12

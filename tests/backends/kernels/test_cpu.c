@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "tests/backends/kernels/open_table.h"
+#include "tests/faults/fault.h"
 
 START_TEST(slots)
 {
@@ -54,6 +55,32 @@ START_TEST(sharing)
 }
 END_TEST
 
+/* Memory and threads that are refused, one after another: a clear status, nothing left behind. */
+START_TEST(faults)
+{
+    struct kernels *first = open_table("auto", 3); // libc keeps what two threads needed
+    first->close(first);
+    FAULT_EACH(n)
+    {
+        long before = fault_live();
+        struct kernels *k = NULL, *fast = NULL;
+        struct error err = ERROR_INIT;
+        enum status st = cpu_kernels_open("auto", COMPUTE_EXACT, 3, &k, &err);
+        if (st == ST_OK)
+            st = cpu_kernels_share(k, COMPUTE_FAST, &fast, &err);
+        bool fired = fault_disarm();
+        ck_assert_int_eq(st, fired ? ST_OUT_OF_MEMORY : ST_OK);
+        ck_assert(!fired || err.text[0]);
+        if (fast)
+            fast->close(fast);
+        if (k)
+            k->close(k);
+        error_clear(&err);
+        ck_assert_int_eq(fault_live(), before);
+    }
+}
+END_TEST
+
 static Suite *cpu_suite(void)
 {
     Suite *s = suite_create("cpu");
@@ -61,6 +88,7 @@ static Suite *cpu_suite(void)
     tcase_add_test(t, slots);
     tcase_add_test(t, refusals);
     tcase_add_test(t, sharing);
+    tcase_add_test(t, faults);
     suite_add_tcase(s, t);
     return s;
 }
