@@ -1,7 +1,7 @@
 /*
  * The special functions of attention and activations, defined once: scalar here, over sixteen lanes
  * in special_simd.h, operation by operation the same, so that the bits are the same. Errors against
- * the exact value, measured over the floats of the range (tests/backends/kernels/test_special.c):
+ * the exact value, measured on a dense sample of floats (tests/backends/kernels/test_special.c):
  *
  *   special_exp    at most 1.5 ulp, denormal results included; exp(-Inf) = 0, exp(89) and above =
  * Inf special_tanh   at most 2.5 ulp special_erf    at most 2 ulp

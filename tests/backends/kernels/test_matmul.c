@@ -188,6 +188,25 @@ START_TEST(rounding)
 }
 END_TEST
 
+/* What round_split (backends/kernels/decode_simd.h) rests on: g = v c, g - (g - v) rounds to even
+ * whatever the mantissa, up to the ends of the exponents for which it is used. */
+START_TEST(splitting)
+{
+    static const int exponents[2][3] = {{127 - 14, 127, 127 + 14}, {127 - 120, 127, 127 + 60}};
+    enum dtype d = _i ? DT_BF16 : DT_F16;
+    float c = _i ? 0x1p16f + 1 : 0x1p13f + 1;
+    for (int e = 0; e < 3; e++)
+        for (uint32_t mantissa = 0; mantissa < 1u << 23; mantissa++) {
+            uint32_t bits = (uint32_t)exponents[_i][e] << 23 | mantissa;
+            float v;
+            memcpy(&v, &bits, 4);
+            float g = v * c, got = g - (g - v);
+            if (got != round_to_dtype(v, d))
+                ck_abort_msg("%a becomes %a", (double)v, (double)got);
+        }
+}
+END_TEST
+
 static Suite *matmul_suite(void)
 {
     Suite *s = suite_create("matmul");
@@ -196,6 +215,7 @@ static Suite *matmul_suite(void)
     tcase_add_loop_test(t, rows, 0, (int)WEIGHT_CASES);
     tcase_add_test(t, jobs);
     tcase_add_test(t, rounding);
+    tcase_add_loop_test(t, splitting, 0, 2);
     tcase_add_loop_test(t, elements, 0, (int)WEIGHT_CASES);
     suite_add_tcase(s, t);
     return s;
