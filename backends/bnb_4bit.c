@@ -278,7 +278,7 @@ static void load_scales(const struct image *image, const struct slice *part, str
 {
     size_t size = dtype_size(w->scale_dtype);
     const char *from = image->absmax;
-    if (w->flat) {
+    if (w->grouping == GROUPS_FLAT) {
         memcpy(w->scales, from, (size_t)w->n_groups * size);
         return;
     }
@@ -319,16 +319,17 @@ static enum status build(const struct image *image, const struct slice *part, st
                          .rule = RULE_PRODUCT,
                          .bits = 4,
                          .group = s->block,
-                         .flat = s->k % s->block != 0,
+                         .grouping = s->k % s->block ? GROUPS_FLAT : GROUPS_OF_ROWS,
                          .flat_k = s->k,
                          .flat_row = part->row,
                          .flat_col = part->col,
                          .scale_dtype = s->nested ? DT_U8 : DT_F32};
     spec_weight_sizes(w, part->rows, part->cols);
-    w->n_groups = w->flat ? count_blocks(s) : w->k / w->group;
+    w->n_groups = w->grouping == GROUPS_FLAT ? count_blocks(s) : w->k / w->group;
     memcpy(w->table, image->table, sizeof w->table);
     w->data_bytes = tile_code_bytes(w->n, w->k, 4);
-    size_t params = (size_t)w->n_groups * (w->flat ? 1 : (size_t)w->n_tiles * TILE_ROWS);
+    size_t params =
+        (size_t)w->n_groups * (w->grouping == GROUPS_FLAT ? 1 : (size_t)w->n_tiles * TILE_ROWS);
     w->data = memory_alloc(w->data_bytes);
     w->scales = memory_alloc(params * dtype_size(w->scale_dtype));
     w->format = malloc(sizeof image->format);
@@ -463,7 +464,7 @@ static bool unpack_tiles(const struct weight *w, uint8_t *codes)
 static void untile_scales(const struct weight *w, char *absmax)
 {
     size_t size = dtype_size(w->scale_dtype);
-    if (w->flat) {
+    if (w->grouping == GROUPS_FLAT) {
         memcpy(absmax, w->scales, (size_t)w->n_groups * size);
         return;
     }

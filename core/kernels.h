@@ -56,16 +56,30 @@ extern "C" {
 enum compute { COMPUTE_EXACT, COMPUTE_FAST };
 
 enum encoding {
-    ENC_DENSE, /* floats of .dtype */
-    ENC_GROUP, /* unsigned codes, a scale and a zero for each row and group of k */
-    ENC_TABLE4 /* 4-bit codes into a table of 16 floats, times a scale for each block */
+    ENC_DENSE,   /* floats of .dtype */
+    ENC_GROUP,   /* unsigned codes, a scale and a zero for each row and group of k */
+    ENC_TABLE4,  /* 4-bit codes into a table of 16 floats, times a scale for each block */
+    ENC_FLOAT8,  /* 8-bit floats of .code_dtype, times a scale for each row and group of k */
+    ENC_CODEBOOK /* each in_group columns x out_group rows are a sum of vectors from codebooks */
 };
 
 /* How a decoded element is rounded; every product is f32 first, D is weight.dtype. */
 enum rule {
     RULE_NONE,    /* dense: the stored value */
     RULE_PRODUCT, /* D(f32(code - zero) * scale); table: D(table[code] * absmax) */
-    RULE_STEPS    /* D(D(code - zero) * scale): HQQ, in its compute dtype */
+    RULE_STEPS,   /* D(D(code - zero) * scale): HQQ, in its compute dtype; codebooks: D(D(sum of
+                     the vectors' elements, f32, ascending books) * scale) */
+    RULE_FACTOR,  /* D(f32(f32(code - zero) * scale) * factor): bitsandbytes int8 */
+    RULE_FMA      /* D(fma(code, scale, zero)): zeros that hold -scale * zero (AWQ gemv-fast) */
+};
+
+/* Where the group of an element, and its parameters, are found. */
+enum grouping {
+    GROUPS_OF_ROWS, /* groups of k within a row, parameters tiled: (t * n_groups + g) * 16 + r */
+    GROUPS_FLAT,    /* runs through the row-major [., flat_k] matrix, which may straddle rows:
+                       flat index / group, parameters in flat order, not tiled, n_groups in all */
+    GROUPS_STRIDED  /* elements n_groups apart in the flat matrix: flat index % n_groups (HQQ axis
+                       0), parameters in flat order, not tiled */
 };
 
 /*
@@ -84,21 +98,29 @@ struct weight {
     const int32_t *perm; /* [k] stored column -> input channel, or NULL (act-order: groups made
                             contiguous); prepare gathers x by it, dequantize undoes it */
 
-    /* ENC_GROUP, ENC_TABLE4 */
-    int bits;         /* 1..8 */
-    int64_t group;    /* k's a group (or block) has */
-    int64_t n_groups; /* groups a row has; flat: groups in all */
-    bool flat; /* groups run through the row-major [n, k] matrix and may straddle rows: group of
-                  (r, k) = (r*k_total + k) / group, parameters in flat order, not tiled
-                  (perm is NULL then). k_total = flat_k */
-    int64_t flat_k, flat_row,
-        flat_col;            /* the whole module's k and this slice's first row and column */
+    /* ENC_GROUP, ENC_TABLE4, ENC_FLOAT8 */
+    int bits;               /* 1..8; codebooks: 1..16 */
+    int64_t group;          /* elements a group (or block) has */
+    int64_t n_groups;       /* groups a row has; flat and strided: groups in all */
+    enum grouping grouping; /* flat and strided: perm and group_of are NULL */
+    /* The whole module's k, this slice's first row and column: flat index of (row, k) =
+     * (flat_row + row) * flat_k + flat_col + k. Set where grouping or nesting asks for it. */
+    int64_t flat_k, flat_row, flat_col;
     const int32_t *group_of; /* [k_padded] stored column -> group where groups are irregular; NULL:
                                 k / group */
     void *scales; /* ENC_GROUP: scale_dtype; ENC_TABLE4: F32 absmax, or U8 codes when nested */
     enum dtype scale_dtype;
-    void *zeros; /* ENC_GROUP: zero_dtype U8 (integers 0..255) or I16, or a float dtype */
+    void *zeros; /* ENC_GROUP: zero_dtype U8 (integers 0..255) or I16, or a float dtype; NULL: 0 */
     enum dtype zero_dtype;
+    float factor;          /* RULE_FACTOR */
+    enum dtype code_dtype; /* ENC_FLOAT8: F8_E4M3 or F8_E5M2 */
+
+    /* ENC_CODEBOOK: W[i * out_group + p][j * in_group + q] = scales[i] * sum over books b of
+     * codebook[(((b << bits) + code) * out_group + p) * in_group + q], code = data[(i * (k /
+     * in_group) + j) * books + b], U8 up to 8 bits, else U16; neither is tiled. */
+    int books, in_group, out_group;
+    void *codebook; /* codebook_dtype, a float */
+    enum dtype codebook_dtype;
 
     /* ENC_TABLE4 */
     float table[16];

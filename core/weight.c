@@ -16,6 +16,7 @@ void weight_clear(struct weight *w)
     memory_free(w->scales);
     memory_free(w->zeros);
     memory_free(w->nested_absmax);
+    memory_free(w->codebook);
     free(w->format);
     memset(w, 0, sizeof *w);
 }
@@ -23,7 +24,9 @@ void weight_clear(struct weight *w)
 /* Elements of a parameter array of w. */
 static size_t param_count(const struct weight *w)
 {
-    if (w->flat)
+    if (w->encoding == ENC_CODEBOOK)
+        return (size_t)(w->n / w->out_group);
+    if (w->grouping != GROUPS_OF_ROWS)
         return (size_t)w->n_groups;
     return (size_t)(w->n_tiles * TILE_ROWS * w->n_groups);
 }
@@ -39,6 +42,9 @@ size_t weight_bytes(const struct weight *w)
         bytes += param_count(w) * dtype_size(w->scale_dtype);
     if (w->zeros)
         bytes += param_count(w) * dtype_size(w->zero_dtype);
+    if (w->codebook)
+        bytes += ((size_t)w->books << w->bits) * (size_t)(w->in_group * w->out_group) *
+                 dtype_size(w->codebook_dtype);
     if (w->nested_absmax)
         bytes += (size_t)w->n_nested * sizeof *w->nested_absmax;
     return bytes;

@@ -11,6 +11,7 @@
  */
 #include "backends/encodings/tile.h"
 
+#include <math.h>
 #include <string.h>
 
 #define CHUNK_LINE 64 /* bytes of a line: 16 rows of a dword */
@@ -165,6 +166,23 @@ static float element(const void *p, enum dtype dtype, int64_t i)
     }
 }
 
+float tile_float8(uint8_t code, enum dtype dtype)
+{
+    if (dtype == DT_F8_E5M2) // the upper half of a half
+        return f16_to_f32((uint16_t)(code << 8));
+    uint32_t sign = (uint32_t)(code & 0x80) << 24, rest = code & 0x7f;
+    float value;
+    if (rest == 0x7f) // the only NaN; there is no infinity
+        rest = 0x7fc00000;
+    else if (rest >= 8)
+        rest = (rest << 20) + ((127 - 7) << 23);
+    else
+        return (sign ? -0x1p-9f : 0x1p-9f) * (float)rest;
+    rest |= sign;
+    memcpy(&value, &rest, sizeof value);
+    return value;
+}
+
 float tile_dense(const void *data, int64_t k_padded, enum dtype dtype, int64_t row, int64_t k)
 {
     return element(data, dtype, dense_index(k_padded, dtype, row, k));
@@ -176,15 +194,29 @@ static int64_t flat_index(const struct weight *w, int64_t row, int64_t k)
     return (w->flat_row + row) * w->flat_k + w->flat_col + k;
 }
 
+int64_t weight_group(const struct weight *w, int64_t row, int64_t k)
+{
+    switch (w->grouping) {
+    case GROUPS_FLAT:
+        return flat_index(w, row, k) / w->group;
+    case GROUPS_STRIDED:
+        return flat_index(w, row, k) % w->n_groups;
+    case GROUPS_OF_ROWS:
+        break;
+    }
+    return w->group_of ? w->group_of[k] : k / w->group;
+}
+
 static int64_t param_index(const struct weight *w, int64_t row, int64_t k)
 {
-    if (w->flat)
-        return flat_index(w, row, k) / w->group;
-    return tile_param(row, w->group_of ? w->group_of[k] : k / w->group, w->n_groups);
+    int64_t group = weight_group(w, row, k);
+    return w->grouping == GROUPS_OF_ROWS ? tile_param(row, group, w->n_groups) : group;
 }
 
 float weight_scale(const struct weight *w, int64_t row, int64_t k)
 {
+    if (w->encoding == ENC_CODEBOOK)
+        return element(w->scales, w->scale_dtype, row / w->out_group);
     int64_t i = param_index(w, row, k);
     if (!w->nested)
         return element(w->scales, w->scale_dtype, i);
@@ -199,16 +231,43 @@ float weight_zero(const struct weight *w, int64_t row, int64_t k)
     return w->zeros ? element(w->zeros, w->zero_dtype, param_index(w, row, k)) : 0;
 }
 
+float weight_decode(const struct weight *w, uint8_t code, float scale, float zero)
+{
+    if (w->encoding == ENC_TABLE4)
+        return round_to_dtype(w->table[code] * scale, w->dtype);
+    if (w->encoding == ENC_FLOAT8)
+        return round_to_dtype(tile_float8(code, w->code_dtype) * scale, w->dtype);
+    if (w->rule == RULE_FMA)
+        return round_to_dtype(fmaf((float)code, scale, zero), w->dtype);
+    float v = (float)code - zero;
+    if (w->rule == RULE_STEPS)
+        v = round_to_dtype(v, w->dtype);
+    v *= scale;
+    return round_to_dtype(w->rule == RULE_FACTOR ? v * w->factor : v, w->dtype);
+}
+
+/* An element of an ENC_CODEBOOK weight. */
+static float codebook_element(const struct weight *w, int64_t row, int64_t k)
+{
+    int64_t vector = row / w->out_group * (w->k / w->in_group) + k / w->in_group;
+    int64_t part = row % w->out_group * w->in_group + k % w->in_group;
+    float sum = 0;
+    for (int64_t b = 0; b < w->books; b++) {
+        int64_t i = vector * w->books + b;
+        int64_t code = w->bits <= 8 ? ((const uint8_t *)w->data)[i]
+                                    : (int64_t)load_u16((const char *)w->data + 2 * i);
+        sum += element(w->codebook, w->codebook_dtype,
+                       ((b << w->bits) + code) * w->out_group * w->in_group + part);
+    }
+    return round_to_dtype(round_to_dtype(sum, w->dtype) * weight_scale(w, row, k), w->dtype);
+}
+
 float weight_element(const struct weight *w, int64_t row, int64_t k)
 {
     if (w->encoding == ENC_DENSE)
         return tile_dense(w->data, w->k_padded, w->dtype, row, k);
-    uint8_t code = tile_code(w->data, w->k_padded, w->bits, row, k);
-    float scale = weight_scale(w, row, k);
-    if (w->encoding == ENC_TABLE4)
-        return round_to_dtype(w->table[code] * scale, w->dtype);
-    float centred = (float)code - weight_zero(w, row, k);
-    if (w->rule == RULE_STEPS)
-        centred = round_to_dtype(centred, w->dtype);
-    return round_to_dtype(centred * scale, w->dtype);
+    if (w->encoding == ENC_CODEBOOK)
+        return codebook_element(w, row, k);
+    return weight_decode(w, tile_code(w->data, w->k_padded, w->bits, row, k),
+                         weight_scale(w, row, k), weight_zero(w, row, k));
 }

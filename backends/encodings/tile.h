@@ -38,16 +38,23 @@ void tile_pack_dense(void *data, int64_t k_padded, enum dtype dtype, int64_t til
                      int64_t ld, int64_t rows, int64_t k);
 float tile_dense(const void *data, int64_t k_padded, enum dtype dtype, int64_t row, int64_t k);
 
+/* A code of ENC_FLOAT8 (F8_E4M3 or F8_E5M2) as f32, exactly; NaNs and infinities as they are. */
+float tile_float8(uint8_t code, enum dtype dtype);
+
 /* Index of a tiled parameter of (row, group). */
 static inline int64_t tile_param(int64_t row, int64_t group, int64_t n_groups)
 {
     return ((row / TILE_ROWS) * n_groups + group) * TILE_ROWS + row % TILE_ROWS;
 }
 
+/* The group of an element: an index within its row, or into flat parameters. */
+int64_t weight_group(const struct weight *w, int64_t row, int64_t k);
 /* THE definition of a decoded element: row, stored column k (not yet un-permuted), rounded as
  * w->rule says. */
 float weight_element(const struct weight *w, int64_t row, int64_t k);
-/* Absmax of an ENC_TABLE4 block, scale and zero of an ENC_GROUP group, as f32. */
+/* The same from its code, scale and zero; not for ENC_DENSE and ENC_CODEBOOK. */
+float weight_decode(const struct weight *w, uint8_t code, float scale, float zero);
+/* Absmax of an ENC_TABLE4 block, scale and zero of a group, scale of a codebook's row, as f32. */
 float weight_scale(const struct weight *w, int64_t row, int64_t k);
 float weight_zero(const struct weight *w, int64_t row, int64_t k);
 

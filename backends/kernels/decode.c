@@ -15,33 +15,23 @@ static void decode_row(const struct weight *w, int64_t row, int64_t k, int64_t e
     int64_t group = -1;
     float scale = 0, zero = 0;
     for (; k < end; k++, codes++, out += TILE_ROWS) {
-        int64_t g = w->flat       ? ((w->flat_row + row) * w->flat_k + w->flat_col + k) / w->group
-                    : w->group_of ? w->group_of[k]
-                                  : k / w->group;
+        int64_t g = weight_group(w, row, k);
         if (g != group) {
             group = g;
             scale = weight_scale(w, row, k);
             zero = weight_zero(w, row, k);
         }
-        if (w->encoding == ENC_TABLE4) {
-            *out = round_to_dtype(w->table[*codes] * scale, w->dtype);
-            continue;
-        }
-        float centred = (float)*codes - zero;
-        if (w->rule == RULE_STEPS)
-            centred = round_to_dtype(centred, w->dtype);
-        *out = round_to_dtype(centred * scale, w->dtype);
+        *out = weight_decode(w, *codes, scale, zero);
     }
 }
 
 static void decode(const struct weight *w, int64_t tile, int64_t k0, int64_t kc, float *panel)
 {
     int64_t rows = w->n - tile * TILE_ROWS < TILE_ROWS ? w->n - tile * TILE_ROWS : TILE_ROWS;
-    if (w->encoding == ENC_DENSE) {
+    if (w->encoding == ENC_DENSE || w->encoding == ENC_CODEBOOK) {
         for (int64_t k = 0; k < kc; k++)
             for (int64_t r = 0; r < rows; r++)
-                panel[k * TILE_ROWS + r] =
-                    tile_dense(w->data, w->k_padded, w->dtype, tile * TILE_ROWS + r, k0 + k);
+                panel[k * TILE_ROWS + r] = weight_element(w, tile * TILE_ROWS + r, k0 + k);
         return;
     }
     uint8_t codes[TILE_ROWS * TILE_K];

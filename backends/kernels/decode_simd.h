@@ -67,7 +67,9 @@ INLINE enum kind reader_kind(const struct weight *w)
 {
     if (w->encoding == ENC_DENSE)
         return w->dtype == DT_F32 ? KIND_F32 : w->dtype == DT_F16 ? KIND_F16 : KIND_BF16;
-    if (w->flat || !is_parameter(w->scale_dtype) || (w->nested && !nesting_is_regular(w)))
+    if ((w->encoding != ENC_TABLE4 && w->encoding != ENC_GROUP) || w->rule == RULE_FACTOR ||
+        w->rule == RULE_FMA || w->grouping != GROUPS_OF_ROWS || !is_parameter(w->scale_dtype) ||
+        (w->nested && !nesting_is_regular(w)))
         return KIND_NONE;
     if (w->encoding == ENC_TABLE4)
         return KIND_TABLE4;

@@ -168,7 +168,7 @@ START_TEST(group_element)
                        .bits = 8,
                        .group = GROUP,
                        .n_groups = 12,
-                       .flat = true,
+                       .grouping = GROUPS_FLAT,
                        .flat_k = MODULE_K,
                        .flat_row = ROW,
                        .flat_col = COL,
@@ -189,7 +189,7 @@ START_TEST(group_element)
         zero_codes[i] = (uint8_t)next();
         half[i] = f32_to_f16(0.25f + (float)i / 64);
     }
-    w.flat = false;
+    w.grouping = GROUPS_OF_ROWS;
     w.n_groups = 2;
     w.group_of = group_of;
     w.rule = RULE_PRODUCT;

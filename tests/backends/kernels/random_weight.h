@@ -291,7 +291,7 @@ static inline struct weight random_weight(const struct weight_case *c, int64_t n
                        .k_padded = tile_pad_k(k),
                        .bits = c->bits,
                        .group = c->group ? c->group : k,
-                       .flat = c->flat,
+                       .grouping = c->flat ? GROUPS_FLAT : GROUPS_OF_ROWS,
                        .nested = c->nested,
                        .scale_dtype = c->scale_dtype,
                        .zero_dtype = c->zero_dtype};
