@@ -93,7 +93,7 @@ static enum status add_module(struct model *m, const struct family_module *row, 
     };
     if (!u->name || !u->file || (row->alias && !u->alias))
         return ST_OUT_OF_MEMORY;
-    config_shape(c, row->role, &u->n, &u->k);
+    hfconfig_shape(c, row->role, &u->n, &u->k);
     u->rotate_dim = u->k;
     if (row->role == ROLE_EMBEDDING)
         c->embedding = index;
@@ -149,7 +149,7 @@ const struct tensor *build_tensor(const struct checkpoint *cp, const char *modul
 
 bool build_wants_bias(const struct model *m, size_t i)
 {
-    return config_has_bias(m->config, m->config->rows[i]->bias);
+    return hfconfig_has_bias(m->config, m->config->rows[i]->bias);
 }
 
 /* Nobody knows it: says what is there. */

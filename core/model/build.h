@@ -5,7 +5,7 @@
 #ifndef OFTD_CORE_MODEL_BUILD_H
 #define OFTD_CORE_MODEL_BUILD_H
 
-#include "core/model/config.h"
+#include "core/model/hfconfig.h"
 
 /* Fills m's modules, layers and other_names from m->config (read and free of errors), and has every
  * module claimed. What is wrong with the checkpoint goes to findings; OUT_OF_MEMORY and a bad

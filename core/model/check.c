@@ -75,9 +75,9 @@ void check_sizes(const struct model *m, const struct checkpoint *cp, struct find
         if (n > 1 + (build_tensor(cp, u->file, "bias") != NULL))
             continue;
         if (t->shape[0] != u->n)
-            refuse_size(t, config_shape_key(role, 0), t->shape[0], u->n, findings);
+            refuse_size(t, hfconfig_shape_key(role, 0), t->shape[0], u->n, findings);
         if (t->shape[1] != u->k)
-            refuse_size(t, config_shape_key(role, 1), t->shape[1], u->k, findings);
+            refuse_size(t, hfconfig_shape_key(role, 1), t->shape[1], u->k, findings);
     }
 }
 

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "core/model/config.h"
+#include "core/model/hfconfig.h"
 
 #define MODULE(r, n, b, ...) {.name = n, .role = ROLE_##r, .bias = BIAS_##b, ##__VA_ARGS__},
 #define NORM(r, n)           {.name = n, .role = NORM_##r},

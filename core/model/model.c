@@ -74,7 +74,7 @@ static enum status open_network(struct model *m, const struct checkpoint *cp,
                                 struct error *err)
 {
     struct findings findings = {0};
-    enum status s = config_read(cp, m->config, &findings);
+    enum status s = hfconfig_read(cp, m->config, &findings);
     if (s != ST_OK)
         s = error_memory(err, "config.json");
     if (s == ST_OK && !findings.errors)

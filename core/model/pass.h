@@ -7,7 +7,7 @@
 #define OFTD_CORE_MODEL_PASS_H
 
 #include "core/model/batch.h"
-#include "core/model/config.h"
+#include "core/model/hfconfig.h"
 
 #define PRODUCTS_MAX 3  /* modules that share an input: q, k, v */
 #define HEAD_ROWS    32 /* rows of logits computed at once */

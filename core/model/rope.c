@@ -17,7 +17,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "core/model/config.h"
+#include "core/model/hfconfig.h"
 #include "core/model/keys.h"
 #include "core/model/pass.h"
 

@@ -12,7 +12,7 @@
 
 #include "backends/chain.h"
 #include "core/model/batch.h"
-#include "core/model/config.h"
+#include "core/model/hfconfig.h"
 #include "tests/core/model/plain_kernels.h"
 
 #define MAX_ROWS   96

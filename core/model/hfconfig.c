@@ -3,7 +3,7 @@
  * by family, and every check that needs no tensor. Nothing is taken on trust: a number that passes
  * here fits int32, divides what it must divide and cannot overflow a product below.
  */
-#include "core/model/config.h"
+#include "core/model/hfconfig.h"
 
 #include <limits.h>
 #include <math.h>
@@ -84,7 +84,7 @@ static enum status read_layers(const struct keys *k, struct model_config *c)
 
 /* ---- sliding windows ---- */
 
-void config_windows_none(const struct keys *keys, struct model_config *c)
+void hfconfig_windows_none(const struct keys *keys, struct model_config *c)
 {
     (void)keys;
     (void)c;
@@ -97,7 +97,7 @@ static void fill_windows(struct model_config *c, int32_t first, int32_t window)
 }
 
 /* Every layer slides unless sliding_window is null; the class's default is 4096. */
-void config_windows_all(const struct keys *keys, struct model_config *c)
+void hfconfig_windows_all(const struct keys *keys, struct model_config *c)
 {
     int32_t window;
     if (json_is_null(json_object_get(keys->object, "sliding_window")))
@@ -132,7 +132,7 @@ static void windows_by_type(const struct keys *keys, struct model_config *c, con
 
 /* Only with use_sliding_window: the layers that layer_types names, else those from
  * max_window_layers on. */
-void config_windows_layers(const struct keys *keys, struct model_config *c)
+void hfconfig_windows_layers(const struct keys *keys, struct model_config *c)
 {
     bool use;
     int32_t window = 0, first;
@@ -279,8 +279,8 @@ static const struct family *read_family(const struct keys *k)
     return f;
 }
 
-enum status config_read(const struct checkpoint *cp, struct model_config *c,
-                        struct findings *findings)
+enum status hfconfig_read(const struct checkpoint *cp, struct model_config *c,
+                          struct findings *findings)
 {
     struct keys k = {cp->config, "config.json", "", findings};
     double eps;
@@ -309,7 +309,7 @@ enum status config_read(const struct checkpoint *cp, struct model_config *c,
     return s;
 }
 
-void config_shape(const struct model_config *c, enum role role, int64_t *n, int64_t *k)
+void hfconfig_shape(const struct model_config *c, enum role role, int64_t *n, int64_t *k)
 {
     int64_t q = (int64_t)c->heads * c->head_dim, kv = (int64_t)c->kv_heads * c->head_dim;
     const int64_t shape[ROLE_COUNT][2] = {
@@ -327,7 +327,7 @@ void config_shape(const struct model_config *c, enum role role, int64_t *n, int6
     *k = shape[role][1];
 }
 
-const char *config_shape_key(enum role role, int side)
+const char *hfconfig_shape_key(enum role role, int side)
 {
     static const char hidden[] = "hidden_size", inner[] = "intermediate_size",
                       vocab[] = "vocab_size", q[] = "num_attention_heads * head_dim",
@@ -346,7 +346,7 @@ const char *config_shape_key(enum role role, int side)
     return keys[role][side];
 }
 
-bool config_has_bias(const struct model_config *c, enum bias_rule rule)
+bool hfconfig_has_bias(const struct model_config *c, enum bias_rule rule)
 {
     switch (rule) {
     case BIAS_NEVER:

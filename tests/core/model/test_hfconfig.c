@@ -319,7 +319,7 @@ END_TEST
 
 static Suite *suite(void)
 {
-    Suite *s = suite_create("core/model/config");
+    Suite *s = suite_create("core/model/hfconfig");
     TCase *t = tcase_create("config");
     tcase_add_test(t, defaults);
     tcase_add_test(t, end_tokens_of_both_files);

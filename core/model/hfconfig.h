@@ -3,8 +3,8 @@
  * network that build.c makes of them. Private to core/model; everything in it lives in its arena
  * and is immutable once model_open has returned.
  */
-#ifndef OFTD_CORE_MODEL_CONFIG_H
-#define OFTD_CORE_MODEL_CONFIG_H
+#ifndef OFTD_CORE_MODEL_HFCONFIG_H
+#define OFTD_CORE_MODEL_HFCONFIG_H
 
 #include "core/arena.h"
 #include "core/files/checkpoint.h"
@@ -56,19 +56,19 @@ struct model_config {
 
 /* Reads and checks everything that config.json and generation_config.json say about the network.
  * What is wrong goes to findings (the values are then unusable); OUT_OF_MEMORY is returned. */
-enum status config_read(const struct checkpoint *cp, struct model_config *c,
-                        struct findings *findings);
+enum status hfconfig_read(const struct checkpoint *cp, struct model_config *c,
+                          struct findings *findings);
 
 /* The window rules that rows of the family table name. */
-void config_windows_none(const struct keys *keys, struct model_config *c);
-void config_windows_all(const struct keys *keys, struct model_config *c);
-void config_windows_layers(const struct keys *keys, struct model_config *c);
+void hfconfig_windows_none(const struct keys *keys, struct model_config *c);
+void hfconfig_windows_all(const struct keys *keys, struct model_config *c);
+void hfconfig_windows_layers(const struct keys *keys, struct model_config *c);
 
 /* Rows and columns of the matrix of a role. */
-void config_shape(const struct model_config *c, enum role role, int64_t *n, int64_t *k);
+void hfconfig_shape(const struct model_config *c, enum role role, int64_t *n, int64_t *k);
 /* The keys that decide rows (side 0) and columns (side 1), for messages. */
-const char *config_shape_key(enum role role, int side);
-bool config_has_bias(const struct model_config *c, enum bias_rule rule);
+const char *hfconfig_shape_key(enum role role, int side);
+bool hfconfig_has_bias(const struct model_config *c, enum bias_rule rule);
 
 /* rope.c: reads rope_parameters or rope_theta and rope_scaling. */
 enum status rope_read(const struct keys *keys, struct model_config *c);
