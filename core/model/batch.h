@@ -39,6 +39,8 @@ struct batch {
     int32_t rows;
     const int32_t *tokens; /* [rows] */
     struct kv_rows at;     /* [rows] positions and pages */
+    /* [rows] the row's sequence is longer than model->stretch_at; NULL: none is */
+    const uint8_t *stretched;
     const struct kv *kv;
     const struct row_group *groups; /* cover all rows, ascending */
     int32_t n_groups;

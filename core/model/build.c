@@ -67,25 +67,55 @@ static enum status expand_layers(struct model *m)
             if (first[base] == 0)
                 first[base] = at + 1;
             *l = (struct layer){.base = base, .first = first[base] - 1, .window = c->windows[base]};
+            l->rope = c->positions == POSITIONS_ROPE ? &c->rope[c->local[base]] : NULL;
+            l->scale =
+                c->scale_by_layer ? c->attention_scale / (float)(at + 1) : c->attention_scale;
             memset(l->module, -1, sizeof l->module);
         }
     return ST_OK;
 }
 
+static enum module_kind kind_of(const struct family_module *row)
+{
+    return row->role == ROLE_EMBEDDING || row->role == ROLE_POSITION ? MODULE_EMBEDDING : row->kind;
+}
+
+/* The config's own reference to a module of no layer; NULL: none is kept. */
+static int32_t *reference(struct model_config *c, enum role role)
+{
+    switch (role) {
+    case ROLE_EMBEDDING:
+        return &c->embedding;
+    case ROLE_POSITION:
+        return &c->position;
+    case ROLE_PROJECT_IN:
+        return &c->project_in;
+    case ROLE_PROJECT_OUT:
+        return &c->project_out;
+    case ROLE_HEAD:
+        return &c->head;
+    default:
+        return NULL;
+    }
+}
+
 /* Appends one module; layer -1 for those of no layer. */
-static enum status add_module(struct model *m, const struct family_module *row, int32_t layer)
+static enum status add_module(struct model *m, const struct checkpoint *cp,
+                              const struct family_module *row, int32_t layer)
 {
     struct model_config *c = m->config;
     int32_t index = (int32_t)m->n_modules;
     struct module *u = &m->modules[m->n_modules];
     bool tied = row->role == ROLE_HEAD && c->tied;
     struct layer *l = layer < 0 ? NULL : &c->layers[layer];
+    char file[FAMILY_NAME_MAX];
+    names_file(m, cp, row, l ? l->base : -1, file, sizeof file);
     c->rows[m->n_modules] = row;
     *u = (struct module){
         .name = names_make(m, row->name, layer),
         .alias = row->alias ? names_make(m, row->alias, layer) : NULL,
-        .file = names_make(m, row->file ? row->file : row->name, l ? l->base : -1),
-        .kind = row->role == ROLE_EMBEDDING ? MODULE_EMBEDDING : MODULE_LINEAR,
+        .file = arena_strdup(&c->arena, file),
+        .kind = kind_of(row),
         .layer = layer,
         .base = index,
         .input_embedding = row->role == ROLE_EMBEDDING,
@@ -95,13 +125,11 @@ static enum status add_module(struct model *m, const struct family_module *row, 
         return ST_OUT_OF_MEMORY;
     hfconfig_shape(c, row->role, &u->n, &u->k);
     u->rotate_dim = u->k;
-    if (row->role == ROLE_EMBEDDING)
-        c->embedding = index;
-    if (row->role == ROLE_HEAD)
-        c->head = index;
     if (l) {
         l->module[row->role] = index;
         u->base = c->layers[l->first].module[row->role];
+    } else if (reference(c, row->role)) {
+        *reference(c, row->role) = index;
     }
     if (tied) {
         u->base = c->embedding;
@@ -111,7 +139,7 @@ static enum status add_module(struct model *m, const struct family_module *row, 
     return ST_OK;
 }
 
-static enum status list_modules(struct model *m)
+static enum status list_modules(struct model *m, const struct checkpoint *cp)
 {
     const struct family_module *rows = m->config->family->modules, *run;
     size_t most = 0;
@@ -122,17 +150,20 @@ static enum status list_modules(struct model *m)
     m->config->rows = arena_alloc(&m->config->arena, most * sizeof *m->config->rows);
     if (!m->modules || !m->config->rows)
         return ST_OUT_OF_MEMORY;
+    m->config->position = m->config->project_in = m->config->project_out = -1;
     for (const struct family_module *row = rows; row->name && s == ST_OK; row = run) {
         run = row;
         if (!family_per_layer(row->name)) {
-            s = add_module(m, run++, -1);
+            if (build_holds(m, row->when))
+                s = add_module(m, cp, row, -1);
+            run++;
             continue;
         }
         while (run->name && family_per_layer(run->name))
             run++;
         for (int32_t l = 0; l < m->layers; l++)
             for (const struct family_module *r = row; r < run && s == ST_OK; r++)
-                s = add_module(m, r, l);
+                s = add_module(m, cp, r, l);
     }
     return s;
 }
@@ -208,10 +239,11 @@ enum status build_network(struct model *m, const struct checkpoint *cp,
     enum status s = count_layers(m, options, err);
     if (s != ST_OK)
         return s;
+    m->config->bare = names_bare(m, cp);
     check_layers(m, cp, findings);
     if (findings->errors)
         return ST_OK;
-    if (expand_layers(m) || list_modules(m) || names_others(m))
+    if (expand_layers(m) || list_modules(m, cp) || names_others(m))
         return error_memory(err, "the network");
     check_sizes(m, cp, findings);
     if (findings->errors) // every module below would say it again
@@ -233,25 +265,48 @@ static const float *load_vector(struct model *m, const struct tensor *t)
     return v;
 }
 
+int64_t build_norm_dim(const struct model *m, enum norm_role role)
+{
+    return role == NORM_Q || role == NORM_K ? m->config->head_dim : m->config->hidden;
+}
+
+static bool load_norm(struct model *m, const struct checkpoint *cp, const struct family_norm *f,
+                      int32_t layer, struct norm_args *to)
+{
+    const struct model_config *c = m->config;
+    char name[FAMILY_NAME_MAX];
+    names_norm(m, f->name, layer, name, sizeof name);
+    *to = (struct norm_args){.kind = c->family->norm,
+                             .eps = c->norm_eps,
+                             .plus_one = c->family->norm_plus_one,
+                             .dim = build_norm_dim(m, f->role)};
+    to->weight = load_vector(m, build_tensor(cp, name, "weight"));
+    if (to->weight && to->kind == NORM_LAYER) {
+        to->bias = load_vector(m, build_tensor(cp, name, "bias"));
+        return to->bias != NULL;
+    }
+    return to->weight != NULL;
+}
+
 static bool load_norms(struct model *m, const struct checkpoint *cp)
 {
     struct model_config *c = m->config;
-    struct norm_args norm = {.kind = c->family->norm, .eps = c->norm_eps, .dim = c->hidden};
-    char name[FAMILY_NAME_MAX];
-    for (const struct family_norm *f = c->family->norms; f->name; f++)
-        for (int32_t l = 0; l < (f->role == NORM_FINAL ? 1 : m->layers); l++) {
+    for (const struct family_norm *f = c->family->norms; f->name; f++) {
+        if (!build_holds(m, f->when))
+            continue;
+        if (f->role == NORM_FINAL) {
+            if (!load_norm(m, cp, f, -1, &c->final_norm))
+                return false;
+            continue;
+        }
+        for (int32_t l = 0; l < m->layers; l++) {
             struct layer *layer = &c->layers[l];
-            struct norm_args *to = f->role == NORM_FINAL ? &c->final_norm : &layer->norm[f->role];
-            if (f->role != NORM_FINAL && layer->first != l) {
-                *to = c->layers[layer->first].norm[f->role];
-                continue;
-            }
-            family_name(f->name, layer->base, name, sizeof name);
-            *to = norm;
-            to->weight = load_vector(m, build_tensor(cp, name, "weight"));
-            if (!to->weight)
+            if (layer->first != l)
+                layer->norm[f->role] = c->layers[layer->first].norm[f->role];
+            else if (!load_norm(m, cp, f, layer->base, &layer->norm[f->role]))
                 return false;
         }
+    }
     return true;
 }
 

@@ -31,6 +31,21 @@ const char *names_make(struct model *m, const char *pattern, int32_t layer);
 /* Fills m->other_names. */
 enum status names_others(struct model *m);
 
+/* Whether a row of the family table is there under this config. */
+static inline bool build_holds(const struct model *m, enum condition when)
+{
+    return m->config->conditions >> when & 1;
+}
+/* The name under which the file keeps a module or norm of a base layer (-1: none), into buf, which
+ * is returned: the first of its spellings that has tensors, with or without the family's prefix. */
+char *names_file(const struct model *m, const struct checkpoint *cp,
+                 const struct family_module *row, int32_t layer, char *buf, size_t size);
+char *names_norm(const struct model *m, const char *pattern, int32_t layer, char *buf, size_t size);
+/* Whether the file leaves the family's prefix out. */
+bool names_bare(const struct model *m, const struct checkpoint *cp);
+/* Elements of a norm's weight. */
+int64_t build_norm_dim(const struct model *m, enum norm_role role);
+
 /* The tensors of a module's bias and of a norm's weight ("<name>.<suffix>"), or NULL. */
 const struct tensor *build_tensor(const struct checkpoint *cp, const char *module,
                                   const char *suffix);

@@ -10,9 +10,8 @@
 #include "core/model/build.h"
 
 /* The highest layer number in the file plus one. */
-static int32_t file_layers(const struct model *m, const struct checkpoint *cp)
+static int32_t file_layers(const struct checkpoint *cp, const char *prefix)
 {
-    const char *prefix = m->config->family->layers;
     size_t n, skip = strlen(prefix) + 1;
     const struct tensor *t = checkpoint_below(cp, prefix, &n);
     int32_t most = 0;
@@ -29,19 +28,18 @@ static int32_t file_layers(const struct model *m, const struct checkpoint *cp)
 
 void check_layers(const struct model *m, const struct checkpoint *cp, struct findings *findings)
 {
-    int32_t want = m->config->base_layers, have = file_layers(m, cp);
-    char expected[32], got[32];
+    char prefix[FAMILY_NAME_MAX], expected[32], got[32];
+    names_norm(m, m->config->family->layers, -1, prefix, sizeof prefix);
+    int32_t want = m->config->base_layers, have = file_layers(cp, prefix);
+    const char *key = FAMILY_KEY(m->config->family, layers, "num_hidden_layers");
     snprintf(expected, sizeof expected, "%d", (int)have);
     snprintf(got, sizeof got, "%d", (int)want);
     if (have == 0)
-        findings_add(findings, SEVERITY_ERROR, ST_TENSOR_MISSING, NULL, m->config->family->layers,
-                     NULL, NULL, "%s: there is no tensor below %s", cp->dir,
-                     m->config->family->layers);
+        findings_add(findings, SEVERITY_ERROR, ST_TENSOR_MISSING, NULL, prefix, NULL, NULL,
+                     "%s: there is no tensor below %s", cp->dir, prefix);
     else if (have != want)
-        findings_add(findings, SEVERITY_ERROR, ST_CONFIG_INVALID_VALUE, NULL, "num_hidden_layers",
-                     expected, got,
-                     "config.json: num_hidden_layers is %s, but the checkpoint has the tensors of "
-                     "%s layers",
+        findings_add(findings, SEVERITY_ERROR, ST_CONFIG_INVALID_VALUE, NULL, key, expected, got,
+                     "config.json: %s is %s, but the checkpoint has the tensors of %s layers", key,
                      got, expected);
 }
 
@@ -75,9 +73,9 @@ void check_sizes(const struct model *m, const struct checkpoint *cp, struct find
         if (n > 1 + (build_tensor(cp, u->file, "bias") != NULL))
             continue;
         if (t->shape[0] != u->n)
-            refuse_size(t, hfconfig_shape_key(role, 0), t->shape[0], u->n, findings);
+            refuse_size(t, hfconfig_shape_key(m->config, role, 0), t->shape[0], u->n, findings);
         if (t->shape[1] != u->k)
-            refuse_size(t, hfconfig_shape_key(role, 1), t->shape[1], u->k, findings);
+            refuse_size(t, hfconfig_shape_key(m->config, role, 1), t->shape[1], u->k, findings);
     }
 }
 
@@ -111,9 +109,15 @@ void check_norms(const struct model *m, const struct checkpoint *cp, struct find
     const struct model_config *c = m->config;
     char name[FAMILY_NAME_MAX];
     for (const struct family_norm *f = c->family->norms; f->name; f++)
-        for (int32_t l = 0; l < (family_per_layer(f->name) ? c->base_layers : 1); l++)
-            check_vector(cp, family_name(f->name, l, name, sizeof name), "weight", c->hidden,
-                         findings);
+        for (int32_t l = 0; l < (family_per_layer(f->name) ? c->base_layers : 1); l++) {
+            if (!build_holds(m, f->when))
+                break;
+            names_norm(m, f->name, l, name, sizeof name);
+            int64_t dim = build_norm_dim(m, f->role);
+            check_vector(cp, name, "weight", dim, findings);
+            if (c->family->norm == NORM_LAYER)
+                check_vector(cp, name, "bias", dim, findings);
+        }
 }
 
 /* Some GPTQ writers give every module a bias of zeros. */
@@ -152,25 +156,28 @@ static void mark(const struct checkpoint *cp, const char *prefix, bool *seen)
         memset(seen + (t - cp->tensors), true, n * sizeof *seen);
 }
 
-static void mark_pattern(const struct model *m, const struct checkpoint *cp, const char *pattern,
-                         bool *seen)
+static void mark_module(const struct model *m, const struct checkpoint *cp,
+                        const struct family_module *row, bool *seen)
 {
     char name[FAMILY_NAME_MAX];
     // Also layers that the expanded network leaves out.
-    for (int32_t l = 0; l < (family_per_layer(pattern) ? m->config->base_layers : 1); l++)
-        mark(cp, family_name(pattern, l, name, sizeof name), seen);
+    for (int32_t l = 0; l < (family_per_layer(row->name) ? m->config->base_layers : 1); l++)
+        mark(cp, names_file(m, cp, row, l, name, sizeof name), seen);
 }
 
 static void mark_norm(const struct model *m, const struct checkpoint *cp, const char *pattern,
                       bool *seen)
 {
+    static const char *const suffixes[] = {"weight", "bias"};
     char name[FAMILY_NAME_MAX];
-    for (int32_t l = 0; l < (family_per_layer(pattern) ? m->config->base_layers : 1); l++) {
-        const struct tensor *t =
-            build_tensor(cp, family_name(pattern, l, name, sizeof name), "weight");
-        if (t)
-            seen[t - cp->tensors] = true;
-    }
+    size_t n = m->config->family->norm == NORM_LAYER ? 2 : 1;
+    for (int32_t l = 0; l < (family_per_layer(pattern) ? m->config->base_layers : 1); l++)
+        for (size_t i = 0; i < n; i++) {
+            names_norm(m, pattern, l, name, sizeof name);
+            const struct tensor *t = build_tensor(cp, name, suffixes[i]);
+            if (t)
+                seen[t - cp->tensors] = true;
+        }
 }
 
 static bool ends_with(const char *name, const char *end)
@@ -191,7 +198,9 @@ static bool ignored(const struct family *f, const char *name)
 static bool repeats_embedding(const struct model *m, const struct checkpoint *cp,
                               const struct tensor *t)
 {
-    const char *head = m->modules[m->config->head].name;
+    const struct family_module *row = m->config->rows[m->config->head];
+    char head[FAMILY_NAME_MAX];
+    names_file(m, cp, row, -1, head, sizeof head);
     const struct tensor *e = build_tensor(cp, m->modules[m->config->embedding].file, "weight");
     size_t n = strlen(head);
     return m->tied && e && !strncmp(t->name, head, n) && !strcmp(t->name + n, ".weight") &&
@@ -207,10 +216,11 @@ enum status check_leftovers(const struct model *m, const struct checkpoint *cp,
     if (!seen)
         return ST_OUT_OF_MEMORY;
     for (const struct family_module *row = f->modules; row->name; row++)
-        if (row->role != ROLE_HEAD || !m->tied)
-            mark_pattern(m, cp, row->file ? row->file : row->name, seen);
+        if (build_holds(m, row->when) && (row->role != ROLE_HEAD || !m->tied))
+            mark_module(m, cp, row, seen);
     for (const struct family_norm *norm = f->norms; norm->name; norm++)
-        mark_norm(m, cp, norm->name, seen);
+        if (build_holds(m, norm->when))
+            mark_norm(m, cp, norm->name, seen);
     for (size_t i = 0; i < cp->n_tensors; i++) {
         const struct tensor *t = &cp->tensors[i];
         if (seen[i] || ignored(f, t->name) || repeats_embedding(m, cp, t))

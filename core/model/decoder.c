@@ -2,18 +2,100 @@
  * Owns the order of a pass: rows in, layers, rows out. A pure function of model and batch: it takes
  * no lock, allocates nothing and cannot fail. A row's result depends on its own tokens, positions
  * and adapters alone: every block treats rows one by one or through kernels that do.
+ *
+ * A layer is two blocks around the residual x, in one of three orders (enum residual):
+ *
+ *     PRE        x += [norm](attention(norm(x)));   x += [norm](mlp(norm(x)))     [norm]: gemma
+ *     PARALLEL   x += attention(norm(x)) + mlp(norm'(x))
+ *     POST       x = norm(x + attention(x));        x = norm(x + mlp(x))
  */
 #include "core/model/pass.h"
+
+static void norm_rows(const struct pass *p, const struct norm_args *norm, const float *x,
+                      float *out)
+{
+    int64_t ld = p->scratch->ld_hidden;
+    p->kernels->norm(p->kernels, norm, x, ld, p->rows, out, ld);
+}
+
+/* Where a block's result goes: into x, or first through a norm of its own. */
+static struct sum open_sum(const struct pass *p, const struct norm_args *out)
+{
+    struct scratch *s = p->scratch;
+    return out->weight ? (struct sum){s->branch, false} : (struct sum){s->x, true};
+}
+
+static void close_sum(const struct pass *p, const struct norm_args *out)
+{
+    struct scratch *s = p->scratch;
+    if (!out->weight)
+        return;
+    norm_rows(p, out, s->branch, s->branch);
+    p->kernels->add(p->kernels, s->x, s->ld_hidden, s->branch, s->ld_hidden, p->rows,
+                    p->model->config->hidden);
+}
+
+static void forward_pre(const struct pass *p, const struct batch *b, int32_t layer)
+{
+    const struct layer *l = &p->model->config->layers[layer];
+    struct scratch *s = p->scratch;
+    norm_rows(p, &l->norm[NORM_ATTENTION], s->x, s->normed);
+    attention_forward(p, b, layer, s->normed, open_sum(p, &l->norm[NORM_ATTENTION_OUT]));
+    close_sum(p, &l->norm[NORM_ATTENTION_OUT]);
+    norm_rows(p, &l->norm[NORM_MLP], s->x, s->normed);
+    mlp_forward(p, layer, s->normed, open_sum(p, &l->norm[NORM_MLP_OUT]));
+    close_sum(p, &l->norm[NORM_MLP_OUT]);
+}
+
+static void forward_parallel(const struct pass *p, const struct batch *b, int32_t layer)
+{
+    const struct layer *l = &p->model->config->layers[layer];
+    struct scratch *s = p->scratch;
+    const float *mlp_in = s->normed;
+    norm_rows(p, &l->norm[NORM_ATTENTION], s->x, s->normed);
+    if (l->norm[NORM_MLP].weight) { // before the attention changes x
+        norm_rows(p, &l->norm[NORM_MLP], s->x, s->branch);
+        mlp_in = s->branch;
+    }
+    attention_forward(p, b, layer, s->normed, (struct sum){s->x, true});
+    mlp_forward(p, layer, mlp_in, (struct sum){s->x, true});
+}
+
+static void forward_post(const struct pass *p, const struct batch *b, int32_t layer)
+{
+    const struct layer *l = &p->model->config->layers[layer];
+    struct scratch *s = p->scratch;
+    attention_forward(p, b, layer, s->x, (struct sum){s->x, true});
+    norm_rows(p, &l->norm[NORM_ATTENTION], s->x, s->x);
+    mlp_forward(p, layer, s->x, (struct sum){s->x, true});
+    norm_rows(p, &l->norm[NORM_MLP], s->x, s->x);
+}
+
+static void forward_layer(const struct pass *p, const struct batch *b, int32_t layer)
+{
+    switch (p->model->config->residual) {
+    case RESIDUAL_PRE:
+        forward_pre(p, b, layer);
+        return;
+    case RESIDUAL_PARALLEL:
+        forward_parallel(p, b, layer);
+        return;
+    case RESIDUAL_POST:
+        forward_post(p, b, layer);
+        return;
+    }
+}
 
 void model_forward(const struct model *m, const struct batch *b, struct scratch *s)
 {
     const struct pass p = {m, b->view, b->kernels, b->groups, b->n_groups, b->rows, s};
     const struct model_config *c = m->config;
-    embedding_forward(&p, c->embedding, b->tokens, s->x, s->ld_hidden);
-    rope_fill(&c->rope, b->at.positions, b->rows, s->cosines, s->sines);
-    for (int32_t layer = 0; layer < m->layers; layer++) {
-        attention_forward(&p, b, layer);
-        mlp_forward(&p, layer);
-    }
+    embedding_rows(&p, b->tokens, b->at.positions);
+    for (int i = 0; i < 2; i++)
+        if (c->rope[i].inverse)
+            rope_fill(&c->rope[i], b->at.positions, b->stretched, b->rows, s->cosines[i],
+                      s->sines[i]);
+    for (int32_t layer = 0; layer < m->layers; layer++)
+        forward_layer(&p, b, layer);
     head_forward(&p, b->outputs, b->n_outputs);
 }

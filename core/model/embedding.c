@@ -1,4 +1,8 @@
-/* Owns the way in: rows of the embedding matrix, each rotated by its own adapters (e' = e R). */
+/*
+ * Owns the way in: rows of the embedding matrix, each rotated by its own adapters (e' = e R),
+ * scaled where the family scales them, brought to the network's width, and the learned positions
+ * added.
+ */
 #include "core/model/pass.h"
 
 void embedding_forward(const struct pass *p, int32_t module, const int32_t *ids, float *out,
@@ -6,4 +10,24 @@ void embedding_forward(const struct pass *p, int32_t module, const int32_t *ids,
 {
     p->kernels->gather(p->kernels, p->view->weights[module], ids, p->rows, out, ldo);
     module_rotate(p, module, out, ldo, p->model->modules[module].k);
+}
+
+void embedding_rows(const struct pass *p, const int32_t *tokens, const int32_t *positions)
+{
+    const struct kernels *kernels = p->kernels;
+    const struct model_config *c = p->model->config;
+    struct scratch *s = p->scratch;
+    float *rows = c->project_in < 0 ? s->x : s->narrow;
+    int64_t ld = c->project_in < 0 ? s->ld_hidden : s->ld_narrow;
+    embedding_forward(p, c->embedding, tokens, rows, ld);
+    if (c->embedding_scale != 1)
+        kernels->scale(kernels, rows, p->rows * ld, c->embedding_scale);
+    if (c->project_in >= 0)
+        module_forward(p, rows, ld, &(struct product){c->project_in, s->x, s->ld_hidden, false}, 1);
+    if (c->position < 0)
+        return;
+    for (int32_t r = 0; r < p->rows; r++)
+        s->rows_of[r] = positions[r] + c->family->position_offset;
+    embedding_forward(p, c->position, s->rows_of, s->branch, s->ld_hidden);
+    kernels->add(kernels, s->x, s->ld_hidden, s->branch, s->ld_hidden, p->rows, c->hidden);
 }

@@ -7,7 +7,7 @@
 #include "core/model/hfconfig.h"
 
 #define MODULE(r, n, b, ...) {.name = n, .role = ROLE_##r, .bias = BIAS_##b, ##__VA_ARGS__},
-#define NORM(r, n)           {.name = n, .role = NORM_##r},
+#define NORM(r, n, ...)      {.name = n, .role = NORM_##r, ##__VA_ARGS__},
 #define MODULES(id, ...)     static const struct family_module id[] = {__VA_ARGS__{.name = NULL}};
 #define NORMS(id, ...)       static const struct family_norm id[] = {__VA_ARGS__{.name = NULL}};
 #define NAMES(id, ...)       static const char *const id[] = {__VA_ARGS__, NULL};
@@ -61,25 +61,40 @@ bool family_per_layer(const char *pattern)
     return strchr(pattern, '#') != NULL;
 }
 
-static const char *bias_text(const struct family *f, enum role role)
+static const struct family_module *find_role(const struct family *f, enum role role)
+{
+    const struct family_module *m = f->modules;
+    while (m->name && m->role != role)
+        m++;
+    return m->name ? m : NULL;
+}
+
+/* Of the first of two roles that the family has. */
+static const char *bias_text(const struct family *f, enum role role, enum role fused)
 {
     static const char *const text[] = {[BIAS_NEVER] = "no",
                                        [BIAS_ALWAYS] = "yes",
-                                       [BIAS_ATTENTION] = "attention_bias",
-                                       [BIAS_MLP] = "mlp_bias"};
-    for (const struct family_module *m = f->modules; m->name; m++)
-        if (m->role == role)
-            return text[m->bias];
-    return "-";
+                                       [BIAS_ATTENTION] = "as the attention's bias key says",
+                                       [BIAS_MLP] = "as the MLP's bias key says"};
+    const struct family_module *m = find_role(f, role) ? find_role(f, role) : find_role(f, fused);
+    return m ? text[m->bias] : "-";
 }
 
 char *family_describe(const struct family *f, char *buf, size_t size)
 {
+    bool fused = find_role(f, ROLE_QKV) != NULL;
     snprintf(buf, size,
-             "%s; %s norm; bias of q, k, v: %s, of o: %s, of the MLP: %s; %s; default OFT targets: "
-             "%s",
-             f->architecture, f->norm == NORM_RMS ? "RMS" : "layer", bias_text(f, ROLE_Q),
-             bias_text(f, ROLE_O), bias_text(f, ROLE_GATE),
+             "%s; %s norm%s; %s positions; q, k, v %s, bias: %s; MLP %s, bias: %s; %s; default OFT "
+             "targets: %s",
+             f->architecture, f->norm == NORM_RMS ? "RMS" : "layer",
+             f->norm_plus_one ? " times (1 + weight)" : "",
+             find_role(f, ROLE_POSITION) ? "learned" : "rotary",
+             !fused                 ? "split"
+             : f->qkv == QKV_GROUPS ? "fused by kv head"
+                                    : "fused in blocks",
+             bias_text(f, ROLE_Q, ROLE_QKV),
+             find_role(f, ROLE_GATE) || find_role(f, ROLE_GATE_UP) ? "gated" : "plain",
+             bias_text(f, ROLE_UP, ROLE_GATE_UP),
              f->tied ? "tied unless told" : "untied unless told", f->targets ? f->targets : "none");
     return buf;
 }

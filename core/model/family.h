@@ -12,53 +12,109 @@
 struct keys;
 struct model_config;
 
-/* What a matrix is for. */
+/* What a matrix is for. A fused one stands for several: QKV, GATE_UP. */
 enum role {
     ROLE_EMBEDDING,
+    ROLE_POSITION, /* learned positions */
+    ROLE_PROJECT_IN,
+    ROLE_PROJECT_OUT, /* between the embedding's width and hidden */
     ROLE_Q,
     ROLE_K,
     ROLE_V,
+    ROLE_QKV,
     ROLE_O,
     ROLE_GATE,
     ROLE_UP,
+    ROLE_GATE_UP,
     ROLE_DOWN,
     ROLE_HEAD,
     ROLE_COUNT
 };
 
-/* Where a norm stands; the first LAYER_NORMS belong to a layer. */
-enum norm_role { NORM_ATTENTION, NORM_MLP, NORM_FINAL, LAYER_NORMS = NORM_FINAL };
+/* Where a norm stands; the first LAYER_NORMS belong to a layer. ATTENTION and MLP stand before
+ * their block (RESIDUAL_POST: after the sum), *_OUT between a block and the sum, Q and K on each
+ * head before it turns. */
+enum norm_role {
+    NORM_ATTENTION,
+    NORM_ATTENTION_OUT,
+    NORM_MLP,
+    NORM_MLP_OUT,
+    NORM_Q,
+    NORM_K,
+    NORM_FINAL,
+    NORM_COUNT,
+    LAYER_NORMS = NORM_FINAL
+};
 
-/* Has the module a bias? By the config's attention_bias or mlp_bias, or whatever they say. */
+/* Has the module a bias? By the config (attention_bias, mlp_bias), or whatever it says. */
 enum bias_rule { BIAS_NEVER, BIAS_ALWAYS, BIAS_ATTENTION, BIAS_MLP };
+
+/* When a norm or module is there; a config's options say which hold besides ALWAYS. */
+enum condition {
+    WHEN_ALWAYS,
+    WHEN_FINAL_NORM, /* opt: there is a norm before the head */
+    WHEN_PROJECTED,  /* opt: the embedding is not as wide as hidden */
+    WHEN_PARALLEL,   /* falcon: one norm feeds both blocks, ... */
+    WHEN_PARALLEL_TWO /* ... or each has its own */,
+    WHEN_SEQUENTIAL /* ... or the blocks follow each other */
+};
+
+/* Rows of a fused qkv: all of q, k, v in turn; or for each kv head its q heads, its k, its v. */
+enum qkv_rows { QKV_BLOCKS, QKV_GROUPS };
+
+/* The keys under which a family's config.json keeps the common numbers; NULL: the usual one. */
+/* The key of a family for a common number. */
+#define FAMILY_KEY(family, member, usual) ((family)->key.member ? (family)->key.member : (usual))
+struct family_keys {
+    const char *hidden, *layers, *heads, *intermediate, *max_positions, *activation;
+    /* at top level, before there was rope_parameters */
+    const char *rope_theta, *rope_part, *rope_local_theta;
+};
 
 struct family_module {
     const char *name; /* `#`: the layer's number; NULL ends a list */
     enum role role;
     enum bias_rule bias;
-    const char *file, *alias; /* NULL: as name; none */
+    const char *file, *alias; /* other names, in files (NULL: none) and for PEFT */
+    enum module_kind kind;    /* MODULE_LINEAR: an embedding role makes it MODULE_EMBEDDING */
+    enum condition when;
 };
 
 struct family_norm {
     const char *name;
     enum norm_role role;
+    enum condition when;
 };
 
 struct family {
     const char *model_type, *architecture;
     const struct family_module *modules;
     const struct family_norm *norms;
+    const char *prefix; /* of all names but the head's; files may lack it ("model.") */
     const char *layers; /* the prefix below which the file numbers its layers */
     const char *const *other_names;
     const char *const *ignored; /* tensors whose names end so are left over from training */
     const char *const *keys;    /* of config.json that only some families know */
+    struct family_keys key;
     enum norm_kind norm;
-    const char *norm_eps, *activation; /* the keys' names */
-    /* Fills config->windows, [base_layers]. */
-    void (*windows)(const struct keys *keys, struct model_config *config);
-    int32_t max_positions; /* where config.json names none */
-    bool tied;             /* likewise */
-    const char *targets;   /* PEFT's default OFT targets */
+    const char *norm_eps; /* the key; NULL: always default_eps */
+    double default_eps;
+    bool norm_plus_one; /* times (1 + weight) */
+    enum qkv_rows qkv;
+    /* Reads what only some configs say into config, after the common keys; c->windows [base_layers]
+     * and c->local are there and zero. */
+    void (*options)(const struct keys *keys, struct model_config *config);
+    const char *default_activation;
+    int32_t max_positions;               /* where config.json names none */
+    int32_t head_dim;                    /* likewise; 0: hidden / heads */
+    int32_t intermediate_ratio;          /* likewise: times hidden; 0: required */
+    double rope_theta, rope_local_theta; /* likewise; 0: 10000; 0: there is no local rope */
+    double rope_part;                    /* likewise; 0: 1 */
+    int32_t position_offset;             /* learned positions: row of position 0 */
+    bool yarn_is_longrope;               /* an old name */
+    bool own_kv_heads;                   /* options decide them, num_key_value_heads says nothing */
+    bool tied;                           /* where config.json does not say */
+    const char *targets;                 /* PEFT's default OFT targets; NULL: it has none */
 };
 
 const struct family *family_find(const char *model_type); /* NULL: unknown */

@@ -1,6 +1,7 @@
 /*
- * Owns the way out: the final norm and the output layer, of the wanted rows only and HEAD_ROWS at a
- * time, so that a long prompt's logits need no memory but the caller's.
+ * Owns the way out: the final norm, the projection to the embedding's width and the output layer
+ * with its cap, of the wanted rows only and HEAD_ROWS at a time, so that a long prompt's logits
+ * need no memory but the caller's.
  */
 #include <string.h>
 
@@ -30,46 +31,85 @@ static bool contiguous(float *const *out, int32_t n, int64_t width)
     return true;
 }
 
-/* tail [n, ld_hidden], rows of the pass, -> out[i] [vocab]. */
-static void output_layer(const struct pass *p, const int32_t *rows, float *const *out, int32_t n)
+/* The pass over these rows of it. */
+static struct pass tail_pass(const struct pass *p, const int32_t *rows, int32_t n)
 {
-    struct scratch *s = p->scratch;
-    int64_t vocab = p->model->vocab;
     struct pass tail = *p;
     tail.rows = n;
-    tail.groups = s->tail_groups;
-    tail.n_groups = regroup(p, rows, n, s->tail_groups);
+    tail.groups = p->scratch->tail_groups;
+    tail.n_groups = regroup(p, rows, n, p->scratch->tail_groups);
+    return tail;
+}
+
+/* x = cap * tanh(x / cap) */
+static void cap(const struct kernels *kernels, float limit, float *x, int32_t rows, int64_t dim)
+{
+    if (limit == 0)
+        return;
+    kernels->scale(kernels, x, rows * dim, 1 / limit);
+    kernels->activate(kernels, ACT_TANH, x, dim, NULL, 0, rows, dim, x, dim);
+    kernels->scale(kernels, x, rows * dim, limit);
+}
+
+/* tail [n, ld], rows of the pass, -> out[i] [vocab]. */
+static void output_layer(const struct pass *p, const int32_t *rows, const float *tail, int64_t ld,
+                         float *const *out, int32_t n)
+{
+    struct scratch *s = p->scratch;
+    const struct model_config *c = p->model->config;
+    int64_t vocab = p->model->vocab;
+    const struct pass of_tail = tail_pass(p, rows, n);
     float *to = contiguous(out, n, vocab) ? out[0] : s->logits;
-    module_forward(&tail, s->tail, s->ld_hidden,
-                   &(struct product){p->model->config->head, to, vocab, false}, 1);
+    module_forward(&of_tail, tail, ld, &(struct product){c->head, to, vocab, false}, 1);
+    cap(p->kernels, c->logit_cap, to, n, vocab);
     if (to == s->logits)
         for (int32_t i = 0; i < n; i++)
             memcpy(out[i], to + i * vocab, (size_t)vocab * sizeof *to);
 }
 
-static void forward_chunk(const struct pass *p, const struct row_output *outputs, int32_t n)
+/* The rows' way from the residual to the width of the output layer; returns where they are. */
+static float *finish(const struct pass *p, const struct row_output *outputs, int32_t n, int64_t *ld)
 {
     struct scratch *s = p->scratch;
-    size_t bytes = (size_t)p->model->hidden * sizeof(float);
+    const struct model_config *c = p->model->config;
+    int32_t rows[HEAD_ROWS];
+    for (int32_t i = 0; i < n; i++) {
+        rows[i] = outputs[i].row;
+        memcpy(s->tail + i * s->ld_hidden, s->x + rows[i] * s->ld_hidden,
+               (size_t)c->hidden * sizeof(float));
+    }
+    *ld = s->ld_hidden;
+    if (c->final_norm.weight)
+        p->kernels->norm(p->kernels, &c->final_norm, s->tail, *ld, n, s->tail, *ld);
+    if (c->project_out < 0)
+        return s->tail;
+    const struct pass tail = tail_pass(p, rows, n);
+    module_forward(&tail, s->tail, *ld,
+                   &(struct product){c->project_out, s->tail_narrow, s->ld_narrow, false}, 1);
+    *ld = s->ld_narrow;
+    return s->tail_narrow;
+}
+
+static void forward_chunk(const struct pass *p, const struct row_output *outputs, int32_t n)
+{
+    size_t bytes = (size_t)p->model->config->embedding_dim * sizeof(float);
     int32_t rows[HEAD_ROWS], n_logits = 0;
     float *logits[HEAD_ROWS];
-    for (int32_t i = 0; i < n; i++)
-        memcpy(s->tail + i * s->ld_hidden, s->x + outputs[i].row * s->ld_hidden, bytes);
-    p->kernels->norm(p->kernels, &p->model->config->final_norm, s->tail, s->ld_hidden, n, s->tail,
-                     s->ld_hidden);
+    int64_t ld;
+    float *tail = finish(p, outputs, n, &ld);
     for (int32_t i = 0; i < n; i++) {
-        const float *row = s->tail + i * s->ld_hidden;
+        const float *row = tail + i * ld;
         if (outputs[i].hidden)
             memcpy(outputs[i].hidden, row, bytes);
         if (!outputs[i].logits)
             continue;
         if (i > n_logits)
-            memcpy(s->tail + n_logits * s->ld_hidden, row, bytes);
+            memcpy(tail + n_logits * ld, row, bytes);
         rows[n_logits] = outputs[i].row;
         logits[n_logits++] = outputs[i].logits;
     }
     if (n_logits > 0)
-        output_layer(p, rows, logits, n_logits);
+        output_layer(p, rows, tail, ld, logits, n_logits);
 }
 
 void head_forward(const struct pass *p, const struct row_output *outputs, int32_t n)

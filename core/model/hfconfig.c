@@ -33,8 +33,8 @@ static const struct {
 
 static void read_activation(const struct keys *k, struct model_config *c)
 {
-    const char *key = c->family->activation;
-    const char *name = keys_text(k, key, "silu");
+    const char *key = FAMILY_KEY(c->family, activation, "hidden_act");
+    const char *name = keys_text(k, key, c->family->default_activation);
     if (!name)
         return;
     for (size_t i = 0; i < sizeof activations / sizeof *activations; i++)
@@ -47,106 +47,73 @@ static void read_activation(const struct keys *k, struct model_config *c)
                 "quick_gelu");
 }
 
+static const char *heads_key(const struct family *f)
+{
+    return FAMILY_KEY(f, heads, "num_attention_heads");
+}
+
 static void read_heads(const struct keys *k, struct model_config *c)
 {
-    if (!keys_int(k, "num_attention_heads", 1, HEADS_MAX, KEYS_REQUIRED, &c->heads))
+    const struct family *f = c->family;
+    const char *key = heads_key(f);
+    if (!keys_int(k, key, 1, HEADS_MAX, KEYS_REQUIRED, &c->heads))
         return;
     if (keys_int(k, "num_key_value_heads", 1, HEADS_MAX, c->heads, &c->kv_heads) &&
-        c->heads % c->kv_heads)
+        c->heads % c->kv_heads && !f->own_kv_heads)
         keys_refuse(k, ST_CONFIG_INVALID_VALUE, "num_key_value_heads",
                     "a divisor of num_attention_heads");
     if (keys_get(k, "head_dim")) {
         if (!keys_int(k, "head_dim", 1, HEADS_MAX, KEYS_REQUIRED, &c->head_dim))
             return;
+    } else if (f->head_dim) {
+        c->head_dim = f->head_dim;
     } else if (c->hidden % c->heads == 0) {
         c->head_dim = c->hidden / c->heads;
     } else {
-        keys_refuse(k, ST_CONFIG_INVALID_VALUE, "num_attention_heads", "a divisor of hidden_size");
+        keys_refuse(k, ST_CONFIG_INVALID_VALUE, key, "a divisor of the hidden size");
         return;
     }
     if ((int64_t)c->heads * c->head_dim > WIDTH_MAX)
-        keys_refuse(k, ST_CONFIG_INVALID_VALUE, "num_attention_heads",
-                    "heads times head_dim of at most 16777216");
+        keys_refuse(k, ST_CONFIG_INVALID_VALUE, key, "heads times head_dim of at most 16777216");
     if (c->head_dim > 0)
         c->attention_scale = (float)pow(c->head_dim, -0.5);
 }
 
+/* What has an entry for each layer or head, before the family's options fill it in. */
 static enum status read_layers(const struct keys *k, struct model_config *c)
 {
-    if (!keys_int(k, "num_hidden_layers", 1, LAYERS_MAX, KEYS_REQUIRED, &c->base_layers))
+    if (!keys_int(k, FAMILY_KEY(c->family, layers, "num_hidden_layers"), 1, LAYERS_MAX,
+                  KEYS_REQUIRED, &c->base_layers) ||
+        c->heads < 1)
         return ST_OK;
     c->windows = arena_alloc(&c->arena, (size_t)c->base_layers * sizeof *c->windows);
-    if (!c->windows)
+    c->local = arena_alloc(&c->arena, (size_t)c->base_layers * sizeof *c->local);
+    c->alibi = arena_alloc(&c->arena, (size_t)c->heads * sizeof *c->alibi);
+    if (!c->windows || !c->local || !c->alibi)
         return ST_OUT_OF_MEMORY;
-    c->family->windows(k, c);
+    c->family->options(k, c);
     return ST_OK;
 }
 
-/* ---- sliding windows ---- */
-
-void hfconfig_windows_none(const struct keys *keys, struct model_config *c)
+static void read_sizes(const struct keys *k, struct model_config *c)
 {
-    (void)keys;
-    (void)c;
+    const struct family *f = c->family;
+    const char *key = FAMILY_KEY(f, hidden, "hidden_size");
+    keys_int(k, key, 1, WIDTH_MAX, KEYS_REQUIRED, &c->hidden);
+    c->embedding_dim = c->hidden;
+    int64_t inner = f->intermediate_ratio ? (int64_t)f->intermediate_ratio * c->hidden : 0;
+    key = FAMILY_KEY(f, intermediate, "intermediate_size");
+    keys_int(k, key, 1, WIDTH_MAX, inner ? inner : KEYS_REQUIRED, &c->intermediate);
+    keys_int(k, FAMILY_KEY(f, max_positions, "max_position_embeddings"), 1, POSITIONS_MAX,
+             f->max_positions, &c->max_positions);
 }
 
-static void fill_windows(struct model_config *c, int32_t first, int32_t window)
+static void read_norm_eps(const struct keys *k, struct model_config *c)
 {
-    for (int32_t i = first; i < c->base_layers; i++)
-        c->windows[i] = window;
-}
-
-/* Every layer slides unless sliding_window is null; the class's default is 4096. */
-void hfconfig_windows_all(const struct keys *keys, struct model_config *c)
-{
-    int32_t window;
-    if (json_is_null(json_object_get(keys->object, "sliding_window")))
-        return;
-    if (keys_int(keys, "sliding_window", 1, INT32_MAX, 4096, &window))
-        fill_windows(c, 0, window);
-}
-
-static void windows_by_type(const struct keys *keys, struct model_config *c, const json_t *types,
-                            int32_t window)
-{
-    if (!json_is_array(types) || json_array_size(types) != (size_t)c->base_layers) {
-        keys_refuse(keys, ST_CONFIG_INVALID_VALUE, "layer_types", "one entry for each layer");
-        return;
-    }
-    for (int32_t i = 0; i < c->base_layers; i++) {
-        const char *type = json_string_value(json_array_get(types, (size_t)i));
-        bool slides = type && !strcmp(type, "sliding_attention");
-        if (!slides && (!type || strcmp(type, "full_attention"))) {
-            keys_refuse(keys, ST_CONFIG_UNSUPPORTED, "layer_types",
-                        "full_attention or sliding_attention");
-            return;
-        }
-        if (slides && window == 0) {
-            keys_refuse(keys, ST_CONFIG_INVALID_VALUE, "layer_types",
-                        "full_attention where no sliding window is in use");
-            return;
-        }
-        c->windows[i] = slides ? window : 0;
-    }
-}
-
-/* Only with use_sliding_window: the layers that layer_types names, else those from
- * max_window_layers on. */
-void hfconfig_windows_layers(const struct keys *keys, struct model_config *c)
-{
-    bool use;
-    int32_t window = 0, first;
-    const json_t *types = keys_get(keys, "layer_types");
-    bool ok = keys_bool(keys, "use_sliding_window", false, &use);
-    ok &= keys_int(keys, "max_window_layers", 0, INT32_MAX, 28, &first);
-    if (use && !json_is_null(json_object_get(keys->object, "sliding_window")))
-        ok &= keys_int(keys, "sliding_window", 1, INT32_MAX, 4096, &window);
-    if (!ok)
-        return;
-    if (types)
-        windows_by_type(keys, c, types, window);
-    else
-        fill_windows(c, first, window);
+    double eps = c->family->default_eps;
+    if (c->family->norm_eps)
+        keys_positive(k, c->family->norm_eps, eps, &eps);
+    c->norm_eps = (float)eps;
 }
 
 /* ---- identity, tokens ---- */
@@ -283,67 +250,106 @@ enum status hfconfig_read(const struct checkpoint *cp, struct model_config *c,
                           struct findings *findings)
 {
     struct keys k = {cp->config, "config.json", "", findings};
-    double eps;
     c->family = read_family(&k);
     check_quant_method(cp, findings);
     if (!c->family)
         return ST_OK;
+    c->conditions = 1u << WHEN_ALWAYS;
+    c->embedding_scale = 1;
     keys_check_known(&k, c->family);
     read_architecture(&k, c);
-    keys_int(&k, "hidden_size", 1, WIDTH_MAX, KEYS_REQUIRED, &c->hidden);
-    keys_int(&k, "intermediate_size", 1, WIDTH_MAX, KEYS_REQUIRED, &c->intermediate);
-    keys_int(&k, "max_position_embeddings", 1, POSITIONS_MAX, c->family->max_positions,
-             &c->max_positions);
+    read_sizes(&k, c);
     keys_bool(&k, "tie_word_embeddings", c->family->tied, &c->tied);
-    keys_bool(&k, "attention_bias", false, &c->attention_bias);
-    keys_bool(&k, "mlp_bias", false, &c->mlp_bias);
-    keys_positive(&k, c->family->norm_eps, 1e-6, &eps);
-    c->norm_eps = (float)eps;
+    read_norm_eps(&k, c);
     read_activation(&k, c);
     read_heads(&k, c);
     enum status s = read_layers(&k, c);
     if (s == ST_OK && keys_int(&k, "vocab_size", 1, VOCAB_MAX, KEYS_REQUIRED, &c->vocab))
         s = read_tokens(&k, cp->generation, c);
-    if (s == ST_OK)
+    if (s == ST_OK && c->positions == POSITIONS_ROPE)
         s = rope_read(&k, c);
     return s;
 }
 
-void hfconfig_shape(const struct model_config *c, enum role role, int64_t *n, int64_t *k)
+/* Every size that a matrix may have, and the keys that decide it. */
+enum size { HIDDEN, INNER, VOCAB, EMBEDDING, Q_ROWS, KV_ROWS, QKV_ROWS, GATE_UP_ROWS, POSITIONS };
+
+static const struct {
+    uint8_t n, k;
+} shapes[ROLE_COUNT] = {
+    [ROLE_EMBEDDING] = {VOCAB, EMBEDDING},
+    [ROLE_POSITION] = {POSITIONS, HIDDEN},
+    [ROLE_PROJECT_IN] = {HIDDEN, EMBEDDING},
+    [ROLE_PROJECT_OUT] = {EMBEDDING, HIDDEN},
+    [ROLE_Q] = {Q_ROWS, HIDDEN},
+    [ROLE_K] = {KV_ROWS, HIDDEN},
+    [ROLE_V] = {KV_ROWS, HIDDEN},
+    [ROLE_QKV] = {QKV_ROWS, HIDDEN},
+    [ROLE_O] = {HIDDEN, Q_ROWS},
+    [ROLE_GATE] = {INNER, HIDDEN},
+    [ROLE_UP] = {INNER, HIDDEN},
+    [ROLE_GATE_UP] = {GATE_UP_ROWS, HIDDEN},
+    [ROLE_DOWN] = {HIDDEN, INNER},
+    [ROLE_HEAD] = {VOCAB, EMBEDDING},
+};
+
+static int64_t size_of(const struct model_config *c, enum size size)
 {
     int64_t q = (int64_t)c->heads * c->head_dim, kv = (int64_t)c->kv_heads * c->head_dim;
-    const int64_t shape[ROLE_COUNT][2] = {
-        [ROLE_EMBEDDING] = {c->vocab, c->hidden},
-        [ROLE_Q] = {q, c->hidden},
-        [ROLE_K] = {kv, c->hidden},
-        [ROLE_V] = {kv, c->hidden},
-        [ROLE_O] = {c->hidden, q},
-        [ROLE_GATE] = {c->intermediate, c->hidden},
-        [ROLE_UP] = {c->intermediate, c->hidden},
-        [ROLE_DOWN] = {c->hidden, c->intermediate},
-        [ROLE_HEAD] = {c->vocab, c->hidden},
-    };
-    *n = shape[role][0];
-    *k = shape[role][1];
+    switch (size) {
+    case HIDDEN:
+        return c->hidden;
+    case INNER:
+        return c->intermediate;
+    case VOCAB:
+        return c->vocab;
+    case EMBEDDING:
+        return c->embedding_dim;
+    case Q_ROWS:
+        return q;
+    case KV_ROWS:
+        return kv;
+    case QKV_ROWS:
+        return q + 2 * kv;
+    case GATE_UP_ROWS:
+        return 2 * (int64_t)c->intermediate;
+    case POSITIONS:
+        return (int64_t)c->max_positions + c->family->position_offset;
+    }
+    return 0;
 }
 
-const char *hfconfig_shape_key(enum role role, int side)
+void hfconfig_shape(const struct model_config *c, enum role role, int64_t *n, int64_t *k)
 {
-    static const char hidden[] = "hidden_size", inner[] = "intermediate_size",
-                      vocab[] = "vocab_size", q[] = "num_attention_heads * head_dim",
-                      kv[] = "num_key_value_heads * head_dim";
-    static const char *const keys[ROLE_COUNT][2] = {
-        [ROLE_EMBEDDING] = {vocab, hidden},
-        [ROLE_Q] = {q, hidden},
-        [ROLE_K] = {kv, hidden},
-        [ROLE_V] = {kv, hidden},
-        [ROLE_O] = {hidden, q},
-        [ROLE_GATE] = {inner, hidden},
-        [ROLE_UP] = {inner, hidden},
-        [ROLE_DOWN] = {hidden, inner},
-        [ROLE_HEAD] = {vocab, hidden},
-    };
-    return keys[role][side];
+    *n = size_of(c, (enum size)shapes[role].n);
+    *k = size_of(c, (enum size)shapes[role].k);
+}
+
+const char *hfconfig_shape_key(const struct model_config *c, enum role role, int side)
+{
+    const struct family *f = c->family;
+    switch ((enum size)(side == 0 ? shapes[role].n : shapes[role].k)) {
+    case HIDDEN:
+        return FAMILY_KEY(f, hidden, "hidden_size");
+    case INNER:
+        return FAMILY_KEY(f, intermediate, "intermediate_size");
+    case VOCAB:
+        return "vocab_size";
+    case EMBEDDING:
+        return c->embedding_dim == c->hidden ? FAMILY_KEY(f, hidden, "hidden_size")
+                                             : "word_embed_proj_dim";
+    case Q_ROWS:
+        return "num_attention_heads * head_dim";
+    case KV_ROWS:
+        return "num_key_value_heads * head_dim";
+    case QKV_ROWS:
+        return "heads and kv heads * head_dim";
+    case GATE_UP_ROWS:
+        return "2 * intermediate_size";
+    case POSITIONS:
+        return FAMILY_KEY(f, max_positions, "max_position_embeddings");
+    }
+    return "";
 }
 
 bool hfconfig_has_bias(const struct model_config *c, enum bias_rule rule)

@@ -19,6 +19,9 @@ struct rope {
     float *inverse; /* [dim / 2] */
     float factor;
     int64_t max_len; /* the formula holds up to this length; 0: any */
+    /* longrope: sequences longer than original turn by stretched [dim / 2]; NULL: there is none */
+    float *stretched;
+    int32_t original;
 };
 
 /* One layer of the expanded network. */
@@ -26,30 +29,54 @@ struct layer {
     int32_t base;                       /* its layer in the checkpoint */
     int32_t first;                      /* the first layer with this base; it owns the weights */
     int32_t window;                     /* 0: sees everything */
+    const struct rope *rope;            /* NULL: heads do not turn */
+    float scale;                        /* of the scores */
     int32_t module[ROLE_COUNT];         /* -1: none */
-    struct norm_args norm[LAYER_NORMS]; /* weights shared by the copies of a base layer */
+    struct norm_args norm[LAYER_NORMS]; /* weights shared by the copies of a base layer; weight
+                                           NULL: there is none */
+};
+
+/* Where a token's position enters. */
+enum positions { POSITIONS_ROPE, POSITIONS_LEARNED, POSITIONS_ALIBI };
+
+/* How a layer's two blocks meet the residual x. */
+enum residual {
+    RESIDUAL_PRE,      /* x += attention(norm(x)); x += mlp(norm(x)) */
+    RESIDUAL_PARALLEL, /* x += attention(norm(x)) + mlp(norm'(x)), norm' = norm if there is one */
+    RESIDUAL_POST      /* x = norm(x + attention(x)); x = norm(x + mlp(x)) */
 };
 
 struct model_config {
     const struct family *family;
     const char *architecture;
     int32_t hidden, intermediate, vocab;
-    int32_t base_layers; /* in the checkpoint */
+    int32_t embedding_dim; /* hidden, or what project_in and project_out bridge */
+    int32_t base_layers;   /* in the checkpoint */
     int32_t heads, kv_heads, head_dim;
     int32_t max_positions;
     enum activation activation;
+    enum residual residual;
+    enum positions positions;
+    unsigned conditions; /* bits of enum condition: which rows of the family hold */
     float norm_eps, attention_scale;
+    float embedding_scale;      /* 1: none */
+    float score_cap, logit_cap; /* 0: none */
+    bool scale_by_layer;        /* scores are divided by the layer's number, from 1 */
     bool attention_bias, mlp_bias, tied;
-    int32_t *windows; /* [base_layers], 0: none */
-    struct rope rope;
+    int32_t *windows;    /* [base_layers], 0: none */
+    bool *local;         /* [base_layers] turns by rope[1] */
+    struct rope rope[2]; /* of all layers; of local ones */
+    float *alibi;        /* [heads] slopes, or NULL */
     int32_t *eos;
     size_t n_eos;
     int32_t bos;
 
     /* of build.c */
+    bool bare;                         /* the file leaves the family's prefix out */
     struct layer *layers;              /* [model->layers] */
     const struct family_module **rows; /* [model->n_modules] */
     int32_t embedding, head;
+    int32_t position, project_in, project_out; /* -1: none */
     struct norm_args final_norm;
     struct arena arena;
 };
@@ -59,18 +86,26 @@ struct model_config {
 enum status hfconfig_read(const struct checkpoint *cp, struct model_config *c,
                           struct findings *findings);
 
-/* The window rules that rows of the family table name. */
-void hfconfig_windows_none(const struct keys *keys, struct model_config *c);
-void hfconfig_windows_all(const struct keys *keys, struct model_config *c);
-void hfconfig_windows_layers(const struct keys *keys, struct model_config *c);
+/* options.c: what rows of the family table name. */
+void options_llama(const struct keys *keys, struct model_config *c);
+void options_mistral(const struct keys *keys, struct model_config *c);
+void options_qwen2(const struct keys *keys, struct model_config *c);
+void options_qwen3(const struct keys *keys, struct model_config *c);
+void options_gemma2(const struct keys *keys, struct model_config *c);
+void options_gemma3(const struct keys *keys, struct model_config *c);
+void options_phi3(const struct keys *keys, struct model_config *c);
+void options_gpt_neox(const struct keys *keys, struct model_config *c);
+void options_falcon(const struct keys *keys, struct model_config *c);
+void options_opt(const struct keys *keys, struct model_config *c);
+void options_gpt2(const struct keys *keys, struct model_config *c);
 
 /* Rows and columns of the matrix of a role. */
 void hfconfig_shape(const struct model_config *c, enum role role, int64_t *n, int64_t *k);
 /* The keys that decide rows (side 0) and columns (side 1), for messages. */
-const char *hfconfig_shape_key(enum role role, int side);
+const char *hfconfig_shape_key(const struct model_config *c, enum role role, int side);
 bool hfconfig_has_bias(const struct model_config *c, enum bias_rule rule);
 
-/* rope.c: reads rope_parameters or rope_theta and rope_scaling. */
+/* rope.c: reads rope_parameters or rope_theta and rope_scaling into c->rope. */
 enum status rope_read(const struct keys *keys, struct model_config *c);
 
 #endif

@@ -131,7 +131,7 @@ static const struct {
     const char *key;
     enum accept accept;
 } known[] = {
-    /* read by config.c, rope.c or the caller */
+    /* read by hfconfig.c, rope.c or the caller */
     {"architectures", ANY},
     {"bos_token_id", ANY},
     {"eos_token_id", ANY},

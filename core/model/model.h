@@ -56,11 +56,13 @@ struct view;
 struct model {
     const char *model_type, *architecture; /* "llama", "LlamaForCausalLM" */
     enum model_kind kind;
-    int32_t layers, vocab, hidden, heads, kv_heads, head_dim;
-    int64_t max_len; /* longest sequence served */
-    int32_t window;  /* the widest sliding window if every layer slides (KV behind it may be
-                        dropped), else 0 */
-    bool tied;       /* the head is the input embedding */
+    int32_t layers, vocab, hidden, heads, kv_heads, head_dim; /* hidden: of hidden states out */
+    int64_t max_len;                                          /* longest sequence served */
+    int32_t window;     /* the widest sliding window if every layer slides (KV behind it may be
+                           dropped), else 0 */
+    int32_t stretch_at; /* longrope: a sequence longer than this turns all its positions by other
+                           frequencies (struct batch); 0: never */
+    bool tied;          /* the head is the input embedding */
     bool replicated;
     bool conv2d_peft;
     const char *quant_method; /* the checkpoint's own word, "" if none */

@@ -3,6 +3,7 @@
  * else that named_modules of the reference would yield, because a regular expression of
  * target_modules is matched against all of it.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,6 +14,47 @@ const char *names_make(struct model *m, const char *pattern, int32_t layer)
     char buf[FAMILY_NAME_MAX];
     return arena_strdup(&m->config->arena, family_name(pattern, layer, buf, sizeof buf));
 }
+
+/* ---- in the file ---- */
+
+/* Past the family's prefix if the file leaves it out. */
+static const char *bare(const struct model *m, const char *pattern)
+{
+    const char *prefix = m->config->family->prefix;
+    size_t n = strlen(prefix);
+    return m->config->bare && !strncmp(pattern, prefix, n) ? pattern + n : pattern;
+}
+
+char *names_norm(const struct model *m, const char *pattern, int32_t layer, char *buf, size_t size)
+{
+    return family_name(bare(m, pattern), layer, buf, size);
+}
+
+static bool in_file(const struct model *m, const struct checkpoint *cp, const char *pattern,
+                    int32_t layer, char *buf, size_t size)
+{
+    size_t n;
+    return pattern && checkpoint_below(cp, names_norm(m, pattern, layer, buf, size), &n);
+}
+
+char *names_file(const struct model *m, const struct checkpoint *cp,
+                 const struct family_module *row, int32_t layer, char *buf, size_t size)
+{
+    if (in_file(m, cp, row->file, layer, buf, size) || in_file(m, cp, row->alias, layer, buf, size))
+        return buf;
+    return names_norm(m, row->name, layer, buf, size);
+}
+
+bool names_bare(const struct model *m, const struct checkpoint *cp)
+{
+    const char *prefix = m->config->family->prefix;
+    char name[FAMILY_NAME_MAX];
+    size_t n;
+    snprintf(name, sizeof name, "%.*s", (int)strlen(prefix) - 1, prefix);
+    return !checkpoint_below(cp, name, &n);
+}
+
+/* ---- of other modules ---- */
 
 /* Calls each with every name that is no module of ours, once or several times; stops at false. */
 typedef bool name_visitor(void *ctx, const char *name, size_t len);
@@ -44,7 +86,7 @@ static bool visit_all(const struct model *m, name_visitor *each, void *ctx)
         if (!visit_ancestors(m->modules[i].name, each, ctx))
             return false;
     for (const struct family_norm *n = f->norms; n->name; n++)
-        if (!visit_pattern(m, n->name, each, ctx))
+        if (build_holds(m, n->when) && !visit_pattern(m, n->name, each, ctx))
             return false;
     for (const char *const *name = f->other_names; *name; name++)
         if (!visit_pattern(m, *name, each, ctx))

@@ -27,14 +27,20 @@ struct scratch {
     size_t bytes;
     int32_t max_rows, max_groups;
     int64_t ld_hidden, ld_q, ld_kv, ld_mlp; /* row strides, multiples of TILE_K */
+    int64_t ld_qkv, ld_narrow;              /* ... of what is fused; of the embedding's width */
     int64_t ld_input;                       /* ... of the widest input of any module */
     float *x, *normed;                      /* [max_rows, ld_hidden]: the residual; a block's in */
+    float *branch;                          /* [max_rows, ld_hidden]: another in, a block's out */
     float *q, *attended;                    /* [max_rows, ld_q] */
     float *k, *v;                           /* [max_rows, ld_kv] */
-    float *gate, *up;                       /* [max_rows, ld_mlp] */
-    float *cosines, *sines;                 /* [max_rows, rope.dim / 2] */
+    float *qkv;                             /* [max_rows, ld_qkv]; families that fuse them */
+    float *gate, *up;                       /* [max_rows, ld_mlp]; fused: gate holds both */
+    float *narrow;                          /* [max_rows, ld_narrow]; families that project */
+    float *cosines[2], *sines[2];           /* [max_rows, rope[i].dim / 2] */
+    int32_t *rows_of;                       /* [max_rows] rows of learned positions */
     float *wide;                            /* [max_rows, ld_input]: model_module_forward's x */
     float *tail;                            /* [HEAD_ROWS, ld_hidden] rows on their way out */
+    float *tail_narrow;                     /* [HEAD_ROWS, ld_narrow] */
     float *logits;                          /* [HEAD_ROWS, vocab] */
     struct row_group *tail_groups;          /* [max_groups] */
     struct input input[PRODUCTS_MAX];
@@ -63,17 +69,27 @@ void module_forward(const struct pass *p, const float *x, int64_t ldx,
 /* x [rows, ldx] (dim used) -> x R of the module, in place. */
 void module_rotate(const struct pass *p, int32_t module, float *x, int64_t ldx, int64_t dim);
 
-/* Rows ids of the input embedding, rotated, to out [rows, ldo]. */
+/* Where a block's result goes: to [rows, ld_hidden], added or not. */
+struct sum {
+    float *to;
+    bool add;
+};
+
+/* Rows ids of an embedding, rotated, to out [rows, ldo]. */
 void embedding_forward(const struct pass *p, int32_t module, const int32_t *ids, float *out,
                        int64_t ldo);
-/* One layer's blocks; both add to scratch->x. */
-void attention_forward(const struct pass *p, const struct batch *b, int32_t layer);
-void mlp_forward(const struct pass *p, int32_t layer);
+/* Tokens at positions to scratch->x: all that happens before the first layer. */
+void embedding_rows(const struct pass *p, const int32_t *tokens, const int32_t *positions);
+/* One layer's blocks, of x [rows, ld_hidden]; x may be out.to where it is added. */
+void attention_forward(const struct pass *p, const struct batch *b, int32_t layer, const float *x,
+                       struct sum out);
+void mlp_forward(const struct pass *p, int32_t layer, const float *x, struct sum out);
 /* Final norm and output layer of the wanted rows. */
 void head_forward(const struct pass *p, const struct row_output *outputs, int32_t n);
 
-/* cos and sin of each row's position, [rows, rope->dim / 2]. */
-void rope_fill(const struct rope *rope, const int32_t *positions, int32_t rows, float *cosines,
-               float *sines);
+/* cos and sin of each row's position, [rows, rope->dim / 2]; stretched [rows] (or NULL: none): the
+ * row's sequence is longer than rope->original. */
+void rope_fill(const struct rope *rope, const int32_t *positions, const uint8_t *stretched,
+               int32_t rows, float *cosines, float *sines);
 
 #endif

@@ -7,6 +7,8 @@
  *     dynamic   f up to max_position_embeddings, where its formula is the identity; not beyond
  *     llama3    long waves (l = 2 pi/f > o/low) f / factor, short ones (l < o/high) f, between
  *               them (1-s) f/factor + s f with s = (o/l - low) / (high - low)
+ *     longrope  f / long_factor[i] where the whole sequence is longer than o, else f /
+ *               short_factor[i], for all its positions; cos and sin times attention_factor
  *     yarn      ramp between the dimensions that turn beta_fast and beta_slow times in o positions:
  *               f/factor * ramp + f * (1 - ramp); cos and sin times attention_factor
  *
@@ -15,15 +17,23 @@
  * its position alone.
  */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "core/model/hfconfig.h"
 #include "core/model/keys.h"
 #include "core/model/pass.h"
 
-enum rope_type { ROPE_DEFAULT, ROPE_LINEAR, ROPE_DYNAMIC, ROPE_LLAMA3, ROPE_YARN };
+enum rope_type { ROPE_DEFAULT, ROPE_LINEAR, ROPE_DYNAMIC, ROPE_LLAMA3, ROPE_YARN, ROPE_LONGROPE };
 
-static const char *const type_names[] = {"default", "linear", "dynamic", "llama3", "yarn"};
+static const struct {
+    const char *name;
+    enum rope_type type;
+} type_names[] = {
+    {"default", ROPE_DEFAULT}, {"linear", ROPE_LINEAR}, {"dynamic", ROPE_DYNAMIC},
+    {"llama3", ROPE_LLAMA3},   {"yarn", ROPE_YARN},     {"longrope", ROPE_LONGROPE},
+    {"su", ROPE_LONGROPE},
+};
 
 /* Members of rope_parameters or rope_scaling. `finetuned` is a note of the first yarn files. */
 static const char *const member_names[] = {"rope_type",
@@ -40,13 +50,17 @@ static const char *const member_names[] = {"rope_type",
                                            "low_freq_factor",
                                            "finetuned",
                                            "high_freq_factor",
-                                           "original_max_position_embeddings"};
+                                           "original_max_position_embeddings",
+                                           "short_factor",
+                                           "long_factor"};
 
+/* One rope while it is read. */
 struct rope_values {
     enum rope_type type;
-    double theta, factor, original; /* original_max_position_embeddings */
-    double low, high;               /* llama3 */
-    double fast, slow, attention;   /* yarn */
+    const json_t *short_factor, *long_factor; /* longrope */
+    double theta, factor, original;           /* original_max_position_embeddings */
+    double low, high;                         /* llama3 */
+    double fast, slow, attention;             /* yarn */
     bool truncate;
 };
 
@@ -64,7 +78,7 @@ static void check_members(const struct keys *r)
     }
 }
 
-static bool read_type(const struct keys *r, enum rope_type *out)
+static bool read_type(const struct keys *r, const struct family *family, enum rope_type *out)
 {
     const char *key = keys_get(r, "rope_type") || !keys_get(r, "type") ? "rope_type" : "type";
     const char *name = keys_text(r, key, "default");
@@ -72,11 +86,14 @@ static bool read_type(const struct keys *r, enum rope_type *out)
     if (!name)
         return false;
     for (size_t i = 0; i < sizeof type_names / sizeof *type_names; i++)
-        if (!strcmp(name, type_names[i])) {
-            *out = (enum rope_type)i;
+        if (!strcmp(name, type_names[i].name)) {
+            *out = type_names[i].type;
+            if (*out == ROPE_YARN && family->yarn_is_longrope)
+                *out = ROPE_LONGROPE;
             return true;
         }
-    keys_refuse(r, ST_CONFIG_UNSUPPORTED, key, "default, linear, dynamic, llama3 or yarn");
+    keys_refuse(r, ST_CONFIG_UNSUPPORTED, key,
+                "default, linear, dynamic, llama3, yarn or longrope");
     return false;
 }
 
@@ -110,18 +127,51 @@ static void read_llama3(const struct keys *r, struct rope_values *v)
         keys_refuse(r, ST_CONFIG_INVALID_VALUE, "high_freq_factor", "more than low_freq_factor");
 }
 
+/* One positive factor for each pair of dimensions. */
+static const json_t *read_factors(const struct keys *r, const char *key, int32_t pairs)
+{
+    const json_t *list = keys_get(r, key);
+    bool ok = json_is_array(list) && json_array_size(list) == (size_t)pairs;
+    for (int32_t i = 0; ok && i < pairs; i++) {
+        const json_t *v = json_array_get(list, (size_t)i);
+        float f = (float)json_number_value(v);
+        ok = json_is_number(v) && isfinite(f) && f > 0;
+    }
+    if (ok)
+        return list;
+    char expected[64];
+    snprintf(expected, sizeof expected, "a list of %d numbers above 0", (int)pairs);
+    keys_refuse(r, list ? ST_CONFIG_INVALID_VALUE : ST_CONFIG_MISSING_FIELD, key, expected);
+    return NULL;
+}
+
+static void read_longrope(const struct keys *r, const struct model_config *c, int32_t pairs,
+                          struct rope_values *v)
+{
+    double stretch = (double)c->max_positions / v->original;
+    v->short_factor = read_factors(r, "short_factor", pairs);
+    v->long_factor = read_factors(r, "long_factor", pairs);
+    if (keys_get(r, "factor"))
+        keys_positive(r, "factor", NAN, &stretch);
+    keys_positive(r, "attention_factor",
+                  stretch <= 1 || v->original <= 1 ? 1 : sqrt(1 + log(stretch) / log(v->original)),
+                  &v->attention);
+}
+
 /* The members of the object that scales; k is the whole config. */
 static void read_scaling(const struct keys *k, const struct keys *r, const struct model_config *c,
-                         struct rope_values *v)
+                         int32_t dim, struct rope_values *v)
 {
     int32_t original;
     check_members(r);
-    if (!read_type(r, &v->type))
+    if (!read_type(r, c->family, &v->type))
         return;
     keys_int(r, "original_max_position_embeddings", 1, INT32_MAX, c->max_positions, &original);
     keys_int(k, "original_max_position_embeddings", 1, INT32_MAX, original, &original);
     v->original = original;
-    if (v->type == ROPE_DEFAULT)
+    if (v->type == ROPE_LONGROPE)
+        read_longrope(r, c, dim / 2, v);
+    if (v->type == ROPE_DEFAULT || v->type == ROPE_LONGROPE)
         return;
     bool derived = v->type == ROPE_YARN && original != c->max_positions;
     keys_positive(r, "factor", derived ? (double)c->max_positions / original : NAN, &v->factor);
@@ -152,34 +202,42 @@ static bool find_object(const struct keys *k, struct keys *r)
     return true;
 }
 
-static bool read_theta(const struct keys *k, const struct keys *r, double *theta)
+static bool read_theta(const struct keys *k, const struct keys *r, const struct family *f,
+                       double *theta)
 {
+    const char *key = FAMILY_KEY(f, rope_theta, "rope_theta");
     double inner;
-    if (!keys_positive(k, "rope_theta", 10000, theta))
+    if (!keys_positive(k, key, f->rope_theta > 0 ? f->rope_theta : 10000, theta))
         return false;
     if (!r->object || !keys_get(r, "rope_theta"))
         return true;
     if (!keys_positive(r, "rope_theta", NAN, &inner))
         return false;
-    if (keys_get(k, "rope_theta") && inner != *theta) {
-        keys_refuse(k, ST_CONFIG_INVALID_VALUE, "rope_theta", "the value in the rope object");
+    if (keys_get(k, key) && inner != *theta) {
+        keys_refuse(k, ST_CONFIG_INVALID_VALUE, key, "the value in the rope object");
         return false;
     }
     *theta = inner;
     return true;
 }
 
-static void read_dim(const struct keys *k, const struct keys *r, struct model_config *c)
+/* The number of a head's dimensions that turn; 0 with a finding. */
+static int32_t read_dim(const struct keys *k, const struct keys *r, const struct model_config *c)
 {
-    double part = 1;
-    const struct keys *where = r->object && keys_get(r, "partial_rotary_factor") ? r : k;
-    if (!keys_positive(where, "partial_rotary_factor", 1, &part))
-        return;
-    c->rope.dim = part <= 1 ? (int32_t)(c->head_dim * part) : 0;
-    if (c->rope.dim < 2 || c->rope.dim % 2)
-        keys_refuse(where, ST_CONFIG_INVALID_VALUE,
-                    keys_get(where, "partial_rotary_factor") ? "partial_rotary_factor" : "head_dim",
-                    "an even number of rotated dimensions within the head");
+    static const char inner[] = "partial_rotary_factor";
+    const struct family *f = c->family;
+    bool inside = r->object && keys_get(r, inner);
+    const struct keys *where = inside ? r : k;
+    const char *key = inside ? inner : FAMILY_KEY(f, rope_part, inner);
+    double part;
+    if (!keys_positive(where, key, f->rope_part > 0 ? f->rope_part : 1, &part))
+        return 0;
+    int32_t dim = part <= 1 ? (int32_t)(c->head_dim * part) : 0;
+    if (dim >= 2 && dim % 2 == 0)
+        return dim;
+    keys_refuse(where, ST_CONFIG_INVALID_VALUE, keys_get(where, key) ? key : "head_dim",
+                "an even number of rotated dimensions within the head");
+    return 0;
 }
 
 /* ---- frequencies ---- */
@@ -223,6 +281,8 @@ static double frequency(const struct rope_values *v, int32_t d, int32_t i)
     case ROPE_DEFAULT:
     case ROPE_DYNAMIC:
         return f;
+    case ROPE_LONGROPE:
+        return f / json_number_value(json_array_get(v->short_factor, (size_t)i));
     case ROPE_LINEAR:
         return f / v->factor;
     case ROPE_LLAMA3:
@@ -233,44 +293,121 @@ static double frequency(const struct rope_values *v, int32_t d, int32_t i)
     return f;
 }
 
-enum status rope_read(const struct keys *k, struct model_config *c)
+/* Angles must stay finite at every position. */
+static bool all_finite(const struct keys *k, const float *inverse, int32_t n)
 {
-    struct keys r;
-    struct rope_values v = {.attention = 1};
-    size_t before = k->findings->errors;
-    if (find_object(k, &r) && read_theta(k, &r, &v.theta)) {
-        if (r.object)
-            read_scaling(k, &r, c, &v);
-        if (c->head_dim > 0)
-            read_dim(k, &r, c);
-    }
-    if (v.type == ROPE_YARN && v.theta == 1) // its logarithm divides
-        keys_refuse(&r, ST_CONFIG_INVALID_VALUE, "rope_theta", "another base than 1 for yarn");
-    if (k->findings->errors > before || c->head_dim <= 0)
-        return ST_OK;
-    c->rope.factor = (float)v.attention;
-    c->rope.max_len = v.type == ROPE_DYNAMIC ? c->max_positions : 0;
-    c->rope.inverse = arena_alloc(&c->arena, (size_t)(c->rope.dim / 2) * sizeof(float));
-    if (!c->rope.inverse)
-        return ST_OUT_OF_MEMORY;
-    for (int32_t i = 0; i < c->rope.dim / 2; i++) {
-        c->rope.inverse[i] = (float)frequency(&v, c->rope.dim, i);
-        if (!isfinite(c->rope.inverse[i] * (float)INT32_MAX)) {
+    for (int32_t i = 0; i < n; i++)
+        if (!isfinite(inverse[i] * (float)INT32_MAX)) {
             keys_refuse(k, ST_CONFIG_INVALID_VALUE, "rope_theta", "a base with finite angles");
-            break;
+            return false;
         }
-    }
+    return true;
+}
+
+static enum status fill(const struct keys *k, struct model_config *c, const struct rope_values *v,
+                        int32_t dim, struct rope *out)
+{
+    int32_t half = dim / 2;
+    *out = (struct rope){.dim = dim, .factor = (float)v->attention};
+    out->max_len = v->type == ROPE_DYNAMIC ? c->max_positions : 0;
+    out->inverse = arena_alloc(&c->arena, (size_t)half * sizeof *out->inverse);
+    if (!out->inverse)
+        return ST_OUT_OF_MEMORY;
+    for (int32_t i = 0; i < half; i++)
+        out->inverse[i] = (float)frequency(v, dim, i);
+    if (!all_finite(k, out->inverse, half) || v->type != ROPE_LONGROPE)
+        return ST_OK;
+    out->original = (int32_t)v->original;
+    out->stretched = arena_alloc(&c->arena, (size_t)half * sizeof *out->stretched);
+    if (!out->stretched)
+        return ST_OUT_OF_MEMORY;
+    for (int32_t i = 0; i < half; i++)
+        out->stretched[i] = (float)(pow(v->theta, -2.0 * i / dim) /
+                                    json_number_value(json_array_get(v->long_factor, (size_t)i)));
+    all_finite(k, out->stretched, half);
     return ST_OK;
 }
 
-void rope_fill(const struct rope *rope, const int32_t *positions, int32_t rows, float *cosines,
-               float *sines)
+/* One rope: its scaling object r (NULL object: none) and theta. */
+static enum status read_one(const struct keys *k, const struct keys *r, double theta,
+                            struct model_config *c, struct rope *out)
+{
+    struct rope_values v = {.attention = 1, .theta = theta};
+    size_t before = k->findings->errors;
+    int32_t dim = c->head_dim > 0 ? read_dim(k, r, c) : 0;
+    if (r->object)
+        read_scaling(k, r, c, dim, &v);
+    if (v.type == ROPE_YARN && v.theta == 1) // its logarithm divides
+        keys_refuse(r, ST_CONFIG_INVALID_VALUE, "rope_theta", "another base than 1 for yarn");
+    if (k->findings->errors > before || dim == 0)
+        return ST_OK;
+    return fill(k, c, &v, dim, out);
+}
+
+/* rope_parameters of transformers 5 with a member for each type of layer. */
+static bool by_layer_type(const struct keys *r)
+{
+    return json_is_object(json_object_get(r->object, "full_attention")) ||
+           json_is_object(json_object_get(r->object, "sliding_attention"));
+}
+
+static enum status read_member(const struct keys *k, const struct keys *all, const char *member,
+                               const char *prefix, double fallback, struct model_config *c,
+                               struct rope *out)
+{
+    struct keys r = {keys_get(all, member), all->file, prefix, all->findings};
+    double theta = fallback;
+    if (!json_is_object(r.object)) {
+        keys_refuse(all, ST_CONFIG_MISSING_FIELD, member, "an object");
+        return ST_OK;
+    }
+    return keys_positive(&r, "rope_theta", fallback, &theta) ? read_one(k, &r, theta, c, out)
+                                                             : ST_OK;
+}
+
+/* The rope of local layers of files that have none by layer type: never scaled. */
+static enum status read_local(const struct keys *k, struct model_config *c)
+{
+    const struct family *f = c->family;
+    const struct keys none = {NULL, k->file, k->prefix, k->findings};
+    double theta;
+    if (!keys_positive(k, FAMILY_KEY(f, rope_local_theta, "rope_local_base_freq"),
+                       f->rope_local_theta, &theta))
+        return ST_OK;
+    return read_one(k, &none, theta, c, &c->rope[1]);
+}
+
+enum status rope_read(const struct keys *k, struct model_config *c)
+{
+    const struct family *f = c->family;
+    struct keys r;
+    double theta;
+    if (!find_object(k, &r))
+        return ST_OK;
+    if (f->rope_local_theta > 0 && by_layer_type(&r)) {
+        enum status s = read_member(k, &r, "full_attention", "rope_parameters.full_attention.",
+                                    f->rope_theta, c, &c->rope[0]);
+        return s ? s
+                 : read_member(k, &r, "sliding_attention", "rope_parameters.sliding_attention.",
+                               f->rope_local_theta, c, &c->rope[1]);
+    }
+    if (!read_theta(k, &r, f, &theta))
+        return ST_OK;
+    enum status s = read_one(k, &r, theta, c, &c->rope[0]);
+    return s || f->rope_local_theta <= 0 ? s : read_local(k, c);
+}
+
+void rope_fill(const struct rope *rope, const int32_t *positions, const uint8_t *stretched,
+               int32_t rows, float *cosines, float *sines)
 {
     int32_t half = rope->dim / 2;
-    for (int32_t r = 0; r < rows; r++)
+    for (int32_t r = 0; r < rows; r++) {
+        const float *inverse =
+            rope->stretched && stretched && stretched[r] ? rope->stretched : rope->inverse;
         for (int32_t i = 0; i < half; i++) {
-            float angle = (float)positions[r] * rope->inverse[i];
+            float angle = (float)positions[r] * inverse[i];
             cosines[(size_t)r * half + i] = (float)cos(angle) * rope->factor;
             sines[(size_t)r * half + i] = (float)sin(angle) * rope->factor;
         }
+    }
 }

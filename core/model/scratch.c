@@ -49,39 +49,75 @@ static size_t input_bytes(const struct model *m, const struct kernels *kernels, 
     return most;
 }
 
+static void cut_blocks(struct scratch *s, const struct model_config *c, struct plan *p)
+{
+    int32_t rows = s->max_rows;
+    s->x = take(p, rows, s->ld_hidden, sizeof(float));
+    s->normed = take(p, rows, s->ld_hidden, sizeof(float));
+    s->branch = take(p, rows, s->ld_hidden, sizeof(float));
+    s->q = take(p, rows, s->ld_q, sizeof(float));
+    s->attended = take(p, rows, s->ld_q, sizeof(float));
+    s->k = take(p, rows, s->ld_kv, sizeof(float));
+    s->v = take(p, rows, s->ld_kv, sizeof(float));
+    s->qkv = take(p, rows, s->ld_qkv, sizeof(float));
+    s->gate = take(p, rows, s->ld_mlp, sizeof(float));
+    s->up = take(p, rows, s->ld_mlp, sizeof(float));
+    s->narrow = take(p, rows, s->ld_narrow, sizeof(float));
+    s->rows_of = take(p, rows, 1, sizeof *s->rows_of);
+    for (int i = 0; i < 2; i++) {
+        s->cosines[i] = take(p, rows, c->rope[i].dim / 2, sizeof(float));
+        s->sines[i] = take(p, rows, c->rope[i].dim / 2, sizeof(float));
+    }
+}
+
 static void cut(struct scratch *s, const struct model *m, const struct kernels *kernels,
                 struct plan *p)
 {
     int32_t rows = s->max_rows, groups = s->max_groups;
     int32_t out = rows < HEAD_ROWS ? rows : HEAD_ROWS;
-    s->x = take(p, rows, s->ld_hidden, sizeof(float));
-    s->normed = take(p, rows, s->ld_hidden, sizeof(float));
-    s->q = take(p, rows, s->ld_q, sizeof(float));
-    s->attended = take(p, rows, s->ld_q, sizeof(float));
-    s->k = take(p, rows, s->ld_kv, sizeof(float));
-    s->v = take(p, rows, s->ld_kv, sizeof(float));
-    s->gate = take(p, rows, s->ld_mlp, sizeof(float));
-    s->up = take(p, rows, s->ld_mlp, sizeof(float));
-    s->cosines = take(p, rows, m->config->rope.dim / 2, sizeof(float));
-    s->sines = take(p, rows, m->config->rope.dim / 2, sizeof(float));
+    cut_blocks(s, m->config, p);
     s->wide = take(p, rows, s->ld_input, sizeof(float));
     s->tail = take(p, out, s->ld_hidden, sizeof(float));
+    s->tail_narrow = take(p, out, s->ld_narrow, sizeof(float));
     s->logits = take(p, out, m->vocab, sizeof(float));
     s->tail_groups = take(p, groups, 1, sizeof *s->tail_groups);
     for (int i = 0; i < PRODUCTS_MAX; i++) {
         // Only the first slot meets every module; the others only those that read hidden.
-        size_t bytes =
-            i == 0 ? input_bytes(m, kernels, rows) : kernels->act_bytes(kernels, rows, m->hidden);
+        size_t bytes = i == 0 ? input_bytes(m, kernels, rows)
+                              : kernels->act_bytes(kernels, rows, m->config->hidden);
         s->input[i].groups = take(p, groups, 1, sizeof *s->input[i].groups);
         s->input[i].rotations = take(p, groups, ADAPTERS_MAX, sizeof *s->input[i].rotations);
         s->input[i].buffer = take(p, (int64_t)bytes, 1, 1);
     }
 }
 
+static bool has_role(const struct model *m, enum role role)
+{
+    for (size_t i = 0; i < m->n_modules; i++)
+        if (m->config->rows[i]->role == role)
+            return true;
+    return false;
+}
+
+/* The row strides of a network's buffers; 0 where it has no use for one. */
+static void set_strides(struct scratch *s, const struct model *m)
+{
+    const struct model_config *c = m->config;
+    int64_t q = (int64_t)c->heads * c->head_dim, kv = (int64_t)c->kv_heads * c->head_dim;
+    s->ld_hidden = padded(c->hidden);
+    s->ld_q = padded(q);
+    s->ld_kv = padded(kv);
+    s->ld_qkv = has_role(m, ROLE_QKV) ? padded(q + 2 * kv) : 0;
+    s->ld_mlp = padded(has_role(m, ROLE_GATE_UP) ? 2 * (int64_t)c->intermediate : c->intermediate);
+    s->ld_narrow = c->project_in >= 0 ? padded(c->embedding_dim) : 0;
+    for (size_t i = 0; i < m->n_modules; i++)
+        if (padded(m->modules[i].k) > s->ld_input)
+            s->ld_input = padded(m->modules[i].k);
+}
+
 enum status scratch_open(const struct model *m, const struct kernels *kernels, int32_t max_rows,
                          int32_t max_groups, struct scratch **out, struct error *err)
 {
-    const struct model_config *c = m->config;
     struct plan p = {0};
     *out = NULL;
     struct scratch *s = calloc(1, sizeof *s);
@@ -89,13 +125,7 @@ enum status scratch_open(const struct model *m, const struct kernels *kernels, i
         return error_memory(err, "the buffers of a pass");
     s->max_rows = max_rows;
     s->max_groups = max_groups;
-    s->ld_hidden = padded(c->hidden);
-    s->ld_q = padded((int64_t)c->heads * c->head_dim);
-    s->ld_kv = padded((int64_t)c->kv_heads * c->head_dim);
-    s->ld_mlp = padded(c->intermediate);
-    for (size_t i = 0; i < m->n_modules; i++)
-        if (padded(m->modules[i].k) > s->ld_input)
-            s->ld_input = padded(m->modules[i].k);
+    set_strides(s, m);
     cut(s, m, kernels, &p);
     s->bytes = p.used;
     if (!p.overflow)

@@ -59,11 +59,11 @@ START_TEST(default_linear_dynamic)
     struct memory_checkpoint mc;
     struct model *m;
     const struct model_config *c = read_rope(&mc, &m, cases[_i].json, 0);
-    ck_assert_int_eq(c->rope.dim, 64);
-    ck_assert(c->rope.factor == 1);
+    ck_assert_int_eq(c->rope[0].dim, 64);
+    ck_assert(c->rope[0].factor == 1);
     for (int32_t i = 0; i < 32; i++)
-        assert_near(c->rope.inverse[i], plain_frequency(cases[_i].theta, i, 64) / cases[_i].factor,
-                    i);
+        assert_near(c->rope[0].inverse[i],
+                    plain_frequency(cases[_i].theta, i, 64) / cases[_i].factor, i);
     close_rope(&mc, m);
 }
 END_TEST
@@ -74,9 +74,9 @@ START_TEST(partial)
     struct model *m;
     const struct model_config *c =
         read_rope(&mc, &m, NEW("\"rope_type\": \"default\", \"partial_rotary_factor\": 0.25"), 0);
-    ck_assert_int_eq(c->rope.dim, 16);
+    ck_assert_int_eq(c->rope[0].dim, 16);
     for (int32_t i = 0; i < 8; i++)
-        assert_near(c->rope.inverse[i], plain_frequency(10000, i, 16), i);
+        assert_near(c->rope[0].inverse[i], plain_frequency(10000, i, 16), i);
     close_rope(&mc, m);
 }
 END_TEST
@@ -100,7 +100,7 @@ START_TEST(llama3)
         if (wave < 256)
             want = f;
         bands[wave > 1024 ? 0 : wave < 256 ? 1 : 2]++;
-        assert_near(c->rope.inverse[i], want, i);
+        assert_near(c->rope[0].inverse[i], want, i);
     }
     ck_assert(bands[0] && bands[1] && bands[2]);
     close_rope(&mc, m);
@@ -122,27 +122,27 @@ START_TEST(yarn)
     for (int32_t i = 0; i < 32; i++) {
         double f = plain_frequency(10000, i, 64), ramp = (i - 5) / 13.0;
         ramp = ramp < 0 ? 0 : ramp > 1 ? 1 : ramp;
-        assert_near(c->rope.inverse[i], f / 4 * ramp + f * (1 - ramp), i);
+        assert_near(c->rope[0].inverse[i], f / 4 * ramp + f * (1 - ramp), i);
     }
-    ck_assert_float_eq_tol(c->rope.factor, 1.1386294f, 1e-6f); // 0.1 ln 4 + 1
+    ck_assert_float_eq_tol(c->rope[0].factor, 1.1386294f, 1e-6f); // 0.1 ln 4 + 1
     close_rope(&mc, m);
 
     c = read_rope(&mc, &m,
                   OLD("\"type\": \"yarn\", \"factor\": 4.0, \"mscale\": 1.0, "
                       "\"mscale_all_dim\": 0.5, \"original_max_position_embeddings\": 1024"),
                   0);
-    ck_assert_float_eq_tol(c->rope.factor, 1.1386294f / 1.0693147f, 1e-6f);
+    ck_assert_float_eq_tol(c->rope[0].factor, 1.1386294f / 1.0693147f, 1e-6f);
     close_rope(&mc, m);
 
     c = read_rope(&mc, &m,
                   NEW("\"rope_type\": \"yarn\", \"factor\": 4.0, \"attention_factor\": 0.75, "
                       "\"truncate\": false, \"original_max_position_embeddings\": 1024"),
                   0);
-    ck_assert(c->rope.factor == 0.75f);
+    ck_assert(c->rope[0].factor == 0.75f);
     double lo = 64 * log(1024 / (6.283185307179586 * 32)) / (2 * log(10000));
     double hi = 64 * log(1024 / 6.283185307179586) / (2 * log(10000));
     double ramp = (10 - lo) / (hi - lo), f = plain_frequency(10000, 10, 64);
-    assert_near(c->rope.inverse[10], f / 4 * ramp + f * (1 - ramp), 10);
+    assert_near(c->rope[0].inverse[10], f / 4 * ramp + f * (1 - ramp), 10);
     close_rope(&mc, m);
 }
 END_TEST
@@ -183,9 +183,11 @@ static const struct {
      ST_CONFIG_INVALID_VALUE},
     {"{\"rope_scaling\": []}", "rope_scaling", ST_CONFIG_INVALID_VALUE},
     {"{\"rope_parameters\": 3}", "rope_parameters", ST_CONFIG_INVALID_VALUE},
-    {OLD("\"type\": \"su\", \"factor\": 2"), "rope_scaling.type", ST_CONFIG_UNSUPPORTED},
-    {NEW("\"rope_type\": \"longrope\", \"factor\": 2"), "rope_parameters.rope_type",
-     ST_CONFIG_UNSUPPORTED},
+    {OLD("\"type\": \"ntk\", \"factor\": 2"), "rope_scaling.type", ST_CONFIG_UNSUPPORTED},
+    {OLD("\"type\": \"su\", \"long_factor\": [1], \"factor\": 2"), "rope_scaling.long_factor",
+     ST_CONFIG_INVALID_VALUE},
+    {NEW("\"rope_type\": \"longrope\", \"factor\": 2"), "rope_parameters.short_factor",
+     ST_CONFIG_MISSING_FIELD},
     {OLD("\"type\": 7"), "rope_scaling.type", ST_CONFIG_INVALID_VALUE},
     {OLD("\"type\": \"linear\""), "rope_scaling.factor", ST_CONFIG_MISSING_FIELD},
     {OLD("\"type\": \"linear\", \"factor\": 0"), "rope_scaling.factor", ST_CONFIG_INVALID_VALUE},

@@ -1,0 +1,266 @@
+/*
+ * Owns what only some families' config.json say: the function that a row of family.def names for
+ * its family. Each reads the family's own keys after the common ones and sets numbers and switches
+ * of struct model_config; the decoder sees only those. Whatever an option means is decided here
+ * once, by the reference's rule for the class, defaults included.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "core/model/hfconfig.h"
+#include "core/model/keys.h"
+
+/* The class's default where the key is absent; an explicit null says that there is no window. */
+static bool read_window(const struct keys *k, int32_t fallback, int32_t *window)
+{
+    *window = 0;
+    if (json_is_null(json_object_get(k->object, "sliding_window")))
+        return true;
+    return keys_int(k, "sliding_window", 1, INT32_MAX, fallback, window);
+}
+
+static void fill_windows(struct model_config *c, int32_t first, int32_t window)
+{
+    for (int32_t i = first; i < c->base_layers; i++)
+        c->windows[i] = window;
+}
+
+/* layer_types, one entry a layer; those that slide get the window and the local rope. */
+static void read_types(const struct keys *k, struct model_config *c, int32_t window)
+{
+    const json_t *types = keys_get(k, "layer_types");
+    if (!json_is_array(types) || json_array_size(types) != (size_t)c->base_layers) {
+        keys_refuse(k, ST_CONFIG_INVALID_VALUE, "layer_types", "one entry for each layer");
+        return;
+    }
+    for (int32_t i = 0; i < c->base_layers; i++) {
+        const char *type = json_string_value(json_array_get(types, (size_t)i));
+        bool slides = type && !strcmp(type, "sliding_attention");
+        if (!slides && (!type || strcmp(type, "full_attention"))) {
+            keys_refuse(k, ST_CONFIG_UNSUPPORTED, "layer_types",
+                        "full_attention or sliding_attention");
+            return;
+        }
+        if (slides && window == 0) {
+            keys_refuse(k, ST_CONFIG_INVALID_VALUE, "layer_types",
+                        "full_attention where no sliding window is in use");
+            return;
+        }
+        c->windows[i] = slides ? window : 0;
+        c->local[i] = slides;
+    }
+}
+
+/* Only with use_sliding_window: the layers that layer_types names, else those from
+ * max_window_layers on. */
+static void read_late_windows(const struct keys *k, struct model_config *c)
+{
+    bool use;
+    int32_t window = 0, first;
+    bool ok = keys_bool(k, "use_sliding_window", false, &use);
+    ok &= keys_int(k, "max_window_layers", 0, INT32_MAX, 28, &first);
+    if (use)
+        ok &= read_window(k, 4096, &window);
+    if (!ok)
+        return;
+    if (keys_get(k, "layer_types"))
+        read_types(k, c, window);
+    else
+        fill_windows(c, first, window);
+}
+
+static void read_cap(const struct keys *k, const char *key, double fallback, float *cap)
+{
+    double value = 0;
+    *cap = 0;
+    if (json_is_null(json_object_get(k->object, key)))
+        return;
+    if (!keys_get(k, key) && fallback == 0)
+        return;
+    keys_positive(k, key, fallback == 0 ? NAN : fallback, &value);
+    *cap = (float)value;
+}
+
+/* A layer norm's options that would change what is stored. */
+static void want(const struct keys *k, const char *key, bool value)
+{
+    bool is;
+    if (keys_bool(k, key, value, &is) && is != value)
+        keys_refuse(k, ST_CONFIG_UNSUPPORTED, key, value ? "true" : "false");
+}
+
+void options_llama(const struct keys *k, struct model_config *c)
+{
+    keys_bool(k, "attention_bias", false, &c->attention_bias);
+    keys_bool(k, "mlp_bias", false, &c->mlp_bias);
+}
+
+/* Every layer slides. */
+void options_mistral(const struct keys *k, struct model_config *c)
+{
+    int32_t window;
+    if (read_window(k, 4096, &window))
+        fill_windows(c, 0, window);
+}
+
+void options_qwen2(const struct keys *k, struct model_config *c)
+{
+    read_late_windows(k, c);
+}
+
+void options_qwen3(const struct keys *k, struct model_config *c)
+{
+    keys_bool(k, "attention_bias", false, &c->attention_bias);
+    read_late_windows(k, c);
+}
+
+/* What both gemmas share: the scaled embedding, the scores' own scale, biases, caps. */
+static void read_gemma(const struct keys *k, struct model_config *c, bool caps)
+{
+    double scalar;
+    keys_bool(k, "attention_bias", false, &c->attention_bias);
+    keys_positive(k, "query_pre_attn_scalar", 256, &scalar);
+    want(k, "use_bidirectional_attention", false);
+    c->attention_scale = (float)pow(scalar, -0.5);
+    c->embedding_scale = (float)sqrt(c->hidden);
+    read_cap(k, "attn_logit_softcapping", caps ? 50 : 0, &c->score_cap);
+    read_cap(k, "final_logit_softcapping", caps ? 30 : 0, &c->logit_cap);
+}
+
+/* Even layers slide unless layer_types says otherwise. */
+void options_gemma2(const struct keys *k, struct model_config *c)
+{
+    int32_t window;
+    read_gemma(k, c, true);
+    if (!read_window(k, 4096, &window))
+        return;
+    if (keys_get(k, "layer_types"))
+        read_types(k, c, window);
+    else
+        for (int32_t i = 0; i < c->base_layers; i += 2)
+            c->windows[i] = window;
+}
+
+/* All but each sliding_window_pattern-th layer slide, and turn by the local rope. */
+void options_gemma3(const struct keys *k, struct model_config *c)
+{
+    int32_t window, pattern;
+    const char *key = keys_get(k, "sliding_window_pattern") ? "sliding_window_pattern"
+                                                            : "_sliding_window_pattern";
+    read_gemma(k, c, false);
+    if (!read_window(k, 4096, &window) || !keys_int(k, key, 1, INT32_MAX, 6, &pattern))
+        return;
+    if (keys_get(k, "layer_types")) {
+        read_types(k, c, window);
+        return;
+    }
+    for (int32_t i = 0; i < c->base_layers; i++) {
+        c->local[i] = (i + 1) % pattern != 0;
+        c->windows[i] = c->local[i] ? window : 0;
+    }
+}
+
+void options_phi3(const struct keys *k, struct model_config *c)
+{
+    int32_t window;
+    if (keys_get(k, "sliding_window") &&
+        read_window(k, 1, &window)) // the class has none of its own
+        fill_windows(c, 0, window);
+}
+
+/* Every head has its own keys and values, whatever the file says. */
+static void all_heads(struct model_config *c)
+{
+    c->kv_heads = c->heads;
+}
+
+void options_gpt_neox(const struct keys *k, struct model_config *c)
+{
+    bool parallel;
+    all_heads(c);
+    keys_bool(k, "attention_bias", true, &c->attention_bias);
+    if (keys_bool(k, "use_parallel_residual", true, &parallel) && parallel)
+        c->residual = RESIDUAL_PARALLEL;
+}
+
+/* Largest power of two p <= heads: slopes b^1 .. b^p with b = 2^(-8/p); the rest are the odd powers
+ * of 2^(-4/p). */
+static void fill_slopes(struct model_config *c)
+{
+    int32_t p = 1;
+    while (p * 2 <= c->heads)
+        p *= 2;
+    for (int32_t h = 0; h < c->heads; h++) {
+        double base = pow(2, h < p ? -8.0 / p : -4.0 / p);
+        c->alibi[h] = round_to_dtype((float)pow(base, h < p ? h + 1 : 2 * (h - p) + 1), DT_BF16);
+    }
+}
+
+static void read_alibi(const struct keys *k, struct model_config *c)
+{
+    bool alibi;
+    if (!keys_bool(k, "alibi", false, &alibi) || !alibi)
+        return;
+    c->positions = POSITIONS_ALIBI;
+    fill_slopes(c);
+}
+
+/* new_decoder_architecture: groups, two parallel norms unless told; else multi_query (one kv head)
+ * or a kv head a head; either parallel, with one norm, or in turn. */
+void options_falcon(const struct keys *k, struct model_config *c)
+{
+    bool grouped, multi, parallel, bias;
+    int32_t norms = 0;
+    bool ok = keys_bool(k, "new_decoder_architecture", false, &grouped);
+    ok &= keys_bool(k, "multi_query", true, &multi);
+    ok &= keys_bool(k, "parallel_attn", true, &parallel);
+    ok &= keys_bool(k, "bias", false, &bias);
+    ok &= keys_int(k, "num_ln_in_parallel_attn", 1, 2, grouped ? 2 : 1, &norms);
+    if (!ok)
+        return;
+    norms = grouped ? norms : 1; // the class looks at it then only
+    c->attention_bias = c->mlp_bias = bias;
+    c->kv_heads = multi ? 1 : c->heads;
+    if (grouped && keys_int(k, "num_kv_heads", 1, c->heads, c->heads, &c->kv_heads) &&
+        c->heads % c->kv_heads)
+        keys_refuse(k, ST_CONFIG_INVALID_VALUE, "num_kv_heads", "a divisor of num_attention_heads");
+    if (grouped || parallel)
+        c->residual = RESIDUAL_PARALLEL;
+    if (grouped && !parallel && norms == 1) {
+        keys_refuse(k, ST_CONFIG_UNSUPPORTED, "parallel_attn", "true where one norm feeds both");
+        return;
+    }
+    c->conditions |= 1u << (c->residual != RESIDUAL_PARALLEL ? WHEN_SEQUENTIAL
+                            : norms == 2                     ? WHEN_PARALLEL_TWO
+                                                             : WHEN_PARALLEL);
+    read_alibi(k, c);
+}
+
+void options_opt(const struct keys *k, struct model_config *c)
+{
+    bool before, bias, removed;
+    all_heads(c);
+    bool ok = keys_bool(k, "do_layer_norm_before", true, &before);
+    ok &= keys_bool(k, "enable_bias", true, &bias);
+    ok &= keys_bool(k, "_remove_final_layer_norm", false, &removed);
+    ok &= keys_int(k, "word_embed_proj_dim", 1, 1 << 24, c->hidden, &c->embedding_dim);
+    want(k, "layer_norm_elementwise_affine", true);
+    if (!ok)
+        return;
+    c->positions = POSITIONS_LEARNED;
+    c->attention_bias = c->mlp_bias = bias;
+    if (!before)
+        c->residual = RESIDUAL_POST;
+    else if (!removed)
+        c->conditions |= 1u << WHEN_FINAL_NORM;
+    if (c->embedding_dim != c->hidden)
+        c->conditions |= 1u << WHEN_PROJECTED;
+}
+
+void options_gpt2(const struct keys *k, struct model_config *c)
+{
+    all_heads(c);
+    c->positions = POSITIONS_LEARNED;
+    want(k, "scale_attn_weights", true);
+    keys_bool(k, "scale_attn_by_inverse_layer_idx", false, &c->scale_by_layer);
+}
