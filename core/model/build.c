@@ -99,9 +99,9 @@ static int32_t *reference(struct model_config *c, enum role role)
     }
 }
 
-/* Appends one module; layer -1 for those of no layer. */
+/* Appends one module; layer and expert -1 for those of none. */
 static enum status add_module(struct model *m, const struct checkpoint *cp,
-                              const struct family_module *row, int32_t layer)
+                              const struct family_module *row, int32_t layer, int32_t expert)
 {
     struct model_config *c = m->config;
     int32_t index = (int32_t)m->n_modules;
@@ -109,11 +109,11 @@ static enum status add_module(struct model *m, const struct checkpoint *cp,
     bool tied = row->role == ROLE_HEAD && c->tied;
     struct layer *l = layer < 0 ? NULL : &c->layers[layer];
     char file[FAMILY_NAME_MAX];
-    names_file(m, cp, row, l ? l->base : -1, file, sizeof file);
+    names_file(m, cp, row, l ? l->base : -1, expert, file, sizeof file);
     c->rows[m->n_modules] = row;
     *u = (struct module){
-        .name = names_make(m, row->name, layer),
-        .alias = row->alias ? names_make(m, row->alias, layer) : NULL,
+        .name = names_make(m, row->name, layer, expert),
+        .alias = row->alias ? names_make(m, row->alias, layer, expert) : NULL,
         .file = arena_strdup(&c->arena, file),
         .kind = kind_of(row),
         .layer = layer,
@@ -126,8 +126,10 @@ static enum status add_module(struct model *m, const struct checkpoint *cp,
     hfconfig_shape(c, row->role, &u->n, &u->k);
     u->rotate_dim = u->k;
     if (l) {
-        l->module[row->role] = index;
-        u->base = c->layers[l->first].module[row->role];
+        if (expert <= 0)
+            l->module[row->role] = index;
+        // copies of a layer have its modules in the same order
+        u->base = index - l->module_0 + c->layers[l->first].module_0;
     } else if (reference(c, row->role)) {
         *reference(c, row->role) = index;
     }
@@ -139,33 +141,67 @@ static enum status add_module(struct model *m, const struct checkpoint *cp,
     return ST_OK;
 }
 
-static enum status list_modules(struct model *m, const struct checkpoint *cp)
+static const struct family_module *run_end(const struct family_module *row,
+                                           bool (*same)(const char *pattern))
 {
-    const struct family_module *rows = m->config->family->modules, *run;
-    size_t most = 0;
+    while (row->name && same(row->name))
+        row++;
+    return row;
+}
+
+/* The modules of one layer: the rows [row, end), those of experts expert by expert. */
+static enum status add_layer(struct model *m, const struct checkpoint *cp,
+                             const struct family_module *row, const struct family_module *end,
+                             int32_t layer)
+{
+    struct layer *l = &m->config->layers[layer];
     enum status s = ST_OK;
-    for (run = rows; run->name; run++)
-        most += family_per_layer(run->name) ? (size_t)m->layers : 1;
-    m->modules = arena_alloc(&m->config->arena, most * sizeof *m->modules);
-    m->config->rows = arena_alloc(&m->config->arena, most * sizeof *m->config->rows);
-    if (!m->modules || !m->config->rows)
-        return ST_OUT_OF_MEMORY;
-    m->config->position = m->config->project_in = m->config->project_out = -1;
-    for (const struct family_module *row = rows; row->name && s == ST_OK; row = run) {
-        run = row;
-        if (!family_per_layer(row->name)) {
-            if (build_holds(m, row->when))
-                s = add_module(m, cp, row, -1);
-            run++;
+    l->module_0 = (int32_t)m->n_modules;
+    while (row < end && s == ST_OK) {
+        if (!build_holds(m, row->when, l->base)) {
+            row++;
             continue;
         }
-        while (run->name && family_per_layer(run->name))
-            run++;
-        for (int32_t l = 0; l < m->layers; l++)
-            for (const struct family_module *r = row; r < run && s == ST_OK; r++)
-                s = add_module(m, cp, r, l);
+        if (!family_per_expert(row->name)) {
+            s = add_module(m, cp, row++, layer, -1);
+            continue;
+        }
+        const struct family_module *stop = run_end(row, family_per_expert);
+        for (int32_t e = 0; e < m->config->experts; e++)
+            for (const struct family_module *r = row; r < stop && s == ST_OK; r++)
+                s = add_module(m, cp, r, layer, e);
+        row = stop;
     }
     return s;
+}
+
+static enum status list_modules(struct model *m, const struct checkpoint *cp)
+{
+    struct model_config *c = m->config;
+    const struct family_module *rows = c->family->modules;
+    size_t most = 0;
+    enum status s = ST_OK;
+    for (const struct family_module *row = rows; row->name; row++)
+        most += (family_per_layer(row->name) ? (size_t)m->layers : 1) *
+                (family_per_expert(row->name) ? (size_t)c->experts : 1);
+    m->modules = arena_alloc(&c->arena, most * sizeof *m->modules);
+    c->rows = arena_alloc(&c->arena, most * sizeof *c->rows);
+    if (!m->modules || !c->rows)
+        return ST_OUT_OF_MEMORY;
+    c->position = c->project_in = c->project_out = -1;
+    for (const struct family_module *row = rows; row->name && s == ST_OK;) {
+        if (!family_per_layer(row->name)) {
+            if (build_holds(m, row->when, -1))
+                s = add_module(m, cp, row, -1, -1);
+            row++;
+            continue;
+        }
+        const struct family_module *end = run_end(row, family_per_layer);
+        for (int32_t l = 0; l < m->layers && s == ST_OK; l++)
+            s = add_layer(m, cp, row, end, l);
+        row = end;
+    }
+    return s ? s : names_sort(m);
 }
 
 /* ---- the chain ---- */
@@ -292,7 +328,7 @@ static bool load_norms(struct model *m, const struct checkpoint *cp)
 {
     struct model_config *c = m->config;
     for (const struct family_norm *f = c->family->norms; f->name; f++) {
-        if (!build_holds(m, f->when))
+        if (!build_holds(m, f->when, -1))
             continue;
         if (f->role == NORM_FINAL) {
             if (!load_norm(m, cp, f, -1, &c->final_norm))

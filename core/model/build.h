@@ -27,19 +27,26 @@ enum status check_leftovers(const struct model *m, const struct checkpoint *cp,
                             struct findings *findings);
 
 /* names.c: the canonical name of a pattern in the model's arena; NULL when memory runs out. */
-const char *names_make(struct model *m, const char *pattern, int32_t layer);
+const char *names_make(struct model *m, const char *pattern, int32_t layer, int32_t expert);
+/* Fills c->by_name, for model_module. */
+enum status names_sort(struct model *m);
 /* Fills m->other_names. */
 enum status names_others(struct model *m);
 
-/* Whether a row of the family table is there under this config. */
-static inline bool build_holds(const struct model *m, enum condition when)
+/* Whether a row of the family table is there under this config, in this base layer (-1: in none).
+ */
+static inline bool build_holds(const struct model *m, enum condition when, int32_t layer)
 {
-    return m->config->conditions >> when & 1;
+    const struct model_config *c = m->config;
+    if (when == WHEN_DENSE || when == WHEN_SPARSE)
+        return layer >= 0 && c->sparse[layer] == (when == WHEN_SPARSE);
+    return c->conditions >> when & 1;
 }
 /* The name under which the file keeps a module or norm of a base layer (-1: none), into buf, which
  * is returned: the first of its spellings that has tensors, with or without the family's prefix. */
 char *names_file(const struct model *m, const struct checkpoint *cp,
-                 const struct family_module *row, int32_t layer, char *buf, size_t size);
+                 const struct family_module *row, int32_t layer, int32_t expert, char *buf,
+                 size_t size);
 char *names_norm(const struct model *m, const char *pattern, int32_t layer, char *buf, size_t size);
 /* Whether the file leaves the family's prefix out. */
 bool names_bare(const struct model *m, const struct checkpoint *cp);

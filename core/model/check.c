@@ -110,7 +110,7 @@ void check_norms(const struct model *m, const struct checkpoint *cp, struct find
     char name[FAMILY_NAME_MAX];
     for (const struct family_norm *f = c->family->norms; f->name; f++)
         for (int32_t l = 0; l < (family_per_layer(f->name) ? c->base_layers : 1); l++) {
-            if (!build_holds(m, f->when))
+            if (!build_holds(m, f->when, l))
                 break;
             names_norm(m, f->name, l, name, sizeof name);
             int64_t dim = build_norm_dim(m, f->role);
@@ -161,8 +161,11 @@ static void mark_module(const struct model *m, const struct checkpoint *cp,
 {
     char name[FAMILY_NAME_MAX];
     // Also layers that the expanded network leaves out.
-    for (int32_t l = 0; l < (family_per_layer(row->name) ? m->config->base_layers : 1); l++)
-        mark(cp, names_file(m, cp, row, l, name, sizeof name), seen);
+    int32_t layers = family_per_layer(row->name) ? m->config->base_layers : 1;
+    int32_t experts = family_per_expert(row->name) ? m->config->experts : 1;
+    for (int32_t l = 0; l < layers; l++)
+        for (int32_t e = 0; e < experts && build_holds(m, row->when, l); e++)
+            mark(cp, names_file(m, cp, row, l, e, name, sizeof name), seen);
 }
 
 static void mark_norm(const struct model *m, const struct checkpoint *cp, const char *pattern,
@@ -200,7 +203,7 @@ static bool repeats_embedding(const struct model *m, const struct checkpoint *cp
 {
     const struct family_module *row = m->config->rows[m->config->head];
     char head[FAMILY_NAME_MAX];
-    names_file(m, cp, row, -1, head, sizeof head);
+    names_file(m, cp, row, -1, -1, head, sizeof head);
     const struct tensor *e = build_tensor(cp, m->modules[m->config->embedding].file, "weight");
     size_t n = strlen(head);
     return m->tied && e && !strncmp(t->name, head, n) && !strcmp(t->name + n, ".weight") &&
@@ -216,10 +219,10 @@ enum status check_leftovers(const struct model *m, const struct checkpoint *cp,
     if (!seen)
         return ST_OUT_OF_MEMORY;
     for (const struct family_module *row = f->modules; row->name; row++)
-        if (build_holds(m, row->when) && (row->role != ROLE_HEAD || !m->tied))
+        if (row->role != ROLE_HEAD || !m->tied)
             mark_module(m, cp, row, seen);
     for (const struct family_norm *norm = f->norms; norm->name; norm++)
-        if (build_holds(m, norm->when))
+        if (build_holds(m, norm->when, -1))
             mark_norm(m, cp, norm->name, seen);
     for (size_t i = 0; i < cp->n_tensors; i++) {
         const struct tensor *t = &cp->tensors[i];

@@ -43,7 +43,11 @@ static void forward_pre(const struct pass *p, const struct batch *b, int32_t lay
     attention_forward(p, b, layer, s->normed, open_sum(p, &l->norm[NORM_ATTENTION_OUT]));
     close_sum(p, &l->norm[NORM_ATTENTION_OUT]);
     norm_rows(p, &l->norm[NORM_MLP], s->x, s->normed);
-    mlp_forward(p, layer, s->normed, open_sum(p, &l->norm[NORM_MLP_OUT]));
+    struct sum out = open_sum(p, &l->norm[NORM_MLP_OUT]);
+    if (l->module[ROLE_ROUTER] >= 0)
+        moe_forward(p, layer, s->normed, out);
+    else
+        mlp_forward(p, layer, s->normed, out);
     close_sum(p, &l->norm[NORM_MLP_OUT]);
 }
 

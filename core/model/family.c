@@ -46,19 +46,29 @@ char *family_list(char *buf, size_t size)
     return buf;
 }
 
-char *family_name(const char *pattern, int32_t layer, char *buf, size_t size)
+char *family_name(const char *pattern, int32_t layer, int32_t expert, char *buf, size_t size)
 {
-    const char *mark = strchr(pattern, '#');
-    if (mark)
-        snprintf(buf, size, "%.*s%d%s", (int)(mark - pattern), pattern, (int)layer, mark + 1);
-    else
-        snprintf(buf, size, "%s", pattern);
+    size_t at = 0;
+    for (const char *p = pattern; *p && at + 1 < size; p++) {
+        if (*p == '#' || *p == '@') {
+            int n = snprintf(buf + at, size - at, "%d", (int)(*p == '#' ? layer : expert));
+            at += (size_t)n < size - at ? (size_t)n : size - at - 1;
+        } else {
+            buf[at++] = *p;
+        }
+    }
+    buf[at] = '\0';
     return buf;
 }
 
 bool family_per_layer(const char *pattern)
 {
     return strchr(pattern, '#') != NULL;
+}
+
+bool family_per_expert(const char *pattern)
+{
+    return strchr(pattern, '@') != NULL;
 }
 
 static const struct family_module *find_role(const struct family *f, enum role role)
@@ -93,8 +103,10 @@ char *family_describe(const struct family *f, char *buf, size_t size)
              : f->qkv == QKV_GROUPS ? "fused by kv head"
                                     : "fused in blocks",
              bias_text(f, ROLE_Q, ROLE_QKV),
-             find_role(f, ROLE_GATE) || find_role(f, ROLE_GATE_UP) ? "gated" : "plain",
-             bias_text(f, ROLE_UP, ROLE_GATE_UP),
+             find_role(f, ROLE_ROUTER)                               ? "of experts"
+             : find_role(f, ROLE_GATE) || find_role(f, ROLE_GATE_UP) ? "gated"
+                                                                     : "plain",
+             bias_text(f, find_role(f, ROLE_UP) ? ROLE_UP : ROLE_EXPERT_UP, ROLE_GATE_UP),
              f->tied ? "tied unless told" : "untied unless told", f->targets ? f->targets : "none");
     return buf;
 }

@@ -27,6 +27,10 @@ enum role {
     ROLE_UP,
     ROLE_GATE_UP,
     ROLE_DOWN,
+    ROLE_ROUTER,
+    ROLE_EXPERT_GATE, /* one for each expert, like the next two */
+    ROLE_EXPERT_UP,
+    ROLE_EXPERT_DOWN,
     ROLE_HEAD,
     ROLE_COUNT
 };
@@ -56,7 +60,9 @@ enum condition {
     WHEN_PROJECTED,  /* opt: the embedding is not as wide as hidden */
     WHEN_PARALLEL,   /* falcon: one norm feeds both blocks, ... */
     WHEN_PARALLEL_TWO /* ... or each has its own */,
-    WHEN_SEQUENTIAL /* ... or the blocks follow each other */
+    WHEN_SEQUENTIAL, /* ... or the blocks follow each other */
+    WHEN_DENSE,      /* of a layer: it has an MLP, ... */
+    WHEN_SPARSE      /* ... or a mixture of experts */
 };
 
 /* Rows of a fused qkv: all of q, k, v in turn; or for each kv head its q heads, its k, its v. */
@@ -72,7 +78,7 @@ struct family_keys {
 };
 
 struct family_module {
-    const char *name; /* `#`: the layer's number; NULL ends a list */
+    const char *name; /* `#`: the layer's number, `@`: the expert's; NULL ends a list */
     enum role role;
     enum bias_rule bias;
     const char *file, *alias; /* other names, in files (NULL: none) and for PEFT */
@@ -125,10 +131,13 @@ char *family_describe(const struct family *f, char *buf, size_t size);
 /* The model_types, "llama, mistral, ...", into buf; returns buf. */
 char *family_list(char *buf, size_t size);
 
-/* pattern with `#` replaced by layer, into buf; returns buf. A name that does not fit is cut. */
-char *family_name(const char *pattern, int32_t layer, char *buf, size_t size);
+/* pattern with `#` replaced by layer and `@` by expert, into buf; returns buf. A name that does not
+ * fit is cut. */
+char *family_name(const char *pattern, int32_t layer, int32_t expert, char *buf, size_t size);
 #define FAMILY_NAME_MAX 256
 /* Is the pattern one of a layer? */
 bool family_per_layer(const char *pattern);
+/* ... or of an expert of a layer? */
+bool family_per_expert(const char *pattern);
 
 #endif

@@ -7,21 +7,6 @@
 
 #include "core/model/pass.h"
 
-/* The groups of the pass as groups of these rows (ascending). */
-static int32_t regroup(const struct pass *p, const int32_t *rows, int32_t n, struct row_group *out)
-{
-    int32_t n_out = 0, at = 0;
-    for (int32_t g = 0; g < p->n_groups && at < n; g++) {
-        int32_t first = at, end = p->groups[g].first + p->groups[g].count;
-        while (at < n && rows[at] < end)
-            at++;
-        if (at > first)
-            out[n_out++] =
-                (struct row_group){first, at - first, p->groups[g].n, p->groups[g].adapted};
-    }
-    return n_out;
-}
-
 /* Are the destinations rows of one matrix? */
 static bool contiguous(float *const *out, int32_t n, int64_t width)
 {
@@ -29,16 +14,6 @@ static bool contiguous(float *const *out, int32_t n, int64_t width)
         if ((uintptr_t)out[i] != (uintptr_t)out[i - 1] + (size_t)width * sizeof(float))
             return false;
     return true;
-}
-
-/* The pass over these rows of it. */
-static struct pass tail_pass(const struct pass *p, const int32_t *rows, int32_t n)
-{
-    struct pass tail = *p;
-    tail.rows = n;
-    tail.groups = p->scratch->tail_groups;
-    tail.n_groups = regroup(p, rows, n, p->scratch->tail_groups);
-    return tail;
 }
 
 /* x = cap * tanh(x / cap) */
@@ -58,7 +33,7 @@ static void output_layer(const struct pass *p, const int32_t *rows, const float 
     struct scratch *s = p->scratch;
     const struct model_config *c = p->model->config;
     int64_t vocab = p->model->vocab;
-    const struct pass of_tail = tail_pass(p, rows, n);
+    const struct pass of_tail = pass_of_rows(p, rows, n, s->tail_groups);
     float *to = contiguous(out, n, vocab) ? out[0] : s->logits;
     module_forward(&of_tail, tail, ld, &(struct product){c->head, to, vocab, false}, 1);
     cap(p->kernels, c->logit_cap, to, n, vocab);
@@ -83,7 +58,7 @@ static float *finish(const struct pass *p, const struct row_output *outputs, int
         p->kernels->norm(p->kernels, &c->final_norm, s->tail, *ld, n, s->tail, *ld);
     if (c->project_out < 0)
         return s->tail;
-    const struct pass tail = tail_pass(p, rows, n);
+    const struct pass tail = pass_of_rows(p, rows, n, s->tail_groups);
     module_forward(&tail, s->tail, *ld,
                    &(struct product){c->project_out, s->tail_narrow, s->ld_narrow, false}, 1);
     *ld = s->ld_narrow;

@@ -88,8 +88,9 @@ static enum status read_layers(const struct keys *k, struct model_config *c)
         return ST_OK;
     c->windows = arena_alloc(&c->arena, (size_t)c->base_layers * sizeof *c->windows);
     c->local = arena_alloc(&c->arena, (size_t)c->base_layers * sizeof *c->local);
+    c->sparse = arena_alloc(&c->arena, (size_t)c->base_layers * sizeof *c->sparse);
     c->alibi = arena_alloc(&c->arena, (size_t)c->heads * sizeof *c->alibi);
-    if (!c->windows || !c->local || !c->alibi)
+    if (!c->windows || !c->local || !c->sparse || !c->alibi)
         return ST_OUT_OF_MEMORY;
     c->family->options(k, c);
     return ST_OK;
@@ -272,7 +273,19 @@ enum status hfconfig_read(const struct checkpoint *cp, struct model_config *c,
 }
 
 /* Every size that a matrix may have, and the keys that decide it. */
-enum size { HIDDEN, INNER, VOCAB, EMBEDDING, Q_ROWS, KV_ROWS, QKV_ROWS, GATE_UP_ROWS, POSITIONS };
+enum size {
+    HIDDEN,
+    INNER,
+    VOCAB,
+    EMBEDDING,
+    Q_ROWS,
+    KV_ROWS,
+    QKV_ROWS,
+    GATE_UP_ROWS,
+    POSITIONS,
+    EXPERTS,
+    EXPERT_INNER
+};
 
 static const struct {
     uint8_t n, k;
@@ -290,6 +303,10 @@ static const struct {
     [ROLE_UP] = {INNER, HIDDEN},
     [ROLE_GATE_UP] = {GATE_UP_ROWS, HIDDEN},
     [ROLE_DOWN] = {HIDDEN, INNER},
+    [ROLE_ROUTER] = {EXPERTS, HIDDEN},
+    [ROLE_EXPERT_GATE] = {EXPERT_INNER, HIDDEN},
+    [ROLE_EXPERT_UP] = {EXPERT_INNER, HIDDEN},
+    [ROLE_EXPERT_DOWN] = {HIDDEN, EXPERT_INNER},
     [ROLE_HEAD] = {VOCAB, EMBEDDING},
 };
 
@@ -315,6 +332,10 @@ static int64_t size_of(const struct model_config *c, enum size size)
         return 2 * (int64_t)c->intermediate;
     case POSITIONS:
         return (int64_t)c->max_positions + c->family->position_offset;
+    case EXPERTS:
+        return c->experts;
+    case EXPERT_INNER:
+        return c->expert_inner;
     }
     return 0;
 }
@@ -348,6 +369,10 @@ const char *hfconfig_shape_key(const struct model_config *c, enum role role, int
         return "2 * intermediate_size";
     case POSITIONS:
         return FAMILY_KEY(f, max_positions, "max_position_embeddings");
+    case EXPERTS:
+        return "num_local_experts";
+    case EXPERT_INNER:
+        return "the experts' intermediate size";
     }
     return "";
 }

@@ -31,7 +31,8 @@ struct layer {
     int32_t window;                     /* 0: sees everything */
     const struct rope *rope;            /* NULL: heads do not turn */
     float scale;                        /* of the scores */
-    int32_t module[ROLE_COUNT];         /* -1: none */
+    int32_t module[ROLE_COUNT];         /* -1: none; experts: the first one's */
+    int32_t module_0;                   /* the first of all */
     struct norm_args norm[LAYER_NORMS]; /* weights shared by the copies of a base layer; weight
                                            NULL: there is none */
 };
@@ -44,6 +45,14 @@ enum residual {
     RESIDUAL_PRE,      /* x += attention(norm(x)); x += mlp(norm(x)) */
     RESIDUAL_PARALLEL, /* x += attention(norm(x)) + mlp(norm'(x)), norm' = norm if there is one */
     RESIDUAL_POST      /* x = norm(x + attention(x)); x = norm(x + mlp(x)) */
+};
+
+#define EXPERT_MODULES 3 /* an expert's gate, up and down are neighbours in the list of modules */
+
+/* A name or alias of a module. */
+struct module_name {
+    const char *name;
+    int32_t module;
 };
 
 struct model_config {
@@ -63,10 +72,14 @@ struct model_config {
     float score_cap, logit_cap; /* 0: none */
     bool scale_by_layer;        /* scores are divided by the layer's number, from 1 */
     bool attention_bias, mlp_bias, tied;
-    int32_t *windows;    /* [base_layers], 0: none */
-    bool *local;         /* [base_layers] turns by rope[1] */
-    struct rope rope[2]; /* of all layers; of local ones */
-    float *alibi;        /* [heads] slopes, or NULL */
+    int32_t experts, experts_used; /* of a sparse layer; a token's */
+    int32_t expert_inner;
+    bool experts_renormalised; /* the chosen ones' weights sum to 1 */
+    bool *sparse;              /* [base_layers] has experts instead of an MLP */
+    int32_t *windows;          /* [base_layers], 0: none */
+    bool *local;               /* [base_layers] turns by rope[1] */
+    struct rope rope[2];       /* of all layers; of local ones */
+    float *alibi;              /* [heads] slopes, or NULL */
     int32_t *eos;
     size_t n_eos;
     int32_t bos;
@@ -75,6 +88,8 @@ struct model_config {
     bool bare;                         /* the file leaves the family's prefix out */
     struct layer *layers;              /* [model->layers] */
     const struct family_module **rows; /* [model->n_modules] */
+    struct module_name *by_name;       /* [n_names] sorted */
+    size_t n_names;
     int32_t embedding, head;
     int32_t position, project_in, project_out; /* -1: none */
     struct norm_args final_norm;
@@ -98,6 +113,8 @@ void options_gpt_neox(const struct keys *keys, struct model_config *c);
 void options_falcon(const struct keys *keys, struct model_config *c);
 void options_opt(const struct keys *keys, struct model_config *c);
 void options_gpt2(const struct keys *keys, struct model_config *c);
+void options_mixtral(const struct keys *keys, struct model_config *c);
+void options_qwen3_moe(const struct keys *keys, struct model_config *c);
 
 /* Rows and columns of the matrix of a role. */
 void hfconfig_shape(const struct model_config *c, enum role role, int64_t *n, int64_t *k);

@@ -4,29 +4,39 @@
  */
 #include "core/model/pass.h"
 
-void mlp_forward(const struct pass *p, int32_t layer, const float *x, struct sum out)
+void mlp_inner(const struct pass *p, int32_t gate, int32_t up, int32_t dim, const float *x)
 {
     const struct kernels *kernels = p->kernels;
-    const struct model_config *c = p->model->config;
-    const struct layer *l = &c->layers[layer];
     struct scratch *s = p->scratch;
-    float *inner = s->gate;
-    const float *up = s->up;
-    if (l->module[ROLE_GATE_UP] >= 0) {
-        module_forward(p, x, s->ld_hidden,
-                       &(struct product){l->module[ROLE_GATE_UP], inner, s->ld_mlp, false}, 1);
-        up = inner + c->intermediate;
-    } else if (l->module[ROLE_GATE] >= 0) {
-        const struct product in[] = {{l->module[ROLE_GATE], inner, s->ld_mlp, false},
-                                     {l->module[ROLE_UP], s->up, s->ld_mlp, false}};
+    if (gate >= 0) {
+        const struct product in[] = {{gate, s->gate, s->ld_mlp, false},
+                                     {up, s->up, s->ld_mlp, false}};
         module_forward(p, x, s->ld_hidden, in, 2);
     } else {
-        module_forward(p, x, s->ld_hidden,
-                       &(struct product){l->module[ROLE_UP], inner, s->ld_mlp, false}, 1);
-        up = NULL;
+        module_forward(p, x, s->ld_hidden, &(struct product){up, s->gate, s->ld_mlp, false}, 1);
     }
-    kernels->activate(kernels, c->activation, inner, s->ld_mlp, up, s->ld_mlp, p->rows,
-                      c->intermediate, inner, s->ld_mlp);
-    module_forward(p, inner, s->ld_mlp,
-                   &(struct product){l->module[ROLE_DOWN], out.to, s->ld_hidden, out.add}, 1);
+    kernels->activate(kernels, p->model->config->activation, s->gate, s->ld_mlp,
+                      gate >= 0 ? s->up : NULL, s->ld_mlp, p->rows, dim, s->gate, s->ld_mlp);
+}
+
+static void fused_inner(const struct pass *p, int32_t module, int32_t dim, const float *x)
+{
+    const struct kernels *kernels = p->kernels;
+    struct scratch *s = p->scratch;
+    module_forward(p, x, s->ld_hidden, &(struct product){module, s->gate, s->ld_mlp, false}, 1);
+    kernels->activate(kernels, p->model->config->activation, s->gate, s->ld_mlp, s->gate + dim,
+                      s->ld_mlp, p->rows, dim, s->gate, s->ld_mlp);
+}
+
+void mlp_forward(const struct pass *p, int32_t layer, const float *x, struct sum out)
+{
+    const struct model_config *c = p->model->config;
+    const int32_t *module = c->layers[layer].module;
+    struct scratch *s = p->scratch;
+    if (module[ROLE_GATE_UP] >= 0)
+        fused_inner(p, module[ROLE_GATE_UP], c->intermediate, x);
+    else
+        mlp_inner(p, module[ROLE_GATE], module[ROLE_UP], c->intermediate, x);
+    module_forward(p, s->gate, s->ld_mlp,
+                   &(struct product){module[ROLE_DOWN], out.to, s->ld_hidden, out.add}, 1);
 }

@@ -135,16 +135,6 @@ void model_close(struct model *m)
     free(m);
 }
 
-int32_t model_module(const struct model *m, const char *name)
-{
-    for (size_t i = 0; i < m->n_modules; i++) {
-        const struct module *u = &m->modules[i];
-        if (!strcmp(u->name, name) || (u->alias && !strcmp(u->alias, name)))
-            return (int32_t)i;
-    }
-    return -1;
-}
-
 size_t model_kv_page_bytes(const struct model *m)
 {
     return (size_t)m->layers * 2 * (size_t)m->kv_heads * KV_PAGE * (size_t)m->head_dim *

@@ -14,6 +14,31 @@
 
 #include "core/model/pass.h"
 
+/* The groups of the pass as groups of these rows (ascending). */
+static int32_t regroup(const struct pass *p, const int32_t *rows, int32_t n, struct row_group *out)
+{
+    int32_t n_out = 0, at = 0;
+    for (int32_t g = 0; g < p->n_groups && at < n; g++) {
+        int32_t first = at, end = p->groups[g].first + p->groups[g].count;
+        while (at < n && rows[at] < end)
+            at++;
+        if (at > first)
+            out[n_out++] =
+                (struct row_group){first, at - first, p->groups[g].n, p->groups[g].adapted};
+    }
+    return n_out;
+}
+
+struct pass pass_of_rows(const struct pass *p, const int32_t *rows, int32_t n,
+                         struct row_group *groups)
+{
+    struct pass part = *p;
+    part.rows = n;
+    part.groups = groups;
+    part.n_groups = regroup(p, rows, n, groups);
+    return part;
+}
+
 /* Which of the groups [first, end) rotate the module's input, rows counted from row0. */
 static void collect(const struct pass *p, int32_t module, int32_t first, int32_t end, int32_t row0,
                     struct input *in)

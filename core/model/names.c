@@ -9,10 +9,10 @@
 
 #include "core/model/build.h"
 
-const char *names_make(struct model *m, const char *pattern, int32_t layer)
+const char *names_make(struct model *m, const char *pattern, int32_t layer, int32_t expert)
 {
     char buf[FAMILY_NAME_MAX];
-    return arena_strdup(&m->config->arena, family_name(pattern, layer, buf, sizeof buf));
+    return arena_strdup(&m->config->arena, family_name(pattern, layer, expert, buf, sizeof buf));
 }
 
 /* ---- in the file ---- */
@@ -27,22 +27,25 @@ static const char *bare(const struct model *m, const char *pattern)
 
 char *names_norm(const struct model *m, const char *pattern, int32_t layer, char *buf, size_t size)
 {
-    return family_name(bare(m, pattern), layer, buf, size);
+    return family_name(bare(m, pattern), layer, -1, buf, size);
 }
 
 static bool in_file(const struct model *m, const struct checkpoint *cp, const char *pattern,
-                    int32_t layer, char *buf, size_t size)
+                    int32_t layer, int32_t expert, char *buf, size_t size)
 {
     size_t n;
-    return pattern && checkpoint_below(cp, names_norm(m, pattern, layer, buf, size), &n);
+    return pattern &&
+           checkpoint_below(cp, family_name(bare(m, pattern), layer, expert, buf, size), &n);
 }
 
 char *names_file(const struct model *m, const struct checkpoint *cp,
-                 const struct family_module *row, int32_t layer, char *buf, size_t size)
+                 const struct family_module *row, int32_t layer, int32_t expert, char *buf,
+                 size_t size)
 {
-    if (in_file(m, cp, row->file, layer, buf, size) || in_file(m, cp, row->alias, layer, buf, size))
+    if (in_file(m, cp, row->file, layer, expert, buf, size) ||
+        in_file(m, cp, row->alias, layer, expert, buf, size))
         return buf;
-    return names_norm(m, row->name, layer, buf, size);
+    return family_name(bare(m, row->name), layer, expert, buf, size);
 }
 
 bool names_bare(const struct model *m, const struct checkpoint *cp)
@@ -52,6 +55,38 @@ bool names_bare(const struct model *m, const struct checkpoint *cp)
     size_t n;
     snprintf(name, sizeof name, "%.*s", (int)strlen(prefix) - 1, prefix);
     return !checkpoint_below(cp, name, &n);
+}
+
+/* ---- of modules ---- */
+
+static int by_module_name(const void *a, const void *b)
+{
+    const struct module_name *x = a, *y = b;
+    return strcmp(x->name, y->name);
+}
+
+enum status names_sort(struct model *m)
+{
+    struct model_config *c = m->config;
+    c->by_name = arena_alloc(&c->arena, 2 * m->n_modules * sizeof *c->by_name);
+    if (!c->by_name)
+        return ST_OUT_OF_MEMORY;
+    for (size_t i = 0; i < m->n_modules; i++) {
+        c->by_name[c->n_names++] = (struct module_name){m->modules[i].name, (int32_t)i};
+        if (m->modules[i].alias)
+            c->by_name[c->n_names++] = (struct module_name){m->modules[i].alias, (int32_t)i};
+    }
+    qsort(c->by_name, c->n_names, sizeof *c->by_name, by_module_name);
+    return ST_OK;
+}
+
+int32_t model_module(const struct model *m, const char *name)
+{
+    const struct model_config *c = m->config;
+    const struct module_name key = {name, -1};
+    const struct module_name *found =
+        bsearch(&key, c->by_name, c->n_names, sizeof key, by_module_name);
+    return found ? found->module : -1;
 }
 
 /* ---- of other modules ---- */
@@ -72,7 +107,7 @@ static bool visit_pattern(const struct model *m, const char *pattern, name_visit
     int32_t copies = family_per_layer(pattern) ? m->layers : 1;
     char buf[FAMILY_NAME_MAX];
     for (int32_t l = 0; l < copies; l++) {
-        family_name(pattern, l, buf, sizeof buf);
+        family_name(pattern, l, -1, buf, sizeof buf);
         if (!visit_ancestors(buf, each, ctx) || !each(ctx, buf, strlen(buf)))
             return false;
     }
@@ -86,7 +121,7 @@ static bool visit_all(const struct model *m, name_visitor *each, void *ctx)
         if (!visit_ancestors(m->modules[i].name, each, ctx))
             return false;
     for (const struct family_norm *n = f->norms; n->name; n++)
-        if (build_holds(m, n->when) && !visit_pattern(m, n->name, each, ctx))
+        if (build_holds(m, n->when, -1) && !visit_pattern(m, n->name, each, ctx))
             return false;
     for (const char *const *name = f->other_names; *name; name++)
         if (!visit_pattern(m, *name, each, ctx))

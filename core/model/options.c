@@ -264,3 +264,60 @@ void options_gpt2(const struct keys *k, struct model_config *c)
     want(k, "scale_attn_weights", true);
     keys_bool(k, "scale_attn_by_inverse_layer_idx", false, &c->scale_by_layer);
 }
+
+/* Every layer is sparse until told otherwise. */
+static bool read_experts(const struct keys *k, struct model_config *c, const char *key,
+                         int32_t experts, int32_t used)
+{
+    if (!keys_int(k, key, 1, 1 << 16, experts, &c->experts) ||
+        !keys_int(k, "num_experts_per_tok", 1, c->experts, used < c->experts ? used : c->experts,
+                  &c->experts_used))
+        return false;
+    memset(c->sparse, true, (size_t)c->base_layers * sizeof *c->sparse);
+    return true;
+}
+
+void options_mixtral(const struct keys *k, struct model_config *c)
+{
+    options_mistral(k, c);
+    read_experts(k, c, "num_local_experts", 8, 2);
+    c->expert_inner = c->intermediate;
+    c->experts_renormalised = true;
+}
+
+/* The layers of mlp_only_layers, and those with (i + 1) % decoder_sparse_step != 0, have an MLP. */
+static void read_dense_layers(const struct keys *k, struct model_config *c)
+{
+    int32_t step;
+    const json_t *dense = keys_get(k, "mlp_only_layers"), *v;
+    size_t i;
+    if (!keys_int(k, "decoder_sparse_step", 1, INT32_MAX, 1, &step))
+        return;
+    for (int32_t l = 0; l < c->base_layers; l++)
+        c->sparse[l] = (l + 1) % step == 0;
+    if (dense && !json_is_array(dense))
+        keys_refuse(k, ST_CONFIG_INVALID_VALUE, "mlp_only_layers", "a list of layers");
+    json_array_foreach((json_t *)dense, i, v)
+    {
+        if (!json_is_integer(v) || json_integer_value(v) < 0) {
+            keys_refuse(k, ST_CONFIG_INVALID_VALUE, "mlp_only_layers", "a list of layers");
+            return;
+        }
+        if (json_integer_value(v) < c->base_layers)
+            c->sparse[json_integer_value(v)] = false;
+    }
+}
+
+void options_qwen3_moe(const struct keys *k, struct model_config *c)
+{
+    bool use;
+    int32_t window;
+    const char *key = keys_get(k, "num_local_experts") ? "num_local_experts" : "num_experts";
+    keys_bool(k, "attention_bias", false, &c->attention_bias);
+    keys_bool(k, "norm_topk_prob", false, &c->experts_renormalised);
+    keys_int(k, "moe_intermediate_size", 1, 1 << 24, 768, &c->expert_inner);
+    if (keys_bool(k, "use_sliding_window", false, &use) && use && read_window(k, 4096, &window))
+        fill_windows(c, 0, window);
+    if (read_experts(k, c, key, 128, 8))
+        read_dense_layers(k, c);
+}

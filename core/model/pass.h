@@ -22,6 +22,18 @@ struct input {
     void *buffer; /* of prepare */
 };
 
+/* Buffers of a mixture of experts. */
+struct routing {
+    float *logits; /* [max_rows, ld_experts] */
+    int64_t ld_experts;
+    int32_t *chosen;          /* [max_rows, experts_used] */
+    float *share;             /* [max_rows, experts_used] */
+    int32_t *rows;            /* [max_rows] those that chose the expert at hand, ascending */
+    float *row_share;         /* [max_rows] theirs */
+    float *in, *out;          /* [max_rows, ld_hidden] */
+    struct row_group *groups; /* [max_groups] */
+};
+
 struct scratch {
     void *memory; /* all that follows lies in it */
     size_t bytes;
@@ -38,6 +50,7 @@ struct scratch {
     float *narrow;                          /* [max_rows, ld_narrow]; families that project */
     float *cosines[2], *sines[2];           /* [max_rows, rope[i].dim / 2] */
     int32_t *rows_of;                       /* [max_rows] rows of learned positions */
+    struct routing *routing;                /* mixtures of experts; else NULL */
     float *wide;                            /* [max_rows, ld_input]: model_module_forward's x */
     float *tail;                            /* [HEAD_ROWS, ld_hidden] rows on their way out */
     float *tail_narrow;                     /* [HEAD_ROWS, ld_narrow] */
@@ -84,6 +97,12 @@ void embedding_rows(const struct pass *p, const int32_t *tokens, const int32_t *
 void attention_forward(const struct pass *p, const struct batch *b, int32_t layer, const float *x,
                        struct sum out);
 void mlp_forward(const struct pass *p, int32_t layer, const float *x, struct sum out);
+void moe_forward(const struct pass *p, int32_t layer, const float *x, struct sum out);
+/* act(gate(x)) * up(x), or act(up(x)), to scratch->gate [rows, ld_mlp]; gate -1: there is none. */
+void mlp_inner(const struct pass *p, int32_t gate, int32_t up, int32_t dim, const float *x);
+/* The pass over n of its rows, ascending; groups [max_groups] holds theirs. */
+struct pass pass_of_rows(const struct pass *p, const int32_t *rows, int32_t n,
+                         struct row_group *groups);
 /* Final norm and output layer of the wanted rows. */
 void head_forward(const struct pass *p, const struct row_output *outputs, int32_t n);
 

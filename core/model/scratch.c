@@ -70,12 +70,31 @@ static void cut_blocks(struct scratch *s, const struct model_config *c, struct p
     }
 }
 
+static void cut_routing(struct scratch *s, const struct model_config *c, struct plan *p)
+{
+    int32_t rows = s->max_rows;
+    struct routing counting = {0};
+    s->routing = take(p, 1, 1, sizeof *s->routing);
+    struct routing *r = s->routing ? s->routing : &counting;
+    r->ld_experts = padded(c->experts);
+    r->logits = take(p, rows, r->ld_experts, sizeof(float));
+    r->chosen = take(p, rows, c->experts_used, sizeof *r->chosen);
+    r->share = take(p, rows, c->experts_used, sizeof *r->share);
+    r->rows = take(p, rows, 1, sizeof *r->rows);
+    r->row_share = take(p, rows, 1, sizeof *r->row_share);
+    r->in = take(p, rows, s->ld_hidden, sizeof(float));
+    r->out = take(p, rows, s->ld_hidden, sizeof(float));
+    r->groups = take(p, s->max_groups, 1, sizeof *r->groups);
+}
+
 static void cut(struct scratch *s, const struct model *m, const struct kernels *kernels,
                 struct plan *p)
 {
     int32_t rows = s->max_rows, groups = s->max_groups;
     int32_t out = rows < HEAD_ROWS ? rows : HEAD_ROWS;
     cut_blocks(s, m->config, p);
+    if (m->config->experts > 0)
+        cut_routing(s, m->config, p);
     s->wide = take(p, rows, s->ld_input, sizeof(float));
     s->tail = take(p, out, s->ld_hidden, sizeof(float));
     s->tail_narrow = take(p, out, s->ld_narrow, sizeof(float));
@@ -109,6 +128,8 @@ static void set_strides(struct scratch *s, const struct model *m)
     s->ld_kv = padded(kv);
     s->ld_qkv = has_role(m, ROLE_QKV) ? padded(q + 2 * kv) : 0;
     s->ld_mlp = padded(has_role(m, ROLE_GATE_UP) ? 2 * (int64_t)c->intermediate : c->intermediate);
+    if (s->ld_mlp < padded(c->expert_inner))
+        s->ld_mlp = padded(c->expert_inner);
     s->ld_narrow = c->project_in >= 0 ? padded(c->embedding_dim) : 0;
     for (size_t i = 0; i < m->n_modules; i++)
         if (padded(m->modules[i].k) > s->ld_input)

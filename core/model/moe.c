@@ -1,0 +1,112 @@
+/*
+ * Owns a mixture of experts: out (+)= sum over a row's chosen experts e of share_e * expert_e(x).
+ *
+ *     share = softmax(router(x)) over all experts; the experts_used largest are chosen (of equals
+ *             the first), and where the family says so their shares are made to sum to 1
+ *
+ * Expert by expert, in ascending order, all rows that chose it meet in one product, whatever their
+ * adapters; the rows' groups go with them. A row's sum is therefore in the order of its experts'
+ * numbers, and nothing that its neighbours choose can change a bit of it.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "core/model/pass.h"
+
+/* In place. */
+static void softmax(float *v, int32_t n)
+{
+    float most = v[0], sum = 0;
+    for (int32_t i = 1; i < n; i++)
+        most = v[i] > most ? v[i] : most;
+    for (int32_t i = 0; i < n; i++)
+        sum += v[i] = expf(v[i] - most);
+    for (int32_t i = 0; i < n; i++)
+        v[i] /= sum;
+}
+
+/* The largest shares and whose they are; a taken one becomes -1. */
+static void choose(const struct model_config *c, float *shares, int32_t *chosen, float *share)
+{
+    float sum = 0;
+    for (int32_t j = 0; j < c->experts_used; j++) {
+        int32_t best = 0;
+        for (int32_t e = 1; e < c->experts; e++)
+            if (shares[e] > shares[best])
+                best = e;
+        chosen[j] = best;
+        share[j] = shares[best];
+        sum += share[j];
+        shares[best] = -1;
+    }
+    for (int32_t j = 0; j < c->experts_used && c->experts_renormalised; j++)
+        share[j] /= sum;
+}
+
+static void route(const struct pass *p, int32_t module, const float *x)
+{
+    const struct model_config *c = p->model->config;
+    struct routing *r = p->scratch->routing;
+    module_forward(p, x, p->scratch->ld_hidden,
+                   &(struct product){module, r->logits, r->ld_experts, false}, 1);
+    for (int64_t row = 0; row < p->rows; row++) {
+        float *shares = r->logits + row * r->ld_experts;
+        softmax(shares, c->experts);
+        choose(c, shares, r->chosen + row * c->experts_used, r->share + row * c->experts_used);
+    }
+}
+
+/* The rows that chose the expert, with their shares; a row of NaNs names one expert several times.
+ */
+static int32_t collect_rows(const struct pass *p, int32_t expert)
+{
+    const struct model_config *c = p->model->config;
+    struct routing *r = p->scratch->routing;
+    int32_t n = 0;
+    for (int32_t row = 0; row < p->rows; row++)
+        for (int32_t j = 0; j < c->experts_used; j++)
+            if (r->chosen[(int64_t)row * c->experts_used + j] == expert) {
+                r->rows[n] = row;
+                r->row_share[n++] = r->share[(int64_t)row * c->experts_used + j];
+                break;
+            }
+    return n;
+}
+
+static void expert_forward(const struct pass *p, const struct layer *l, int32_t expert,
+                           const float *x, float *out)
+{
+    const struct model_config *c = p->model->config;
+    struct scratch *s = p->scratch;
+    struct routing *r = s->routing;
+    int32_t n = collect_rows(p, expert), first = expert * EXPERT_MODULES;
+    if (n == 0)
+        return;
+    const struct pass part = pass_of_rows(p, r->rows, n, r->groups);
+    for (int32_t i = 0; i < n; i++)
+        memcpy(r->in + i * s->ld_hidden, x + r->rows[i] * s->ld_hidden,
+               (size_t)c->hidden * sizeof *x);
+    mlp_inner(&part, l->module[ROLE_EXPERT_GATE] + first, l->module[ROLE_EXPERT_UP] + first,
+              c->expert_inner, r->in);
+    module_forward(
+        &part, s->gate, s->ld_mlp,
+        &(struct product){l->module[ROLE_EXPERT_DOWN] + first, r->out, s->ld_hidden, false}, 1);
+    for (int32_t i = 0; i < n; i++) {
+        float *to = out + r->rows[i] * s->ld_hidden;
+        const float *from = r->out + i * s->ld_hidden;
+        for (int32_t d = 0; d < c->hidden; d++)
+            to[d] += r->row_share[i] * from[d];
+    }
+}
+
+void moe_forward(const struct pass *p, int32_t layer, const float *x, struct sum out)
+{
+    const struct model_config *c = p->model->config;
+    const struct layer *l = &c->layers[layer];
+    int64_t ld = p->scratch->ld_hidden;
+    route(p, l->module[ROLE_ROUTER], x);
+    for (int64_t row = 0; row < p->rows && !out.add; row++)
+        memset(out.to + row * ld, 0, (size_t)c->hidden * sizeof *out.to);
+    for (int32_t e = 0; e < c->experts; e++)
+        expert_forward(p, l, e, x, out.to);
+}
