@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""trim.py FROM: copies golden checkpoints from a folder with fixtures/, families/, tokenizers/ to this one, trimmed.
+"""trim.py FROM [NAME...]: copies golden checkpoints (all, or those named) from a folder with fixtures/, families/, tokenizers/
+to this one, trimmed.
 
 The originals were made with the real libraries (torch, transformers, PEFT, bitsandbytes, gptqmodel, tokenizers; versions in
 each expected.json). Kept: the checkpoint, the adapters, expected.json, and of expected.safetensors the inputs and outputs;
@@ -7,8 +8,9 @@ dropped: decoded and merged weights, which expected.json has as hashes. Writes m
 import hashlib, json, os, shutil, struct, sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-FIXTURES = ["plain-bf16", "bnb4-nf4-dq", "gptq3", "gptq4-g32-actorder"]
-FAMILIES = ["llama", "mistral", "qwen2"]
+FIXTURES = ["plain-bf16", "bnb8", "bnb4-nf4-dq", "eetq8", "gptq3", "gptq4-g32-actorder"]
+FAMILIES = ["llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "gpt_neox", "falcon", "opt", "gpt2", "mixtral",
+            "qwen3_moe"]
 TOKENIZERS = ["gpt2", "opt", "llama3", "qwen2", "deepseek-v3", "falcon", "gpt-neox", "llama2", "llama1-normalized", "phi3", "gemma",
               "bert-uncased", "t5"]
 
@@ -30,9 +32,11 @@ def trim(src, dst):
     open(dst, "wb").write(struct.pack("<Q", len(j)) + j + data)
 
 
-def main(src):
+def main(src, only):
     for kind, names in (("fixtures", FIXTURES), ("families", FAMILIES), ("tokenizers", TOKENIZERS)):
         for name in names:
+            if only and name not in only:
+                continue
             a, b = f"{src}/{kind}/{name}", f"{HERE}/{kind}/{name}"
             shutil.rmtree(b, ignore_errors=True)
             for root, _, files in os.walk(a):
@@ -56,6 +60,6 @@ def main(src):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
+    if len(sys.argv) < 2:
         sys.exit(__doc__)
-    main(sys.argv[1])
+    main(sys.argv[1], sys.argv[2:])

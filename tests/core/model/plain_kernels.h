@@ -109,12 +109,16 @@ static inline void plain_norm(const struct kernels *self, const struct norm_args
 {
     (void)self;
     for (int32_t r = 0; r < rows; r++) {
-        double sum = 0;
+        double sum = 0, mean = 0;
+        for (int64_t i = 0; a->kind == NORM_LAYER && i < a->dim; i++)
+            mean += (double)x[r * ldx + i] / (double)a->dim;
         for (int64_t i = 0; i < a->dim; i++)
-            sum += (double)x[r * ldx + i] * x[r * ldx + i];
-        float s = (float)(1 / sqrt(sum / (double)a->dim + a->eps));
-        for (int64_t i = 0; i < a->dim; i++)
-            out[r * ldo + i] = x[r * ldx + i] * s * a->weight[i];
+            sum += (x[r * ldx + i] - mean) * (x[r * ldx + i] - mean);
+        double s = 1 / sqrt(sum / (double)a->dim + a->eps);
+        for (int64_t i = 0; i < a->dim; i++) {
+            double y = (x[r * ldx + i] - mean) * s * ((a->plus_one ? 1.0 : 0.0) + a->weight[i]);
+            out[r * ldo + i] = (float)(y + (a->bias ? a->bias[i] : 0.0f));
+        }
     }
 }
 
@@ -174,6 +178,8 @@ static inline void plain_attention(const struct kernels *self, const struct atte
                 for (int32_t i = 0; i < dim; i++)
                     score[j - from] += (double)q[i] * k[i];
                 score[j - from] *= a->scale;
+                if (a->softcap != 0)
+                    score[j - from] = a->softcap * tanh(score[j - from] / a->softcap);
                 most = fmax(most, score[j - from]);
             }
             for (int32_t j = from; j <= at; j++) {
@@ -189,18 +195,49 @@ static inline void plain_attention(const struct kernels *self, const struct atte
         }
 }
 
+static inline double plain_act(enum activation act, double x)
+{
+    switch (act) {
+    case ACT_SILU:
+        return x / (1 + exp(-x));
+    case ACT_GELU:
+        return x * 0.5 * erfc(-x * sqrt(0.5));
+    case ACT_GELU_TANH:
+        return 0.5 * x * (1 + tanh(sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+    case ACT_RELU:
+        return x > 0 ? x : 0;
+    case ACT_TANH:
+        return tanh(x);
+    default:
+        abort();
+    }
+}
+
 static inline void plain_activate(const struct kernels *self, enum activation act,
                                   const float *gate, int64_t ldg, const float *up, int64_t ldu,
                                   int32_t rows, int64_t dim, float *out, int64_t ldo)
 {
     (void)self;
-    if (act != ACT_SILU)
-        abort();
     for (int32_t r = 0; r < rows; r++)
-        for (int64_t i = 0; i < dim; i++) {
-            double g = gate[r * ldg + i];
-            out[r * ldo + i] = (float)(g / (1 + exp(-g))) * up[r * ldu + i];
-        }
+        for (int64_t i = 0; i < dim; i++)
+            out[r * ldo + i] =
+                (float)plain_act(act, gate[r * ldg + i]) * (up ? up[r * ldu + i] : 1.0f);
+}
+
+static inline void plain_add(const struct kernels *self, float *x, int64_t ldx, const float *y,
+                             int64_t ldy, int32_t rows, int64_t dim)
+{
+    (void)self;
+    for (int32_t r = 0; r < rows; r++)
+        for (int64_t i = 0; i < dim; i++)
+            x[r * ldx + i] += y[r * ldy + i];
+}
+
+static inline void plain_scale(const struct kernels *self, float *x, int64_t n, float by)
+{
+    (void)self;
+    for (int64_t i = 0; i < n; i++)
+        x[i] *= by;
 }
 
 static struct kernels_state plain_state;
@@ -219,6 +256,8 @@ static const struct kernels plain_kernels = {
     .kv_store = plain_kv_store,
     .attention = plain_attention,
     .activate = plain_activate,
+    .add = plain_add,
+    .scale = plain_scale,
 };
 
 #endif

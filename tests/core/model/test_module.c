@@ -261,11 +261,13 @@ static void made_load(struct made *a, const struct fixture *f, const char *famil
 
 static const struct {
     const char *family, *who;
-} adapters[] = {{"families/llama", "a"},
-                {"families/llama", "emb"},
-                {"families/mistral", "a"},
-                {"families/qwen2", "a"},
-                {"families/qwen2", "emb"}};
+} adapters[] = {{"families/llama", "a"},          {"families/llama", "emb"},
+                {"families/mistral", "a"},        {"families/qwen2", "a"},
+                {"families/qwen2", "emb"},        {"families/gemma2", "a"},
+                {"families/phi3", "a"},           {"families/gpt_neox", "a"},
+                {"families/falcon", "a"},         {"families/opt", "a"},
+                {"families/gpt2", "a"},           {"families/mixtral", "experts"},
+                {"families/qwen3_moe", "experts"}};
 
 /* PEFT's adapters: the reference's logits, alone and beside rows of the base. */
 START_TEST(adapters_as_the_reference)
@@ -349,7 +351,7 @@ static Suite *suite(void)
     TCase *t = tcase_create("adapted");
     tcase_add_loop_test(t, every_row_has_its_own_adapters, 0, 4);
     tcase_add_test(t, identity_changes_nothing);
-    tcase_add_loop_test(t, adapters_as_the_reference, 0, 5);
+    tcase_add_loop_test(t, adapters_as_the_reference, 0, (int)(sizeof adapters / sizeof *adapters));
     tcase_add_test(t, inputs_are_shared);
     tcase_set_timeout(t, 60);
     suite_add_tcase(s, t);
