@@ -53,11 +53,6 @@ static enum status set_length(struct model *m, const struct model_options *optio
                          "max_model_len: %lld is more than max_position_embeddings %lld, up to "
                          "which rope_type dynamic is served",
                          (long long)m->max_len, (long long)c->rope[0].max_len);
-    if (c->rope[0].stretched && m->max_len > c->rope[0].original)
-        return error_set(err, ST_CONFIG_UNSUPPORTED,
-                         "max_model_len: %lld is more than original_max_position_embeddings %d, up "
-                         "to which rope_type longrope is served",
-                         (long long)m->max_len, (int)c->rope[0].original);
     if (c->positions == POSITIONS_LEARNED && m->max_len > c->max_positions)
         return error_set(err, ST_INVALID_VALUE,
                          "max_model_len: %lld is more than the %d positions that the model learned",

@@ -263,7 +263,7 @@ static int64_t positions_at_start(const struct scheduler *s, const struct sequen
  * otherwise be alone. */
 static bool take_pages(struct scheduler *s, struct sequence *q)
 {
-    sequence_match(q, s->o.kv);
+    sequence_match(q, s->o.kv, s->o.model->stretch_at);
     int32_t need = pages_for(positions_at_start(s, q)) - q->n_pages;
     if (need + s->n_running <= kvcache_available(s->o.kv) || !s->n_running)
         if (sequence_reserve(q, s->o.kv, q->computed + (int64_t)need * KV_PAGE))
@@ -393,12 +393,21 @@ static void plan_prompts(struct scheduler *s, int32_t budget)
     give(s, oldest, budget - used, &echo);
 }
 
+/* Its keys were turned as in a shorter text: all of it is read again. */
+static void start_over(struct scheduler *s, struct sequence *q)
+{
+    sequence_drop_pages(q, s->o.kv);
+    sequence_match(q, s->o.kv, s->o.model->stretch_at);
+}
+
 static void plan(struct scheduler *s)
 {
     int32_t rows = 0;
     for (int32_t i = 0; i < s->n_running; i++) {
         struct sequence *q = s->running[i];
         q->rows = 0;
+        if (sequence_outgrown(q, s->o.model->stretch_at))
+            start_over(s, q);
         if (unread(q) == 1 && find_pages(s, q, q->len)) {
             q->rows = 1;
             rows++;

@@ -95,10 +95,16 @@ void sequence_clear(struct sequence *q)
 
 /* ---- pages ---- */
 
-int32_t sequence_match(struct sequence *q, struct kvcache *c)
+int32_t sequence_match(struct sequence *q, struct kvcache *c, int32_t stretch_at)
 {
     q->computed = q->known = q->n_pages = q->first_page = 0;
     memcpy(q->key, q->route->key, PREFIX_KEY);
+    q->stretched = stretch_at > 0 && q->len > stretch_at;
+    if (q->stretched) { // keys of their own: a block that no text can have begins them
+        int32_t mark[KV_PAGE];
+        memset(mark, -1, sizeof mark);
+        prefix_next(q->key, mark, q->key);
+    }
     /* the last token is always computed, so that its logits exist; so is every position that still
      * owes outputs */
     int32_t most = q->per_position && q->wanted < q->len - 1 ? q->wanted : q->len - 1;

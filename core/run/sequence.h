@@ -37,6 +37,7 @@ struct sequence {
     int32_t *tokens; /* [limit] */
     int32_t len, prompt_len, limit;
     int32_t computed, wanted;
+    bool stretched; /* what is stored was turned as in a sequence longer than model->stretch_at */
     bool per_position; /* outputs of prompt positions are wanted: no prefix may be skipped */
     bool ran;          /* it has run before */
     bool passed;       /* it had its chance in this step (planning) */
@@ -75,8 +76,14 @@ void sequence_clear(struct sequence *q);
 
 /* ---- pages (worker) ---- */
 
+/* Must all that is stored be computed again, because the sequence has outgrown stretch_at (of the
+ * model; 0: never)? */
+static inline bool sequence_outgrown(const struct sequence *q, int32_t stretch_at)
+{
+    return stretch_at > 0 && q->len > stretch_at && !q->stretched;
+}
 /* Starts from nothing: takes what the prefix cache has; returns the positions found there. */
-int32_t sequence_match(struct sequence *q, struct kvcache *c);
+int32_t sequence_match(struct sequence *q, struct kvcache *c, int32_t stretch_at);
 /* Pages for positions [0, upto); false: there are not enough, what was taken is kept. */
 bool sequence_reserve(struct sequence *q, struct kvcache *c, int64_t upto);
 /* `rows` more positions are stored: full pages become known, those behind the window go back. */
