@@ -215,6 +215,7 @@ struct kv_rows {
     int32_t rows;
     const int32_t *positions;
     const int32_t *const *pages;
+    const int32_t *ends; /* [rows] a row sees the keys [0, end); NULL: up to its own position */
 };
 
 struct attention_args {
@@ -227,8 +228,9 @@ struct attention_args {
     int32_t heads;
     float scale;
     float softcap;      /* 0: none; else s = softcap * tanh(s / softcap) after scaling */
-    int32_t window;     /* 0: all; else keys j with pos - window < j <= pos */
-    const float *alibi; /* [heads] slopes or NULL */
+    int32_t window;     /* 0: all; else keys j with pos - window < j */
+    const float *alibi; /* [heads] slopes or NULL: scores are (q . k + B(slope * B(j))) * scale, B
+                           the rounding to bf16 (falcon) */
 };
 
 struct kernels_state;

@@ -4,15 +4,16 @@
  * only, so batch, chunking and threads cannot change a bit. Scratch is bounded whatever the length:
  * softmax runs online over blocks of 64 keys that are aligned to absolute positions.
  *
- *   for each block [b, b + 64) that meets [first, pos]:
- *     s_j  = scale * (q . k_j), 16 lanes of fma, lanes added by the tree + 8, + 4, + 2, + 1;
- *            softcap: s = softcap * tanh(s / softcap); alibi: s = fma(slope, j - pos, s)
+ *   for each block [b, b + 64) that meets [first, end):
+ *     s_j  = scale * (q . k_j [+ B(slope * B(j))]), 16 lanes of fma, lanes added by the tree + 8,
+ *            + 4, + 2, + 1; alibi in brackets, B: rounded to bf16;
+ *            softcap: s = softcap * tanh(s / softcap)
  *     m'   = max(m, s_j ...);  c = exp(m - m');  p_j = exp(s_j - m')
  *     L_l  = L_l * c + p_l + p_(l+16) + ...   (lane l has the keys j % 16 == l)
  *     o    = o * c, then o = fma(p_j, v_j, o), j ascending
  *   out = o / tree(L)
  *
- * o lives in the output row. Keys outside [first, pos] are never read.
+ * o lives in the output row. Keys outside [first, end) are never read.
  */
 #include "backends/kernels/attention.h"
 
@@ -33,15 +34,16 @@ static float tree(const float lanes[16])
 }
 
 static float score(const struct attention_args *a, const float *q, const float *k, int32_t head,
-                   int32_t distance)
+                   int32_t j)
 {
     float lane[16] = {0};
     for (int32_t i = 0; i < a->kv->head_dim; i++)
         lane[i % 16] = fmaf(q[i], k[i], lane[i % 16]);
-    float s = tree(lane) * a->scale;
-    if (a->softcap != 0)
-        s = a->softcap * special_tanh(s / a->softcap);
-    return a->alibi ? fmaf(a->alibi[head], (float)distance, s) : s;
+    float s = tree(lane);
+    if (a->alibi)
+        s += round_to_dtype(a->alibi[head] * round_to_dtype((float)j, DT_BF16), DT_BF16);
+    s *= a->scale;
+    return a->softcap != 0 ? a->softcap * special_tanh(s / a->softcap) : s;
 }
 
 /* One query head. */
@@ -54,13 +56,14 @@ static void attend_head(const struct attention_args *a, int32_t row, int32_t kv_
     float max = -INFINITY, sum[16] = {0}, p[ATTENTION_BLOCK];
     memset(out, 0, (size_t)dim * sizeof *out);
     int32_t first = attention_first(a, pos);
-    for (int32_t b = first - first % ATTENTION_BLOCK; b <= pos; b += ATTENTION_BLOCK) {
+    int32_t last = attention_end(a, row);
+    for (int32_t b = first - first % ATTENTION_BLOCK; b < last; b += ATTENTION_BLOCK) {
         int32_t from = b < first ? first : b;
-        int32_t end = pos - b < ATTENTION_BLOCK ? pos + 1 : b + ATTENTION_BLOCK;
+        int32_t end = last - b < ATTENTION_BLOCK ? last : b + ATTENTION_BLOCK;
         float before = max;
         for (int32_t j = from; j < end; j++) {
             const float *k = (const float *)a->kv->k + attention_page(a, pages, kv_head, j);
-            p[j - b] = score(a, q, k + (int64_t)(j % KV_PAGE) * dim, head, j - pos);
+            p[j - b] = score(a, q, k + (int64_t)(j % KV_PAGE) * dim, head, j);
             max = special_max(max, p[j - b]);
         }
         float c = special_exp(before - max);
@@ -117,8 +120,7 @@ void attention_run(const struct kernels *self, const struct attention_args *args
     struct attention_job j = {.state = self->state, .args = args};
     double keys = 0;
     for (int32_t i = 0; i < args->rows->rows; i++) {
-        int32_t pos = args->rows->positions[i];
-        keys += pos - attention_first(args, pos) + 1;
+        keys += attention_end(args, i) - attention_first(args, args->rows->positions[i]);
     }
     j.units = (int64_t)args->rows->rows * args->kv->kv_heads;
     if (!j.units)

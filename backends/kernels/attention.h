@@ -13,6 +13,12 @@ static inline int32_t attention_first(const struct attention_args *a, int32_t po
     return a->window > 0 && pos >= a->window ? pos - a->window + 1 : 0;
 }
 
+/* Behind the last one. */
+static inline int32_t attention_end(const struct attention_args *a, int32_t row)
+{
+    return a->rows->ends ? a->rows->ends[row] : a->rows->positions[row] + 1;
+}
+
 /* Slot 0 of the page that holds key j of a row, one kv head; head_dim floats a slot. */
 static inline size_t attention_page(const struct attention_args *a, const int32_t *pages,
                                     int32_t kv_head, int32_t j)

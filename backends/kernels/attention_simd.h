@@ -25,7 +25,7 @@ struct pass {
     const int32_t *pages;
     const float *q; /* of the first head */
     float *out;
-    int32_t pos, kv_head, head, heads, dim;
+    int32_t pos, last, kv_head, head, heads, dim; /* last: behind the last key */
     struct head *h;
 };
 
@@ -49,6 +49,20 @@ static vf page_scores(const float *q, const float *k, int32_t dim, int from, int
     return vf_sums(dots);
 }
 
+INLINE vf near_bf16(vf v)
+{
+    vi u = vi_of_bits(v), odd = vi_and(vi_srl(u, 16), vi_set(1));
+    u = vi_add(vi_add(u, vi_set(0x7fff)), odd);
+    return vf_of_bits(vi_and(u, vi_set((int32_t)0xffff0000)));
+}
+
+/* What keys j .. j + 15 get beside their product with q. */
+INLINE vf page_slopes(float slope, int32_t j)
+{
+    vf at = near_bf16(vf_of_int(vi_add(vi_iota(), vi_set(j))));
+    return near_bf16(vf_mul(vf_set(slope), at));
+}
+
 /* Scores of the keys [from, end) of block b to h->p (-Inf elsewhere), and the new maximum. */
 static void block_scores(const struct pass *p, int32_t b, int32_t from, int32_t end)
 {
@@ -61,13 +75,12 @@ static void block_scores(const struct pass *p, int32_t b, int32_t from, int32_t 
         for (int32_t h = 0; h < p->heads; h++) {
             vf s = vf_set(-INFINITY);
             if (any) {
-                s = vf_mul(page_scores(p->q + (int64_t)h * p->dim, k, p->dim, lo, hi),
-                           vf_set(a->scale));
+                s = page_scores(p->q + (int64_t)h * p->dim, k, p->dim, lo, hi);
+                if (a->alibi)
+                    s = vf_add(s, page_slopes(a->alibi[p->head + h], j));
+                s = vf_mul(s, vf_set(a->scale));
                 if (a->softcap != 0)
                     s = vf_mul(vf_set(a->softcap), vf_tanh(vf_div(s, vf_set(a->softcap))));
-                if (a->alibi)
-                    s = vf_fma(vf_set(a->alibi[p->head + h]),
-                               vf_of_int(vi_add(vi_iota(), vi_set(j - p->pos))), s);
             }
             vf_store(p->h[h].p + (j - b), s);
         }
@@ -158,9 +171,9 @@ static void run_pass(const struct pass *p)
     }
     memset(p->out, 0, (size_t)p->heads * (size_t)p->dim * sizeof *p->out);
     int32_t first = attention_first(p->a, p->pos);
-    for (int32_t b = first - first % ATTENTION_BLOCK; b <= p->pos; b += ATTENTION_BLOCK) {
+    for (int32_t b = first - first % ATTENTION_BLOCK; b < p->last; b += ATTENTION_BLOCK) {
         int32_t from = b < first ? first : b;
-        int32_t end = p->pos - b < ATTENTION_BLOCK ? p->pos + 1 : b + ATTENTION_BLOCK;
+        int32_t end = p->last - b < ATTENTION_BLOCK ? p->last : b + ATTENTION_BLOCK;
         block_scores(p, b, from, end);
         block_softmax(p, from - b, end - b);
         block_values(p, b, from, end);
@@ -175,6 +188,7 @@ static void attend_simd(const struct attention_args *a, int32_t row, int32_t kv_
     struct pass p = {.a = a,
                      .pages = a->rows->pages[row],
                      .pos = a->rows->positions[row],
+                     .last = attention_end(a, row),
                      .kv_head = kv_head,
                      .dim = dim,
                      .h = (struct head *)scratch};

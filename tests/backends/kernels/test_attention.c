@@ -22,28 +22,29 @@ static struct kv new_kv(int32_t kv_heads, int32_t dim)
 
 /* Output element i of a head, in double; keys and values [LENGTH][kv_heads][dim]. */
 static void by_definition(const struct attention_args *a, const float *k, const float *v, int pos,
-                          int head, const float *q, double *out)
+                          int end, int head, const float *q, double *out)
 {
     int kv_heads = a->kv->kv_heads, dim = a->kv->head_dim, h = head / (a->heads / kv_heads);
     double p[LENGTH], sum = 0, max = -INFINITY;
     int first = a->window && pos - a->window + 1 > 0 ? pos - a->window + 1 : 0;
-    for (int j = first; j <= pos; j++) {
+    for (int j = first; j < end; j++) {
         double s = 0;
         for (int i = 0; i < dim; i++)
             s += (double)q[i] * (double)k[(j * kv_heads + h) * dim + i];
+        if (a->alibi)
+            s +=
+                (double)round_to_dtype(a->alibi[head] * round_to_dtype((float)j, DT_BF16), DT_BF16);
         s *= (double)a->scale;
         if (a->softcap != 0)
             s = (double)a->softcap * tanh(s / (double)a->softcap);
-        if (a->alibi)
-            s += (double)a->alibi[head] * (j - pos);
         p[j] = s;
         max = s > max ? s : max;
     }
-    for (int j = first; j <= pos; j++)
+    for (int j = first; j < end; j++)
         sum += p[j] = exp(p[j] - max);
     for (int i = 0; i < dim; i++) {
         out[i] = 0;
-        for (int j = first; j <= pos; j++)
+        for (int j = first; j < end; j++)
             out[i] += p[j] / sum * (double)v[(j * kv_heads + h) * dim + i];
     }
 }
@@ -107,7 +108,7 @@ START_TEST(definition)
         for (int i = 0; i < LENGTH; i++)
             for (int h = 0; h < heads; h++) {
                 double want[128];
-                by_definition(&a, k, v, i, h, q + i * width + h * dim, want);
+                by_definition(&a, k, v, i, i + 1, h, q + i * width + h * dim, want);
                 for (int e = 0; e < dim; e++)
                     ck_assert_double_eq_tol((double)out[i * width + h * dim + e], want[e], 4e-6);
             }
@@ -117,6 +118,15 @@ START_TEST(definition)
             a.out = alone;
             table->attention(table, &a);
             ck_assert_mem_eq(alone, out + i * width, (size_t)width * 4);
+            int32_t end = LENGTH - i % 7 > i ? LENGTH - i % 7 : i + 1; // keys behind it too
+            rows.ends = &end;
+            table->attention(table, &a);
+            for (int h = 0; h < heads; h++) {
+                double want[128];
+                by_definition(&a, k, v, i, end, h, q + i * width + h * dim, want);
+                for (int e = 0; e < dim; e++)
+                    ck_assert_double_eq_tol((double)alone[h * dim + e], want[e], 4e-6);
+            }
         }
         memory_free(kv.k);
         memory_free(kv.v);
