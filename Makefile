@@ -25,7 +25,7 @@ TEST_SRCS := $(shell find tests -name 'test_*.c' 2>/dev/null | sort)
 TESTS   := $(TEST_SRCS:%.c=$(BUILD)/%)
 FUZZ    := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
-.PHONY: all help test unit live check-kernels asan ubsan tsan valgrind fuzz bench fidelity lint layers headers \
+.PHONY: all help test unit live check-kernels asan ubsan tsan valgrind fuzz fuzz-guided bench fidelity lint layers headers \
         format format-check docs docs-check install clean
 all: $(BUILD)/oftd
 
@@ -43,7 +43,7 @@ $(LIB): $(filter-out $(BUILD)/obj/server/main.o,$(OBJS))
 # Instruction sets are the suffix of a file's name, never a flag of the whole build.
 ISA_FLAGS = $(if $(findstring _avx512,$1),-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vbmi \
   -mavx512vnni -mavx512bf16 -mavx2 -mfma -mf16c -mprefer-vector-width=512,$(if $(findstring _avx2,$1),-mavx2 -mfma -mf16c,))
-HOT = $(if $(filter backends/kernels/% backends/encodings/% core/adapters/rotation%,$1),-O3,)
+HOT = $(if $(filter backends/kernels/% backends/encodings/% backends/hqq_quantize% backends/torch_sum% core/adapters/rotation%,$1),-O3,)
 
 $(BUILD)/obj/%.o: %.c Makefile VERSION
 	@mkdir -p $(@D)
@@ -67,16 +67,16 @@ $(BUILD)/tests/%: tests/%.c $(LIB) $(SUPPORT)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -MMD -MP -o $@ $< $(SUPPORT) $(LIB) $(LIBS) $(shell pkg-config --libs check)
 
-$(BUILD)/faults/preload.so: tests/faults/preload.c
+$(BUILD)/faults/preload.so: tests/faults/preload.c tests/faults/fault.c tests/faults/fault.h
 	@mkdir -p $(@D)
-	$(CC) $(STRICT) -I. -O2 -fPIC -shared -o $@ $< -ldl
+	$(CC) $(STRICT) -I. -O2 -fPIC -shared -o $@ $(filter %.c,$^) -ldl
 
 tests-build: $(BUILD)/oftd $(TESTS)
 
 unit: $(TESTS) ## the unit tests
 	@BUILD=$(BUILD) tests/unit.sh $(TESTS)
 
-live: $(BUILD)/oftd ## the tests against a running daemon
+live: $(BUILD)/oftd $(BUILD)/faults/preload.so ## the tests against a running daemon
 	@BUILD=$(BUILD) python3 tests/live/run.py
 
 test: all unit live ## unit and live tests
@@ -86,25 +86,45 @@ check-kernels: $(BUILD)/check_kernels ## compare (and time) every kernel of ever
 $(BUILD)/check_kernels: tests/bench/check_kernels.c $(LIB)
 	$(CC) $(ALL_CFLAGS) -o $@ $< $(LIB) $(LIBS)
 
+# Whole test suites in builds of their own, $(BUILD)-asan and so on. TEST_SLOW: time-outs times that (tests/live/daemon.py).
+# valgrind knows no AVX-512; it sees a short live run, the sanitizers everything.
+LIMITS = CK_DEFAULT_TIMEOUT=600 TEST_TIMEOUT=1800
 asan: ## tests under AddressSanitizer and LeakSanitizer
-	$(MAKE) BUILD=build-asan SANITIZE="-fsanitize=address -fno-omit-frame-pointer" test
+	TEST_SLOW=4 $(LIMITS) ASAN_OPTIONS=detect_stack_use_after_return=1 \
+	  $(MAKE) BUILD=$(BUILD)-asan SANITIZE="-fsanitize=address -fno-omit-frame-pointer" test
 ubsan: ## tests under UndefinedBehaviorSanitizer
-	$(MAKE) BUILD=build-ubsan SANITIZE="-fsanitize=undefined -fno-sanitize-recover=all" test
+	TEST_SLOW=2 $(LIMITS) UBSAN_OPTIONS=print_stacktrace=1 \
+	  $(MAKE) BUILD=$(BUILD)-ubsan SANITIZE="-fsanitize=undefined -fno-sanitize-recover=all" test
 tsan: ## tests under ThreadSanitizer
-	$(MAKE) BUILD=build-tsan SANITIZE="-fsanitize=thread" test
+	TEST_SLOW=10 $(LIMITS) TSAN_OPTIONS="suppressions=$(CURDIR)/tests/house/tsan.supp second_deadlock_stack=1" \
+	  $(MAKE) BUILD=$(BUILD)-tsan SANITIZE="-fsanitize=thread" test
+VALGRIND = valgrind --quiet --error-exitcode=99 --leak-check=full --show-leak-kinds=definite,indirect,possible \
+           --errors-for-leak-kinds=definite,indirect,possible
+valgrind: $(BUILD)/oftd ## a short live run under valgrind's memcheck
+	TEST_SLOW=20 TEST_UNDER="$(VALGRIND)" OFTD_ISA=avx2 BUILD=$(BUILD) python3 tests/live/run.py walk
 
-# A fuzz target replays and mutates its corpus (tests/fuzz/driver.c); FUZZ_SECONDS each.
+# A fuzz target replays and mutates its corpus (tests/fuzz/driver.c, any compiler) or is led by coverage (libFuzzer, clang);
+# FUZZ_SECONDS each.
 FUZZ_SECONDS ?= 60
+FUZZ_MAIN    ?= tests/fuzz/driver.c
 $(BUILD)/fuzz/%: tests/fuzz/%.c tests/fuzz/driver.c $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -o $@ tests/fuzz/$*.c tests/fuzz/driver.c $(LIB) $(LIBS)
+	$(CC) $(ALL_CFLAGS) -o $@ tests/fuzz/$*.c $(FUZZ_MAIN) $(LIB) $(LIBS)
 fuzz-build: $(FUZZ)
 fuzz: fuzz-build ## every fuzz target for FUZZ_SECONDS
 	@for f in $(FUZZ); do echo "$$f"; $$f $(FUZZ_SECONDS) tests/fuzz/corpus/$$(basename $$f | sed s/^fuzz_//) || exit 1; done
+fuzz-guided: ## the same under libFuzzer, ASan and UBSan; what reached new code is merged into tests/fuzz/corpus
+	$(MAKE) CC=clang CFLAGS="-O1 -g" HOT= BUILD=$(BUILD)-guided FUZZ_MAIN=-fsanitize=fuzzer \
+	  SANITIZE="-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -Wno-error" fuzz-build
+	@for f in $(FUZZ:$(BUILD)/%=$(BUILD)-guided/%); do tests/fuzz/guided.sh $$f $(FUZZ_SECONDS) || exit 1; done
 
 # ---- measures ----------------------------------------------------------------------------------
-bench: $(BUILD)/oftd $(BUILD)/check_kernels ## ratios of this machine: kernels, decode, prefill, adapters
-	tests/bench/run.sh
+# SHAPES: what to measure, "110M" if empty, such as "110M 1.1B 110M:gptq4" (tests/bench/run.sh).
+bench: $(BUILD)/oftd $(BUILD)/check_kernels ## ratios of this machine: kernels, decode, prefill, adapters (SHAPES)
+	BUILD=$(BUILD) tests/bench/run.sh $(SHAPES)
+
+fidelity: $(BUILD)/oftd ## what --compute fast costs on the demo: KL, perplexity, greedy agreement
+	BUILD=$(BUILD) python3 tests/bench/fidelity.py
 
 # ---- the house rules ---------------------------------------------------------------------------
 FORMATTED := $(SRCS) $(HDRS) $(shell find tests -name '*.[ch]' 2>/dev/null)

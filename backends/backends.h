@@ -4,8 +4,14 @@
 
 #include "core/backend.h"
 
+extern const struct backend bnb_8bit_backend;
 extern const struct backend bnb_4bit_backend;
+extern const struct backend eetq_backend;
+extern const struct backend aqlm_backend;
+extern const struct backend awq_backend;
 extern const struct backend gptq_backend;
+extern const struct backend hqq_backend;
+extern const struct backend inc_backend;
 extern const struct backend default_backend;
 
 #endif

@@ -15,7 +15,8 @@
 #include "backends/bnb_4bit_quantize.h"
 
 #include <math.h>
-#include <string.h>
+
+#include "backends/torch_sum.h"
 
 #define SMALLEST 1e-38f
 
@@ -73,62 +74,9 @@ void bnb_4bit_quantize_rest(const struct bnb_4bit_bounds *b, const float *w, int
         codes[i] = bnb_4bit_code(b, w[i] / a);
 }
 
-/*
- * torch sums a contiguous row with 8 lanes (its AVX2 kernel, also on newer machines) and 4
- * accumulators a lane, element 32 i + 8 a + l going to lane l of accumulator a. Each accumulator is
- * a cascade of 4 levels: every 2^p additions a level is added to the next and emptied. Then rest
- * vectors, levels, accumulators, rest elements and lanes are added in that order.
- */
-#define LANES  8
-#define SUMS   4
-#define LEVELS 4
-
-static void add_lanes(float to[SUMS * LANES], const float *from, int64_t n)
-{
-    for (int64_t i = 0; i < n; i++)
-        to[i] += from[i];
-}
-
-/* Sums of `rows` rows of SUMS * LANES floats into out. */
-static void cascade(const float *v, int64_t rows, float out[SUMS * LANES])
-{
-    float level[LEVELS][SUMS * LANES] = {{0}};
-    int log2 = 0;
-    while ((int64_t)1 << log2 < rows)
-        log2++;
-    int power = log2 / LEVELS < 4 ? 4 : log2 / LEVELS;
-    int64_t step = (int64_t)1 << power, i = 0;
-    while (i + step <= rows) {
-        for (int64_t j = 0; j < step; j++, i++)
-            add_lanes(level[0], v + i * SUMS * LANES, SUMS * LANES);
-        for (int j = 1; j < LEVELS; j++) {
-            add_lanes(level[j], level[j - 1], SUMS * LANES);
-            memset(level[j - 1], 0, sizeof level[j - 1]);
-            if (i & (step - 1) << j * power)
-                break;
-        }
-    }
-    for (; i < rows; i++)
-        add_lanes(level[0], v + i * SUMS * LANES, SUMS * LANES);
-    for (int j = 1; j < LEVELS; j++)
-        add_lanes(level[0], level[j], SUMS * LANES);
-    memcpy(out, level[0], sizeof level[0]);
-}
-
 float bnb_4bit_mean(const float *v, int64_t n)
 {
-    float sums[SUMS * LANES], total = 0;
-    int64_t vectors = n / LANES, rows = vectors / SUMS;
-    cascade(v, rows, sums);
-    for (int64_t i = rows * SUMS; i < vectors; i++)
-        add_lanes(sums, v + i * LANES, LANES);
-    for (int a = 1; a < SUMS; a++)
-        add_lanes(sums, sums + a * LANES, LANES);
-    for (int64_t i = vectors * LANES; i < n; i++)
-        total += v[i];
-    for (int l = 0; l < LANES; l++)
-        total += sums[l];
-    return total / (float)n;
+    return torch_sum_vector(v, n) / (float)n;
 }
 
 void bnb_4bit_lut_init(uint8_t *lut, const float map[256])

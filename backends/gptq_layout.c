@@ -8,12 +8,7 @@
  *
  *   W[r][k] = D((code - zero[g][r]) * scale[g][r]), g = g_idx[k], D: the dtype of scales
  *
- * 32 codes take b words. As one bit stream, code j is bits [j b, j b + b) of the words from the
- * lowest bit up (2, 4, 8 bits: 32 / b codes a word; 3 bits: codes 10 and 21 straddle words):
- *
- *   3 bits    |0..9, 10 low|10 high, 11..20, 21 low|21 high, 22..31|
- *   planar    widths 4, 2, 1 from the low bits up (3 = 2+1, 5 = 4+1, 6 = 4+2, 7 = 4+2+1); a plane
- *             of width v is v words, word i holding codes i (32 / v) + j at shift v j
+ * 32 codes take b words, as one stream of bits or in planes (bitstream.c).
  *
  * Zeros of version 1 are stored minus one. For 2, 4, 8 bits writers subtract the packed constant
  * from the whole word, borrows and all, so the constant is added to the whole word, modulo 2^32;
@@ -33,11 +28,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backends/bitstream.h"
 #include "backends/encodings/tile.h"
 #include "backends/spec.h"
 #include "core/memory.h"
 
-#define BLOCK 32 /* codes that share `bits` words */
+#define BLOCK BITSTREAM_CODES
 
 static int64_t divide_up(int64_t a, int64_t b)
 {
@@ -71,57 +67,6 @@ bool gptq_layout_check(const struct module_spec *spec, const struct gptq_layout 
                      "of 32",
                      spec->name, (long long)spec->n, (long long)spec->k);
     return findings->errors == errors;
-}
-
-/* ---- 32 codes from `bits` words ---- */
-
-static void unpack_stream(const uint32_t *words, int bits, uint8_t codes[BLOCK])
-{
-    uint32_t mask = (1u << bits) - 1;
-    for (int j = 0; j < BLOCK; j++) {
-        int at = j * bits, shift = at % 32;
-        uint32_t v = words[at / 32] >> shift;
-        if (shift + bits > 32)
-            v |= words[at / 32 + 1] << (32 - shift);
-        codes[j] = (uint8_t)(v & mask);
-    }
-}
-
-static void unpack_planes(const uint32_t *words, int bits, uint8_t codes[BLOCK])
-{
-    memset(codes, 0, BLOCK);
-    for (int width = 8, shift = 0; width; width /= 2) {
-        if (!(bits & width))
-            continue;
-        for (int j = 0; j < BLOCK; j++) {
-            uint32_t v = words[j * width / 32] >> j * width % 32;
-            codes[j] |= (uint8_t)((v & ((1u << width) - 1)) << shift);
-        }
-        words += width;
-        shift += width;
-    }
-}
-
-/* 4 bits: a word's 8 nibbles to 8 bytes, the lowest first. */
-static void unpack_nibbles(const uint32_t *words, uint8_t codes[BLOCK])
-{
-    for (int i = 0; i < 4; i++) {
-        uint64_t v = words[i];
-        v = (v | v << 16) & 0x0000ffff0000ffff;
-        v = (v | v << 8) & 0x00ff00ff00ff00ff;
-        v = (v | v << 4) & 0x0f0f0f0f0f0f0f0f;
-        memcpy(codes + 8 * i, &v, sizeof v);
-    }
-}
-
-static void unpack(const uint32_t *words, const struct gptq_layout *layout, uint8_t codes[BLOCK])
-{
-    if (layout->bits == 4)
-        unpack_nibbles(words, codes);
-    else if (layout->planar)
-        unpack_planes(words, layout->bits, codes);
-    else
-        unpack_stream(words, layout->bits, codes);
 }
 
 /* ---- groups ---- */
@@ -238,7 +183,7 @@ static void read_codes(const struct tensor *qweight, const struct gptq_layout *l
 {
     int bits = layout->bits;
     int64_t n = qweight->shape[1];
-    uint32_t words[TILE_ROWS][8] = {{0}};
+    uint32_t words[TILE_ROWS][BITSTREAM_WORDS] = {{0}};
     for (; block < end; block++, codes += BLOCK) {
         for (int i = 0; i < bits; i++) {
             int64_t row = block * bits + i;
@@ -247,7 +192,7 @@ static void read_codes(const struct tensor *qweight, const struct gptq_layout *l
                 words[r][i] = row < qweight->shape[0] ? load_u32(from + 4 * r) : 0;
         }
         for (int64_t r = 0; r < have; r++)
-            unpack(words[r], layout, codes + r * ld);
+            bitstream_unpack(words[r], bits, layout->planar, codes + r * ld);
     }
 }
 
@@ -285,7 +230,7 @@ static uint32_t packed_one(int bits)
 static void load_zeros(const struct tensor *qzeros, const struct gptq_layout *layout,
                        const struct slice *part, int64_t origin, int64_t group, struct weight *w)
 {
-    uint32_t words[8] = {0}, one = layout->zeros_v1 ? packed_one(layout->bits) : 0;
+    uint32_t words[BITSTREAM_WORDS] = {0}, one = layout->zeros_v1 ? packed_one(layout->bits) : 0;
     unsigned each = layout->zeros_v1 && !one, mask = (1u << layout->bits) - 1;
     const char *from = (const char *)qzeros->data + (size_t)(origin * qzeros->shape[1]) * 4;
     uint8_t *zeros = w->zeros, fields[BLOCK];
@@ -295,7 +240,7 @@ static void load_zeros(const struct tensor *qzeros, const struct gptq_layout *la
             int64_t at = block * layout->bits + i;
             words[i] = at < qzeros->shape[1] ? load_u32(from + 4 * at) + one : 0;
         }
-        unpack(words, layout, fields);
+        bitstream_unpack(words, layout->bits, layout->planar, fields);
         for (int64_t i = 0; i < BLOCK; i++) {
             int64_t row = block * BLOCK + i;
             if (row >= part->row && row < end)
@@ -339,6 +284,8 @@ enum status gptq_layout_load(const struct module_spec *spec, const struct gptq_l
     struct plan plan = {0};
     struct slice part;
     enum status st = spec_slice(spec, slice, 1, &part, err);
+    if (!st)
+        st = spec_finite(spec, spec_tensor(spec, "scales"), err);
     if (st)
         return st;
     st = plan_groups(spec, layout, &part, &plan, err);

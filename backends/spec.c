@@ -83,6 +83,24 @@ void spec_only(const struct module_spec *spec, const char *const *suffixes,
     }
 }
 
+enum status spec_finite(const struct module_spec *spec, const struct tensor *t, struct error *err)
+{
+    int64_t n = tensor_elements(t), i = 0;
+    const char *data = t->data;
+    uint32_t exponent = t->dtype == DT_F32 ? 0x7f800000 : t->dtype == DT_F16 ? 0x7c00 : 0x7f80;
+    if (t->dtype == DT_F32)
+        while (i < n && (load_u32(data + 4 * i) & exponent) != exponent)
+            i++;
+    else
+        while (i < n && (load_u16(data + 2 * i) & exponent) != exponent)
+            i++;
+    if (i == n)
+        return ST_OK;
+    return error_set(err, ST_NON_FINITE_WEIGHTS,
+                     "%s: module %s: element %lld of tensor %s is not finite", t->file, spec->name,
+                     (long long)i, t->name);
+}
+
 bool spec_sizes(const struct module_spec *spec, struct findings *findings)
 {
     if (spec->n >= 1 && spec->k >= 1 && spec->n <= INT32_MAX && spec->k <= INT32_MAX)

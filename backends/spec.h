@@ -28,6 +28,9 @@ void spec_only(const struct module_spec *spec, const char *const *suffixes,
                struct findings *findings);
 /* What follows the module's prefix and dot in the tensor's name; NULL if it is not below it. */
 const char *spec_suffix(const struct module_spec *spec, const struct tensor *t);
+/* Is every element of a float tensor (F32, F16, BF16) finite? Else NON_FINITE_WEIGHTS with the
+ * place of the first that is not. */
+enum status spec_finite(const struct module_spec *spec, const struct tensor *t, struct error *err);
 /* 1 <= n, k <= INT32_MAX (so no product here overflows); else TENSOR_SHAPE_MISMATCH. */
 bool spec_sizes(const struct module_spec *spec, struct findings *findings);
 

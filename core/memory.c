@@ -15,17 +15,25 @@ void *memory_alloc(size_t size)
         return NULL;
     size_t align = size >= 2 * HUGE_PAGE ? HUGE_PAGE : 64;
     size_t whole = (size + 63) / 64 * 64;
-    void *p = NULL;
-    if (posix_memalign(&p, align, whole))
+    // calloc knows which pages are fresh from the system and leaves them untouched: KV pages that
+    // nobody uses take no memory. What it gave stands before the array.
+    char *given = calloc(1, whole + align + sizeof(char *));
+    if (!given)
         return NULL;
+    char *p = given + sizeof(char *);
+    p += (align - (uintptr_t)p % align) % align;
+    memcpy(p - sizeof(char *), &given, sizeof(char *));
     if (align == HUGE_PAGE)
         madvise(p, whole / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
-    return memset(p, 0, whole);
+    return p;
 }
 
 void memory_free(void *p)
 {
-    free(p);
+    char *given = NULL;
+    if (p)
+        memcpy(&given, (char *)p - sizeof(char *), sizeof(char *));
+    free(given);
 }
 
 /* The first number of a file, UINT64_MAX if there is none ("max"). */

@@ -29,13 +29,14 @@ static json_t *module_json(const struct model *m, size_t i)
     const struct module *x = &m->modules[i];
     const struct weight *w = m->base->weights[i];
     char text[160];
-    return json_pack("{s:s, s:s, s:[I, I], s:s, s:s, s:i, s:s, s:I, s:I, s:b, s:s?}", "name",
+    return json_pack("{s:s, s:s, s:[I, I], s:s, s:s, s:i, s:s, s:I, s:I, s:I, s:b, s:s?}", "name",
                      x->name, "kind", kinds[x->kind], "shape", (json_int_t)x->n, (json_int_t)x->k,
                      "backend", x->backend->name, "parameters", parameters(m, i, text, sizeof text),
                      "bits", w->encoding == ENC_DENSE ? 8 * (int)dtype_size(w->dtype) : w->bits,
                      "dtype", dtype_name(w->dtype), "group", (json_int_t)w->group, "bytes",
-                     (json_int_t)weight_bytes(w), "mergeable", x->backend->requantize != NULL,
-                     "weights_of", x->base == (int32_t)i ? NULL : m->modules[x->base].name);
+                     (json_int_t)weight_bytes(w), "file_bytes", (json_int_t)w->file_bytes,
+                     "mergeable", x->backend->requantize != NULL, "weights_of",
+                     x->base == (int32_t)i ? NULL : m->modules[x->base].name);
 }
 
 static json_t *model_json(const struct cmd_base *b, bool tokenizer)
@@ -75,12 +76,15 @@ static void print_model(const struct cmd_base *b, bool tokenizer)
            m->replicated ? ", replicated layers: no merges" : "");
     printf("  %.1f MB in memory, %.1f MB in files\n\n", (double)m->weight_bytes / 1e6,
            (double)m->file_bytes / 1e6);
+    printf("  %-48s %-9s %-16s %-9s %10s %10s  %s\n", "module", "kind", "shape", "back end",
+           "MB on disk", "in memory", "parameters");
     for (size_t i = 0; i < m->n_modules; i++) {
         const struct module *x = &m->modules[i];
         char shape[48];
         snprintf(shape, sizeof shape, "[%lld, %lld]", (long long)x->n, (long long)x->k);
-        printf("  %-48s %-9s %-16s %-9s %10.3f MB  %s%s\n", x->name, kinds[x->kind], shape,
-               x->backend->name, (double)weight_bytes(m->base->weights[i]) / 1e6,
+        const struct weight *w = m->base->weights[i];
+        printf("  %-48s %-9s %-16s %-9s %10.3f %10.3f  %s%s\n", x->name, kinds[x->kind], shape,
+               x->backend->name, (double)w->file_bytes / 1e6, (double)weight_bytes(w) / 1e6,
                parameters(m, i, text, sizeof text),
                x->backend->requantize ? "" : "  (cannot be merged)");
     }

@@ -57,6 +57,28 @@ static enum status find_adapters(struct daemon *d, struct error *err)
     return ST_OK;
 }
 
+/* Before anything is loaded. That no name is given twice, the configuration has seen to. */
+static enum status check_names(const struct daemon *d, struct error *err)
+{
+    static const char form[] = "letters, digits, '.', '_' and '-' are expected, at most 128, and a "
+                               "letter or digit first";
+    const char *base = d->config->served_model_name;
+    if (base && !registry_name_valid(base))
+        return error_param(err, ST_INVALID_VALUE, "--served-model-name",
+                           "--served-model-name: '%.200s' is no name: %s", base, form);
+    base = engine_name(d->engine);
+    for (size_t i = 0; i < d->n_adapters; i++) {
+        const char *name = d->adapters[i].name;
+        if (!registry_name_valid(name))
+            return error_param(err, ST_INVALID_VALUE, "--adapter",
+                               "--adapter: '%.200s' is no name: %s", name, form);
+        if (!strcmp(name, base))
+            return error_param(err, ST_NAME_IN_USE, "--adapter",
+                               "--adapter: '%s' is the name of the base", name);
+    }
+    return ST_OK;
+}
+
 static enum status open_kernels(struct daemon *d, struct error *err)
 {
     const char *isa = cmd_isa(d->config);
@@ -136,6 +158,7 @@ static enum status open_http(struct daemon *d, struct error *err)
                                          .tls_key = c->tls_key,
                                          .threads = (int)c->http_threads,
                                          .max_connections = (int)c->max_connections,
+                                         .body_memory = c->body_memory,
                                          .header_timeout_s = (int)c->header_timeout,
                                          .idle_timeout_s = (int)c->idle_timeout,
                                          .write_timeout_s = (int)c->write_timeout};
@@ -177,6 +200,7 @@ static enum status open_daemon(struct daemon *d, struct error *err)
     s = s ? s : cmd_replication(d->config, &d->replication, err);
     s = s ? s : open_kernels(d, err);
     s = s ? s : open_engine(d, err);
+    s = s ? s : check_names(d, err);
     s = s ? s : open_server(d, err);
     return s ? s : open_http(d, err);
 }
@@ -242,11 +266,20 @@ static void reload(struct daemon *d)
         engine_rescan(d->engine);
 }
 
-/* Waits until the model is loaded. A signal to stop needs no drain: nothing has been taken yet, and
- * a load, which cannot be interrupted, holds nothing that must be saved. */
-static enum status load(struct daemon *d, struct error *err)
+/* A second signal ends the program at once, as it does by default. */
+static void let_signals_kill(void)
 {
-    bool stopped = false;
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+}
+
+/* Waits until the model is loaded. *stopped: a signal to stop came meanwhile; nothing has been
+ * taken yet that would have to be drained, but the load goes to its end. */
+static enum status load(struct daemon *d, bool *stopped, struct error *err)
+{
     struct loading l = {.daemon = d, .done = eventfd(0, EFD_CLOEXEC)};
     if (l.done < 0 || pthread_create(&l.thread, NULL, load_main, &l)) {
         if (l.done >= 0)
@@ -254,16 +287,18 @@ static enum status load(struct daemon *d, struct error *err)
         return error_set(err, ST_OUT_OF_MEMORY, "the loading thread cannot be started");
     }
     struct pollfd p[] = {{.fd = l.done, .events = POLLIN}, {.fd = d->signals, .events = POLLIN}};
-    while (!stopped && !(p[0].revents & POLLIN)) {
+    while (!*stopped && !(p[0].revents & POLLIN)) {
         if (poll(p, 2, -1) < 0 && errno != EINTR)
             break;
         if (p[1].revents & POLLIN) {
             int sig = read_signal(d);
-            stopped = sig == SIGTERM || sig == SIGINT;
+            *stopped = sig == SIGTERM || sig == SIGINT;
         }
     }
-    if (stopped)
-        _exit(EXIT_DONE);
+    if (*stopped) {
+        log_event(d->server.log, LOG_INFO, "stopping", LOG_TEXT("message", "when it is loaded"));
+        let_signals_kill();
+    }
     pthread_join(l.thread, NULL);
     close(l.done);
     error_move(err, &l.error);
@@ -296,12 +331,7 @@ static void serve(struct daemon *d)
         if (sig == SIGTERM || sig == SIGINT)
             break;
     }
-    /* A second signal ends the program at once, as it does by default. */
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+    let_signals_kill();
     log_event(d->server.log, LOG_INFO, "draining",
               LOG_INT("timeout_s", d->config->shutdown_timeout));
     engine_drain(d->engine, d->config->shutdown_timeout * 1000);
@@ -315,9 +345,10 @@ int cmd_serve(int argc, char **argv, char **envp)
     if (!cmd_config("serve", argc, argv, envp, &config, &code))
         return code;
     struct daemon d = {.config = &config, .signals = -1};
+    bool stopped = false;
     enum status s = open_daemon(&d, &err);
-    s = s ? s : load(&d, &err);
-    if (!s) {
+    s = s ? s : load(&d, &stopped, &err);
+    if (!s && !stopped) {
         announce(&d);
         serve(&d);
     }

@@ -4,41 +4,46 @@
  *   begun      head received: routes_begin gives the body limit, or answers already (404, 401, 413)
  *   receiving  the body is collected; of a request that is answered already it is thrown away, so
  *              that the client, who may not read before it has sent all, gets to see the answer
- *   running    routes_run, or the step of a ticket: answers, or asks to wait
- *   suspended  libmicrohttpd has forgotten the socket; a wake-up or the watcher brings it back
+ *   running    routes_run, or the step of a ticket: answers, or asks to wait. All steps of a
+ *              request with a large body run on a reader (bodies.h), and its memory is freed there
+ *   suspended  libmicrohttpd has forgotten the socket; a wake-up, the reader or the watcher brings
+ *              it back
  *   replying   a whole body, or parts from reply.produce, which may suspend again
  *   done       routes_done, everything freed
  *
- * An exchange has one reference of the library and one of each armed wake-up or watcher call, so a
- * late one finds memory, not a hole. Only the wake-up of its ticket resumes a connection, and it
- * comes once for each suspension: the library never sees a connection resumed twice, or one resumed
- * that it has freed. The watcher only cancels; a cancelled ticket ends, hence every suspended
- * connection comes back, also at the end.
+ * An exchange has one reference of the library and one of each armed wake-up, reader or watcher
+ * call, so a late one finds memory, not a hole. Only the wake-up of its ticket or the reader
+ * resumes a connection, and one of them comes once for each suspension: the library never sees a
+ * connection resumed twice, or one resumed that it has freed. The watcher only cancels; a cancelled
+ * ticket ends, and a reader does, hence every suspended connection comes back, also at the end.
+ *
+ * A request that is no HTTP, or whose head is too large, is refused by the library before anybody
+ * here is asked, with a page of HTML, and it has no option for that. But it queues these replies
+ * with its own public function, and the dynamic linker gives a program's definition of it
+ * precedence: MHD_queue_response below is called by the library alone and puts our words in. (Were
+ * libmicrohttpd linked so that it calls itself directly, its HTML would be back, nothing worse.)
  */
 #include "server/http.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <pthread.h>
+#include <dlfcn.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
-#include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
 
 #include <microhttpd.h>
 
+#include "server/bodies.h"
 #include "server/listen.h"
+#include "server/refusal.h"
+#include "server/reply.h"
 #include "server/routes.h"
 #include "server/watch.h"
 
-#define HEAD_MEMORY  (32 * 1024)        /* head of a request, and the write buffer of a reply */
-#define DISCARD_MAX  (64 * 1024 * 1024) /* of a body that nobody wants, beyond its limit */
-#define PEM_FILE_MAX (1024 * 1024)
-#define LISTENERS    2
+#define HEAD_MEMORY (32 * 1024)        /* head of a request, and the write buffer of a reply */
+#define LARGE_BODY  (64 * 1024)        /* from here on a reader works on it */
+#define DISCARD_MAX (64 * 1024 * 1024) /* of a body that nobody wants, beyond its limit */
+#define LISTENERS   2
 
 struct listener {
     struct http *http;
@@ -51,9 +56,11 @@ struct http {
     struct http_options options;
     struct server *server;
     struct watch *watch;
+    struct bodies *bodies;
     struct listener listeners[LISTENERS];
     size_t n_listeners;
     char *cert, *key;
+    struct MHD_Response *no_memory; /* the answer when there is no memory for one */
     atomic_llong connections, requests, suspended;
 };
 
@@ -64,9 +71,13 @@ struct exchange {
     struct watched *watched;
     atomic_int refs;
     bool complete; /* the whole body is here */
+    bool large;    /* readers do the steps */
+    bool stepped;  /* a reader has done one */
+    struct body_work work;
     size_t body_limit;
     uint64_t discarded;
-    struct buffer in, out;
+    struct body in;
+    struct buffer out;
     size_t sent; /* of out */
     enum produce produced;
 };
@@ -76,17 +87,9 @@ static struct exchange *exchange_of(struct request *q)
     return (struct exchange *)q;
 }
 
-static double monotonic(void)
+static void exchange_free(void *arg)
 {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static void exchange_unref(struct exchange *x)
-{
-    if (atomic_fetch_sub(&x->refs, 1) != 1)
-        return;
+    struct exchange *x = arg;
     struct request *q = &x->q;
     if (q->state_free)
         q->state_free(q->state);
@@ -94,15 +97,28 @@ static void exchange_unref(struct exchange *x)
     json_decref(q->json);
     free(q->reply.body);
     arena_free(&q->arena);
-    buffer_free(&x->in);
     buffer_free(&x->out);
+    body_free(x->listener->http->bodies, &x->in);
     free(x);
+}
+
+static void exchange_unref(struct exchange *x)
+{
+    if (atomic_fetch_sub(&x->refs, 1) != 1)
+        return;
+    if (!x->large) {
+        exchange_free(x);
+        return;
+    }
+    x->work = (struct body_work){.run = exchange_free, .arg = x};
+    bodies_queue(x->listener->http->bodies, &x->work);
 }
 
 /* ---- suspending and waking ---- */
 
-/* ticket_wake: on any thread. A suspended connection cannot complete, so the library's reference is
- * still there when this one goes: no engine thread ever frees an exchange. */
+/* ticket_wake, and the end of a reader's step: on any thread. A suspended connection cannot
+ * complete, so the library's reference is still there when this one goes: no engine thread ever
+ * frees an exchange. */
 static void wake(void *arg)
 {
     struct exchange *x = arg;
@@ -202,6 +218,43 @@ static ssize_t read_reply(void *cls, uint64_t pos, char *to, size_t max)
     return (ssize_t)n;
 }
 
+typedef enum MHD_Result queue_function(struct MHD_Connection *connection, unsigned status,
+                                       struct MHD_Response *response);
+static queue_function *library_queue_response; /* set once, before any listener starts */
+
+static struct MHD_Response *make_refusal(unsigned status)
+{
+    struct buffer b = {0};
+    refusal_body(status, &b);
+    struct MHD_Response *response =
+        b.failed ? NULL : MHD_create_response_from_buffer(b.len, b.v, MHD_RESPMEM_MUST_COPY);
+    buffer_free(&b);
+    if (!response || MHD_add_response_header(response, "Content-Type", TYPE_JSON) == MHD_YES)
+        return response;
+    MHD_destroy_response(response);
+    return NULL;
+}
+
+/* Called by the library alone, for what it refuses by itself. Where a whole head has been read,
+ * 0.9.75 sends the head of this response twice, and it must not be told to close there: so our
+ * answer goes out first, and its own finds the way out shut. TLS only the library can speak. While
+ * it stops, it takes no response and says yes: it would then write the head of none. */
+enum MHD_Result MHD_queue_response(struct MHD_Connection *connection, unsigned status,
+                                   struct MHD_Response *response)
+{
+    const union MHD_ConnectionInfo *fd =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    bool tls = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_GNUTLS_SESSION) != NULL;
+    struct MHD_Response *ours = tls ? make_refusal(status) : NULL;
+    if (!tls && fd)
+        refusal_send(fd->connect_fd, status, MHD_get_reason_phrase_for(status));
+    enum MHD_Result ok = library_queue_response(connection, status, ours ? ours : response);
+    if (ours)
+        MHD_destroy_response(ours);
+    bool taken = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_HTTP_STATUS) != NULL;
+    return taken ? ok : MHD_NO;
+}
+
 static struct MHD_Response *make_response(struct exchange *x)
 {
     struct reply *r = &x->q.reply;
@@ -216,13 +269,18 @@ static struct MHD_Response *make_response(struct exchange *x)
     return response;
 }
 
+static enum MHD_Result send_no_memory(const struct http *h, struct MHD_Connection *connection)
+{
+    return library_queue_response(connection, MHD_HTTP_INTERNAL_SERVER_ERROR, h->no_memory);
+}
+
 static enum MHD_Result send_reply(struct exchange *x)
 {
     struct http *h = x->listener->http;
     struct reply *r = &x->q.reply;
     struct MHD_Response *response = make_response(x);
     if (!response)
-        return MHD_NO;
+        return send_no_memory(h, x->connection);
     bool whole = true;
     if (r->type)
         whole = MHD_add_response_header(response, "Content-Type", r->type) == MHD_YES;
@@ -232,8 +290,9 @@ static enum MHD_Result send_reply(struct exchange *x)
     }
     MHD_set_connection_option(x->connection, MHD_CONNECTION_OPTION_TIMEOUT,
                               (unsigned)h->options.write_timeout_s);
-    enum MHD_Result ok =
-        whole ? MHD_queue_response(x->connection, (unsigned)r->status, response) : MHD_NO;
+    enum MHD_Result ok = whole
+                             ? library_queue_response(x->connection, (unsigned)r->status, response)
+                             : send_no_memory(h, x->connection);
     MHD_destroy_response(response);
     return ok;
 }
@@ -244,7 +303,7 @@ static enum MHD_Result go_on(struct exchange *x)
     if (x->q.reply.status)
         return send_reply(x);
     if (!x->q.then || !x->q.ticket)
-        return MHD_NO;
+        return send_no_memory(x->listener->http, x->connection);
     suspend(x, x->q.until);
     return MHD_YES;
 }
@@ -260,46 +319,44 @@ static bool expects_continue(struct exchange *x)
 /* false: the body cannot be taken any more, cut the connection. */
 static bool take_body(struct exchange *x, const char *data, size_t n)
 {
-    if (!x->q.reply.status && n > x->body_limit - x->in.len)
+    struct bodies *bodies = x->listener->http->bodies;
+    struct error err = ERROR_INIT;
+    if (!x->q.reply.status && n > x->body_limit - x->in.text.len)
         routes_too_large(&x->q, x->body_limit);
     if (!x->q.reply.status) {
-        buffer_add(&x->in, data, n);
-        return !x->in.failed;
+        if (!body_add(bodies, &x->in, data, n, &err))
+            return true;
+        reply_error(&x->q, &err);
     }
-    buffer_free(&x->in);
+    body_free(bodies, &x->in);
     x->discarded += n;
     return x->discarded <= x->body_limit + DISCARD_MAX;
 }
 
-static void make_id(char *id, size_t size)
+static enum MHD_Result count_length(void *cls, enum MHD_ValueKind kind, const char *key,
+                                    const char *value)
 {
-    uint8_t r[16] = {0};
-    if (getrandom(r, sizeof r, 0) != (ssize_t)sizeof r) {
-        static atomic_ullong counter;
-        uint64_t c = atomic_fetch_add(&counter, 1);
-        memcpy(r, &c, sizeof c);
-    }
-    size_t n = (size_t)snprintf(id, size, "req-");
-    for (size_t i = 0; i < sizeof r; i++)
-        n += (size_t)snprintf(id + n, size - n, "%02x", r[i]);
+    int *n = cls;
+    (void)kind;
+    (void)value;
+    *n += !strcasecmp(key, "Content-Length");
+    return MHD_YES;
 }
 
-/* A client's own id is taken when it is short and harmless in headers, logs and JSON. */
-static void name_request(struct request *q)
+/* Where does the body end? When there are two answers, someone before us may have taken the other
+ * one, and the rest of the body would be a request of its own. */
+static bool framed(struct exchange *x)
 {
-    const char *id = request_header(q, "X-Request-Id");
-    size_t n = id ? strlen(id) : 0;
-    if (n && n <= REQUEST_ID_MAX &&
-        strspn(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:/+=@-") == n)
-        memcpy(q->id, id, n + 1);
+    const char *encoding = request_header(&x->q, "Transfer-Encoding");
+    int lengths = 0;
+    MHD_get_connection_values(x->connection, MHD_HEADER_KIND, count_length, &lengths);
+    if (encoding && strcasecmp(encoding, "chunked"))
+        reply_failure(&x->q, ST_NOT_SUPPORTED, NULL, "Transfer-Encoding: only chunked is read");
+    else if (lengths + (encoding != NULL) > 1)
+        reply_failure(&x->q, ST_MALFORMED_REQUEST, NULL, "the length of the body is given twice");
     else
-        make_id(q->id, sizeof q->id);
-}
-
-static uint64_t announced_length(struct request *q)
-{
-    const char *length = request_header(q, "Content-Length");
-    return length ? strtoull(length, NULL, 10) : 0;
+        return true;
+    return false;
 }
 
 static enum MHD_Result begin(struct listener *l, struct MHD_Connection *connection, const char *url,
@@ -307,7 +364,7 @@ static enum MHD_Result begin(struct listener *l, struct MHD_Connection *connecti
 {
     struct exchange *x = calloc(1, sizeof *x);
     if (!x)
-        return MHD_NO;
+        return send_no_memory(l->http, connection);
     *own = x;
     atomic_init(&x->refs, 1);
     x->listener = l;
@@ -322,16 +379,63 @@ static enum MHD_Result begin(struct listener *l, struct MHD_Connection *connecti
     q->role = l->role;
     q->method = method;
     q->path = url;
-    q->started = monotonic();
-    name_request(q);
     x->body_limit = routes_begin(q);
-    uint64_t length = announced_length(q);
+    const char *announced = request_header(q, "Content-Length");
+    uint64_t length = announced ? strtoull(announced, NULL, 10) : 0;
+    if (!framed(x))
+        return send_reply(x);
     if (!q->reply.status && length > x->body_limit)
         routes_too_large(q, x->body_limit);
     /* A client that waits for "100 Continue" reads the answer before it sends a body. */
     if (q->reply.status && (expects_continue(x) || length > x->body_limit + DISCARD_MAX))
         return send_reply(x);
     return MHD_YES;
+}
+
+/* The first step. The text is not needed any more when it has been parsed. */
+static void run(struct exchange *x)
+{
+    struct bodies *bodies = x->listener->http->bodies;
+    struct error err = ERROR_INIT;
+    x->complete = true;
+    if (body_take_parsed(bodies, &x->in, &err)) {
+        reply_error(&x->q, &err);
+    } else {
+        x->q.body = x->in.text.v;
+        x->q.body_len = x->in.text.len;
+        routes_run(&x->q);
+        x->q.body = NULL;
+    }
+    body_drop_text(bodies, &x->in);
+}
+
+static void step(struct exchange *x)
+{
+    request_step *then = x->q.then;
+    x->q.then = NULL;
+    if (x->complete)
+        then(&x->q);
+    else
+        run(x);
+}
+
+/* body_work: a step on a reader. */
+static void read_step(void *arg)
+{
+    struct exchange *x = arg;
+    step(x);
+    wake(x);
+}
+
+static void hand_to_reader(struct exchange *x)
+{
+    struct http *h = x->listener->http;
+    x->stepped = true;
+    x->work = (struct body_work){.run = read_step, .arg = x};
+    atomic_fetch_add(&x->refs, 1);
+    atomic_fetch_add(&h->suspended, 1);
+    MHD_suspend_connection(x->connection);
+    bodies_queue(h->bodies, &x->work);
 }
 
 static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, const char *url,
@@ -349,16 +453,15 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, 
     }
     if (x->q.reply.status)
         return send_reply(x);
-    if (!x->complete) {
-        x->complete = true;
-        x->q.body = x->in.v;
-        x->q.body_len = x->in.len;
-        routes_run(&x->q);
-    } else {
-        request_step *then = x->q.then;
-        x->q.then = NULL;
-        then(&x->q);
+    if (!x->complete)
+        x->large = x->in.text.len >= LARGE_BODY;
+    if (x->large && !x->stepped) {
+        hand_to_reader(x);
+        return MHD_YES;
     }
+    if (!x->stepped)
+        step(x);
+    x->stepped = false;
     return go_on(x);
 }
 
@@ -425,24 +528,6 @@ static size_t unescape(void *cls, struct MHD_Connection *connection, char *s)
 
 /* ---- starting and stopping ---- */
 
-static enum status read_pem(const char *path, char **out, struct error *err)
-{
-    struct stat st;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    enum status s = ST_OK;
-    if (fd < 0 || fstat(fd, &st))
-        s = error_set(err, ST_IO_ERROR, "%s: %s", path, strerror(errno));
-    else if (!S_ISREG(st.st_mode) || st.st_size > PEM_FILE_MAX)
-        s = error_set(err, ST_IO_ERROR, "%s: not a PEM file", path);
-    else if (!(*out = calloc(1, (size_t)st.st_size + 1)))
-        s = error_memory(err, "reading a PEM file");
-    else if (read(fd, *out, (size_t)st.st_size) != st.st_size)
-        s = error_set(err, ST_IO_ERROR, "%s: it cannot be read", path);
-    if (fd >= 0)
-        close(fd);
-    return s;
-}
-
 static enum status start_listener(struct http *h, struct listener *l, const char *address,
                                   struct error *err)
 {
@@ -501,9 +586,20 @@ enum status http_start(const struct http_options *options, struct server *server
     if (!options->tls_cert != !options->tls_key)
         s = error_set(err, ST_INVALID_VALUE, "--tls-cert and --tls-key belong together");
     if (!s && options->tls_cert)
-        s = read_pem(options->tls_cert, &h->cert, err);
+        s = listen_pem(options->tls_cert, &h->cert, err);
     if (!s && options->tls_key)
-        s = read_pem(options->tls_key, &h->key, err);
+        s = listen_pem(options->tls_key, &h->key, err);
+    /* before any listener: its requests are answered through it */
+    *(void **)&library_queue_response = dlsym(RTLD_NEXT, "MHD_queue_response");
+    if (!s && !library_queue_response)
+        s = error_set(err, ST_INTERNAL, "libmicrohttpd is not a shared library");
+    if (!s) {
+        h->no_memory = make_refusal(MHD_HTTP_INTERNAL_SERVER_ERROR);
+        if (!h->no_memory)
+            s = error_memory(err, "starting the HTTP server");
+    }
+    if (!s)
+        s = bodies_open(options->body_memory, options->threads, &h->bodies, err);
     if (!s)
         s = watch_open(&calls, &h->watch, err);
     const char *addresses[LISTENERS] = {options->listen, options->admin_listen};
@@ -543,8 +639,8 @@ void http_stop(struct http *h, int grace_ms)
         return;
     for (; grace_ms > 0 && atomic_load(&h->requests) > 0; grace_ms -= 10)
         nap_ms(10);
-    /* libmicrohttpd must not stop over a suspended connection. Each has a ticket, and each ticket
-     * ends: this loop does, too. */
+    /* libmicrohttpd must not stop over a suspended connection. Each has a reader or a ticket, and
+     * these end: this loop does, too. */
     while (atomic_load(&h->suspended) > 0)
         nap_ms(5);
     for (size_t i = 0; i < h->n_listeners; i++) {
@@ -553,6 +649,9 @@ void http_stop(struct http *h, int grace_ms)
         listen_close(&h->listeners[i].socket);
     }
     watch_close(h->watch);
+    bodies_close(h->bodies);
+    if (h->no_memory)
+        MHD_destroy_response(h->no_memory);
     free(h->cert);
     free(h->key);
     free(h);
@@ -563,4 +662,5 @@ void http_stats(const struct http *h, struct http_stats *out)
     out->connections = atomic_load(&h->connections);
     out->requests = atomic_load(&h->requests);
     out->suspended = atomic_load(&h->suspended);
+    out->body_bytes = bodies_taken(h->bodies);
 }

@@ -11,8 +11,9 @@ struct http_options {
     const char *listen;             /* HOST:PORT or unix:PATH */
     const char *admin_listen;       /* NULL: none */
     const char *tls_cert, *tls_key; /* PEM files, both or neither */
-    int threads;                    /* of each listener */
+    int threads;                    /* of each listener, and for large bodies */
     int max_connections;
+    uint64_t body_memory; /* bytes of all bodies at once, as text and parsed */
     int header_timeout_s; /* the whole head of a request */
     int idle_timeout_s;   /* between bytes of a body, between requests */
     int write_timeout_s;  /* a reply that the client does not take */
@@ -32,6 +33,7 @@ void http_stop(struct http *h, int grace_ms);
 struct http_stats {
     int64_t connections, requests; /* open now, in work now */
     int64_t suspended;
+    uint64_t body_bytes;
 };
 void http_stats(const struct http *h, struct http_stats *out);
 

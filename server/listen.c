@@ -1,12 +1,13 @@
 /*
  * Owns the step from an address as text to a socket that listens, and the life of a unix socket's
  * file. A left-over socket file of a daemon that died is replaced; anything else at that path is
- * not touched.
+ * not touched. And the files that TLS needs.
  */
 #include "server/listen.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -18,7 +19,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define BACKLOG 1024
+#define BACKLOG      1024
+#define PEM_FILE_MAX (1024 * 1024)
 
 static enum status fail(struct listen_socket *s, const char *address, const char *why,
                         struct error *err)
@@ -214,4 +216,22 @@ void listen_close(struct listen_socket *s)
     if (s->path[0])
         unlink(s->path);
     *s = (struct listen_socket){.fd = -1};
+}
+
+enum status listen_pem(const char *path, char **out, struct error *err)
+{
+    struct stat st;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    enum status s = ST_OK;
+    if (fd < 0 || fstat(fd, &st))
+        s = error_set(err, ST_IO_ERROR, "%s: %s", path, strerror(errno));
+    else if (!S_ISREG(st.st_mode) || st.st_size > PEM_FILE_MAX)
+        s = error_set(err, ST_IO_ERROR, "%s: not a PEM file", path);
+    else if (!(*out = calloc(1, (size_t)st.st_size + 1)))
+        s = error_memory(err, "reading a PEM file");
+    else if (read(fd, *out, (size_t)st.st_size) != st.st_size)
+        s = error_set(err, ST_IO_ERROR, "%s: it cannot be read", path);
+    if (fd >= 0)
+        close(fd);
+    return s;
 }

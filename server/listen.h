@@ -16,6 +16,8 @@ struct listen_socket {
 /* IO_ERROR, INVALID_VALUE; the sentence names the address. */
 enum status listen_open(const char *address, bool tls, struct listen_socket *out,
                         struct error *err);
+/* A file of certificates or a key, as text; *out is malloc'ed. IO_ERROR. */
+enum status listen_pem(const char *path, char **out, struct error *err);
 /* A blocking connection to the listener at such an address (0.0.0.0 and [::] mean this machine),
  * with timeout_s on reads and writes; -1 when nobody answers there. */
 int listen_connect(const char *address, int timeout_s);

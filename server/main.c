@@ -1,6 +1,7 @@
 /* The table of commands. */
 #include "server/cmd.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -29,6 +30,8 @@ static int unknown(const char *word)
 
 int main(int argc, char **argv, char **envp)
 {
+    // a limit on file sizes is an error of write, like a full disk
+    signal(SIGXFSZ, SIG_IGN);
     const char *word = argc > 1 ? argv[1] : "";
     if (!strcmp(word, "--version")) {
         puts("oftd " OFTD_VERSION);

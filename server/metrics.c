@@ -67,10 +67,12 @@ static void finished(struct buffer *b, const char *name, const struct engine_sta
                       (unsigned long long)s->finished[reasons[i].reason]);
 }
 
-static void lora_info(struct buffer *b, const char *name, const struct engine_stats *s)
+/* max_lora: distinct adapters that one batch can hold, which is as many as there are sequences. */
+static void lora_info(struct buffer *b, const char *name, int32_t max_sequences,
+                      const struct engine_stats *s)
 {
     char max[16];
-    snprintf(max, sizeof max, "%d", s->adapters.loaded);
+    snprintf(max, sizeof max, "%d", max_sequences);
     head(b, name, "gauge", "Adapters with running and waiting requests; the value is the time.");
     buffer_format(b, "%s{", name);
     label(b, "max_lora", max);
@@ -82,7 +84,8 @@ static void lora_info(struct buffer *b, const char *name, const struct engine_st
 }
 
 /* What both prefixes share: PREFIX name. */
-static void mirrored(struct buffer *b, const char *p, const struct engine_stats *s)
+static void mirrored(struct buffer *b, const char *p, int32_t max_sequences,
+                     const struct engine_stats *s)
 {
     char n[80];
 #define NAME(x) (snprintf(n, sizeof n, "%s%s", p, x), n)
@@ -96,7 +99,7 @@ static void mirrored(struct buffer *b, const char *p, const struct engine_stats 
     histogram(b, NAME("e2e_request_latency_seconds"), "From submission to the end.",
               &s->end_to_end);
     finished(b, NAME("request_success_total"), s);
-    lora_info(b, NAME("lora_requests_info"), s);
+    lora_info(b, NAME("lora_requests_info"), max_sequences, s);
 #undef NAME
 }
 
@@ -121,11 +124,23 @@ static void adapters(struct buffer *b, struct engine *e)
     free(v);
 }
 
+/* What only vLLM's names have. */
+static void vllm_figures(struct buffer *b, const struct engine_stats *s)
+{
+    value(b, "vllm:gpu_cache_usage_perc", "gauge", "Share of the KV cache in use.", s->kv_usage);
+    value(b, "vllm:kv_cache_usage_perc", "gauge", "Share of the KV cache in use.", s->kv_usage);
+    histogram(b, "vllm:inter_token_latency_seconds", "Between tokens.", &s->inter_token);
+    head(b, "vllm:cache_config_info", "gauge", "Tokens of a KV page, and pages.");
+    buffer_format(b, "vllm:cache_config_info{block_size=\"%d\",num_gpu_blocks=\"%llu\"} 1\n",
+                  KV_PAGE, (unsigned long long)s->kv_pages);
+}
+
 static void engine_figures(struct buffer *b, struct engine *e, bool vllm)
 {
     struct engine_stats s;
     engine_stats(e, &s);
-    mirrored(b, "oftd_", &s);
+    int32_t max_sequences = engine_options(e)->max_sequences;
+    mirrored(b, "oftd_", max_sequences, &s);
     value(b, "oftd_kv_cache_usage_ratio", "gauge", "Share of the KV pages in use.", s.kv_usage);
     histogram(b, "oftd_inter_token_latency_seconds", "Between tokens of a choice.", &s.inter_token);
     histogram(b, "oftd_request_queue_time_seconds", "From submission to admission.", &s.queue_time);
@@ -149,10 +164,8 @@ static void engine_figures(struct buffer *b, struct engine *e, bool vllm)
           (double)s.adapters.failures);
     adapters(b, e);
     if (vllm) {
-        mirrored(b, "vllm:", &s);
-        value(b, "vllm:gpu_cache_usage_perc", "gauge", "Share of the KV cache in use.", s.kv_usage);
-        value(b, "vllm:kv_cache_usage_perc", "gauge", "Share of the KV cache in use.", s.kv_usage);
-        histogram(b, "vllm:inter_token_latency_seconds", "Between tokens.", &s.inter_token);
+        mirrored(b, "vllm:", max_sequences, &s);
+        vllm_figures(b, &s);
     }
 }
 
@@ -177,6 +190,7 @@ static void http_figures(struct buffer *b, const struct server *s)
     http_stats(http, &h);
     value(b, "oftd_http_connections", "gauge", "Open connections.", (double)h.connections);
     value(b, "oftd_http_requests", "gauge", "Requests in work.", (double)h.requests);
+    value(b, "oftd_http_body_bytes", "gauge", "Memory taken by bodies.", (double)h.body_bytes);
 }
 
 void route_metrics(struct request *q)

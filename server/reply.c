@@ -27,6 +27,7 @@ int reply_status(enum status s)
     switch (s) {
     case ST_OK:
         return 200;
+    case ST_MALFORMED_REQUEST:
     case ST_INVALID_JSON:
     case ST_INVALID_VALUE:
     case ST_MISSING_FIELD:
@@ -284,6 +285,19 @@ static bool inference_protocol(const struct request *q)
     return !strncmp(q->path, "/v2", 3) && (q->path[3] == 0 || q->path[3] == '/');
 }
 
+static void write_error(const char *text, enum status code, int status, struct buffer *b)
+{
+    buffer_text(b, "{\"error\":{\"message\":");
+    buffer_cstring(b, text);
+    buffer_format(b, ",\"type\":\"%s\",\"param\":null,\"code\":\"%s\"}}", type_of(status),
+                  status_code(code));
+}
+
+void reply_plain_error(enum status code, int status, struct buffer *out)
+{
+    write_error(status_text(code), code, status, out);
+}
+
 /* The body without jansson: memory may have run out. NULL then too: an empty body. */
 static void plain_error(struct request *q, const struct error *err, int status)
 {
@@ -294,10 +308,7 @@ static void plain_error(struct request *q, const struct error *err, int status)
         buffer_cstring(&b, text);
         buffer_text(&b, "}");
     } else {
-        buffer_text(&b, "{\"error\":{\"message\":");
-        buffer_cstring(&b, text);
-        buffer_format(&b, ",\"type\":\"%s\",\"param\":null,\"code\":\"%s\"}}", type_of(status),
-                      status_code(err->code));
+        write_error(text, err->code, status, &b);
     }
     if (b.failed)
         buffer_free(&b);

@@ -86,36 +86,79 @@ void route_adapters_get(struct request *q)
 
 /* ---- loading ---- */
 
-static void log_loaded(const struct request *q, const struct adapter_info *a)
+static void log_loaded(struct log *log, const char *id, const struct adapter_info *a)
 {
-    log_event(q->server->log, LOG_INFO, "adapter_loaded", LOG_TEXT("id", q->id),
-              LOG_TEXT("adapter", a->name), LOG_INT("generation", (int64_t)a->generation),
-              LOG_TEXT("digest", a->digest));
+    log_event(log, LOG_INFO, "adapter_loaded", LOG_TEXT("id", id), LOG_TEXT("adapter", a->name),
+              LOG_INT("generation", (int64_t)a->generation), LOG_TEXT("digest", a->digest));
+}
+
+static void log_refused(struct log *log, const char *id, const char *name, const struct error *err)
+{
+    log_event(log, LOG_WARNING, "adapter_refused", LOG_TEXT("id", id), LOG_TEXT("adapter", name),
+              LOG_TEXT("code", status_code(err->code)), LOG_TEXT("message", err->text));
 }
 
 static void answer_load(struct request *q)
 {
     struct error err = ERROR_INIT;
     if (ticket_status(q->ticket, &err)) {
+        log_refused(q->server->log, q->id, field_text(q->json, "name"), &err);
         reply_error(q, &err);
         return;
     }
     const struct job_result *r = ticket_job(q->ticket);
-    log_loaded(q, &r->adapter);
+    log_loaded(q->server->log, q->id, &r->adapter);
     reply_json(q, r->replaced ? 200 : 201, adapter_info_json(&r->adapter));
 }
 
-/* The loader goes on without us: the ticket is left to itself, its outcome is in the listing. */
-static void answer_accepted(struct request *q, struct ticket *ticket, const char *name)
+/* A load that nobody waits for: its request is over, its outcome goes to the log. */
+struct background {
+    struct log *log;
+    struct ticket *ticket;
+    char id[REQUEST_ID_MAX + 1], name[];
+};
+
+/* ticket_wake; also called for what has ended already. */
+static void background_ended(void *arg)
+{
+    struct background *b = arg;
+    struct error err = ERROR_INIT;
+    if (ticket_status(b->ticket, &err))
+        log_refused(b->log, b->id, b->name, &err);
+    else
+        log_loaded(b->log, b->id, &ticket_job(b->ticket)->adapter);
+    error_clear(&err);
+    ticket_free(b->ticket);
+    free(b);
+}
+
+static void load_in_background(struct request *q, const struct adapter_request *r)
 {
     struct error err = ERROR_INIT;
-    if (ticket_ended(ticket) && ticket_status(ticket, &err)) {
-        reply_error(q, &err);
-        ticket_free(ticket);
+    size_t len = strlen(r->name);
+    struct background *b = calloc(1, sizeof *b + len + 1);
+    if (!b) {
+        reply_failure(q, ST_OUT_OF_MEMORY, NULL, NULL);
         return;
     }
-    ticket_detach(ticket);
-    reply_json(q, 202, json_pack("{s:s, s:s}", "name", name, "state", "loading"));
+    if (engine_adapter_load(q->server->engine, r, &b->ticket, &err)) {
+        reply_error(q, &err);
+        free(b);
+        return;
+    }
+    b->log = q->server->log;
+    memcpy(b->id, q->id, sizeof b->id);
+    memcpy(b->name, r->name, len);
+    if (ticket_ended(b->ticket) && ticket_status(b->ticket, &err)) {
+        log_refused(b->log, b->id, b->name, &err);
+        reply_error(q, &err);
+        ticket_free(b->ticket);
+        free(b);
+        return;
+    }
+    if (!ticket_wait(b->ticket, TICKET_END, background_ended, b))
+        background_ended(b);
+    reply_json(q, 202, json_pack("{s:s, s:s}", "name", r->name, "state", "loading"));
 }
 
 void route_adapters_load(struct request *q)
@@ -126,13 +169,15 @@ void route_adapters_load(struct request *q)
     bool wait = true;
     adapter_request_read(q->json, &r);
     enum status s = query_bool(q, "wait", &wait, &err);
+    if (!s && !wait) {
+        load_in_background(q, &r);
+        return;
+    }
     s = s ? s : engine_adapter_load(q->server->engine, &r, &ticket, &err);
     if (s)
         reply_error(q, &err);
-    else if (wait)
-        request_wait(q, ticket, TICKET_END, answer_load);
     else
-        answer_accepted(q, ticket, r.name);
+        request_wait(q, ticket, TICKET_END, answer_load);
 }
 
 static void answer_validation(struct request *q)

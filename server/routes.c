@@ -5,8 +5,10 @@
  */
 #include "server/routes.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/random.h>
 #include <time.h>
 
 #include "core/json.h"
@@ -127,6 +129,31 @@ static const struct route *find(struct request *q, char *allow, size_t size)
 
 /* ---- before a handler ---- */
 
+static void make_id(char *id, size_t size)
+{
+    uint8_t r[16] = {0};
+    if (getrandom(r, sizeof r, 0) != (ssize_t)sizeof r) {
+        static atomic_ullong counter;
+        uint64_t c = atomic_fetch_add(&counter, 1);
+        memcpy(r, &c, sizeof c);
+    }
+    size_t n = (size_t)snprintf(id, size, "req-");
+    for (size_t i = 0; i < sizeof r; i++)
+        n += (size_t)snprintf(id + n, size - n, "%02x", r[i]);
+}
+
+/* A client's own id is taken when it is short and harmless in headers, logs and JSON. */
+static void name_request(struct request *q)
+{
+    const char *id = request_header(q, "X-Request-Id");
+    size_t n = id ? strlen(id) : 0;
+    if (n && n <= REQUEST_ID_MAX &&
+        strspn(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:/+=@-") == n)
+        memcpy(q->id, id, n + 1);
+    else
+        make_id(q->id, sizeof q->id);
+}
+
 static void add_cors(struct request *q, const char *origin)
 {
     reply_header(q, "Access-Control-Allow-Origin", origin);
@@ -184,10 +211,19 @@ static enum status check_route(struct request *q, const char *allow, struct erro
     return code;
 }
 
+static double monotonic(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
 size_t routes_begin(struct request *q)
 {
     struct error err = ERROR_INIT;
     char allow[64];
+    q->started = monotonic();
+    name_request(q);
     reply_header(q, "X-Request-Id", q->id);
     enum status s = check_origin(q, &err);
     q->route = s ? NULL : find(q, allow, sizeof allow);
@@ -237,13 +273,6 @@ void routes_run(struct request *q)
 }
 
 /* ---- after a handler ---- */
-
-static double monotonic(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static const char *header_sent(const struct request *q, const char *name)
 {

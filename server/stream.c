@@ -53,8 +53,12 @@ static void write_error(struct error *err, struct buffer *out)
 {
     json_t *body = reply_error_json(err);
     char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
-    buffer_format(out, "event: error\ndata: %s\n\n",
-                  text ? text : "{\"error\":{\"message\":\"out of memory\"}}");
+    buffer_text(out, "event: error\ndata: ");
+    if (text)
+        buffer_text(out, text);
+    else
+        reply_plain_error(err->code, reply_status(err->code), out);
+    buffer_text(out, "\n\n");
     free(text);
     json_decref(body);
 }
@@ -78,6 +82,19 @@ static void write_end(struct request *q, struct completion *c, struct buffer *ou
     error_clear(&err);
 }
 
+/* Memory ran out within a frame: the whole ones before it are sent, then the error. */
+static enum produce cut_short(struct request *q, struct buffer *out, size_t whole)
+{
+    struct error err = ERROR_INIT;
+    ticket_cancel(q->ticket);
+    out->failed = false;
+    out->len = whole;
+    error_memory(&err, "a frame of the stream");
+    write_error(&err, out);
+    error_clear(&err);
+    return PRODUCE_END;
+}
+
 enum produce stream_produce(struct request *q, struct buffer *out)
 {
     struct completion *c = q->state;
@@ -86,18 +103,19 @@ enum produce stream_produce(struct request *q, struct buffer *out)
     if (c->has_first) {
         c->has_first = false;
         if (!write_piece(q, c, &c->first, out))
-            return PRODUCE_ABORT;
+            return cut_short(q, out, 0);
     }
     while (out->len < PRODUCE_SIZE) {
+        size_t whole = out->len;
         if (ticket_read(q->ticket, &piece)) {
             if (!write_piece(q, c, &piece, out))
-                return PRODUCE_ABORT;
+                return cut_short(q, out, whole);
             continue;
         }
         if (!ended)
             return PRODUCE_WAIT;
         write_end(q, c, out);
-        return PRODUCE_END;
+        return out->failed ? cut_short(q, out, whole) : PRODUCE_END;
     }
     return PRODUCE_MORE;
 }

@@ -419,6 +419,12 @@ enum status checkpoint_open(const char *dir, struct checkpoint **out, struct err
     return s;
 }
 
+void checkpoint_forget(const struct checkpoint *cp)
+{
+    for (size_t i = 0; i < cp->n_shards; i++)
+        safetensors_forget(cp->shards[i]);
+}
+
 void checkpoint_close(struct checkpoint *cp)
 {
     if (!cp)

@@ -28,6 +28,8 @@ struct checkpoint {
  * command that would fetch it. */
 enum status checkpoint_locate(const char *spec, char **dir, struct error *err);
 enum status checkpoint_open(const char *dir, struct checkpoint **out, struct error *err);
+/* Lets go of the pages of all shards (safetensors_forget). */
+void checkpoint_forget(const struct checkpoint *cp);
 void checkpoint_close(struct checkpoint *cp); /* NULL is fine */
 
 const struct tensor *checkpoint_find(const struct checkpoint *cp, const char *name);

@@ -487,6 +487,12 @@ enum status safetensors_parse(const void *bytes, size_t size, const char *path,
     return parse(bytes, size, false, path, out, err);
 }
 
+void safetensors_forget(const struct safetensors *st)
+{
+    if (st->mapped)
+        madvise((void *)st->bytes, st->size, MADV_DONTNEED);
+}
+
 void safetensors_close(struct safetensors *st)
 {
     if (!st)

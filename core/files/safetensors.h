@@ -23,6 +23,8 @@ enum status safetensors_open(const char *path, struct safetensors **out, struct 
 /* The same over bytes in memory, which are borrowed and must outlive it; path is for messages. */
 enum status safetensors_parse(const void *bytes, size_t size, const char *path,
                               struct safetensors **out, struct error *err);
+/* Lets go of the mapped pages in memory; they are read again when a tensor is looked at. */
+void safetensors_forget(const struct safetensors *st);
 void safetensors_close(struct safetensors *st); /* NULL is fine; tensors die with it */
 
 /* Tensors sorted by name (strcmp). */

@@ -424,6 +424,7 @@ enum status build_load(struct model *m, const struct checkpoint *cp, model_progr
             break;
         done += stored_bytes(m, cp, i);
         used += weight_bytes(owned[i]);
+        checkpoint_forget(cp); // else the file stands in memory beside the weights
         // Codebooks unfold: only now is it known what they take.
         if (used + (total - done) > limit)
             s = too_large(used + (total - done), limit, "at least ", err);

@@ -25,7 +25,7 @@ static void fill_windows(struct model_config *c, int32_t first, int32_t window)
         c->windows[i] = window;
 }
 
-/* layer_types, one entry a layer; those that slide get the window and the local rope. */
+/* layer_types, one entry a layer; those that slide get the window. */
 static void read_types(const struct keys *k, struct model_config *c, int32_t window)
 {
     const json_t *types = keys_get(k, "layer_types");
@@ -47,7 +47,6 @@ static void read_types(const struct keys *k, struct model_config *c, int32_t win
             return;
         }
         c->windows[i] = slides ? window : 0;
-        c->local[i] = slides;
     }
 }
 
@@ -150,14 +149,13 @@ void options_gemma3(const struct keys *k, struct model_config *c)
     read_gemma(k, c, false);
     if (!read_window(k, 4096, &window) || !keys_int(k, key, 1, INT32_MAX, 6, &pattern))
         return;
-    if (keys_get(k, "layer_types")) {
+    if (keys_get(k, "layer_types"))
         read_types(k, c, window);
-        return;
-    }
-    for (int32_t i = 0; i < c->base_layers; i++) {
-        c->local[i] = (i + 1) % pattern != 0;
-        c->windows[i] = c->local[i] ? window : 0;
-    }
+    else
+        for (int32_t i = 0; i < c->base_layers; i++)
+            c->windows[i] = (i + 1) % pattern != 0 ? window : 0;
+    for (int32_t i = 0; i < c->base_layers; i++)
+        c->local[i] = c->windows[i] > 0;
 }
 
 void options_phi3(const struct keys *k, struct model_config *c)

@@ -12,9 +12,9 @@
  *     yarn      ramp between the dimensions that turn beta_fast and beta_slow times in o positions:
  *               f/factor * ramp + f * (1 - ramp); cos and sin times attention_factor
  *
- * Frequencies are computed in double and kept as f32; an angle is the f32 product position * f, as
- * the reference's is; cos and sin are taken in double and rounded once. So a row's angles depend on
- * its position alone.
+ * Frequencies and angles (position * f) are f32, step by step as the reference computes them: far
+ * into a text another rounding would be another angle. cos and sin are taken in double and rounded
+ * once. So a row's angles depend on its position alone.
  */
 #include <math.h>
 #include <stdio.h>
@@ -240,17 +240,25 @@ static int32_t read_dim(const struct keys *k, const struct keys *r, const struct
     return 0;
 }
 
-/* ---- frequencies ---- */
+/* ---- frequencies: in f32, operation by operation as the reference's tensors are ---- */
 
-static double llama3_frequency(const struct rope_values *v, double f)
+/* theta^(2i/d) */
+static float wave_power(const struct rope_values *v, int32_t d, int32_t i)
 {
-    double wave = 2 * M_PI / f;
-    if (wave > v->original / v->low)
-        return f / v->factor;
-    if (wave < v->original / v->high)
+    float exponent = (float)(2 * i) / (float)d;
+    return (float)pow((float)v->theta, exponent);
+}
+
+/* A scalar over a tensor is the tensor's reciprocal times the scalar there. */
+static float llama3_frequency(const struct rope_values *v, float f)
+{
+    float factor = (float)v->factor, wave = 1 / f * (float)(2 * M_PI);
+    if (wave > (float)(v->original / v->low))
+        return f / factor;
+    if (wave < (float)(v->original / v->high))
         return f;
-    double s = (v->original / wave - v->low) / (v->high - v->low);
-    return (1 - s) * f / v->factor + s * f;
+    float s = (1 / wave * (float)v->original - (float)v->low) / (float)(v->high - v->low);
+    return (1 - s) * f / factor + s * f;
 }
 
 /* The dimension whose wave turns n times within the original length. */
@@ -259,7 +267,7 @@ static double yarn_dim(const struct rope_values *v, int32_t d, double n)
     return d * log(v->original / (2 * M_PI * n)) / (2 * log(v->theta));
 }
 
-static double yarn_frequency(const struct rope_values *v, int32_t d, int32_t i, double f)
+static float yarn_frequency(const struct rope_values *v, int32_t d, int32_t i, float power)
 {
     double lo = yarn_dim(v, d, v->fast), hi = yarn_dim(v, d, v->slow);
     if (v->truncate) {
@@ -270,25 +278,30 @@ static double yarn_frequency(const struct rope_values *v, int32_t d, int32_t i, 
     hi = fmin(hi, d - 1);
     if (lo == hi)
         hi += 0.001;
-    double ramp = fmin(fmax((i - lo) / (hi - lo), 0), 1);
-    return f / v->factor * ramp + f * (1 - ramp);
+    float ramp = fminf(fmaxf(((float)i - (float)lo) / (float)(hi - lo), 0), 1), keep = 1 - ramp;
+    return 1 / ((float)v->factor * power) * (1 - keep) + 1 / power * keep;
 }
 
-static double frequency(const struct rope_values *v, int32_t d, int32_t i)
+static float listed(const json_t *list, int32_t i)
 {
-    double f = pow(v->theta, -2.0 * i / d);
+    return (float)json_number_value(json_array_get(list, (size_t)i));
+}
+
+static float frequency(const struct rope_values *v, int32_t d, int32_t i)
+{
+    float power = wave_power(v, d, i), f = 1 / power;
     switch (v->type) {
     case ROPE_DEFAULT:
     case ROPE_DYNAMIC:
         return f;
     case ROPE_LONGROPE:
-        return f / json_number_value(json_array_get(v->short_factor, (size_t)i));
+        return 1 / (listed(v->short_factor, i) * power);
     case ROPE_LINEAR:
-        return f / v->factor;
+        return f / (float)v->factor;
     case ROPE_LLAMA3:
         return llama3_frequency(v, f);
     case ROPE_YARN:
-        return yarn_frequency(v, d, i, f);
+        return yarn_frequency(v, d, i, power);
     }
     return f;
 }
@@ -314,7 +327,7 @@ static enum status fill(const struct keys *k, struct model_config *c, const stru
     if (!out->inverse)
         return ST_OUT_OF_MEMORY;
     for (int32_t i = 0; i < half; i++)
-        out->inverse[i] = (float)frequency(v, dim, i);
+        out->inverse[i] = frequency(v, dim, i);
     if (!all_finite(k, out->inverse, half) || v->type != ROPE_LONGROPE)
         return ST_OK;
     out->original = (int32_t)v->original;
@@ -322,8 +335,7 @@ static enum status fill(const struct keys *k, struct model_config *c, const stru
     if (!out->stretched)
         return ST_OUT_OF_MEMORY;
     for (int32_t i = 0; i < half; i++)
-        out->stretched[i] = (float)(pow(v->theta, -2.0 * i / dim) /
-                                    json_number_value(json_array_get(v->long_factor, (size_t)i)));
+        out->stretched[i] = 1 / (listed(v->long_factor, i) * wave_power(v, dim, i));
     all_finite(k, out->stretched, half);
     return ST_OK;
 }

@@ -138,7 +138,7 @@ static inline void fixture_glue(const struct backend *b, const struct module_spe
     weight_clear(&whole);
 }
 
-#define STORED_MAX 8
+#define STORED_MAX 24
 struct stored {
     struct tensor_sink sink; /* first: put casts back */
     size_t n;

@@ -4,6 +4,9 @@
  * the zeros, planes, orders, group sizes and dtypes, and the worked examples of the format's
  * description.
  */
+#include <math.h>
+
+#include "tests/backends/faults.h"
 #include "tests/backends/fixture.h"
 
 #include "backends/backends.h"
@@ -303,6 +306,58 @@ START_TEST(groups_outside_are_refused)
 }
 END_TEST
 
+START_TEST(scales_must_be_finite)
+{
+    struct tiny m;
+    struct weight w;
+    struct error err = ERROR_INIT;
+    const uint32_t word = 0x91c80f73, zero = 7;
+    const float infinite = INFINITY;
+    tiny_init(&m, "{\"quant_method\": \"gptq\", \"bits\": 4}", 8, &word, 1, &zero, &infinite);
+    ck_assert_int_eq(gptq->load(&m.spec, (struct slice){0}, &w, &err), ST_NON_FINITE_WEIGHTS);
+    ck_assert_msg(strstr(err.text, "m.scales") != NULL, "%s", err.text);
+    ck_assert_ptr_null(w.data);
+    json_decref(m.quant);
+}
+END_TEST
+
+/* "lm_head": true comes with the head's own entry in "dynamic". */
+START_TEST(quantized_head)
+{
+    struct tiny m;
+    const uint32_t words[2] = {0x91c80f73, 0}, zero = 7;
+    const float half = 0.5f;
+    tiny_init(&m,
+              "{\"quant_method\": \"gptq\", \"bits\": 4, \"group_size\": 4, \"lm_head\": true, "
+              "\"dynamic\": {\"lm_head\": {\"bits\": 8, \"group_size\": 128}}}",
+              8, words, 2, &zero, &half);
+    m.spec.name = "lm_head";
+    struct weight w = load(&m.spec);
+    ck_assert_int_eq(w.bits, 8);
+    ck_assert_float_eq(weight_element(&w, 0, 0), (0x73 - 8) * 0.5f);
+    weight_clear(&w);
+    json_decref(m.quant);
+}
+END_TEST
+
+START_TEST(every_allocation_may_fail)
+{
+    struct fixture f = fixture_open("formats", "gptq.safetensors", "gptq.json");
+    json_t *cases = json_object_get(f.expected, "cases");
+    static const size_t some[] = {1, 5}; // act-order, irregular groups
+    for (int i = 0; i < 2; i++) {
+        json_t *c = json_array_get(cases, some[i]);
+        struct module_spec spec =
+            fixture_spec(&f, json_string_value(json_object_get(c, "name")),
+                         json_integer_value(json_object_get(c, "n")),
+                         json_integer_value(json_object_get(c, "k")), json_object_get(c, "config"));
+        json_object_set_new(json_object_get(c, "config"), "dynamic", json_pack("{s{}}", "-:other"));
+        faults_check_module(gptq, &spec);
+    }
+    fixture_close(&f);
+}
+END_TEST
+
 START_TEST(described)
 {
     struct fixture f =
@@ -330,6 +385,9 @@ static Suite *suite(void)
     tcase_add_test(t, dynamic_is_bounded);
     tcase_add_test(t, foreign_tensors_are_refused_by_the_formats_name);
     tcase_add_test(t, groups_outside_are_refused);
+    tcase_add_test(t, scales_must_be_finite);
+    tcase_add_test(t, quantized_head);
+    tcase_add_test(t, every_allocation_may_fail);
     tcase_add_test(t, described);
     suite_add_tcase(s, t);
     return s;

@@ -27,6 +27,7 @@
 static atomic_long armed; /* 0: nothing fails */
 static atomic_long counted, live;
 static atomic_bool fired;
+static void (*_Atomic watcher)(void);
 
 void fault_arm(long nth)
 {
@@ -57,6 +58,11 @@ long fault_count(void)
     return atomic_load(&counted);
 }
 
+void fault_watch(void (*seen)(void))
+{
+    atomic_store(&watcher, seen);
+}
+
 bool fault_continue(long n)
 {
     if (n > 1 && !fault_disarm())
@@ -80,6 +86,9 @@ static bool fails(void)
     if (!nth || atomic_fetch_add(&counted, 1) + 1 != nth)
         return false;
     atomic_store(&fired, true);
+    void (*seen)(void) = atomic_load(&watcher);
+    if (seen)
+        seen();
     return true;
 }
 

@@ -31,6 +31,9 @@ bool fault_fired(void);
 long fault_live(void);
 /* Calls counted since fault_arm. */
 long fault_count(void);
+/* seen() is called where a failure is made, in its thread, below the allocator: it must neither
+ * allocate nor lock. NULL: nobody. */
+void fault_watch(void (*seen)(void));
 
 /* Arms the nth; false, disarmed, when the round before (n > 1) ended without a failure. */
 bool fault_continue(long n);

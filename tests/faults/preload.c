@@ -1,67 +1,106 @@
 /*
- * The same against a live daemon: one shared object for LD_PRELOAD (fault.c is included, so that
- * one command builds it).
+ * The same against a live daemon: this and fault.c are one shared object for LD_PRELOAD.
  *
- *     OFTD_FAULT_AT=N [OFTD_FAULT_STEP=M] LD_PRELOAD=preload.so oftd serve ...
- *     kill -USR2 PID     the Nth allocation (thread, mapping) from here on fails; the next USR2
- *                        arms the (N+M)th, so one daemon can be swept
+ *     OFTD_FAULT=1 LD_PRELOAD=preload.so oftd serve ...
+ *     sigqueue(PID, SIGUSR2, N)      the Nth allocation (thread, mapping) from here on fails
+ *     sigqueue(PID, SIGUSR2, 0)      none does
  *
- * It says so on standard error, "fault: armed at N" (with " (the one before fired)" when it did).
- * The variables are taken out of the environment, so that the daemon does not meet keys that it
- * does not know.
+ * On standard error it answers each signal, after it has done it, with a line that says whether the
+ * one before fired, how many were counted, and how many are alive; and where one is made to fail it
+ * leaves the stack, innermost first, so that a test can say whose allocation it was:
+ *
+ *     fault: fires
+ *     /lib/libmicrohttpd.so.12(MHD_create_response_from_buffer+0x2a)[0x7f162dbe104e]
+ *     ...
+ *     fault: armed at 12, before 1 of 11, alive 20340
+ *
+ * The variable is taken out of the environment, so that the daemon does not meet a key that it does
+ * not know.
  */
+#include <errno.h>
+#include <execinfo.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "tests/faults/fault.c"
+#include "tests/faults/fault.h"
 
-static long at, step;
+#define DEPTH 24
 
-static void say(long n, bool before)
+/* A line is put together without stdio, which allocates. */
+struct line {
+    char text[120];
+    size_t len;
+};
+
+static void put(struct line *l, const char *text)
 {
-    char text[80], digits[24];
-    size_t len = 0, d = 0;
-    memcpy(text, "fault: armed at ", 16);
-    len = 16;
+    size_t n = strlen(text);
+    if (n > sizeof l->text - l->len)
+        n = sizeof l->text - l->len;
+    memcpy(l->text + l->len, text, n);
+    l->len += n;
+}
+
+static void put_number(struct line *l, long n)
+{
+    char digits[24];
+    size_t d = sizeof digits - 1;
+    digits[d] = '\0';
     do
-        digits[d++] = (char)('0' + n % 10);
+        digits[--d] = (char)('0' + n % 10);
     while ((n /= 10) > 0);
-    while (d)
-        text[len++] = digits[--d];
-    if (before) {
-        memcpy(text + len, " (the one before fired)", 23);
-        len += 23;
-    }
-    text[len++] = '\n';
-    ssize_t written = write(STDERR_FILENO, text, len);
+    put(l, digits + d);
+}
+
+static void say(const struct line *l)
+{
+    ssize_t written = write(STDERR_FILENO, l->text, l->len);
     (void)written;
 }
 
-static void on_signal(int number)
+static void leave_stack(void)
 {
-    (void)number;
-    bool before = fault_disarm();
-    say(at, before);
-    fault_arm(at);
-    at += step;
+    void *frames[DEPTH];
+    int n = backtrace(frames, DEPTH);
+    struct line l = {.len = 0};
+    put(&l, "\nfault: fires\n");
+    say(&l);
+    backtrace_symbols_fd(frames, n, STDERR_FILENO);
 }
 
-static long take(const char *name)
+static void on_signal(int number, siginfo_t *info, void *context)
 {
-    const char *text = getenv(name);
-    long n = text ? strtol(text, NULL, 10) : 0;
-    unsetenv(name);
-    return n;
+    (void)number;
+    (void)context;
+    int saved = errno;
+    bool before = fault_disarm();
+    long alive = fault_live();
+    struct line l = {.len = 0};
+    put(&l, "\nfault: armed at ");
+    put_number(&l, info->si_value.sival_int);
+    put(&l, ", before ");
+    put_number(&l, before);
+    put(&l, " of ");
+    put_number(&l, fault_count());
+    put(&l, ", alive ");
+    put_number(&l, alive);
+    put(&l, "\n");
+    fault_arm(info->si_value.sival_int);
+    say(&l);
+    errno = saved;
 }
 
 __attribute__((constructor)) static void start(void)
 {
-    at = take("OFTD_FAULT_AT");
-    step = take("OFTD_FAULT_STEP");
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
-    if (at > 0)
-        sigaction(SIGUSR2, &action, NULL);
+    if (!getenv("OFTD_FAULT"))
+        return;
+    unsetenv("OFTD_FAULT");
+    void *frames[1];
+    backtrace(frames, 1); // its first call loads a library
+    fault_watch(leave_stack);
+    struct sigaction action = {.sa_sigaction = on_signal, .sa_flags = SA_RESTART | SA_SIGINFO};
+    sigaction(SIGUSR2, &action, NULL);
 }

@@ -15,7 +15,7 @@
 #include "core/json.h"
 
 #define FUZZ_SIZE     72 /* n, k below this */
-#define FUZZ_TENSORS  12
+#define FUZZ_TENSORS  24
 #define FUZZ_ELEMENTS 8192 /* of one tensor */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -1,4 +1,8 @@
-"""A daemon on port 0 and clients for it; standard library only. The program is $BUILD/oftd."""
+"""A daemon on port 0 and clients for it; standard library only. The program is $BUILD/oftd.
+
+TEST_SLOW=N: it is N times slower than usual (sanitizers, valgrind): every time-out is N times longer.
+TEST_UNDER="valgrind ...": what the daemon runs under.
+"""
 import contextlib
 import http.client
 import json
@@ -16,11 +20,16 @@ OFTD = os.path.join(ROOT, os.environ.get("BUILD", "build"), "oftd")
 BASE = os.path.join(ROOT, "demo", "base")
 ADAPTERS = os.path.join(ROOT, "demo", "adapters")
 EXPECTED = os.path.join(ROOT, "demo", "expected.json")
+# Built with a sanitizer that brings its own allocator.
+with open(OFTD, "rb") as program:
+    CODE = program.read()
+SANITIZED = b"__asan_init" in CODE or b"__tsan_init" in CODE
+SLOW = float(os.environ.get("TEST_SLOW", "1"))
 
 
 def oftd(*args, env=None, timeout=120):
     """Runs a command of the program; returns exit code, standard output, standard error."""
-    r = subprocess.run([OFTD, *args], capture_output=True, text=True, timeout=timeout,
+    r = subprocess.run([OFTD, *args], capture_output=True, text=True, timeout=timeout * SLOW,
                        env={**os.environ, **(env or {})})
     return r.returncode, r.stdout, r.stderr
 
@@ -40,7 +49,7 @@ class Daemon:
     """Serves the demo base; adapters: names of demo adapters to load at the start."""
 
     def __init__(self, *args, adapters=(), listen="127.0.0.1:0", env=None, wait=True, model=BASE):
-        command = [OFTD, "serve", "--model", model, "--listen", listen, *args]
+        command = [*os.environ.get("TEST_UNDER", "").split(), OFTD, "serve", "--model", model, "--listen", listen, *args]
         for a in adapters:
             command += ["--adapter", f"{a}={ADAPTERS}/{a}"]
         self.log = tempfile.NamedTemporaryFile("w+", suffix=".log", errors="replace")
@@ -51,7 +60,7 @@ class Daemon:
             self.wait_until_ready()
 
     def wait_until_ready(self, timeout=60):
-        end = time.time() + timeout
+        end = time.time() + timeout * SLOW
         while time.time() < end and self.process.poll() is None:
             if select.select([self.process.stdout], [], [], 0.1)[0]:
                 line = self.process.stdout.readline()
@@ -74,10 +83,10 @@ class Daemon:
     def connect(self, timeout=30):
         if self.url.startswith("unix:"):
             s = socket.socket(socket.AF_UNIX)
-            s.settimeout(timeout)
+            s.settimeout(timeout * SLOW)
             s.connect(self.url[5:])
             return s
-        s = socket.create_connection(("127.0.0.1", self.port), timeout=timeout)
+        s = socket.create_connection(("127.0.0.1", self.port), timeout=timeout * SLOW)
         if self.tls:
             s = self.tls.wrap_socket(s, server_hostname="localhost")
         return s
@@ -115,7 +124,7 @@ class Daemon:
 
     def refused(self, timeout=60):
         """The exit code of a daemon that ends by itself (wait=False), and what it said."""
-        code = self.process.wait(timeout)
+        code = self.process.wait(timeout * SLOW)
         self.process.stdout.close()
         return code, self.log_text()
 
@@ -124,7 +133,7 @@ class Daemon:
         if self.process.poll() is None:
             self.process.send_signal(sig)
         try:
-            return self.process.wait(timeout)
+            return self.process.wait(timeout * SLOW)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -137,8 +146,9 @@ class Daemon:
 
     def __exit__(self, *_):
         code = self.stop()
+        log = self.log_text()
         self.log.close()
-        assert code == 0, f"exit code {code}"
+        assert code == 0, f"exit code {code}, its log ends with\n{log[-4000:]}"
 
 
 class Stream:
@@ -170,9 +180,15 @@ class Stream:
         self.c.close()
 
 
+def resident(daemon):
+    """Bytes of the daemon's memory that are in RAM."""
+    with open(f"/proc/{daemon.process.pid}/statm") as f:
+        return int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def eventually(condition, timeout=10, what="the condition"):
     """Waits until condition() is true."""
-    end = time.time() + timeout
+    end = time.time() + timeout * SLOW
     while time.time() < end:
         value = condition()
         if value:

@@ -46,6 +46,9 @@ def run_area(area):
         if hasattr(module, "daemon"):
             daemon = module.daemon()
     except Exception as e:
+        if type(e).__name__ == "Skip":
+            print(f"skip - live/{area}: {e}", flush=True)
+            return []
         print(f"not ok - {area}: its daemon: {e}", flush=True)
         return [False] * len(tests)
     for f in tests:

@@ -1,5 +1,9 @@
 """Health, models, metrics, the shape of errors: what needs no work of the model."""
-from daemon import BASE, Daemon, eventually
+import json
+import shutil
+import tempfile
+
+from daemon import ADAPTERS, BASE, Daemon, eventually
 
 
 def daemon():
@@ -90,7 +94,59 @@ def test_metrics(d):
 
 
 def test_metrics_for_the_gateway():
-    with Daemon("--metrics-compat", "vllm") as d:
+    """What the Gateway API inference extension scrapes, under vLLM's names; without the flag there is none."""
+    with Daemon("--metrics-compat", "vllm", "--max-sequences", "24", adapters=["austen"]) as d:
+        d.complete("It is", max_tokens=3, adapter="austen")
         m = d.metrics()
-        assert "vllm:num_requests_waiting" in m and "vllm:kv_cache_usage_perc" in m
-        assert any(k.startswith("vllm:lora_requests_info{") for k in m)
+        for name in ("num_requests_waiting", "num_requests_running", "gpu_cache_usage_perc", "kv_cache_usage_perc",
+                     "prompt_tokens_total", "generation_tokens_total", "time_to_first_token_seconds_count",
+                     "inter_token_latency_seconds_count", "e2e_request_latency_seconds_count",
+                     'request_success_total{finished_reason="length"}'):
+            assert f"vllm:{name}" in m, name
+        assert m["vllm:generation_tokens_total"] == m["oftd_generation_tokens_total"] == 3
+        lora = [k for k in m if k.startswith("vllm:lora_requests_info{")]
+        assert lora == ['vllm:lora_requests_info{max_lora="24",running_lora_adapters="",waiting_lora_adapters=""}']
+        pages = int(m["oftd_kv_pages"])
+        assert m[f'vllm:cache_config_info{{block_size="16",num_gpu_blocks="{pages}"}}'] == 1
+
+
+def test_metrics_of_the_contract(d):
+    d.complete("It is", max_tokens=3, adapter="austen")
+    text = d.get("/metrics").body.decode()
+    assert "vllm:" not in text
+    for name in ("num_requests_running", "num_requests_waiting", "kv_cache_usage_ratio", "prompt_tokens_total",
+                 "generation_tokens_total", "time_to_first_token_seconds_bucket{", "inter_token_latency_seconds_sum",
+                 "e2e_request_latency_seconds_count", 'request_success_total{finished_reason="stop"}',
+                 'adapter_loaded{adapter="austen",tier="memory",pinned="true"} 1', "adapter_load_seconds_count",
+                 "adapter_working_set", "lora_requests_info{max_lora="):
+        assert f"\noftd_{name}" in text, name
+
+
+def test_names_are_checked_before_anything_is_loaded():
+    for arguments, word in ((["--served-model-name", "a/b"], "--served-model-name"),
+                            (["--adapter", f"-x={ADAPTERS}/devil"], "'-x'"),
+                            (["--adapter", f"a b={ADAPTERS}/devil"], "'a b'"),
+                            (["--adapter", f"base={ADAPTERS}/devil"], "'base'"),
+                            (["--served-model-name", "devil", "--adapter", f"devil={ADAPTERS}/devil"], "'devil'"),
+                            (["--adapter", f"a={ADAPTERS}/devil", "--adapter", f"a={ADAPTERS}/austen"], "twice")):
+        code, text = Daemon(*arguments, wait=False).refused()
+        assert code in (1, 2) and text.startswith("oftd: ") and word in text and text.count("\n") == 1, (arguments, text)
+
+
+def test_loads_that_nobody_waits_for_are_logged():
+    with tempfile.TemporaryDirectory() as root:
+        shutil.copytree(f"{ADAPTERS}/devil", f"{root}/good")
+        shutil.copytree(f"{ADAPTERS}/devil", f"{root}/broken")
+        with open(f"{root}/broken/adapter_model.safetensors", "r+b") as f:
+            f.truncate(1000)
+        with Daemon("--adapter-dir", root, "--log-format", "json") as d:
+            for name in ("good", "broken"):
+                r = d.post("/v1/adapters?wait=false", {"name": name}, headers={"X-Request-Id": f"load-{name}"})
+                assert r.status == 202 and r.json() == {"name": name, "state": "loading"}
+            lines = lambda event: [l for l in map(json.loads, filter(lambda l: l[0] == "{", d.log_text().splitlines()))
+                                   if l["event"] == event]
+            loaded = eventually(lambda: lines("adapter_loaded"), what="the good one's line")
+            refused = eventually(lambda: lines("adapter_refused"), what="the broken one's line")
+            assert loaded[0]["id"] == "load-good" and loaded[0]["digest"].startswith("sha256:")
+            assert refused[0]["id"] == "load-broken" and refused[0]["adapter"] == "broken"
+            assert refused[0]["code"] == "file_unreadable" and "adapter_model.safetensors" in refused[0]["message"]

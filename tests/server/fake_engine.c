@@ -1,4 +1,7 @@
-/* See fake_engine.h. */
+/*
+ * See fake_engine.h. Here are the engine's life and its tickets; fake_work.c generates and
+ * computes, fake_admin.c loads and merges. A test includes this file, which includes those.
+ */
 #include "tests/server/fake_engine.h"
 
 #include <math.h>
@@ -63,6 +66,12 @@ struct engine {
     struct kernels kernels;
     char loaded[16][130];
     int n_loaded;
+    struct {
+        char names[2][130];
+        size_t n;
+    } merged[4];
+    size_t n_merged;
+    pthread_t submitter; /* of the last /v1/forward */
     uint64_t generation;
     char last[300];
 };
@@ -136,6 +145,9 @@ static void unref(struct ticket *t)
     atomic_fetch_sub(&t->engine->live, 1);
     pthread_mutex_destroy(&t->lock);
     findings_clear(&t->job.findings);
+    for (size_t i = 0; i < t->job.n_names; i++)
+        free(t->job.names[i]);
+    free(t->job.names);
     free(t->rows);
     free(t->numbers);
     free(t->ids);
@@ -285,6 +297,7 @@ struct engine *fake_engine_new(int step_us)
                               .modules = e->modules,
                               .n_modules = 2};
     e->options.max_reply_bytes = 1 << 28;
+    e->options.max_sequences = 64;
     e->options.kernels.exact = &e->kernels;
     strcpy(e->loaded[0], "alpha");
     strcpy(e->loaded[1], "beta");
@@ -326,6 +339,14 @@ void fake_engine_counts(struct engine *e, struct fake_counts *out)
     *out = (struct fake_counts){.live = atomic_load(&e->live),
                                 .cancelled = atomic_load(&e->cancelled),
                                 .ended = atomic_load(&e->ended)};
+}
+
+pthread_t fake_engine_submitter(struct engine *e)
+{
+    pthread_mutex_lock(&e->lock);
+    pthread_t submitter = e->submitter;
+    pthread_mutex_unlock(&e->lock);
+    return submitter;
 }
 
 const char *fake_engine_last_adapters(struct engine *e)
@@ -506,370 +527,5 @@ const struct job_result *ticket_job(const struct ticket *t)
     return &t->job;
 }
 
-/* ---- work ---- */
-
-static bool prompt_is(const struct prompt *p, const char *word)
-{
-    return p->text && p->text_len == strlen(word) && !memcmp(p->text, word, p->text_len);
-}
-
-enum status engine_generate(struct engine *e, const struct generate_request *req,
-                            struct ticket **out, struct error *err)
-{
-    struct ticket *t = ticket_make(e);
-    if (!t)
-        return error_memory(err, "faking");
-    enum status s = use_adapters(e, t, req->adapters, req->n_adapters, err);
-    if (s) {
-        unref(t);
-        unref(t);
-        return s;
-    }
-    pthread_mutex_lock(&e->lock);
-    e->last[0] = 0;
-    for (size_t i = 0; i < req->n_adapters && i < 2; i++)
-        snprintf(e->last + strlen(e->last), sizeof e->last - strlen(e->last), "%s%s", i ? "," : "",
-                 req->adapters[i]);
-    pthread_mutex_unlock(&e->lock);
-    t->n_prompts = (int)req->n_prompts;
-    t->n = req->n == UNSET_INT ? 1 : req->n;
-    t->max_tokens = req->max_tokens == UNSET_INT ? 16 : req->max_tokens;
-    for (size_t i = 0; i < req->n_prompts; i++)
-        t->usage.prompt_tokens += req->prompts[i].text ? (int64_t)req->prompts[i].text_len
-                                                       : (int64_t)req->prompts[i].n_ids;
-    t->fail = prompt_is(&req->prompts[0], "fail");
-    t->broken = prompt_is(&req->prompts[0], "broken");
-    submit(e, t, out);
-    return ST_OK;
-}
-
-enum status engine_forward(struct engine *e, const struct forward_request *req, struct ticket **out,
-                           struct error *err)
-{
-    struct ticket *t = ticket_make(e);
-    if (!t)
-        return error_memory(err, "faking");
-    for (size_t i = 0; i < req->n_rows && req->adapters; i++) {
-        enum status s = use_adapters(e, t, req->adapters[i].names, req->adapters[i].n, err);
-        if (s) {
-            unref(t);
-            unref(t);
-            return s;
-        }
-    }
-    size_t longest = 1;
-    for (size_t i = 0; i < req->n_rows; i++)
-        if (req->rows[i].n_ids > longest)
-            longest = req->rows[i].n_ids;
-    t->n_rows = req->n_rows;
-    t->rows = calloc(t->n_rows, sizeof *t->rows);
-    t->numbers = calloc(longest * VOCAB, sizeof(float));
-    if (!t->rows || !t->numbers)
-        return give_up(t, err);
-    for (size_t i = 0; i < longest * VOCAB; i++)
-        t->numbers[i] = (float)i / 7;
-    if (prompt_is(&req->rows[0], "nan"))
-        t->numbers[3] = NAN;
-    for (size_t i = 0; i < t->n_rows; i++) {
-        struct forward_row *r = &t->rows[i];
-        r->tokens = req->rows[i].text ? 1 : (int32_t)req->rows[i].n_ids;
-        r->logits = req->outputs & OUTPUT_LOGITS ? t->numbers : NULL;
-        r->last_logits = req->outputs & OUTPUT_LAST_LOGITS ? t->numbers : NULL;
-        r->hidden = req->outputs & OUTPUT_HIDDEN ? t->numbers : NULL;
-        r->logprobs = req->outputs & OUTPUT_LOGPROBS ? t->numbers : NULL;
-        r->embedding = req->outputs & OUTPUT_EMBEDDING ? t->numbers : NULL;
-        r->adapters = t->refs_v;
-        r->n_adapters = t->n_refs;
-    }
-    submit(e, t, out);
-    return ST_OK;
-}
-
-enum status engine_module(struct engine *e, const struct module_request *req, struct ticket **out,
-                          struct error *err)
-{
-    struct ticket *t = ticket_make(e);
-    if (!t)
-        return error_memory(err, "faking");
-    t->module_rows = req->rows;
-    t->module_n = req->ids ? HIDDEN : 3;
-    t->numbers = calloc((size_t)t->module_rows * (size_t)t->module_n, sizeof(float));
-    if (!t->numbers)
-        return give_up(t, err);
-    for (int64_t i = 0; i < t->module_rows * t->module_n; i++)
-        t->numbers[i] = (float)i;
-    submit(e, t, out);
-    return ST_OK;
-}
-
-enum status engine_tokenize(struct engine *e, const char *text, size_t len, bool add_special,
-                            struct ticket **out, struct error *err)
-{
-    struct ticket *t = ticket_make(e);
-    if (!t)
-        return error_memory(err, "faking");
-    t->ids = calloc(len + 1, sizeof *t->ids);
-    if (!t->ids)
-        return give_up(t, err);
-    for (size_t i = 0; i < len; i++)
-        t->ids[i] = (unsigned char)text[i];
-    t->n_ids = len;
-    if (add_special)
-        t->ids[t->n_ids++] = 1;
-    submit(e, t, out);
-    return ST_OK;
-}
-
-enum status engine_detokenize(struct engine *e, const int32_t *ids, size_t n, bool skip_special,
-                              struct ticket **out, struct error *err)
-{
-    (void)skip_special;
-    struct ticket *t = ticket_make(e);
-    if (!t)
-        return error_memory(err, "faking");
-    for (size_t i = 0; i < n && i < sizeof t->text - 1; i++)
-        t->text[i] = (char)ids[i];
-    submit(e, t, out);
-    return ST_OK;
-}
-
-const char *engine_piece(const struct engine *e, int32_t id, size_t *len)
-{
-    static const char *const pieces[] = {"a", "b", "c", "d"};
-    (void)e;
-    *len = 1;
-    return pieces[id & 3];
-}
-
-/* ---- adapters ---- */
-
-void adapter_info_clear(struct adapter_info *info)
-{
-    free(info->name);
-    free(info->path);
-    free(info->block_sizes);
-    free(info->error);
-    findings_clear(&info->warnings);
-    memset(info, 0, sizeof *info);
-}
-
-static bool fill_info(struct engine *e, const char *name, struct adapter_info *out)
-{
-    *out = (struct adapter_info){.name = strdup(name),
-                                 .path = strdup("/adapters"),
-                                 .state = ADAPTER_READY,
-                                 .generation = e->generation,
-                                 .matched = 2,
-                                 .total = 2,
-                                 .neumann = true,
-                                 .terms = 5};
-    strcpy(out->digest, "sha256:00");
-    out->block_sizes = calloc(1, sizeof *out->block_sizes);
-    if (!out->name || !out->path || !out->block_sizes) {
-        adapter_info_clear(out);
-        return false;
-    }
-    out->block_sizes[0] = 32;
-    out->n_block_sizes = 1;
-    return true;
-}
-
-bool registry_name_valid(const char *name)
-{
-    static const char word[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
-    size_t n = strlen(name);
-    return n > 0 && n <= 128 && strspn(name, word) == n && !strchr("._-", *name);
-}
-
-enum status engine_adapter_list(struct engine *e, bool available, struct adapter_info **out,
-                                size_t *n, struct error *err)
-{
-    pthread_mutex_lock(&e->lock);
-    size_t count = (size_t)e->n_loaded + (available ? 1 : 0);
-    struct adapter_info *v = calloc(count + 1, sizeof *v);
-    bool whole = v != NULL;
-    for (size_t i = 0; i < count && whole; i++)
-        whole = fill_info(e, i < (size_t)e->n_loaded ? e->loaded[i] : "late", &v[i]);
-    if (whole && available)
-        v[count - 1].state = ADAPTER_AVAILABLE;
-    pthread_mutex_unlock(&e->lock);
-    *out = v;
-    *n = count;
-    if (whole)
-        return ST_OK;
-    for (size_t i = 0; v && i < count; i++)
-        adapter_info_clear(&v[i]);
-    free(v);
-    *out = NULL;
-    *n = 0;
-    return error_memory(err, "faking");
-}
-
-enum status engine_adapter_info(struct engine *e, const char *name, struct adapter_info *out,
-                                struct error *err)
-{
-    pthread_mutex_lock(&e->lock);
-    bool there = loaded(e, name), whole = there && fill_info(e, name, out);
-    pthread_mutex_unlock(&e->lock);
-    if (!there)
-        return error_set(err, ST_ADAPTER_NOT_FOUND, "there is no adapter '%s'", name);
-    return whole ? ST_OK : error_memory(err, "faking");
-}
-
-enum status engine_adapter_load(struct engine *e, const struct adapter_request *req,
-                                struct ticket **out, struct error *err)
-{
-    pthread_mutex_lock(&e->lock);
-    bool there = loaded(e, req->name);
-    pthread_mutex_unlock(&e->lock);
-    if (there && req->replace == REPLACE_NEVER)
-        return error_param(err, ST_NAME_IN_USE, "name", "%s is loaded", req->name);
-    if (req->path && strstr(req->path, ".."))
-        return error_param(err, ST_PATH_OUTSIDE_ROOT, "path", "%s", req->path);
-    if (req->path && !strcmp(req->path, "bad")) {
-        struct findings f = {0};
-        findings_add(&f, SEVERITY_ERROR, ST_TENSOR_MISSING, "m", NULL, "x", "nothing", "bad: gone");
-        findings_add(&f, SEVERITY_WARNING, ST_COFT_OUT_OF_BOUNDS, NULL, NULL, NULL, NULL, "hm");
-        return error_from_findings(err, &f);
-    }
-    struct ticket *t = ticket_make(e);
-    if (!t)
-        return error_memory(err, "faking");
-    pthread_mutex_lock(&e->lock);
-    if (!there)
-        snprintf(e->loaded[e->n_loaded++], sizeof e->loaded[0], "%s", req->name);
-    e->generation++;
-    pthread_mutex_unlock(&e->lock);
-    snprintf(t->job_name, sizeof t->job_name, "%s", req->name);
-    t->job.replaced = there;
-    t->job.adapter = (struct adapter_info){
-        .name = t->job_name, .path = t->text, .state = ADAPTER_READY, .generation = e->generation};
-    submit(e, t, out);
-    return ST_OK;
-}
-
-enum status engine_adapter_unload(struct engine *e, const char *name, double timeout_s,
-                                  struct ticket **out, struct error *err)
-{
-    (void)timeout_s;
-    int found = -1;
-    pthread_mutex_lock(&e->lock);
-    for (int i = 0; i < e->n_loaded; i++)
-        if (!strcmp(e->loaded[i], name))
-            found = i;
-    if (found >= 0 && found != --e->n_loaded)
-        strcpy(e->loaded[found], e->loaded[e->n_loaded]);
-    pthread_mutex_unlock(&e->lock);
-    if (found < 0)
-        return error_set(err, ST_ADAPTER_NOT_FOUND, "there is no adapter '%s'", name);
-    struct ticket *t = ticket_make(e);
-    if (!t)
-        return error_memory(err, "faking");
-    t->job.bytes = 1234;
-    submit(e, t, out);
-    return ST_OK;
-}
-
-enum status engine_adapter_batch(struct engine *e, const struct adapter_request *load,
-                                 size_t n_load, const char *const *unload, size_t n_unload,
-                                 struct ticket **out, struct error *err)
-{
-    (void)load;
-    (void)n_load;
-    (void)unload;
-    (void)n_unload;
-    struct ticket *t = ticket_make(e);
-    if (!t)
-        return error_memory(err, "faking");
-    submit(e, t, out);
-    return ST_OK;
-}
-
-enum status engine_adapter_validate(struct engine *e, const struct adapter_request *req,
-                                    struct ticket **out, struct error *err)
-{
-    (void)req;
-    struct ticket *t = ticket_make(e);
-    if (!t)
-        return error_memory(err, "faking");
-    findings_add(&t->job.findings, SEVERITY_ERROR, ST_TENSOR_MISSING, "m", NULL, "x", "nothing",
-                 "gone");
-    submit(e, t, out);
-    return ST_OK;
-}
-
-/* ---- merges ---- */
-
-static char *merged_name = "alpha";
-
-enum status engine_merge(struct engine *e, const struct merge_request *req, struct ticket **out,
-                         struct error *err)
-{
-    if (!strcmp(req->adapters.names[0], "beta"))
-        return error_set(err, ST_MERGE_FORBIDDEN_GPTQ, NULL);
-    static struct merge_module_report row = {.module = 1, .backend = "default", .rel_fro = 0.01};
-    struct ticket *t = ticket_make(e);
-    if (!t)
-        return error_memory(err, "faking");
-    t->job.names = &merged_name;
-    t->job.n_names = 1;
-    t->job.modules = 1;
-    t->job.report = (struct merge_report){.modules = &row, .n = 1, .rel_fro_max = 0.01};
-    submit(e, t, out);
-    return ST_OK;
-}
-
-enum status engine_unmerge(struct engine *e, const char *adapter, struct ticket **out,
-                           struct error *err)
-{
-    (void)e;
-    (void)adapter;
-    *out = NULL;
-    return error_set(err, ST_NOT_MERGED, NULL);
-}
-
-enum status engine_export(struct engine *e, const struct export_request *req, struct ticket **out,
-                          struct error *err)
-{
-    (void)req;
-    struct ticket *t = ticket_make(e);
-    if (!t)
-        return error_memory(err, "faking");
-    t->job.bytes = 99;
-    submit(e, t, out);
-    return ST_OK;
-}
-
-enum status engine_merges(struct engine *e, struct merge_info **out, size_t *n, struct error *err)
-{
-    (void)e;
-    (void)err;
-    *out = NULL;
-    *n = 0;
-    return ST_OK;
-}
-
-void merge_infos_free(struct merge_info *v, size_t n)
-{
-    (void)n;
-    free(v);
-}
-
-int32_t model_module(const struct model *m, const char *name)
-{
-    for (size_t i = 0; i < m->n_modules; i++)
-        if (!strcmp(m->modules[i].name, name))
-            return (int32_t)i;
-    return -1;
-}
-
-void engine_stats(struct engine *e, struct engine_stats *out)
-{
-    (void)e;
-    memset(out, 0, sizeof *out);
-    for (int i = 0; i < HISTOGRAM_BUCKETS; i++)
-        out->inter_token.bounds[i] = i == HISTOGRAM_BUCKETS - 1 ? INFINITY : i + 1;
-    out->end_to_end = out->queue_time = out->adapter_load = out->time_to_first_token =
-        out->inter_token;
-    strcpy(out->running_names, "alpha,beta");
-}
+#include "tests/server/fake_admin.c"
+#include "tests/server/fake_work.c"

@@ -6,6 +6,8 @@
 #ifndef OFTD_TESTS_SERVER_FAKE_ENGINE_H
 #define OFTD_TESTS_SERVER_FAKE_ENGINE_H
 
+#include <pthread.h>
+
 #include "core/engine.h"
 
 /*
@@ -27,5 +29,7 @@ struct fake_counts {
 void fake_engine_counts(struct engine *e, struct fake_counts *out);
 /* What the last generate request asked for. */
 const char *fake_engine_last_adapters(struct engine *e); /* "a,b" */
+/* The thread that submitted the last raw pass. */
+pthread_t fake_engine_submitter(struct engine *e);
 
 #endif

@@ -111,6 +111,7 @@ static Suite *suite(void)
 {
     Suite *s = suite_create("server/buffer");
     TCase *t = tcase_create("all");
+    tcase_set_timeout(t, 60);
     tcase_add_test(t, test_strings);
     tcase_add_test(t, test_strings_are_json);
     tcase_add_test(t, test_floats);

@@ -8,7 +8,9 @@ dropped: decoded and merged weights, which expected.json has as hashes. Writes m
 import hashlib, json, os, shutil, struct, sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-FIXTURES = ["plain-bf16", "bnb8", "bnb4-nf4-dq", "eetq8", "gptq3", "gptq4-g32-actorder"]
+FIXTURES = ["plain-bf16", "bnb8", "bnb4-nf4-dq", "eetq8", "gptq3", "gptq4-g32-actorder", "awq4-gemm-g128",
+            "autoround4", "inc-fp8",
+            "aqlm-2x8", "hqq2-g16-axis0"]
 FAMILIES = ["llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "gpt_neox", "falcon", "opt", "gpt2", "mixtral",
             "qwen3_moe"]
 TOKENIZERS = ["gpt2", "opt", "llama3", "qwen2", "deepseek-v3", "falcon", "gpt-neox", "llama2", "llama1-normalized", "phi3", "gemma",

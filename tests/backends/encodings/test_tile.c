@@ -1,6 +1,7 @@
 /* The tile layout against its definition in core/kernels.h, written out a second time, slowly. */
 #include "tests/check_main.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "backends/encodings/tile.h"
@@ -207,6 +208,186 @@ START_TEST(group_element)
 }
 END_TEST
 
+/* An 8-bit float by its fields. */
+static double float8_by_definition(int code, enum dtype d)
+{
+    int mantissa_bits = d == DT_F8_E4M3 ? 3 : 2, bias = d == DT_F8_E4M3 ? 7 : 15;
+    int exponent = (code & 0x7f) >> mantissa_bits, mantissa = code & ((1 << mantissa_bits) - 1);
+    double sign = code & 0x80 ? -1 : 1;
+    if (d == DT_F8_E4M3 && (code & 0x7f) == 0x7f)
+        return NAN;
+    if (d == DT_F8_E5M2 && exponent == 31)
+        return mantissa ? NAN : sign * INFINITY;
+    if (!exponent)
+        return sign * ldexp(mantissa, 1 - bias - mantissa_bits);
+    return sign * ldexp((1 << mantissa_bits) + mantissa, exponent - bias - mantissa_bits);
+}
+
+START_TEST(float8)
+{
+    static const enum dtype formats[] = {DT_F8_E4M3, DT_F8_E5M2};
+    enum dtype d = formats[_i];
+    uint8_t data[64 * 8 * 8] = {0}, codes[256];
+    float scales[16];
+    for (int i = 0; i < 256; i++) {
+        codes[i] = (uint8_t)i;
+        double want = float8_by_definition(i, d);
+        float got = tile_float8((uint8_t)i, d);
+        ck_assert(isnan(want) ? isnan(got) : (double)got == want);
+        ck_assert(!signbit(want) == !signbit(got) || isnan(want));
+    }
+    for (int i = 0; i < 16; i++)
+        scales[i] = 0.37f + (float)i / 7;
+    tile_pack_codes(data, 256, 8, 0, codes, 256, 1, 256);
+    struct weight w = {.encoding = ENC_FLOAT8,
+                       .dtype = DT_BF16,
+                       .n = 1,
+                       .k = 256,
+                       .n_tiles = 1,
+                       .k_padded = 256,
+                       .data = data,
+                       .bits = 8,
+                       .group = 256,
+                       .n_groups = 1,
+                       .scales = scales,
+                       .scale_dtype = DT_F32,
+                       .code_dtype = d};
+    for (int i = 0; i < 256; i++) { // the product of eight bits and 24 is exact in double
+        float product = (float)(float8_by_definition(i, d) * (double)scales[0]);
+        float want = round_to_dtype(product, DT_BF16), got = weight_element(&w, 0, i);
+        ck_assert(isnan(want) ? isnan(got) : got == want);
+    }
+    // a worked example: E4M3 38 40 B8 01, scale 0.5
+    if (d == DT_F8_E4M3) {
+        scales[0] = 0.5f;
+        ck_assert_float_eq(weight_element(&w, 0, 0x38), 0.5f);
+        ck_assert_float_eq(weight_element(&w, 0, 0x40), 1);
+        ck_assert_float_eq(weight_element(&w, 0, 0xb8), -0.5f);
+        ck_assert_float_eq(weight_element(&w, 0, 0x01), 0.0009765625f);
+    }
+}
+END_TEST
+
+/* Strided groups of a slice, n_groups a multiple of the module's k and not, with the rules that
+ * have a factor or a fused product; each step as a double or long double that holds it. */
+START_TEST(strided_element)
+{
+    enum { N = 5, K = 12, MODULE_K = 20, ROW = 3, COL = 6 };
+    static const int64_t counts[] = {40, 20, 23, 7};
+    static const enum rule rules[] = {RULE_FACTOR, RULE_FMA, RULE_STEPS, RULE_PRODUCT};
+    uint8_t data[64 * 4] = {0}, codes[N * K];
+    float scales[40], zeros[40];
+    for (int i = 0; i < N * K; i++)
+        codes[i] = (uint8_t)(next() & 15);
+    tile_pack_codes(data, 32, 4, 0, codes, K, N, K);
+    for (int i = 0; i < 40; i++) {
+        scales[i] = 0.013f * (float)(i + 1);
+        zeros[i] = 7.3f - 0.21f * (float)i;
+    }
+    for (int c = 0; c < 4; c++)
+        for (int u = 0; u < 4; u++) {
+            struct weight w = {.encoding = ENC_GROUP,
+                               .dtype = DT_F16,
+                               .rule = rules[u],
+                               .n = N,
+                               .k = K,
+                               .n_tiles = 1,
+                               .k_padded = 32,
+                               .data = data,
+                               .bits = 4,
+                               .group = 4,
+                               .n_groups = counts[c],
+                               .grouping = GROUPS_STRIDED,
+                               .flat_k = MODULE_K,
+                               .flat_row = ROW,
+                               .flat_col = COL,
+                               .scales = scales,
+                               .scale_dtype = DT_F32,
+                               .zeros = zeros,
+                               .zero_dtype = DT_F32,
+                               .factor = 1.0f / 127};
+            for (int r = 0; r < N; r++)
+                for (int k = 0; k < K; k++) {
+                    int64_t g = ((ROW + r) * MODULE_K + COL + k) % counts[c];
+                    long double code = codes[r * K + k], scale = scales[g], zero = zeros[g];
+                    float less = (float)(code - zero);
+                    if (rules[u] == RULE_STEPS)
+                        less = round_to_dtype(less, DT_F16);
+                    float want = (float)((long double)less * scale);
+                    if (rules[u] == RULE_FACTOR)
+                        want = (float)((long double)want * (long double)w.factor);
+                    if (rules[u] == RULE_FMA)
+                        want = (float)(code * scale + zero);
+                    ck_assert_int_eq(weight_group(&w, r, k), g);
+                    ck_assert_float_eq(weight_element(&w, r, k), round_to_dtype(want, DT_F16));
+                }
+        }
+}
+END_TEST
+
+/* The worked example (two books of two vectors, scale 2), and vectors of two rows. */
+START_TEST(codebook_element)
+{
+    uint8_t codes[4] = {0, 1, 1, 0};
+    float books[8] = {0.5f, -1, 1.5f, 2, 0.25f, 0.5f, -0.5f, 1}, scale = 2;
+    static const float want[4] = {0, 0, 3.5f, 5};
+    struct weight w = {.encoding = ENC_CODEBOOK,
+                       .dtype = DT_F16,
+                       .rule = RULE_STEPS,
+                       .n = 1,
+                       .k = 4,
+                       .n_tiles = 1,
+                       .k_padded = 32,
+                       .data = codes,
+                       .bits = 1,
+                       .scales = &scale,
+                       .scale_dtype = DT_F32,
+                       .books = 2,
+                       .in_group = 2,
+                       .out_group = 1,
+                       .codebook = books,
+                       .codebook_dtype = DT_F32};
+    for (int k = 0; k < 4; k++)
+        ck_assert_float_eq(weight_element(&w, 0, k), want[k]);
+
+    enum { N = 6, K = 9, IN = 3, OUT = 2, BOOKS = 3, BITS = 10, SIZE = 1 << BITS };
+    uint16_t wide[N / OUT * (K / IN) * BOOKS],
+        *book = malloc(sizeof(uint16_t[BOOKS * SIZE * OUT * IN]));
+    float scales[N / OUT];
+    ck_assert_ptr_nonnull(book);
+    for (size_t i = 0; i < sizeof wide / sizeof *wide; i++)
+        wide[i] = (uint16_t)(next() & (SIZE - 1));
+    for (int i = 0; i < BOOKS * SIZE * OUT * IN; i++)
+        book[i] = f32_to_f16((float)((int)(next() % 4001) - 2000) / 700);
+    for (int i = 0; i < N / OUT; i++)
+        scales[i] = 0.11f + 0.07f * (float)i;
+    w.n = N;
+    w.k = K;
+    w.data = wide;
+    w.bits = BITS;
+    w.books = BOOKS;
+    w.in_group = IN;
+    w.out_group = OUT;
+    w.codebook = book;
+    w.codebook_dtype = DT_F16;
+    w.scales = scales;
+    for (int i = 0; i < N / OUT; i++)
+        for (int j = 0; j < K / IN; j++)
+            for (int p = 0; p < OUT; p++)
+                for (int q = 0; q < IN; q++) {
+                    double sum = 0; // eleven bits each: exact
+                    for (int m = 0; m < BOOKS; m++) {
+                        int code = wide[(i * (K / IN) + j) * BOOKS + m];
+                        sum += (double)f16_to_f32(book[((m * SIZE + code) * OUT + p) * IN + q]);
+                    }
+                    double once = (double)round_to_dtype((float)sum, DT_F16);
+                    float value = round_to_dtype((float)(once * (double)scales[i]), DT_F16);
+                    ck_assert_float_eq(weight_element(&w, i * OUT + p, j * IN + q), value);
+                }
+    free(book);
+}
+END_TEST
+
 static Suite *tile_suite(void)
 {
     Suite *s = suite_create("tile");
@@ -215,6 +396,9 @@ static Suite *tile_suite(void)
     tcase_add_loop_test(t, dense, 0, 3);
     tcase_add_test(t, table_element);
     tcase_add_test(t, group_element);
+    tcase_add_loop_test(t, float8, 0, 2);
+    tcase_add_test(t, strided_element);
+    tcase_add_test(t, codebook_element);
     suite_add_tcase(s, t);
     return s;
 }

@@ -30,6 +30,9 @@ CASES = [  # bits, format (None: absent), group, n, k, order, scales, symmetric
     (8, "gptq", 128, 18, 192, "act", "F16", False),
     (8, "gptq_v2", -1, 16, 33, "regular", "F16", True),
     (4, "gptq_p", 16, 32, 64, "act", "F16", False),
+    (5, "auto-round", 32, 32, 64, "regular", "F16", False),  # provider: streams, not planes
+    (6, "auto-round", 64, 64, 128, "absent", "F16", False),
+    (7, "auto-round", 32, 32, 96, "regular", "F16", True),
 ]
 
 
@@ -83,8 +86,8 @@ for i, (bits, fmt, group, n, k, order, dtype, sym) in enumerate(CASES):
     name, top = "case%02d" % i, 1 << bits
     G = k if group == -1 or group > k else group
     groups = -(-k // G)
-    planar = bits in (5, 6, 7) or (fmt == "gptq_p" and bits == 3)
-    v1 = fmt in (None, "gptq")
+    planar = (bits in (5, 6, 7) and fmt != "auto-round") or (fmt == "gptq_p" and bits == 3)
+    v1 = fmt in (None, "gptq", "auto-round")
     q = rng.integers(0, top, (k, n))
     z = np.full((groups, n), top // 2) if sym else rng.integers(0, top, (groups, n))
     if v1 and not sym and bits in (3, 5, 6, 7):
@@ -113,7 +116,7 @@ for i, (bits, fmt, group, n, k, order, dtype, sym) in enumerate(CASES):
     config = {"quant_method": "gptq", "bits": bits, "group_size": group, "desc_act": order == "act",
               "sym": sym}
     if fmt:
-        config["checkpoint_format"] = fmt
+        config["provider" if fmt == "auto-round" else "checkpoint_format"] = fmt
     cases.append({"name": name, "n": n, "k": k, "order": order, "config": config,
                   "sha256": hashlib.sha256(np.ascontiguousarray(w, "<f4").tobytes()).hexdigest()})
 text = json.dumps(header).encode()

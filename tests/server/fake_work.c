@@ -1,0 +1,136 @@
+/* The data plane of the fake engine; a part of fake_engine.c. */
+static bool prompt_is(const struct prompt *p, const char *word)
+{
+    return p->text && p->text_len == strlen(word) && !memcmp(p->text, word, p->text_len);
+}
+
+enum status engine_generate(struct engine *e, const struct generate_request *req,
+                            struct ticket **out, struct error *err)
+{
+    struct ticket *t = ticket_make(e);
+    if (!t)
+        return error_memory(err, "faking");
+    enum status s = use_adapters(e, t, req->adapters, req->n_adapters, err);
+    if (s) {
+        unref(t);
+        unref(t);
+        return s;
+    }
+    pthread_mutex_lock(&e->lock);
+    e->last[0] = 0;
+    for (size_t i = 0; i < req->n_adapters && i < 2; i++)
+        snprintf(e->last + strlen(e->last), sizeof e->last - strlen(e->last), "%s%s", i ? "," : "",
+                 req->adapters[i]);
+    pthread_mutex_unlock(&e->lock);
+    t->n_prompts = (int)req->n_prompts;
+    t->n = req->n == UNSET_INT ? 1 : req->n;
+    t->max_tokens = req->max_tokens == UNSET_INT ? 16 : req->max_tokens;
+    for (size_t i = 0; i < req->n_prompts; i++)
+        t->usage.prompt_tokens += req->prompts[i].text ? (int64_t)req->prompts[i].text_len
+                                                       : (int64_t)req->prompts[i].n_ids;
+    t->fail = prompt_is(&req->prompts[0], "fail");
+    t->broken = prompt_is(&req->prompts[0], "broken");
+    submit(e, t, out);
+    return ST_OK;
+}
+
+enum status engine_forward(struct engine *e, const struct forward_request *req, struct ticket **out,
+                           struct error *err)
+{
+    struct ticket *t = ticket_make(e);
+    if (!t)
+        return error_memory(err, "faking");
+    for (size_t i = 0; i < req->n_rows && req->adapters; i++) {
+        enum status s = use_adapters(e, t, req->adapters[i].names, req->adapters[i].n, err);
+        if (s) {
+            unref(t);
+            unref(t);
+            return s;
+        }
+    }
+    pthread_mutex_lock(&e->lock);
+    e->submitter = pthread_self();
+    pthread_mutex_unlock(&e->lock);
+    size_t longest = 1;
+    for (size_t i = 0; i < req->n_rows; i++)
+        if (req->rows[i].n_ids > longest)
+            longest = req->rows[i].n_ids;
+    t->n_rows = req->n_rows;
+    t->rows = calloc(t->n_rows, sizeof *t->rows);
+    t->numbers = calloc(longest * VOCAB, sizeof(float));
+    if (!t->rows || !t->numbers)
+        return give_up(t, err);
+    for (size_t i = 0; i < longest * VOCAB; i++)
+        t->numbers[i] = (float)i / 7;
+    if (prompt_is(&req->rows[0], "nan"))
+        t->numbers[3] = NAN;
+    for (size_t i = 0; i < t->n_rows; i++) {
+        struct forward_row *r = &t->rows[i];
+        r->tokens = req->rows[i].text ? 1 : (int32_t)req->rows[i].n_ids;
+        r->logits = req->outputs & OUTPUT_LOGITS ? t->numbers : NULL;
+        r->last_logits = req->outputs & OUTPUT_LAST_LOGITS ? t->numbers : NULL;
+        r->hidden = req->outputs & OUTPUT_HIDDEN ? t->numbers : NULL;
+        r->logprobs = req->outputs & OUTPUT_LOGPROBS ? t->numbers : NULL;
+        r->embedding = req->outputs & OUTPUT_EMBEDDING ? t->numbers : NULL;
+        r->adapters = t->refs_v;
+        r->n_adapters = t->n_refs;
+    }
+    submit(e, t, out);
+    return ST_OK;
+}
+
+enum status engine_module(struct engine *e, const struct module_request *req, struct ticket **out,
+                          struct error *err)
+{
+    struct ticket *t = ticket_make(e);
+    if (!t)
+        return error_memory(err, "faking");
+    t->module_rows = req->rows;
+    t->module_n = req->ids ? HIDDEN : 3;
+    t->numbers = calloc((size_t)t->module_rows * (size_t)t->module_n, sizeof(float));
+    if (!t->numbers)
+        return give_up(t, err);
+    for (int64_t i = 0; i < t->module_rows * t->module_n; i++)
+        t->numbers[i] = (float)i;
+    submit(e, t, out);
+    return ST_OK;
+}
+
+enum status engine_tokenize(struct engine *e, const char *text, size_t len, bool add_special,
+                            struct ticket **out, struct error *err)
+{
+    struct ticket *t = ticket_make(e);
+    if (!t)
+        return error_memory(err, "faking");
+    t->ids = calloc(len + 1, sizeof *t->ids);
+    if (!t->ids)
+        return give_up(t, err);
+    for (size_t i = 0; i < len; i++)
+        t->ids[i] = (unsigned char)text[i];
+    t->n_ids = len;
+    if (add_special)
+        t->ids[t->n_ids++] = 1;
+    submit(e, t, out);
+    return ST_OK;
+}
+
+enum status engine_detokenize(struct engine *e, const int32_t *ids, size_t n, bool skip_special,
+                              struct ticket **out, struct error *err)
+{
+    (void)skip_special;
+    struct ticket *t = ticket_make(e);
+    if (!t)
+        return error_memory(err, "faking");
+    for (size_t i = 0; i < n && i < sizeof t->text - 1; i++)
+        t->text[i] = (char)ids[i];
+    submit(e, t, out);
+    return ST_OK;
+}
+
+const char *engine_piece(const struct engine *e, int32_t id, size_t *len)
+{
+    static const char *const pieces[] = {"a", "b", "c", "d"};
+    (void)e;
+    *len = 1;
+    return pieces[id & 3];
+}
