@@ -9,16 +9,8 @@
 #include "backends/backends.h"
 
 static const struct backend *const rows[] = {
-    &bnb_8bit_backend,
-    &bnb_4bit_backend,
-    &eetq_backend,
-    &aqlm_backend,
-    &awq_backend,
-    &gptq_backend,
-    &hqq_backend,
-    &inc_backend,
-    &default_backend,
-    NULL,
+    &bnb_8bit_backend, &bnb_4bit_backend, &eetq_backend, &aqlm_backend,    &awq_backend,
+    &gptq_backend,     &hqq_backend,      &inc_backend,  &default_backend, NULL,
 };
 
 const struct chain chain_default = {.backends = rows};

@@ -249,6 +249,8 @@ struct module_request {
     int compute;
     const char *request_id;
 };
+/* A linear module takes x, an embedding ids, neither takes both (INVALID_VALUE); MODULE_NOT_FOUND;
+ * NOT_SUPPORTED: a Conv2d. */
 enum status engine_module(struct engine *e, const struct module_request *req, struct ticket **out,
                           struct error *err);
 const float *ticket_module(const struct ticket *t, int32_t *rows,

@@ -122,25 +122,49 @@ static bool known(const struct job_result *r, const char *name)
     return false;
 }
 
+static bool takes_part(const struct merge_info *m, const char *name)
+{
+    bool part = !name;
+    for (size_t i = 0; i < m->n_adapters && !part; i++)
+        part = !strcmp(m->adapters[i], name);
+    return part;
+}
+
+/* What will be unmerged; only the loader's thread merges and unmerges, so that is what will go. */
+static enum status tell_unmerged(const struct jobs_options *o, const char *name,
+                                 struct job_result *r, struct error *err)
+{
+    struct merge_info *v = NULL;
+    size_t n = 0;
+    enum status st = merged_list(o->merged, &v, &n, err);
+    for (size_t i = 0; i < n && st == ST_OK; i++) {
+        if (!takes_part(&v[i], name))
+            continue;
+        r->bytes += v[i].bytes;
+        for (size_t k = 0; k < v[i].n_adapters && st == ST_OK; k++)
+            if (!known(r, v[i].adapters[k]) && !jobs_add_name(r, v[i].adapters[k]))
+                st = error_memory(err, "an unmerge");
+    }
+    merge_infos_free(v, n);
+    return st;
+}
+
 enum status jobs_unmerge(const struct jobs_options *o, struct ticket *t, struct error *err)
 {
-    struct job_result *r = &t->job->result;
     const char *name = t->job->adapter;
+    enum status st = tell_unmerged(o, name, &t->job->result, err);
+    if (st != ST_OK)
+        return st;
     struct merged_entry *e = merged_remove(o->merged, name);
     if (!e)
         return name ? error_param(err, ST_NOT_MERGED, "adapter", "adapter '%s' is not merged", name)
                     : error_set(err, ST_NOT_MERGED, NULL);
-    bool ok = true;
     while (e) {
         struct merged_entry *next = e->next;
-        r->bytes += e->view->bytes;
-        for (int32_t i = 0; i < e->n && ok; i++)
-            ok = known(r, e->names[i]) || jobs_add_name(r, e->names[i]);
         merged_entry_free(e);
         e = next;
     }
-    /* it is unmerged, even if the reply could not be written */
-    return ok ? ST_OK : error_memory(err, "the reply; the adapters are unmerged");
+    return ST_OK;
 }
 
 /* ---- exports ---- */

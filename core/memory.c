@@ -17,12 +17,12 @@ void *memory_alloc(size_t size)
     size_t whole = (size + 63) / 64 * 64;
     // calloc knows which pages are fresh from the system and leaves them untouched: KV pages that
     // nobody uses take no memory. What it gave stands before the array.
-    char *given = calloc(1, whole + align + sizeof(char *));
+    char *given = calloc(1, whole + align + sizeof given);
     if (!given)
         return NULL;
-    char *p = given + sizeof(char *);
+    char *p = given + sizeof given;
     p += (align - (uintptr_t)p % align) % align;
-    memcpy(p - sizeof(char *), &given, sizeof(char *));
+    memcpy(p - sizeof given, &given, sizeof given);
     if (align == HUGE_PAGE)
         madvise(p, whole / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
     return p;
@@ -32,7 +32,7 @@ void memory_free(void *p)
 {
     char *given = NULL;
     if (p)
-        memcpy(&given, (char *)p - sizeof(char *), sizeof(char *));
+        memcpy(&given, (char *)p - sizeof given, sizeof given);
     free(given);
 }
 

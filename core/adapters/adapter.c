@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/adapters/ledger.h"
 #include "core/adapters/rotation.h"
 #include "core/adapters/source.h"
 #include "core/memory.h"
@@ -29,7 +30,9 @@ struct packed {
     const float **biases;   /* [n_modules] */
     void *memory, *bias_memory;
     struct rotation_rule rule;
-    bool shared; /* one block for all positions */
+    bool shared;           /* one block for all positions */
+    size_t bytes;          /* of vectors and biases, as allocated */
+    struct ledger *ledger; /* counts them, and the rotations made of them; by reference */
 };
 
 struct adapter_data {
@@ -55,6 +58,8 @@ static void packed_unref(struct packed *p)
     free(p->biases);
     memory_free(p->memory);
     memory_free(p->bias_memory);
+    ledger_sub(p->ledger, p->bytes);
+    ledger_unref(p->ledger);
     free(p);
 }
 
@@ -80,7 +85,7 @@ static void measure(const struct source *src, size_t n_modules, size_t *vectors,
 }
 
 static void copy_module(struct packed *p, size_t i, const struct source_module *s, char **at,
-                        char **bias_at)
+                        float **bias_at)
 {
     if (s->rotation) {
         p->vectors[i] = *s->rotation;
@@ -90,10 +95,10 @@ static void copy_module(struct packed *p, size_t i, const struct source_module *
         *at += align64(s->rotation->bytes);
     }
     if (s->bias) {
-        float *to = (float *)*bias_at;
+        float *to = *bias_at;
         tensor_to_f32(s->bias, 0, s->bias->shape[0], to);
         p->biases[i] = to;
-        *bias_at += align64((size_t)s->bias->shape[0] * sizeof *to);
+        *bias_at += align64((size_t)s->bias->shape[0] * sizeof *to) / sizeof *to;
     }
 }
 
@@ -107,10 +112,13 @@ static struct packed *packed_new(const struct source *src, size_t n_modules,
         return NULL;
     atomic_init(&p->refs, 1);
     p->n_modules = n_modules;
+    p->bytes = vectors + 64 + biases; // blocks of size 1 have no vectors at all
+    p->ledger = ledger_ref(options->ledger);
+    ledger_add(p->ledger, p->bytes);
     p->vectors = calloc(n_modules + 1, sizeof *p->vectors);
     p->blocks = calloc(n_modules + 1, sizeof *p->blocks);
     p->biases = calloc(n_modules + 1, sizeof *p->biases);
-    p->memory = memory_alloc(vectors + 64); // blocks of size 1 have no vectors at all
+    p->memory = memory_alloc(vectors + 64);
     p->bias_memory = biases ? memory_alloc(biases) : NULL;
     if (!p->vectors || !p->blocks || !p->biases || !p->memory || (biases && !p->bias_memory)) {
         packed_unref(p);
@@ -124,13 +132,24 @@ static struct packed *packed_new(const struct source *src, size_t n_modules,
                                      .eps = c->eps,
                                      .strength = 1};
     p->shared = c->block_share;
-    char *at = p->memory, *bias_at = p->bias_memory;
+    char *at = p->memory;
+    float *bias_at = p->bias_memory;
     for (size_t i = 0; i < n_modules; i++)
         copy_module(p, i, &src->modules[i], &at, &bias_at);
     return p;
 }
 
 /* ---- a generation ---- */
+
+bool adapter_biases_collide(struct adapter *const *v, size_t n, const struct adapter **first,
+                            const struct adapter **second)
+{
+    *first = *second = NULL;
+    for (size_t i = 0; i < n && !*second; i++)
+        if (v[i]->has_bias)
+            *(*first ? second : first) = v[i];
+    return *second != NULL;
+}
 
 struct adapter *adapter_ref(struct adapter *a)
 {
@@ -144,6 +163,7 @@ void adapter_unref(struct adapter *a)
     if (!a || atomic_fetch_sub(&a->refs, 1) != 1)
         return;
     if (a->data) {
+        ledger_sub(a->data->packed->ledger, a->rotation_bytes);
         packed_unref(a->data->packed);
         free(a->data->rotations);
         free(a->data->pointers);
@@ -222,6 +242,7 @@ static struct adapter *adapter_new(const struct model *m, struct packed *p, cons
     for (size_t i = 0; i < p->n_modules; i++)
         if (p->vectors[i].data)
             a->rotation_bytes += rotation_size(&p->vectors[i], p->blocks[i]);
+    ledger_add(p->ledger, a->rotation_bytes);
     d->rotations = calloc(p->n_modules + 1, sizeof *d->rotations);
     d->pointers = calloc(p->n_modules + 1, sizeof *d->pointers);
     d->memory = memory_alloc(a->rotation_bytes + 64);
@@ -375,10 +396,7 @@ static enum status load(const struct model *m, const struct kernels *k, const ch
         s = error_memory(err, "loading an adapter");
         goto done;
     }
-    a->packed_bytes = 64; // as allocated
-    for (size_t i = 0; i < m->n_modules; i++)
-        a->packed_bytes += align64(packed->vectors[i].bytes) +
-                           (packed->biases[i] ? align64((size_t)m->modules[i].n * 4) : 0);
+    a->packed_bytes = packed->bytes;
     s = build(m, k, a, options->permissive, findings, err);
     if (s)
         goto done;

@@ -7,6 +7,7 @@
 #ifndef OFTD_CORE_ADAPTERS_ADAPTER_H
 #define OFTD_CORE_ADAPTERS_ADAPTER_H
 
+#include "core/adapters/ledger.h"
 #include "core/digest.h"
 #include "core/model/batch.h"
 #include "core/status.h"
@@ -43,6 +44,7 @@ struct adapter_options {
     bool neumann_peft; /* PEFT's newer series for files older than 0.18 */
     const char
         *beneath; /* a real path below which the files must lie, or NULL (PATH_OUTSIDE_ROOT) */
+    struct ledger *ledger; /* counts what the adapter takes while it lives, or NULL */
     uint64_t max_bytes; /* packed vectors and rotations together (CAPACITY_EXCEEDED); 0: no bound */
 };
 
@@ -63,6 +65,10 @@ enum status adapter_derive(const struct model *m, const struct kernels *kernels,
                            struct error *err);
 struct adapter *adapter_ref(struct adapter *a);
 void adapter_unref(struct adapter *a); /* NULL is fine */
+/* Do two adapters of a chain replace biases? The base's are overwritten, so only one can; PEFT
+ * refuses to load a second one (formats: bias). The first two of them, or NULL. */
+bool adapter_biases_collide(struct adapter *const *v, size_t n, const struct adapter **first,
+                            const struct adapter **second);
 /* The files' digest without loading. */
 enum status adapter_digest(const char *dir, uint8_t out[DIGEST_SIZE], struct error *err);
 

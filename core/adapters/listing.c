@@ -22,6 +22,7 @@ static void copy_findings(struct findings *to, const struct findings *from)
         findings_add(to, x->severity, x->code, x->module, x->field, x->expected, x->got, "%s",
                      x->message ? x->message : status_text(x->code));
     }
+    to->lost |= from->lost;
 }
 
 static int64_t real_now(void)

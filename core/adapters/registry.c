@@ -7,33 +7,12 @@
  */
 #include "core/adapters/registry.h"
 
-#include <inttypes.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "core/adapters/listing.h"
-#include "core/adapters/roots.h"
-#include "core/adapters/slots.h"
-
-#define MARKS_MAX 1024 /* failed names that are remembered */
-
-struct registry {
-    pthread_mutex_t lock;
-    const struct model *m;
-    const struct kernels *k;
-    struct adapter_options options;
-    char *base_name;
-    char **root_names;
-    size_t n_roots;
-    pthread_mutex_t roots_lock; /* its own, since looking at folders may take long */
-    struct roots roots;
-    struct table table; /* (lock) */
-    bool autoload;
-    uint64_t generations, loads, evictions, failures;
-};
+#include "core/adapters/registry_state.h"
 
 #define LETTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
@@ -78,8 +57,9 @@ enum status registry_open(const struct model *m, const struct kernels *kernels,
     r->autoload = options->autoload;
     r->n_roots = options->n_roots;
     r->base_name = strdup(options->base_name ? options->base_name : "");
+    r->table.ledger = r->options.ledger = ledger_new();
     r->root_names = calloc(r->n_roots + 1, sizeof *r->root_names);
-    bool whole = r->base_name && r->root_names;
+    bool whole = r->base_name && r->root_names && r->table.ledger;
     for (size_t i = 0; whole && i < r->n_roots; i++)
         whole = (r->root_names[i] = strdup(options->roots[i]));
     enum status s = whole ? roots_open(options->roots, options->n_roots, &r->roots, err)
@@ -90,23 +70,6 @@ enum status registry_open(const struct model *m, const struct kernels *kernels,
     }
     *out = r;
     return ST_OK;
-}
-
-void registry_rescan(struct registry *r)
-{
-    struct roots fresh, old;
-    if (roots_open((const char *const *)r->root_names, r->n_roots, &fresh, NULL))
-        return;
-    pthread_mutex_lock(&r->roots_lock);
-    old = r->roots;
-    r->roots = fresh;
-    pthread_mutex_unlock(&r->roots_lock);
-    pthread_mutex_lock(&r->lock);
-    for (size_t i = r->table.named.n; i-- > 0;)
-        if (!r->table.named.v[i].a && r->table.named.v[i].mark == ADAPTER_FAILED)
-            slots_remove(&r->table.named, i);
-    pthread_mutex_unlock(&r->lock);
-    roots_close(&old);
 }
 
 /* ---- readers ---- */
@@ -134,17 +97,9 @@ struct adapter *registry_acquire_strength(struct registry *r, const struct adapt
     return d;
 }
 
-static bool in_roots(struct registry *r, const char *name)
-{
-    pthread_mutex_lock(&r->roots_lock);
-    bool have = registry_name_valid(name) && roots_have(&r->roots, name);
-    pthread_mutex_unlock(&r->roots_lock);
-    return have;
-}
-
 bool registry_discoverable(struct registry *r, const char *name)
 {
-    return r->autoload && in_roots(r, name);
+    return r->autoload && registry_in_roots(r, name);
 }
 
 /* ---- committing ---- */
@@ -152,8 +107,9 @@ bool registry_discoverable(struct registry *r, const char *name)
 /* A load between its preparation and its commit. */
 struct pending {
     const struct adapter_request *req;
-    struct adapter *a; /* NULL: the one that is there stays */
-    char *name;        /* for a new slot */
+    struct adapter *a;   /* NULL: the one that is there stays */
+    char *name;          /* for a new slot */
+    uint64_t generation; /* once published */
     bool replaced;
 };
 
@@ -166,10 +122,8 @@ static void pending_clear(struct pending *p)
 
 /* (lock) Marks what unloads and replacements take out. */
 static enum status choose_leaving(struct registry *r, struct pending *p, size_t n,
-                                  const char *const *unload, size_t n_unload, uint64_t *need,
-                                  struct error *err)
+                                  const char *const *unload, size_t n_unload, struct error *err)
 {
-    *need = 0;
     for (size_t i = 0; i < n_unload; i++) {
         struct slot *s = slots_loaded(&r->table, unload[i]);
         if (!s)
@@ -181,9 +135,8 @@ static enum status choose_leaving(struct registry *r, struct pending *p, size_t 
         p[i].replaced = p[i].a && s && !s->leaving;
         if (p[i].a && s)
             s->leaving = true;
-        if (p[i].a)
-            *need += slots_bytes_of(p[i].a);
     }
+    slots_leave_derived(&r->table);
     return ST_OK;
 }
 
@@ -196,7 +149,7 @@ static void publish(struct registry *r, struct pending *p)
             s->pinned |= p->req->pinned;
         return;
     }
-    p->a->generation = ++r->generations;
+    p->a->generation = p->generation = ++r->generations;
     r->loads++;
     struct slot *s = slots_insert(&r->table, p->name);
     p->name = NULL;
@@ -214,16 +167,15 @@ static enum status commit(struct registry *r, struct pending *p, size_t n,
                           const char *const *unload, size_t n_unload, struct error *err)
 {
     struct trash trash = {0};
-    uint64_t need = 0;
     pthread_mutex_lock(&r->lock);
     enum status s = ST_OK;
     if (!slots_reserve(&r->table.named, n) || !slots_trash(&r->table, &trash))
         s = error_memory(err, "publishing an adapter");
     if (!s)
-        s = choose_leaving(r, p, n, unload, n_unload, &need, err);
+        s = choose_leaving(r, p, n, unload, n_unload, err);
     size_t asked = slots_leaving(&r->table);
     if (!s)
-        s = slots_make_room(&r->table, need, err);
+        s = slots_make_room(&r->table, err);
     if (s) {
         slots_stay(&r->table);
     } else {
@@ -359,20 +311,41 @@ static void count_failure(struct registry *r)
     pthread_mutex_unlock(&r->lock);
 }
 
+/* What replies say about the load, made before it is published: nothing can fail after that. */
+static enum status describe(struct registry *r, const struct pending *p, struct adapter_info *out,
+                            struct error *err)
+{
+    if (!p->a) {
+        enum status s = registry_info(r, p->req->name, out, err);
+        out->pinned |= p->req->pinned;
+        return s;
+    }
+    const struct slot slot = {.name = p->name, .a = p->a, .pinned = p->req->pinned};
+    return listing_describe(&slot, out) ? ST_OK : error_memory(err, "describing an adapter");
+}
+
 enum status registry_load(struct registry *r, const struct adapter_request *req, bool *replaced,
                           struct adapter_info *out, struct error *err)
 {
     struct pending p;
+    struct adapter_info info = {0};
     enum status s = prepare(r, req, false, &p, err);
+    if (!s && out)
+        s = describe(r, &p, &info, err);
     if (!s)
         s = commit(r, &p, 1, NULL, 0, err);
     if (replaced)
         *replaced = !s && p.replaced;
+    if (!s && out) {
+        *out = info;
+        if (p.generation)
+            out->generation = p.generation;
+    } else {
+        adapter_info_clear(&info);
+    }
     pending_clear(&p);
     if (s)
         count_failure(r);
-    else if (out)
-        s = registry_info(r, req->name, out, err);
     return s;
 }
 
@@ -449,7 +422,7 @@ enum status registry_derive(struct registry *r, struct adapter *a, int32_t stren
     if (!slots_reserve(&r->table.derived, 1) || !slots_trash(&r->table, &trash))
         s = error_memory(err, "scaling an adapter");
     if (!s)
-        s = slots_make_room(&r->table, slots_bytes_of(d), err);
+        s = slots_make_room(&r->table, err);
     if (s) {
         slots_stay(&r->table);
     } else {
@@ -476,121 +449,16 @@ enum status registry_retire(struct registry *r, const char *name, struct adapter
     *out = NULL;
     pthread_mutex_lock(&r->lock);
     struct slot *s = slots_loaded(&r->table, name);
-    enum status st = ST_OK;
-    if (!s)
-        st = error_set(err, ST_ADAPTER_NOT_FOUND, "adapter %s is not loaded", name);
-    else if (!slots_trash(&r->table, &trash))
-        st = error_memory(err, "unloading an adapter");
-    if (!st) {
+    bool room = s && slots_trash(&r->table, &trash);
+    if (room) {
         *out = adapter_ref(s->a);
         s->leaving = true;
+        slots_leave_derived(&r->table);
         slots_sweep(&r->table, &trash);
     }
     pthread_mutex_unlock(&r->lock);
     slots_empty(&trash);
-    return st;
-}
-
-/* (lock) Forgets one failed name when there are too many. */
-static void bound_marks(struct registry *r)
-{
-    size_t marks = 0, oldest = r->table.named.n;
-    for (size_t i = 0; i < r->table.named.n; i++) {
-        const struct slot *s = &r->table.named.v[i];
-        if (s->a || s->mark != ADAPTER_FAILED)
-            continue;
-        marks++;
-        if (oldest == r->table.named.n || s->since < r->table.named.v[oldest].since)
-            oldest = i;
-    }
-    if (marks >= MARKS_MAX)
-        slots_remove(&r->table.named, oldest);
-}
-
-void registry_mark(struct registry *r, const char *name, enum adapter_state state,
-                   const char *error)
-{
-    char *copy = strdup(name), *sentence = error ? strdup(error) : NULL;
-    pthread_mutex_lock(&r->lock);
-    bound_marks(r);
-    struct slot *s = slots_find(&r->table, name);
-    if (state == ADAPTER_AVAILABLE) {
-        if (s && !s->a)
-            slots_remove(&r->table.named, (size_t)(s - r->table.named.v));
-    } else if (copy && (s || slots_reserve(&r->table.named, 1))) {
-        s = slots_insert(&r->table, copy);
-        copy = NULL;
-        s->mark = state;
-        if (!s->a)
-            s->since = slots_now();
-        free(s->error);
-        s->error = sentence;
-        sentence = NULL;
-    }
-    pthread_mutex_unlock(&r->lock);
-    free(copy);
-    free(sentence);
-}
-
-/* ---- listings ---- */
-
-enum status registry_list(struct registry *r, bool available, struct adapter_info **out, size_t *n,
-                          struct error *err)
-{
-    struct listing l = {0};
-    pthread_mutex_lock(&r->lock);
-    listing_add(&l, &r->table);
-    pthread_mutex_unlock(&r->lock);
-    if (available) {
-        pthread_mutex_lock(&r->roots_lock);
-        listing_add_available(&l, &r->roots);
-        pthread_mutex_unlock(&r->roots_lock);
-    }
-    *out = NULL;
-    *n = 0;
-    if (l.failed) {
-        listing_clear(&l);
-        return error_memory(err, "listing adapters");
-    }
-    listing_sort(&l);
-    *out = l.v;
-    *n = l.n;
-    return ST_OK;
-}
-
-enum status registry_info(struct registry *r, const char *name, struct adapter_info *out,
-                          struct error *err)
-{
-    memset(out, 0, sizeof *out);
-    pthread_mutex_lock(&r->lock);
-    struct slot *s = slots_find(&r->table, name);
-    bool whole = s && listing_describe(s, out);
-    pthread_mutex_unlock(&r->lock);
-    if (s)
-        return whole ? ST_OK : error_memory(err, "describing an adapter");
-    if (!in_roots(r, name))
-        return error_set(err, ST_ADAPTER_NOT_FOUND, "there is no adapter %s", name);
-    out->state = ADAPTER_AVAILABLE;
-    out->name = strdup(name);
-    out->path = strdup(name);
-    if (out->name && out->path)
-        return ST_OK;
-    adapter_info_clear(out);
-    return error_memory(err, "describing an adapter");
-}
-
-void registry_stats(struct registry *r, struct registry_stats *out)
-{
-    memset(out, 0, sizeof *out);
-    pthread_mutex_lock(&r->lock);
-    for (size_t i = 0; i < r->table.named.n; i++) {
-        out->loaded += r->table.named.v[i].a != NULL;
-        out->pinned += r->table.named.v[i].a && r->table.named.v[i].pinned;
-    }
-    out->bytes = slots_bytes(&r->table);
-    out->budget = r->table.memory;
-    out->loads = r->loads;
-    out->evictions = r->evictions;
-    out->failures = r->failures;
-    pthread_mutex_unlock(&r->lock);
+    if (!s)
+        return error_set(err, ST_ADAPTER_NOT_FOUND, "adapter %s is not loaded", name);
+    return room ? ST_OK : error_memory(err, "unloading an adapter");
 }

@@ -15,7 +15,7 @@ struct registry_options {
     const char *const *roots; /* --adapter-dir, in order */
     size_t n_roots;
     const char *base_name; /* an adapter must not be named like it */
-    uint64_t memory;       /* --adapter-memory: bytes of all resident generations */
+    uint64_t memory;       /* --adapter-memory: bytes of all generations in memory */
     bool autoload;
     struct adapter_options adapter;
 };
@@ -78,7 +78,8 @@ void adapter_info_clear(struct adapter_info *info);
 
 /* (loader) Loads and publishes. *replaced tells whether a generation was there. Refusals:
  * NAME_IN_USE (base name, or loaded and REPLACE_NEVER), PATH_OUTSIDE_ROOT, CAPACITY_EXCEEDED (after
- * evicting the least recently used unpinned idle ones), findings. Nothing has changed after one. */
+ * evicting the least recently used unpinned idle ones; a replaced generation counts until its last
+ * request is done), findings, OUT_OF_MEMORY. Nothing has changed after one. */
 enum status registry_load(struct registry *r, const struct adapter_request *req, bool *replaced,
                           struct adapter_info *out, struct error *err);
 /* (loader) All or nothing: unloads are applied only when all loads succeeded, and all in one swap.
@@ -112,7 +113,8 @@ void registry_rescan(struct registry *r);
 
 struct registry_stats {
     int32_t loaded, pinned;
-    uint64_t bytes, budget, loads, evictions, failures;
+    uint64_t bytes; /* of all generations, those that only requests hold included */
+    uint64_t budget, loads, evictions, failures;
 };
 void registry_stats(struct registry *r, struct registry_stats *out);
 

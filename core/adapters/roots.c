@@ -17,35 +17,27 @@
 
 enum status roots_open(const char *const *dirs, size_t n, struct roots *out, struct error *err)
 {
-    memset(out, 0, sizeof *out);
-    out->given = calloc(n + 1, sizeof *out->given);
-    out->real = calloc(n + 1, sizeof *out->real);
-    if (!out->given || !out->real)
-        goto fail;
-    for (out->n = 0; out->n < n; out->n++) {
-        out->given[out->n] = strdup(dirs[out->n]);
-        if (!out->given[out->n])
-            goto fail;
-        out->real[out->n] = realpath(dirs[out->n], NULL);
-        if (!out->real[out->n] && errno == ENOMEM) {
-            out->n++;
-            goto fail;
-        }
+    *out = (struct roots){.v = calloc(n + 1, sizeof *out->v)};
+    bool whole = out->v != NULL;
+    for (; whole && out->n < n; out->n++) {
+        struct root *root = &out->v[out->n];
+        root->given = strdup(dirs[out->n]);
+        root->real = root->given ? realpath(root->given, NULL) : NULL;
+        whole = root->given && (root->real || errno != ENOMEM);
     }
-    return ST_OK;
-fail:
+    if (whole)
+        return ST_OK;
     roots_close(out);
     return error_memory(err, "opening the adapter folders");
 }
 
 void roots_close(struct roots *r)
 {
-    for (size_t i = 0; i < r->n; i++) {
-        free(r->given[i]);
-        free(r->real[i]);
+    for (size_t i = 0; r->v && i < r->n; i++) {
+        free(r->v[i].given);
+        free(r->v[i].real);
     }
-    free(r->given);
-    free(r->real);
+    free(r->v);
     memset(r, 0, sizeof *r);
 }
 
@@ -105,13 +97,13 @@ enum status roots_resolve(const struct roots *r, const char *path, char **dir, c
     }
     bool led_out = false;
     for (size_t i = 0; i < r->n; i++) {
-        if (!r->real[i])
+        if (!r->v[i].real)
             continue;
-        enum status s = resolve_in(r->real[i], path, dir, err);
+        enum status s = resolve_in(r->v[i].real, path, dir, err);
         if (s)
             return s;
-        if (*dir && lies_below(*dir, r->real[i])) {
-            *root = r->real[i];
+        if (*dir && lies_below(*dir, r->v[i].real)) {
+            *root = r->v[i].real;
             return ST_OK;
         }
         led_out |= *dir != NULL || *path == '/';
@@ -123,7 +115,7 @@ enum status roots_resolve(const struct roots *r, const char *path, char **dir, c
     else
         findings_add(findings, SEVERITY_ERROR, ST_FILE_UNREADABLE, NULL, "path",
                      "a folder below the adapter folders", path,
-                     "%s: there is no such adapter folder below %s%s", path, r->given[0],
+                     "%s: there is no such adapter folder below %s%s", path, r->v[0].given,
                      r->n > 1 ? " and the other roots" : "");
     return ST_OK;
 }
@@ -139,7 +131,7 @@ static bool has_adapter(const char *root, const char *name)
 bool roots_have(const struct roots *r, const char *name)
 {
     for (size_t i = 0; i < r->n; i++)
-        if (r->real[i] && has_adapter(r->real[i], name))
+        if (r->v[i].real && has_adapter(r->v[i].real, name))
             return true;
     return false;
 }
@@ -149,12 +141,12 @@ void roots_each(const struct roots *r, bool (*valid)(const char *name),
 {
     bool more = true;
     for (size_t i = 0; i < r->n && more; i++) {
-        DIR *d = r->real[i] ? opendir(r->real[i]) : NULL;
+        DIR *d = r->v[i].real ? opendir(r->v[i].real) : NULL;
         struct dirent *e;
         while (d && more && (e = readdir(d)))
-            if (valid(e->d_name) && has_adapter(r->real[i], e->d_name)) {
+            if (valid(e->d_name) && has_adapter(r->v[i].real, e->d_name)) {
                 char path[PATH_MAX];
-                int n = snprintf(path, sizeof path, "%s/%s", r->real[i], e->d_name);
+                int n = snprintf(path, sizeof path, "%s/%s", r->v[i].real, e->d_name);
                 if (n > 0 && (size_t)n < sizeof path)
                     more = each(ctx, e->d_name, path);
             }

@@ -5,8 +5,11 @@
 
 #include "core/status.h"
 
+struct root {
+    char *given, *real; /* as configured; the real path, NULL: does not exist now */
+};
 struct roots {
-    char **given, **real; /* as configured; real paths, NULL: does not exist now */
+    struct root *v;
     size_t n;
 };
 

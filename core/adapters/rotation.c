@@ -90,11 +90,13 @@ static enum status scratch_open(struct scratch *w, const struct kernels *k, int3
     w->da = w->memory;
     w->db = w->da + n;
     w->dv = w->db + n;
-    w->s = (float *)(w->dv + 2 * b);
+    void *floats = w->dv + 2 * b; // doubles first: what follows needs less alignment
+    w->s = floats;
     w->p = w->s + n;
     w->acc = w->p + n;
     w->v = w->acc + n;
-    w->pivots = (int32_t *)(w->v + n);
+    void *ints = w->v + n;
+    w->pivots = ints;
     return ST_OK;
 }
 

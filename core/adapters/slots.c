@@ -74,6 +74,7 @@ void slots_clear(struct table *t)
         }
         free(lists[l]->v);
     }
+    ledger_unref(t->ledger);
     memset(t, 0, sizeof *t);
 }
 
@@ -114,21 +115,26 @@ struct adapter *slots_derived(struct table *t, const struct adapter *a, int32_t 
     return NULL;
 }
 
-uint64_t slots_bytes_of(const struct adapter *a)
+/* Bytes that dropping the table's reference gives back: a derived generation shares its packed
+ * vectors, and one that somebody else holds gives nothing yet. */
+static uint64_t bytes_freed(const struct slot *s)
 {
-    return a->strength == 100 ? (uint64_t)a->packed_bytes + a->rotation_bytes : a->rotation_bytes;
+    if (!s->leaving || atomic_load(&s->a->refs) > 1)
+        return 0;
+    return s->a->rotation_bytes + (s->a->strength == 100 ? s->a->packed_bytes : 0);
 }
 
-/* Bytes of what stays. */
-uint64_t slots_bytes(const struct table *t)
+/* Bytes that stay in memory: generations that stay in the table, those that requests hold, and
+ * those that are about to come in. */
+static uint64_t bytes_kept(const struct table *t)
 {
-    uint64_t sum = 0;
+    uint64_t freed = 0;
     const struct slots *const lists[] = {&t->named, &t->derived};
     for (int l = 0; l < 2; l++)
         for (size_t i = 0; i < lists[l]->n; i++)
-            if (lists[l]->v[i].a && !lists[l]->v[i].leaving)
-                sum += slots_bytes_of(lists[l]->v[i].a);
-    return sum;
+            freed += bytes_freed(&lists[l]->v[i]);
+    uint64_t all = ledger_bytes(t->ledger);
+    return all > freed ? all - freed : 0;
 }
 
 /* The least recently used generation that nobody needs, or NULL. */
@@ -152,17 +158,18 @@ static struct slot *next_victim(struct table *t)
     return best;
 }
 
-/* Lets as many leave as it takes for `need` more bytes. */
-enum status slots_make_room(struct table *t, uint64_t need, struct error *err)
+enum status slots_make_room(struct table *t, struct error *err)
 {
-    while (t->memory && slots_bytes(t) + need > t->memory) {
-        struct slot *s = need <= t->memory ? next_victim(t) : NULL;
+    for (uint64_t kept; t->memory && (kept = bytes_kept(t)) > t->memory;) {
+        struct slot *s = next_victim(t);
         if (!s)
             return error_set(err, ST_CAPACITY_EXCEEDED,
-                             "%" PRIu64 " bytes of rotations are needed, %" PRIu64 " of %" PRIu64
-                             " are taken by adapters that are pinned or in use",
-                             need, slots_bytes(t), t->memory);
+                             "the adapters would take %" PRIu64 " bytes, the budget is %" PRIu64
+                             ": the others are pinned, or requests use them or the generations "
+                             "that they replaced",
+                             kept, t->memory);
         s->leaving = true;
+        slots_leave_derived(t);
     }
     return ST_OK;
 }
@@ -185,8 +192,7 @@ size_t slots_leaving(const struct table *t)
     return n;
 }
 
-/* What was derived from a leaving generation leaves too. */
-static void leave_derived(struct table *t)
+void slots_leave_derived(struct table *t)
 {
     for (size_t i = 0; i < t->derived.n; i++)
         for (size_t j = 0; j < t->named.n; j++)
@@ -195,10 +201,9 @@ static void leave_derived(struct table *t)
                 t->derived.v[i].leaving = true;
 }
 
-/* Takes the leaving ones out; their references go to the trash, which has room. */
+/* The references of what leaves go to the trash, which has room. */
 void slots_sweep(struct table *t, struct trash *trash)
 {
-    leave_derived(t);
     struct slots *lists[] = {&t->named, &t->derived};
     for (int l = 0; l < 2; l++)
         for (size_t i = lists[l]->n; i-- > 0;)

@@ -25,9 +25,10 @@ struct slots {
 };
 
 struct table {
-    struct slots named;   /* sorted by name */
-    struct slots derived; /* in order of making */
-    uint64_t memory;      /* the budget; 0: none */
+    struct slots named;    /* sorted by name */
+    struct slots derived;  /* in order of making */
+    uint64_t memory;       /* the budget; 0: none */
+    struct ledger *ledger; /* what all generations take, in the table or not; by reference */
 };
 
 struct trash {
@@ -50,20 +51,19 @@ struct adapter *slots_derived(struct table *t, const struct adapter *a, int32_t 
 /* The slot of name, made if need be in room that was reserved; name is consumed. */
 struct slot *slots_insert(struct table *t, char *name);
 
-/* Bytes a generation takes; a derived one shares its packed vectors. */
-uint64_t slots_bytes_of(const struct adapter *a);
-/* Bytes of what does not leave. */
-uint64_t slots_bytes(const struct table *t);
 size_t slots_leaving(const struct table *t);
-/* Lets the least recently used generations leave that are neither pinned nor known to anybody else,
- * until `need` more bytes fit. CAPACITY_EXCEEDED. */
-enum status slots_make_room(struct table *t, uint64_t need, struct error *err);
+/* What was derived from a leaving generation leaves too. */
+void slots_leave_derived(struct table *t);
+/* What is to come takes its bytes in the ledger already. Lets the least recently used generations
+ * leave that are neither pinned nor known to anybody else, until what stays fits the budget. What
+ * leaves but is in use stays in memory and counts. CAPACITY_EXCEEDED. */
+enum status slots_make_room(struct table *t, struct error *err);
 /* Nobody leaves. */
 void slots_stay(struct table *t);
 
 /* Room for everything that may leave; false when memory runs out. */
 bool slots_trash(const struct table *t, struct trash *trash);
-/* Takes out what leaves, and what was derived from it. */
+/* Takes out what leaves. */
 void slots_sweep(struct table *t, struct trash *trash);
 /* (without the lock) Drops the references and frees the trash. */
 void slots_empty(struct trash *trash);

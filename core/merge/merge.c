@@ -259,26 +259,31 @@ static void summarize(struct build *b)
 static json_t *report_json(const struct model *m, const struct merge_report *r)
 {
     json_t *modules = json_array();
-    for (size_t i = 0; i < r->n; i++)
-        json_array_append_new(modules, json_pack("{s:s, s:s, s:o}", "name",
-                                                 m->modules[r->modules[i].module].name, "backend",
-                                                 r->modules[i].backend, "rel_fro",
-                                                 json_real(r->modules[i].rel_fro)));
-    return json_pack("{s:{s:{s:o, s:o}, s:o, s:o}}", "report", "rel_fro", "max",
-                     json_real(r->rel_fro_max), "mean", json_real(r->rel_fro_mean),
-                     "orthogonality_defect", json_real(r->orthogonality_defect), "modules",
-                     modules);
+    bool whole = modules != NULL;
+    for (size_t i = 0; whole && i < r->n; i++) {
+        const struct merge_module_report *v = &r->modules[i];
+        whole = !json_array_append_new(modules, json_pack("{s:s, s:s, s:f}", "name",
+                                                          m->modules[v->module].name, "backend",
+                                                          v->backend, "rel_fro", v->rel_fro));
+    }
+    if (!whole) {
+        json_decref(modules);
+        return NULL;
+    }
+    return json_pack("{s:{s:{s:f, s:f}, s:f, s:o}}", "report", "rel_fro", "max", r->rel_fro_max,
+                     "mean", r->rel_fro_mean, "orthogonality_defect", r->orthogonality_defect,
+                     "modules", modules);
 }
 
 static enum status check_report(const struct build *b, struct error *err)
 {
     struct rule_case c = {.m = b->m, .options = b->options, .report = b->report};
     enum status s = rules_check(RULES_REPORT, &c, err);
-    if (s && err) {
-        json_decref(err->details);
-        err->details = report_json(b->m, b->report);
-    }
-    return s;
+    if (!s || !err)
+        return s;
+    json_decref(err->details);
+    err->details = report_json(b->m, b->report);
+    return err->details ? s : error_memory(err, "the report of a refused merge");
 }
 
 static void free_owned(struct weight **owned, size_t n)

@@ -79,18 +79,11 @@ static bool targets_peft_convolution(const struct rule_case *c, char *what, size
 
 static bool biases_collide(const struct rule_case *c, char *what, size_t size)
 {
-    const struct adapter *first = NULL;
-    for (size_t a = 0; a < c->n; a++) {
-        if (!c->adapters[a]->has_bias)
-            continue;
-        if (first) {
-            snprintf(what, size, "%s and %s both replace biases", first->name,
-                     c->adapters[a]->name);
-            return true;
-        }
-        first = c->adapters[a];
-    }
-    return false;
+    const struct adapter *first, *second;
+    if (!adapter_biases_collide(c->adapters, c->n, &first, &second))
+        return false;
+    snprintf(what, size, "%s and %s both replace biases", first->name, second->name);
+    return true;
 }
 
 static bool is_non_finite(const struct rule_case *c, char *what, size_t size)

@@ -230,11 +230,18 @@ enum status check_leftovers(const struct model *m, const struct checkpoint *cp,
             continue;
         bool head = m->tied && !strncmp(t->name, m->modules[m->config->head].name,
                                         strlen(m->modules[m->config->head].name));
-        findings_add(findings, SEVERITY_ERROR, ST_TENSOR_UNEXPECTED, NULL, t->name, NULL, NULL,
-                     head ? "%s: tensor %s: tie_word_embeddings is true, but this is not the "
-                            "embedding"
-                          : "%s: tensor %s belongs to no module of a %s network",
-                     t->file, t->name, f->model_type);
+        if (!head && ends_with(t->name, "scales"))
+            findings_add(findings, SEVERITY_ERROR, ST_QUANT_METHOD_UNSUPPORTED, NULL, t->name, NULL,
+                         NULL,
+                         "%s: tensor %s belongs to no module of a %s network: activations that AWQ "
+                         "scales are not supported",
+                         t->file, t->name, f->model_type);
+        else
+            findings_add(findings, SEVERITY_ERROR, ST_TENSOR_UNEXPECTED, NULL, t->name, NULL, NULL,
+                         head ? "%s: tensor %s: tie_word_embeddings is true, but this is not the "
+                                "embedding"
+                              : "%s: tensor %s belongs to no module of a %s network",
+                         t->file, t->name, f->model_type);
     }
     free(seen);
     return ST_OK;

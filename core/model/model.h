@@ -50,7 +50,7 @@ struct module {
     const float *bias; /* [n] or NULL; owned by the model */
 };
 
-struct model_config; /* everything the decoder needs; config.h, private to core/model */
+struct model_config; /* everything the decoder needs; hfconfig.h, private to core/model */
 struct view;
 
 struct model {

@@ -293,6 +293,8 @@ enum status merged_list(struct merged *m, struct merge_info **out, size_t *n, st
 {
     size_t count = 0, i = 0;
     bool ok = true;
+    *out = NULL;
+    *n = 0;
     pthread_mutex_lock(&m->lock);
     for (const struct merged_entry *e = m->entries; e; e = e->next)
         count++;

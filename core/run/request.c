@@ -292,17 +292,21 @@ enum status request_module(struct ticket *t, const struct request_host *host,
 {
     TRY(begin(t, host, REQUEST_MODULE, 0, 1, err));
     struct request *r = t->request;
-    int32_t index = model_module(host->model, q->module);
+    int32_t index = q->module ? model_module(host->model, q->module) : -1;
     if (index < 0)
         return error_param(err, ST_MODULE_NOT_FOUND, "module", "the base has no module '%.256s'",
-                           q->module);
+                           q->module ? q->module : "");
     const struct module *m = &host->model->modules[index];
     bool lookup = m->kind == MODULE_EMBEDDING;
+    if (m->kind == MODULE_CONV2D)
+        return error_param(err, ST_NOT_SUPPORTED, "module",
+                           "module '%s' is a Conv2d, which is not run by itself", m->name);
     if (q->rows < 1)
         return error_param(err, ST_INVALID_VALUE, "input", "the input has no rows");
-    if (lookup ? !q->ids : !q->x)
-        return error_param(err, ST_INVALID_VALUE, "input", "module '%s' takes %s", m->name,
-                           lookup ? "ids" : "numbers");
+    if (lookup ? !q->ids || q->x : !q->x || q->ids)
+        return error_param(err, ST_INVALID_VALUE, "input", "module '%s', %s, takes %s", m->name,
+                           lookup ? "an embedding" : "a linear one",
+                           lookup ? "ids" : "rows of numbers");
     if (!lookup && q->width != m->k)
         return error_param(err, ST_INVALID_VALUE, "input",
                            "module '%s' takes rows of %lld numbers, got %lld", m->name,

@@ -71,6 +71,18 @@ static enum status copy_refs(struct route *r, struct arena *arena, struct error 
     return ST_OK;
 }
 
+/* Biases replace the base's: of two adapters that bring some, neither could be said to be served.
+ */
+static enum status check_biases(const struct route *r, struct error *err)
+{
+    const struct adapter *first, *second;
+    if (!adapter_biases_collide(r->adapters, (size_t)r->n, &first, &second))
+        return ST_OK;
+    return error_param(err, ST_BIAS_CONFLICT, "adapter",
+                       "'%s' and '%s' both replace biases: at most one adapter of a request may",
+                       first->name, second->name);
+}
+
 enum status route_enter(struct route *r, const struct chain_names *names, enum compute compute,
                         struct registry *registry, struct merged *merged, bool may_load,
                         bool *pending, struct arena *arena, struct error *err)
@@ -85,6 +97,8 @@ enum status route_enter(struct route *r, const struct chain_names *names, enum c
             st = with_strength(r->adapters[i], names->strength[i], registry, may_load, pending,
                                &r->used[i], err);
     }
+    if (st == ST_OK && !*pending)
+        st = check_biases(r, err);
     if (st == ST_OK && !*pending)
         st = copy_refs(r, arena, err);
     if (st == ST_OK && !*pending)

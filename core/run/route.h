@@ -39,7 +39,8 @@ struct route {
 
 /* Finds generations and view. may_load (the loader's thread): adapters on disk are loaded,
  * strengths derived; otherwise *pending tells that the loader has to. On failure the route holds
- * nothing. ADAPTER_NOT_FOUND, MODEL_IS_MERGED, OUT_OF_MEMORY, and what loading answers. */
+ * nothing. ADAPTER_NOT_FOUND, BIAS_CONFLICT, MODEL_IS_MERGED, OUT_OF_MEMORY, and what loading
+ * answers. */
 enum status route_enter(struct route *r, const struct chain_names *names, enum compute compute,
                         struct registry *registry, struct merged *merged, bool may_load,
                         bool *pending, struct arena *arena, struct error *err);

@@ -240,7 +240,7 @@ END_TEST
 START_TEST(strengths)
 {
     uint64_t one = size_of_one();
-    open_registry(2 * one);
+    open_registry(3 * one);
     ck_assert_int_eq(load("a", NULL, REPLACE_NEVER), ST_OK);
     struct adapter *a = registry_acquire(r, "a"), *half, *again, *whole;
     ck_assert_ptr_null(registry_acquire_strength(r, a, 50));
@@ -258,13 +258,58 @@ START_TEST(strengths)
     adapter_unref(again);
     ck_assert_int_eq(load("a", "b", REPLACE_ALWAYS), ST_OK); // what was derived goes too
     registry_stats(r, &stats);
-    ck_assert_int_eq(stats.bytes, one);
+    ck_assert_int_eq(stats.bytes, 2 * one); // the old one is held here
+    size_t rotations = a->rotation_bytes;
     ck_assert_int_eq(registry_derive(r, a, 50, &half, &err), ST_OK); // of the old one: not kept
     registry_stats(r, &stats);
-    ck_assert_int_eq(stats.bytes, one);
+    ck_assert_int_eq(stats.bytes, 2 * one + rotations);
     adapter_unref(half);
+    registry_stats(r, &stats);
+    ck_assert_int_eq(stats.bytes, 2 * one);
     adapter_unref(a);
     adapter_unref(whole);
+    registry_stats(r, &stats);
+    ck_assert_int_eq(stats.bytes, one);
+}
+END_TEST
+
+/* A generation that was replaced while a request holds it takes its bytes, and its part of the
+ * budget, until the request lets go; then both are free at once. */
+START_TEST(replaced_generations_count)
+{
+    uint64_t one = size_of_one();
+    struct registry_stats stats;
+    open_registry(2 * one);
+    struct adapter_request pinned = {.name = "a", .pinned = true, .replace = REPLACE_ALWAYS};
+    ck_assert_int_eq(registry_load(r, &pinned, NULL, NULL, NULL), ST_OK);
+    struct adapter *held = registry_acquire(r, "a");
+    pinned.path = "b";
+    ck_assert_int_eq(registry_load(r, &pinned, NULL, NULL, NULL), ST_OK);
+    registry_stats(r, &stats);
+    ck_assert(stats.loaded == 1 && stats.bytes == 2 * one);
+    pinned.path = "c"; // the second generation is idle and makes its own room
+    ck_assert_int_eq(registry_load(r, &pinned, NULL, NULL, NULL), ST_OK);
+    ck_assert_int_eq(load("b", NULL, REPLACE_NEVER), ST_CAPACITY_EXCEEDED);
+    struct adapter *also = registry_acquire(r, "a");
+    pinned.path = "b"; // now both are held
+    ck_assert_int_eq(registry_load(r, &pinned, NULL, NULL, &err), ST_CAPACITY_EXCEEDED);
+    ck_assert_ptr_eq(registry_acquire(r, "a"), also);
+    adapter_unref(also);
+    adapter_unref(also);
+    registry_stats(r, &stats);
+    ck_assert_uint_eq(stats.bytes, 2 * one);
+    adapter_unref(held);
+    registry_stats(r, &stats);
+    ck_assert_uint_eq(stats.bytes, one);
+    ck_assert_int_eq(load("b", NULL, REPLACE_NEVER), ST_OK);
+    held = registry_acquire(r, "b"); // an unload that drains counts too
+    struct adapter *out;
+    ck_assert_int_eq(registry_retire(r, "b", &out, NULL), ST_OK);
+    adapter_unref(out);
+    ck_assert_int_eq(load("c", NULL, REPLACE_NEVER), ST_CAPACITY_EXCEEDED);
+    registry_close(r); // a request may outlive it
+    r = NULL;
+    adapter_unref(held);
 }
 END_TEST
 
@@ -423,6 +468,7 @@ static Suite *suite(void)
     tcase_add_test(t, eviction);
     tcase_add_test(t, batches);
     tcase_add_test(t, strengths);
+    tcase_add_test(t, replaced_generations_count);
     tcase_add_test(t, autoload_and_retire);
     tcase_add_test(t, listings);
     tcase_add_test(t, validation);

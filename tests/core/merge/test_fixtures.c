@@ -6,10 +6,11 @@
 
 #include <math.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "backends/kernels/cpu.h"
-#include "core/digest.h"
 #include "core/json.h"
+#include "tests/core/merge/weights.h"
 #include "tests/core/model/fixture.h"
 #include "tests/faults/fault.h"
 
@@ -128,18 +129,6 @@ START_TEST(unmerged)
 }
 END_TEST
 
-/* Digest of all stored bytes of the base. */
-static void base_digest(uint8_t out[DIGEST_SIZE])
-{
-    uint8_t all[2 * DIGEST_SIZE] = {0};
-    for (size_t i = 0; i < f.m->n_modules; i++) {
-        const struct weight *w = f.m->base->weights[i];
-        digest_bytes(w->data, w->data_bytes, all + DIGEST_SIZE);
-        digest_bytes(all, sizeof all, all);
-    }
-    memcpy(out, all, DIGEST_SIZE);
-}
-
 static enum status merge(const struct group *g, const struct merge_options *options,
                          struct view **view, struct merge_report *report, struct error *err)
 {
@@ -179,7 +168,7 @@ START_TEST(merged)
     ck_assert_int_eq(json_read(fixture_path(names[_i], "expected.json"), 1 << 24, &expected, NULL),
                      ST_OK);
     uint8_t before[DIGEST_SIZE], after[DIGEST_SIZE];
-    base_digest(before);
+    weights_digest(f.m->base, before);
     const char *who;
     json_t *line;
     json_object_foreach(json_object_get(expected, "merge"), who, line)
@@ -205,7 +194,7 @@ START_TEST(merged)
         merge_report_clear(&report);
         group_close(&g);
     }
-    base_digest(after);
+    weights_digest(f.m->base, after);
     ck_assert_mem_eq(before, after, DIGEST_SIZE);
     json_decref(expected);
     close_fixture();
@@ -256,7 +245,9 @@ static const char *export_path(void)
 {
     static char path[128];
     if (!*export_dir) {
-        snprintf(export_dir, sizeof export_dir, "/tmp/oftd-export-XXXXXX");
+        bool memory = !access("/dev/shm", W_OK); /* every file is synced: not on a slow disk */
+        snprintf(export_dir, sizeof export_dir, "%s/oftd-export-XXXXXX",
+                 memory ? "/dev/shm" : "/tmp");
         ck_assert(mkdtemp(export_dir) != NULL);
     }
     snprintf(path, sizeof path, "%s/out", export_dir);
@@ -298,6 +289,10 @@ static void export_and_run(const struct view *view, bool plain, enum dtype dtype
         rows_add(&b, &copy, r, 0, f.len, NULL, 0, x + (int64_t)r * f.len * m->vocab);
         model_forward(m, &b.batch, f.scratch);
     }
+    bool untied = view && f.m->tied && view->weights[0] != f.m->base->weights[0];
+    const json_t *tie = json_object_get(cp->config, "tie_word_embeddings");
+    ck_assert(f.m->modules[0].input_embedding && m->tied == (f.m->tied && !untied));
+    ck_assert(!untied || json_is_false(tie));
     ck_assert_int_eq(json_object_get(cp->config, "quantization_config") != NULL,
                      !plain && json_object_get(f.cp->config, "quantization_config") != NULL);
     model_close(m);

@@ -37,11 +37,39 @@ static void close_rope(struct memory_checkpoint *mc, struct model *m)
     memory_checkpoint_free(mc);
 }
 
+/* The formula in double: what f32 steps may be away from it. as_the_library is the exact oracle. */
 static void assert_near(float got, double want, int32_t i)
 {
-    ck_assert_msg(fabs(got - want) <= 1e-7 * fabs(want), "f[%d] = %.9g, expected %.9g", (int)i, got,
+    ck_assert_msg(fabs(got - want) <= 5e-7 * fabs(want), "f[%d] = %.9g, expected %.9g", (int)i, got,
                   want);
 }
+
+/* tests/vectors/formats/rope.json, written by the transformers library: the same floats. */
+START_TEST(as_the_library)
+{
+    json_t *cases = json_load_file("tests/vectors/formats/rope.json", 0, NULL);
+    ck_assert_ptr_nonnull(cases);
+    for (size_t n = 0; n < json_array_size(cases); n++) {
+        const json_t *one = json_array_get(cases, n);
+        const json_t *want = json_object_get(one, "inverse");
+        struct memory_checkpoint mc;
+        struct model *m;
+        char *json = json_dumps(json_object_get(one, "rope_parameters"), 0), text[4096];
+        snprintf(text, sizeof text, "{\"rope_parameters\": %s}", json);
+        const struct model_config *c = read_rope(&mc, &m, text, 0);
+        for (int32_t i = 0; i < 32; i++) {
+            float f = (float)json_number_value(json_array_get(want, (size_t)i));
+            ck_assert_msg(c->rope[0].inverse[i] == f, "%s: f[%d] = %.9g, expected %.9g", json,
+                          (int)i, c->rope[0].inverse[i], f);
+        }
+        ck_assert(c->rope[0].factor ==
+                  (float)json_number_value(json_object_get(one, "attention_factor")));
+        free(json);
+        close_rope(&mc, m);
+    }
+    json_decref(cases);
+}
+END_TEST
 
 START_TEST(default_linear_dynamic)
 {
@@ -221,6 +249,7 @@ static Suite *suite(void)
 {
     Suite *s = suite_create("core/model/rope");
     TCase *t = tcase_create("rope");
+    tcase_add_test(t, as_the_library);
     tcase_add_loop_test(t, default_linear_dynamic, 0, 6);
     tcase_add_test(t, partial);
     tcase_add_test(t, llama3);

@@ -1,0 +1,253 @@
+/*
+ * Nothing else shows in an answer: a request alone, after a prefix hit, in a crowd of others, read
+ * in tiny chunks, preempted and resumed, with one thread and with two gives the same bits of every
+ * logit that can be seen. On bases of three encodings; for the base, one adapter, and two adapters
+ * in either order.
+ *
+ * What is compared: the raw pass's logits [T, V] of the prompt, and of a greedy generation the ids
+ * and the 20 best logprobs of every step (each holds a logit and the sum over all of them).
+ */
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include "tests/core/engine_fixture.h"
+
+#define PROMPT    90
+#define GENERATED 40
+#define PAGE      (2 * 2 * 64 * 16 * 2 * 4) /* 2 layers, 2 heads of 64, 16 positions, K and V */
+
+static const char *const bases[] = {"fixtures/bnb4-nf4-dq", "fixtures/gptq4-g32-actorder",
+                                    "fixtures/plain-bf16"};
+#define N_BASES (sizeof bases / sizeof *bases)
+
+static const char *const both[] = {"qv", "all"}, *const reversed[] = {"all", "qv"};
+static const struct name_list chains[] = {{NULL, 0}, {both, 1}, {both, 2}, {reversed, 2}};
+#define N_CHAINS 4
+
+struct seen {
+    float *logits; /* [PROMPT, vocab] */
+    size_t n_logits;
+    int32_t ids[GENERATED];
+    float best[GENERATED][LOGPROBS_MAX];
+    int32_t n;
+    int64_t cached;
+};
+
+static struct seen alone[N_CHAINS];
+static int32_t tokens[8][PROMPT]; /* 0: the prompt that is watched; then a crowd's */
+
+static struct engine_options over(int base, int32_t pages)
+{
+    static struct adapter_request adapters[2];
+    static char dir[256], paths_of[2][300];
+    snprintf(dir, sizeof dir, "%s/%s", test_vectors(), bases[base]);
+    for (int i = 0; i < 2; i++) {
+        snprintf(paths_of[i], sizeof paths_of[i], "%s/adapters/%s", dir, both[i]);
+        adapters[i] =
+            (struct adapter_request){.name = both[i], .path = paths_of[i], .trusted = true};
+    }
+    struct engine_options o = options();
+    o.model_dir = dir;
+    o.served_name = "base";
+    o.adapters = adapters;
+    o.n_adapters = 2;
+    o.kv_memory = (uint64_t)pages * PAGE;
+    return o;
+}
+
+/* ---- asking ---- */
+
+static struct ticket *ask_forward(int prompt, int chain)
+{
+    const struct prompt p = {.ids = tokens[prompt], .n_ids = PROMPT};
+    const struct forward_request q = {.rows = &p,
+                                      .n_rows = 1,
+                                      .adapters = &chains[chain],
+                                      .outputs = OUTPUT_LOGITS,
+                                      .compute = COMPUTE_EXACT};
+    struct ticket *t = NULL;
+    struct error err = ERROR_INIT;
+    ck_assert_msg(engine_forward(e, &q, &t, &err) == ST_OK, "%s", err.text);
+    return t;
+}
+
+static struct ticket *ask_generate(int prompt, int chain)
+{
+    const struct prompt p = {.ids = tokens[prompt], .n_ids = PROMPT};
+    struct generate_request q = ask(&p, chains[chain].names, GENERATED);
+    q.n_adapters = chains[chain].n;
+    q.logprobs = LOGPROBS_MAX;
+    return submit(e, &q);
+}
+
+static void wait_for(struct ticket *t)
+{
+    struct error err = ERROR_INIT;
+    ticket_join(t);
+    ck_assert_msg(ticket_status(t, &err) == ST_OK, "%s", err.text);
+}
+
+static void read_forward(struct ticket *t, struct seen *s)
+{
+    size_t n;
+    wait_for(t);
+    const struct forward_row *r = ticket_forward(t, &n);
+    ck_assert(n == 1 && r->tokens == PROMPT);
+    s->n_logits = (size_t)PROMPT * (size_t)engine_model(e)->vocab;
+    s->logits = malloc(s->n_logits * sizeof *s->logits);
+    ck_assert_ptr_nonnull(s->logits);
+    memcpy(s->logits, r->logits, s->n_logits * sizeof *s->logits);
+    ticket_free(t);
+}
+
+static void read_generate(struct ticket *t, struct seen *s)
+{
+    struct piece p;
+    struct usage u;
+    wait_for(t);
+    for (s->n = 0; ticket_read(t, &p);)
+        for (size_t i = 0; i < p.n_tokens; i++, s->n++) {
+            ck_assert(s->n < GENERATED && p.tokens[i].n_top == LOGPROBS_MAX);
+            s->ids[s->n] = p.tokens[i].id;
+            for (int k = 0; k < LOGPROBS_MAX; k++)
+                s->best[s->n][k] = p.tokens[i].top[k].logprob;
+        }
+    ticket_usage(t, &u);
+    s->cached = u.cached_tokens;
+    ck_assert_int_eq(s->n, GENERATED);
+    ticket_free(t);
+}
+
+static void expect_seen(struct seen *s, int chain, const char *when)
+{
+    const struct seen *want = &alone[chain];
+    ck_assert_msg(!s->logits || !memcmp(s->logits, want->logits, s->n_logits * sizeof(float)),
+                  "chain %d, %s: other logits", chain, when);
+    ck_assert_msg(!memcmp(s->ids, want->ids, sizeof s->ids), "chain %d, %s: other tokens", chain,
+                  when);
+    ck_assert_msg(!memcmp(s->best, want->best, sizeof s->best), "chain %d, %s: other logprobs",
+                  chain, when);
+    free(s->logits);
+    s->logits = NULL;
+}
+
+/* ---- the same request in every company ---- */
+
+static void one_after_the_other(const char *when, bool known_prefix)
+{
+    for (int c = 0; c < N_CHAINS; c++) {
+        struct seen s = {0};
+        read_generate(ask_generate(0, c), &s);
+        read_forward(ask_forward(0, c), &s);
+        ck_assert_msg((s.cached > 0) == known_prefix, "chain %d, %s: %lld tokens from the cache", c,
+                      when, (long long)s.cached);
+        expect_seen(&s, c, when);
+    }
+}
+
+/* All chains at once, twice, among as many others. */
+static void in_a_crowd(const char *when)
+{
+    struct ticket *watched[2 * N_CHAINS], *raw[2 * N_CHAINS], *others[6 * N_CHAINS];
+    int n = 0;
+    for (int i = 0; i < 2 * N_CHAINS; i++) {
+        for (int k = 0; k < 3; k++, n++)
+            others[n] = ask_generate(1 + n % 7, (i + k) % N_CHAINS);
+        watched[i] = ask_generate(0, i % N_CHAINS);
+        raw[i] = ask_forward(0, i % N_CHAINS);
+    }
+    for (int i = 0; i < 2 * N_CHAINS; i++) {
+        struct seen s = {0};
+        read_generate(watched[i], &s);
+        read_forward(raw[i], &s);
+        expect_seen(&s, i % N_CHAINS, when);
+    }
+    for (int i = 0; i < n; i++) {
+        wait_for(others[i]);
+        ticket_free(others[i]);
+    }
+}
+
+static void restart(const struct engine_options *o, int threads)
+{
+    struct engine_options with = *o;
+    engine_free(e);
+    close_kernels();
+    open_kernels(threads);
+    with.kernels = (struct engine_kernels){exact, fast, loader};
+    e = open_engine(&with);
+}
+
+static uint64_t preemptions(void)
+{
+    struct engine_stats s;
+    engine_stats(e, &s);
+    return s.preemptions;
+}
+
+static void fill_prompts(void)
+{
+    uint32_t h = 12345;
+    for (int p = 0; p < 8; p++)
+        for (int i = 0; i < PROMPT; i++) {
+            h = h * 1664525 + 1013904223;
+            tokens[p][i] = 3 + (int32_t)(h >> 16) % 500;
+        }
+    /* two of the crowd share the first half of the watched prompt */
+    memcpy(tokens[1], tokens[0], sizeof tokens[0] / 2);
+    memcpy(tokens[2], tokens[0], sizeof tokens[0] / 2);
+}
+
+START_TEST(nothing_else_shows)
+{
+    fill_prompts();
+    open_kernels(1);
+    struct engine_options o = over(_i, 1024);
+    e = open_engine(&o);
+    for (int c = 0; c < N_CHAINS; c++) {
+        read_generate(ask_generate(0, c), &alone[c]);
+        read_forward(ask_forward(0, c), &alone[c]);
+        ck_assert_int_eq(alone[c].cached, 0);
+        for (int d = 0; d < c; d++) /* the chains differ, or there is nothing to see */
+            ck_assert(memcmp(alone[c].best, alone[d].best, sizeof alone[c].best));
+    }
+    one_after_the_other("after a prefix hit", true);
+    in_a_crowd("in a crowd, after a prefix hit");
+    restart(&o, 1);
+    in_a_crowd("in a crowd");
+    ck_assert_uint_eq(preemptions(), 0);
+    restart(&o, 2);
+    one_after_the_other("with 2 threads", false);
+    in_a_crowd("in a crowd, with 2 threads");
+    o.prefill_chunk = 7;
+    o.max_rows = 32;
+    restart(&o, 1);
+    one_after_the_other("in small chunks", false);
+    in_a_crowd("in a crowd, in small chunks");
+    for (int threads = 1; threads <= 2; threads++) {
+        struct engine_options tight = over(_i, 20);
+        tight.prefill_chunk = 3;
+        tight.max_rows = 16;
+        tight.max_sequences = 8;
+        restart(&tight, threads);
+        in_a_crowd("preempted and resumed");
+        ck_assert_uint_gt(preemptions(), 0);
+    }
+    for (int c = 0; c < N_CHAINS; c++)
+        free(alone[c].logits);
+    engine_free(e);
+    close_kernels();
+}
+END_TEST
+
+static Suite *suite(void)
+{
+    Suite *s = suite_create("engine_invisible");
+    TCase *c = tcase_create("engine_invisible");
+    tcase_set_timeout(c, 300);
+    tcase_add_loop_test(c, nothing_else_shows, 0, (int)N_BASES);
+    suite_add_tcase(s, c);
+    return s;
+}
+
+CHECK_MAIN(suite)
