@@ -254,7 +254,9 @@ static enum status open_kv(struct engine *e, struct error *err)
     const struct model *m = e->model;
     struct engine_options *o = &e->o;
     e->host.max_len = m->max_len;
-    if (m->kind != MODEL_DECODER)
+    if (m->kind == MODEL_ENCODER && e->o.max_rows < m->max_len)
+        e->o.max_rows = (int32_t)m->max_len; // a text is one pass
+    if (m->kind == MODEL_CONVNET)
         return kvcache_open(1, 1, 1, 1, &e->kv, err);
     uint64_t page = model_kv_page_bytes(m);
     if (!o->kv_memory) {

@@ -306,7 +306,7 @@ void engine_stats(struct engine *e, struct engine_stats *out)
     out->kv_pages = (uint64_t)f.pages;
     out->kv_pages_used = (uint64_t)f.pages_used;
     out->kv_usage = (double)f.pages_used / f.pages;
-    out->kv_page_bytes = e->model->kind == MODEL_DECODER ? model_kv_page_bytes(e->model) : 0;
+    out->kv_page_bytes = e->model->kind != MODEL_CONVNET ? model_kv_page_bytes(e->model) : 0;
     out->weight_bytes = e->model->weight_bytes;
     out->merge_bytes = merged_bytes(e->merged);
     registry_stats(e->registry, &out->adapters);

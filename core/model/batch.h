@@ -31,6 +31,7 @@ struct row_output {
     int32_t row;
     float *hidden; /* [hidden] after the final norm */
     float *logits; /* [vocab] */
+    float *pooled; /* [hidden] of an encoder's first token, through its pooler */
 };
 
 struct batch {
@@ -39,6 +40,7 @@ struct batch {
     int32_t rows;
     const int32_t *tokens; /* [rows] */
     struct kv_rows at;     /* [rows] positions and pages */
+    /* An encoder's sequences come whole, in one pass, and at.ends is their length. */
     /* [rows] the row's sequence is longer than model->stretch_at; NULL: none is */
     const uint8_t *stretched;
     const struct kv *kv;

@@ -77,7 +77,9 @@ static enum status expand_layers(struct model *m)
 
 static enum module_kind kind_of(const struct family_module *row)
 {
-    return row->role == ROLE_EMBEDDING || row->role == ROLE_POSITION ? MODULE_EMBEDDING : row->kind;
+    return row->role == ROLE_EMBEDDING || row->role == ROLE_POSITION || row->role == ROLE_TYPE
+               ? MODULE_EMBEDDING
+               : row->kind;
 }
 
 /* The config's own reference to a module of no layer; NULL: none is kept. */
@@ -88,6 +90,10 @@ static int32_t *reference(struct model_config *c, enum role role)
         return &c->embedding;
     case ROLE_POSITION:
         return &c->position;
+    case ROLE_TYPE:
+        return &c->type;
+    case ROLE_POOLER:
+        return &c->pooler;
     case ROLE_PROJECT_IN:
         return &c->project_in;
     case ROLE_PROJECT_OUT:
@@ -108,12 +114,13 @@ static enum status add_module(struct model *m, const struct checkpoint *cp,
     struct module *u = &m->modules[m->n_modules];
     bool tied = row->role == ROLE_HEAD && c->tied;
     struct layer *l = layer < 0 ? NULL : &c->layers[layer];
+    const char *alias = row->alias || !c->family->bare_names ? row->alias : row->name;
     char file[FAMILY_NAME_MAX];
     names_file(m, cp, row, l ? l->base : -1, expert, file, sizeof file);
     c->rows[m->n_modules] = row;
     *u = (struct module){
-        .name = names_make(m, row->name, layer, expert),
-        .alias = row->alias ? names_make(m, row->alias, layer, expert) : NULL,
+        .name = names_make(m, names_canonical(m, row->name), layer, expert),
+        .alias = alias ? names_make(m, alias, layer, expert) : NULL,
         .file = arena_strdup(&c->arena, file),
         .kind = kind_of(row),
         .layer = layer,
@@ -121,7 +128,7 @@ static enum status add_module(struct model *m, const struct checkpoint *cp,
         .input_embedding = row->role == ROLE_EMBEDDING,
         .output_embedding = row->role == ROLE_HEAD,
     };
-    if (!u->name || !u->file || (row->alias && !u->alias))
+    if (!u->name || !u->file || (alias && !u->alias))
         return ST_OUT_OF_MEMORY;
     hfconfig_shape(c, row->role, &u->n, &u->k);
     u->rotate_dim = u->k;
@@ -188,7 +195,7 @@ static enum status list_modules(struct model *m, const struct checkpoint *cp)
     c->rows = arena_alloc(&c->arena, most * sizeof *c->rows);
     if (!m->modules || !c->rows)
         return ST_OUT_OF_MEMORY;
-    c->position = c->project_in = c->project_out = -1;
+    c->position = c->type = c->project_in = c->project_out = c->pooler = c->head = -1;
     for (const struct family_module *row = rows; row->name && s == ST_OK;) {
         if (!family_per_layer(row->name)) {
             if (build_holds(m, row->when, -1))
@@ -268,6 +275,17 @@ static void claim_modules(struct model *m, const struct checkpoint *cp, const st
     }
 }
 
+/* The condition of modules that a file may have or not. */
+static void note_stored(struct model *m, const struct checkpoint *cp)
+{
+    char file[FAMILY_NAME_MAX];
+    size_t n;
+    for (const struct family_module *row = m->config->family->modules; row->name; row++)
+        if (row->when == WHEN_STORED &&
+            checkpoint_below(cp, names_file(m, cp, row, -1, -1, file, sizeof file), &n))
+            m->config->conditions |= 1u << WHEN_STORED;
+}
+
 enum status build_network(struct model *m, const struct checkpoint *cp,
                           const struct model_options *options, const struct chain *chain,
                           struct findings *findings, struct error *err)
@@ -276,6 +294,7 @@ enum status build_network(struct model *m, const struct checkpoint *cp,
     if (s != ST_OK)
         return s;
     m->config->bare = names_bare(m, cp);
+    note_stored(m, cp);
     check_layers(m, cp, findings);
     if (findings->errors)
         return ST_OK;
@@ -316,9 +335,9 @@ static bool load_norm(struct model *m, const struct checkpoint *cp, const struct
                              .eps = c->norm_eps,
                              .plus_one = c->family->norm_plus_one,
                              .dim = build_norm_dim(m, f->role)};
-    to->weight = load_vector(m, build_tensor(cp, name, "weight"));
+    to->weight = load_vector(m, build_norm(cp, name, "weight"));
     if (to->weight && to->kind == NORM_LAYER) {
-        to->bias = load_vector(m, build_tensor(cp, name, "bias"));
+        to->bias = load_vector(m, build_norm(cp, name, "bias"));
         return to->bias != NULL;
     }
     return to->weight != NULL;
@@ -330,8 +349,9 @@ static bool load_norms(struct model *m, const struct checkpoint *cp)
     for (const struct family_norm *f = c->family->norms; f->name; f++) {
         if (!build_holds(m, f->when, -1))
             continue;
-        if (f->role == NORM_FINAL) {
-            if (!load_norm(m, cp, f, -1, &c->final_norm))
+        if (f->role >= LAYER_NORMS) {
+            if (!load_norm(m, cp, f, -1,
+                           f->role == NORM_FINAL ? &c->final_norm : &c->embedding_norm))
                 return false;
             continue;
         }

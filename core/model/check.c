@@ -104,6 +104,13 @@ static void check_vector(const struct checkpoint *cp, const char *module, const 
     }
 }
 
+static void check_norm(const struct checkpoint *cp, const char *name, const char *suffix,
+                       int64_t dim, struct findings *findings)
+{
+    const struct tensor *t = build_norm(cp, name, suffix);
+    check_vector(cp, name, t ? t->name + strlen(name) + 1 : suffix, dim, findings);
+}
+
 void check_norms(const struct model *m, const struct checkpoint *cp, struct findings *findings)
 {
     const struct model_config *c = m->config;
@@ -114,10 +121,16 @@ void check_norms(const struct model *m, const struct checkpoint *cp, struct find
                 break;
             names_norm(m, f->name, l, name, sizeof name);
             int64_t dim = build_norm_dim(m, f->role);
-            check_vector(cp, name, "weight", dim, findings);
+            check_norm(cp, name, "weight", dim, findings);
             if (c->family->norm == NORM_LAYER)
-                check_vector(cp, name, "bias", dim, findings);
+                check_norm(cp, name, "bias", dim, findings);
         }
+}
+
+const struct tensor *build_norm(const struct checkpoint *cp, const char *norm, const char *suffix)
+{
+    const struct tensor *t = build_tensor(cp, norm, suffix);
+    return t ? t : build_tensor(cp, norm, !strcmp(suffix, "weight") ? "gamma" : "beta");
 }
 
 /* Some GPTQ writers give every module a bias of zeros. */
@@ -177,7 +190,7 @@ static void mark_norm(const struct model *m, const struct checkpoint *cp, const 
     for (int32_t l = 0; l < (family_per_layer(pattern) ? m->config->base_layers : 1); l++)
         for (size_t i = 0; i < n; i++) {
             names_norm(m, pattern, l, name, sizeof name);
-            const struct tensor *t = build_tensor(cp, name, suffixes[i]);
+            const struct tensor *t = build_norm(cp, name, suffixes[i]);
             if (t)
                 seen[t - cp->tensors] = true;
         }
@@ -201,6 +214,8 @@ static bool ignored(const struct family *f, const char *name)
 static bool repeats_embedding(const struct model *m, const struct checkpoint *cp,
                               const struct tensor *t)
 {
+    if (!m->tied)
+        return false;
     const struct family_module *row = m->config->rows[m->config->head];
     char head[FAMILY_NAME_MAX];
     names_file(m, cp, row, -1, -1, head, sizeof head);

@@ -3,6 +3,8 @@
  * scaled where the family scales them, brought to the network's width, and the learned positions
  * added.
  */
+#include <string.h>
+
 #include "core/model/pass.h"
 
 void embedding_forward(const struct pass *p, int32_t module, const int32_t *ids, float *out,
@@ -10,6 +12,31 @@ void embedding_forward(const struct pass *p, int32_t module, const int32_t *ids,
 {
     p->kernels->gather(p->kernels, p->view->weights[module], ids, p->rows, out, ldo);
     module_rotate(p, module, out, ldo, p->model->modules[module].k);
+}
+
+/* Rows of the learned positions. Where padding does not count, a sequence's rows are all here, from
+ * its first on. */
+static void position_rows(const struct pass *p, const int32_t *tokens, const int32_t *positions)
+{
+    const struct model_config *c = p->model->config;
+    int32_t *to = p->scratch->rows_of, counted = 0;
+    for (int32_t r = 0; r < p->rows; r++) {
+        to[r] = positions[r] + c->position_offset;
+        if (!c->positions_skip_pad)
+            continue;
+        counted = positions[r] == 0 ? 0 : counted;
+        to[r] = tokens[r] == c->position_pad ? c->position_pad : c->position_offset + counted++;
+    }
+}
+
+/* The rows scratch->rows_of of an embedding, added to x. */
+static void add_embedding(const struct pass *p, int32_t module)
+{
+    const struct kernels *kernels = p->kernels;
+    struct scratch *s = p->scratch;
+    embedding_forward(p, module, s->rows_of, s->branch, s->ld_hidden);
+    kernels->add(kernels, s->x, s->ld_hidden, s->branch, s->ld_hidden, p->rows,
+                 p->model->config->hidden);
 }
 
 void embedding_rows(const struct pass *p, const int32_t *tokens, const int32_t *positions)
@@ -24,10 +51,14 @@ void embedding_rows(const struct pass *p, const int32_t *tokens, const int32_t *
         kernels->scale(kernels, rows, p->rows * ld, c->embedding_scale);
     if (c->project_in >= 0)
         module_forward(p, rows, ld, &(struct product){c->project_in, s->x, s->ld_hidden, false}, 1);
-    if (c->position < 0)
-        return;
-    for (int32_t r = 0; r < p->rows; r++)
-        s->rows_of[r] = positions[r] + c->family->position_offset;
-    embedding_forward(p, c->position, s->rows_of, s->branch, s->ld_hidden);
-    kernels->add(kernels, s->x, s->ld_hidden, s->branch, s->ld_hidden, p->rows, c->hidden);
+    if (c->position >= 0) {
+        position_rows(p, tokens, positions);
+        add_embedding(p, c->position);
+    }
+    if (c->type >= 0) {
+        memset(s->rows_of, 0, (size_t)p->rows * sizeof *s->rows_of);
+        add_embedding(p, c->type);
+    }
+    if (c->embedding_norm.weight)
+        kernels->norm(kernels, &c->embedding_norm, s->x, s->ld_hidden, p->rows, s->x, s->ld_hidden);
 }

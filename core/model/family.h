@@ -8,6 +8,7 @@
 
 #include "core/backend.h"
 #include "core/kernels.h"
+#include "core/model/model.h"
 
 struct keys;
 struct model_config;
@@ -16,6 +17,7 @@ struct model_config;
 enum role {
     ROLE_EMBEDDING,
     ROLE_POSITION, /* learned positions */
+    ROLE_TYPE,     /* learned types of tokens; all are of type 0 */
     ROLE_PROJECT_IN,
     ROLE_PROJECT_OUT, /* between the embedding's width and hidden */
     ROLE_Q,
@@ -32,6 +34,7 @@ enum role {
     ROLE_EXPERT_UP,
     ROLE_EXPERT_DOWN,
     ROLE_HEAD,
+    ROLE_POOLER, /* the first token's way out of an encoder: tanh(W h + b) */
     ROLE_COUNT
 };
 
@@ -46,6 +49,7 @@ enum norm_role {
     NORM_Q,
     NORM_K,
     NORM_FINAL,
+    NORM_EMBEDDING, /* of what enters the first layer */
     NORM_COUNT,
     LAYER_NORMS = NORM_FINAL
 };
@@ -61,6 +65,7 @@ enum condition {
     WHEN_PARALLEL,   /* falcon: one norm feeds both blocks, ... */
     WHEN_PARALLEL_TWO /* ... or each has its own */,
     WHEN_SEQUENTIAL, /* ... or the blocks follow each other */
+    WHEN_STORED,     /* the file has it */
     WHEN_DENSE,      /* of a layer: it has an MLP, ... */
     WHEN_SPARSE      /* ... or a mixture of experts */
 };
@@ -93,7 +98,11 @@ struct family_norm {
 };
 
 struct family {
-    const char *model_type, *architecture;
+    const char *model_type;
+    const char *architecture;               /* the class that is served */
+    const char *const *other_architectures; /* classes whose files serve it too, or NULL */
+    enum model_kind kind;
+    bool bare_names; /* the class has its modules without the prefix (the alias has it) */
     const struct family_module *modules;
     const struct family_norm *norms;
     const char *prefix; /* of all names but the head's; files may lack it ("model.") */

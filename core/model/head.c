@@ -65,6 +65,16 @@ static float *finish(const struct pass *p, const struct row_output *outputs, int
     return s->tail_narrow;
 }
 
+/* One row through the pooler. */
+static void pool(const struct pass *p, int32_t row, const float *x, int64_t ld, float *out)
+{
+    const struct model_config *c = p->model->config;
+    const struct pass one = pass_of_rows(p, &row, 1, p->scratch->tail_groups);
+    module_forward(&one, x, ld, &(struct product){c->pooler, out, c->hidden, false}, 1);
+    p->kernels->activate(p->kernels, ACT_TANH, out, c->hidden, NULL, 0, 1, c->hidden, out,
+                         c->hidden);
+}
+
 static void forward_chunk(const struct pass *p, const struct row_output *outputs, int32_t n)
 {
     size_t bytes = (size_t)p->model->config->embedding_dim * sizeof(float);
@@ -76,6 +86,8 @@ static void forward_chunk(const struct pass *p, const struct row_output *outputs
         const float *row = tail + i * ld;
         if (outputs[i].hidden)
             memcpy(outputs[i].hidden, row, bytes);
+        if (outputs[i].pooled)
+            pool(p, outputs[i].row, row, ld, outputs[i].pooled);
         if (!outputs[i].logits)
             continue;
         if (i > n_logits)

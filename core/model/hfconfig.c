@@ -107,6 +107,8 @@ static void read_sizes(const struct keys *k, struct model_config *c)
     keys_int(k, key, 1, WIDTH_MAX, inner ? inner : KEYS_REQUIRED, &c->intermediate);
     keys_int(k, FAMILY_KEY(f, max_positions, "max_position_embeddings"), 1, POSITIONS_MAX,
              f->max_positions, &c->max_positions);
+    c->position_offset = f->position_offset;
+    c->position_rows = c->max_positions + f->position_offset;
 }
 
 static void read_norm_eps(const struct keys *k, struct model_config *c)
@@ -131,6 +133,10 @@ static void read_architecture(const struct keys *k, struct model_config *c)
     c->architecture = c->family->architecture;
     if (!list || (json_is_array(list) && json_array_size(list) == 0))
         return;
+    for (const char *const *other = c->family->other_architectures; name && other && *other;
+         other++)
+        if (same_word(name, *other))
+            return;
     if (!name || !same_word(name, c->architecture)) {
         char expected[96];
         snprintf(expected, sizeof expected, "[\"%s\"]", c->architecture);
@@ -283,6 +289,7 @@ enum size {
     QKV_ROWS,
     GATE_UP_ROWS,
     POSITIONS,
+    TYPES,
     EXPERTS,
     EXPERT_INNER
 };
@@ -292,6 +299,8 @@ static const struct {
 } shapes[ROLE_COUNT] = {
     [ROLE_EMBEDDING] = {VOCAB, EMBEDDING},
     [ROLE_POSITION] = {POSITIONS, HIDDEN},
+    [ROLE_TYPE] = {TYPES, HIDDEN},
+    [ROLE_POOLER] = {HIDDEN, HIDDEN},
     [ROLE_PROJECT_IN] = {HIDDEN, EMBEDDING},
     [ROLE_PROJECT_OUT] = {EMBEDDING, HIDDEN},
     [ROLE_Q] = {Q_ROWS, HIDDEN},
@@ -331,7 +340,9 @@ static int64_t size_of(const struct model_config *c, enum size size)
     case GATE_UP_ROWS:
         return 2 * (int64_t)c->intermediate;
     case POSITIONS:
-        return (int64_t)c->max_positions + c->family->position_offset;
+        return c->position_rows;
+    case TYPES:
+        return c->types;
     case EXPERTS:
         return c->experts;
     case EXPERT_INNER:
@@ -369,6 +380,8 @@ const char *hfconfig_shape_key(const struct model_config *c, enum role role, int
         return "2 * intermediate_size";
     case POSITIONS:
         return FAMILY_KEY(f, max_positions, "max_position_embeddings");
+    case TYPES:
+        return "type_vocab_size";
     case EXPERTS:
         return "num_local_experts";
     case EXPERT_INNER:

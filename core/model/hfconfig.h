@@ -63,6 +63,10 @@ struct model_config {
     int32_t base_layers;   /* in the checkpoint */
     int32_t heads, kv_heads, head_dim;
     int32_t max_positions;
+    int32_t position_rows, position_offset; /* learned positions: rows; row of position 0 */
+    bool positions_skip_pad;                /* ... tokens position_pad have row position_pad */
+    int32_t position_pad;
+    int32_t types;
     enum activation activation;
     enum residual residual;
     enum positions positions;
@@ -91,8 +95,8 @@ struct model_config {
     struct module_name *by_name;       /* [n_names] sorted */
     size_t n_names;
     int32_t embedding, head;
-    int32_t position, project_in, project_out; /* -1: none */
-    struct norm_args final_norm;
+    int32_t position, type, project_in, project_out, pooler; /* -1: none; head too */
+    struct norm_args final_norm, embedding_norm;
     struct arena arena;
 };
 
@@ -113,6 +117,8 @@ void options_gpt_neox(const struct keys *keys, struct model_config *c);
 void options_falcon(const struct keys *keys, struct model_config *c);
 void options_opt(const struct keys *keys, struct model_config *c);
 void options_gpt2(const struct keys *keys, struct model_config *c);
+void options_bert(const struct keys *keys, struct model_config *c);
+void options_roberta(const struct keys *keys, struct model_config *c);
 void options_mixtral(const struct keys *keys, struct model_config *c);
 void options_qwen3_moe(const struct keys *keys, struct model_config *c);
 

@@ -18,7 +18,7 @@ static enum status publish(struct model *m, const struct checkpoint *cp,
 {
     const struct model_config *c = m->config;
     const char *method = json_string_value(json_object_get(cp->quant, "quant_method"));
-    m->kind = MODEL_DECODER;
+    m->kind = c->family->kind;
     m->model_type = c->family->model_type;
     m->architecture = c->architecture;
     m->vocab = c->vocab;
@@ -90,8 +90,11 @@ static enum status open_network(struct model *m, const struct checkpoint *cp,
         s = build_network(m, cp, options, chain, &findings, err);
     if (s == ST_OK && findings.errors)
         s = error_from_findings(err, &findings);
-    if (s == ST_OK)
+    if (s == ST_OK) {
         m->window = widest_window(m);
+        m->has_head = m->config->head >= 0;
+        m->has_pooler = m->kind == MODEL_DECODER || m->config->pooler >= 0;
+    }
     findings_clear(&findings);
     return s;
 }

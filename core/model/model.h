@@ -69,7 +69,8 @@ struct model {
     char identity[65];        /* checkpoint_identity */
     const int32_t *eos;       /* end tokens: union of both configs */
     size_t n_eos;
-    int32_t bos; /* -1: none */
+    int32_t bos;               /* -1: none */
+    bool has_head, has_pooler; /* it has logits; it can give `embedding` (decoders always can) */
     struct module *modules;
     size_t n_modules;
     struct view *base; /* the base's weights */

@@ -25,6 +25,13 @@ static const char *bare(const struct model *m, const char *pattern)
     return m->config->bare && !strncmp(pattern, prefix, n) ? pattern + n : pattern;
 }
 
+const char *names_canonical(const struct model *m, const char *pattern)
+{
+    const struct family *f = m->config->family;
+    size_t n = strlen(f->prefix);
+    return f->bare_names && !strncmp(pattern, f->prefix, n) ? pattern + n : pattern;
+}
+
 char *names_norm(const struct model *m, const char *pattern, int32_t layer, char *buf, size_t size)
 {
     return family_name(bare(m, pattern), layer, -1, buf, size);
@@ -121,7 +128,8 @@ static bool visit_all(const struct model *m, name_visitor *each, void *ctx)
         if (!visit_ancestors(m->modules[i].name, each, ctx))
             return false;
     for (const struct family_norm *n = f->norms; n->name; n++)
-        if (build_holds(m, n->when, -1) && !visit_pattern(m, n->name, each, ctx))
+        if (build_holds(m, n->when, -1) &&
+            !visit_pattern(m, names_canonical(m, n->name), each, ctx))
             return false;
     for (const char *const *name = f->other_names; *name; name++)
         if (!visit_pattern(m, *name, each, ctx))

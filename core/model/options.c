@@ -319,3 +319,36 @@ void options_qwen3_moe(const struct keys *k, struct model_config *c)
     if (read_experts(k, c, key, 128, 8))
         read_dense_layers(k, c);
 }
+
+/* One row of types is used, the first. */
+static void read_encoder(const struct keys *k, struct model_config *c)
+{
+    const char *type = keys_text(k, "position_embedding_type", "absolute");
+    all_heads(c);
+    keys_int(k, "type_vocab_size", 1, 1 << 16, 2, &c->types);
+    if (type && strcmp(type, "absolute") != 0)
+        keys_refuse(k, ST_CONFIG_UNSUPPORTED, "position_embedding_type", "absolute");
+    c->tied = false; // there is no head
+    c->positions = POSITIONS_LEARNED;
+    c->residual = RESIDUAL_POST;
+}
+
+void options_bert(const struct keys *k, struct model_config *c)
+{
+    read_encoder(k, c);
+}
+
+/* Rows of positions begin behind the padding token's, and padding tokens do not count. */
+void options_roberta(const struct keys *k, struct model_config *c)
+{
+    read_encoder(k, c);
+    if (!keys_int(k, "pad_token_id", 0, 1 << 28, 1, &c->position_pad))
+        return;
+    c->positions_skip_pad = true;
+    c->position_offset = c->position_pad + 1;
+    if (c->max_positions <= c->position_offset)
+        keys_refuse(k, ST_CONFIG_INVALID_VALUE, "max_position_embeddings",
+                    "more than pad_token_id + 1");
+    else
+        c->max_positions -= c->position_offset;
+}

@@ -20,9 +20,10 @@ enum status step_open(struct step *s, int32_t vocab, int32_t max_rows, int32_t m
     s->positions = calloc(rows, sizeof *s->positions);
     s->pages = calloc(rows, sizeof *s->pages);
     s->stretched = calloc(rows, sizeof *s->stretched);
+    s->ends = calloc(rows, sizeof *s->ends);
     s->outputs = calloc(rows, sizeof *s->outputs);
     s->groups = calloc(sequences, sizeof *s->groups);
-    if (s->items && s->logits && s->tokens && s->positions && s->pages && s->stretched &&
+    if (s->items && s->logits && s->tokens && s->positions && s->pages && s->stretched && s->ends &&
         s->outputs && s->groups)
         return ST_OK;
     step_close(s);
@@ -37,6 +38,7 @@ void step_close(struct step *s)
     free(s->positions);
     free(s->pages);
     free(s->stretched);
+    free(s->ends);
     free(s->outputs);
     free(s->groups);
     *s = (struct step){0};
@@ -121,19 +123,21 @@ int32_t step_pass(struct step *s, int32_t first, const struct kv *kv, struct bat
             s->positions[rows] = pos;
             s->pages[rows] = q->pages;
             s->stretched[rows] = q->stretched;
+            s->ends[rows] = q->len;
             if (output(s, q, pos, &s->outputs[n_outputs]))
                 s->outputs[n_outputs++].row = rows;
         }
     }
-    *b = (struct batch){.view = s->items[first]->route->view,
-                        .rows = rows,
-                        .tokens = s->tokens,
-                        .at = {rows, s->positions, s->pages},
-                        .stretched = s->stretched,
-                        .kv = kv,
-                        .groups = s->groups,
-                        .n_groups = n_groups,
-                        .outputs = s->outputs,
-                        .n_outputs = n_outputs};
+    *b = (struct batch){
+        .view = s->items[first]->route->view,
+        .rows = rows,
+        .tokens = s->tokens,
+        .at = {rows, s->positions, s->pages, s->items[first]->whole ? s->ends : NULL},
+        .stretched = s->stretched,
+        .kv = kv,
+        .groups = s->groups,
+        .n_groups = n_groups,
+        .outputs = s->outputs,
+        .n_outputs = n_outputs};
     return i;
 }

@@ -104,9 +104,11 @@ bool forward_output(const struct sequence *q, int32_t pos, struct row_output *ou
     if (!out->logits && last)
         out->logits = at_row(row->last_logits, 0, 0);
     out->hidden = at_row(row->hidden, pos, m->hidden);
-    if (!out->hidden && last)
+    if (q->whole && pos == 0)
+        out->pooled = at_row(row->embedding, 0, 0);
+    else if (!q->whole && !out->hidden && last)
         out->hidden = at_row(row->embedding, 0, 0);
-    return out->logits || out->hidden;
+    return out->logits || out->hidden || out->pooled;
 }
 
 static void copy(float *to, const float *from, int32_t n)
@@ -124,12 +126,14 @@ enum status forward_finish(const struct sequence *q, int32_t from, int32_t n, st
         if (!forward_output(q, pos, &o))
             continue;
         if ((o.logits && !sampler_finite(o.logits, m->vocab)) ||
-            (o.hidden && !sampler_finite(o.hidden, m->hidden)))
+            (o.hidden && !sampler_finite(o.hidden, m->hidden)) ||
+            (o.pooled && !sampler_finite(o.pooled, m->hidden)))
             return error_set(err, ST_NON_FINITE_OUTPUT,
                              "row %d: the result at position %d is not finite", q->prompt, pos);
         if (pos == q->len - 1) {
             copy(at_row(row->last_logits, 0, 0), o.logits, m->vocab);
-            copy(at_row(row->embedding, 0, 0), o.hidden, m->hidden);
+            if (!q->whole)
+                copy(at_row(row->embedding, 0, 0), o.hidden, m->hidden);
         }
         float *logprobs = at_row(row->logprobs, pos, m->vocab);
         if (logprobs) {

@@ -52,6 +52,21 @@ static enum status only_decoder(const struct request_host *host, const char *wha
                      host->model->model_type);
 }
 
+static enum status check_outputs(const struct request_host *host, unsigned outputs,
+                                 struct error *err)
+{
+    const struct model *m = host->model;
+    if (!m->has_head && outputs & (OUTPUT_LOGITS | OUTPUT_LAST_LOGITS | OUTPUT_LOGPROBS))
+        return error_param(err, ST_NOT_SUPPORTED, "outputs",
+                           "a '%s' model has no logits: ask for 'hidden_states' or 'embedding'",
+                           m->model_type);
+    if (!m->has_pooler && outputs & OUTPUT_EMBEDDING)
+        return error_param(err, ST_NOT_SUPPORTED, "outputs",
+                           "this checkpoint has no pooler, so there is no 'embedding': ask for "
+                           "'hidden_states'");
+    return ST_OK;
+}
+
 static enum status check_ids(const struct request_host *host, const char *param, const int32_t *ids,
                              size_t n, struct error *err)
 {
@@ -271,7 +286,6 @@ enum status request_generate(struct ticket *t, const struct request_host *host,
 enum status request_forward(struct ticket *t, const struct request_host *host,
                             const struct forward_request *q, struct error *err)
 {
-    TRY(only_decoder(host, "a pass over tokens", err));
     if (!q->n_rows || q->n_rows > (size_t)host->options->max_forward_rows)
         return error_param(err, ST_INVALID_VALUE, "input_ids", "1..%d rows are allowed, got %zu",
                            host->options->max_forward_rows, q->n_rows);
@@ -279,7 +293,10 @@ enum status request_forward(struct ticket *t, const struct request_host *host,
     struct request *r = t->request;
     r->compute = q->compute < 0 ? host->options->compute_forward : (enum compute)q->compute;
     r->add_special = q->add_special;
-    r->outputs = q->outputs ? q->outputs : OUTPUT_LAST_LOGITS;
+    r->outputs = q->outputs              ? q->outputs
+                 : host->model->has_head ? OUTPUT_LAST_LOGITS
+                                         : OUTPUT_HIDDEN;
+    TRY(check_outputs(host, r->outputs, err));
     r->n = 1;
     for (size_t i = 0; q->adapters && i < q->n_rows; i++)
         TRY(copy_names(t, &r->names[i], q->adapters[i].names, q->adapters[i].n, NULL, err));

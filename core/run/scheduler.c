@@ -343,6 +343,8 @@ static int32_t unread(const struct sequence *q)
 static int32_t give(struct scheduler *s, struct sequence *q, int32_t most, int32_t *echo)
 {
     int32_t n = unread(q) < most ? unread(q) : most, from, end;
+    if (q->whole && n < unread(q))
+        return 0;
     q->rows = n;
     step_prompt_rows(q, &from, &end);
     if (end - from > *echo) {
@@ -386,11 +388,16 @@ static void plan_prompts(struct scheduler *s, int32_t budget)
         return;
     int32_t half = budget - budget / 2, need = unread(oldest);
     int32_t others = budget - (need < half ? need : half), used = 0;
+    if (oldest->whole) { // it takes all it needs or waits for ever
+        used = give(s, oldest, budget, &echo);
+        others = budget;
+    }
     while (used < others && (q = shortest(s, oldest))) {
         q->passed = true;
         used += give(s, q, others - used, &echo);
     }
-    give(s, oldest, budget - used, &echo);
+    if (!oldest->whole)
+        give(s, oldest, budget - used, &echo);
 }
 
 /* Its keys were turned as in a shorter text: all of it is read again. */

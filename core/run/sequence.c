@@ -66,6 +66,7 @@ enum status sequence_open(struct sequence *q, const int32_t *ids, int32_t n, int
     if (!q->tokens || !q->pages)
         return error_memory(err, "a request");
     memcpy(q->tokens, ids, (size_t)n * sizeof *ids);
+    q->whole = r->host->model->kind == MODEL_ENCODER;
     if (r->kind == REQUEST_FORWARD) {
         q->per_position = r->outputs & (OUTPUT_LOGITS | OUTPUT_HIDDEN | OUTPUT_LOGPROBS);
         return ST_OK;
@@ -108,7 +109,7 @@ int32_t sequence_match(struct sequence *q, struct kvcache *c, int32_t stretch_at
     /* the last token is always computed, so that its logits exist; so is every position that still
      * owes outputs */
     int32_t most = q->per_position && q->wanted < q->len - 1 ? q->wanted : q->len - 1;
-    while ((q->known + 1) * KV_PAGE <= most) {
+    while (!q->whole && (q->known + 1) * KV_PAGE <= most) {
         uint8_t key[PREFIX_KEY];
         prefix_next(q->key, q->tokens + q->known * KV_PAGE, key);
         int32_t page = kvcache_find(c, key);
@@ -136,7 +137,7 @@ bool sequence_reserve(struct sequence *q, struct kvcache *c, int64_t upto)
 void sequence_computed(struct sequence *q, struct kvcache *c, int32_t rows, int32_t window)
 {
     q->computed += rows;
-    while ((q->known + 1) * KV_PAGE <= q->computed) {
+    while (!q->whole && (q->known + 1) * KV_PAGE <= q->computed) {
         prefix_next(q->key, q->tokens + q->known * KV_PAGE, q->key);
         kvcache_know(c, q->pages[q->known], q->key);
         q->known++;

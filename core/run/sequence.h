@@ -37,6 +37,7 @@ struct sequence {
     int32_t *tokens; /* [limit] */
     int32_t len, prompt_len, limit;
     int32_t computed, wanted;
+    bool whole;     /* an encoder's: all positions in one pass, no prefix of it means anything */
     bool stretched; /* what is stored was turned as in a sequence longer than model->stretch_at */
     bool per_position; /* outputs of prompt positions are wanted: no prefix may be skipped */
     bool ran;          /* it has run before */

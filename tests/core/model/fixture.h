@@ -136,8 +136,8 @@ static inline void rows_add(struct rows *b, const struct fixture *f, int32_t s, 
         b->positions[r] = first + i;
         b->pages[r] = f->pages[s];
         if (logits)
-            b->outputs[b->batch.n_outputs++] =
-                (struct row_output){r, NULL, logits + (int64_t)(first + i) * f->m->vocab};
+            b->outputs[b->batch.n_outputs++] = (struct row_output){
+                .row = r, .logits = logits + (int64_t)(first + i) * f->m->vocab};
     }
     b->batch.at.rows = b->batch.rows;
 }

@@ -121,7 +121,7 @@ START_TEST(wanted_rows_only)
     rows_add(&b, &f, 0, 0, f.len, NULL, 0, some);
     int32_t kept = 0;
     for (int32_t i = 0; i < f.len; i++) {
-        struct row_output o = {i, NULL, NULL};
+        struct row_output o = {.row = i};
         if (i % 2)
             o.hidden = states + i * hidden;
         if (i % 3 == 0)
