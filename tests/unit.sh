@@ -18,7 +18,8 @@ for t in "$@"; do
     if [ $((f)) -eq 0 ]; then
         printf 'ok - %s (%s checks, %s s)\n' "${t#"${BUILD:-build}"/}" "$n" $(($(date +%s) - start))
     else
-        printf 'not ok - %s\n%s\n' "${t#"${BUILD:-build}"/}" "$(tail -n 40 <<<"$out")"
+        printf 'not ok - %s\n%s\n' "${t#"${BUILD:-build}"/}" \
+            "$(grep -m 1 -A 40 -E '(WARNING|ERROR): [A-Za-z]*Sanitizer' <<<"$out"; tail -n 40 <<<"$out")"
     fi
 done
 echo "$pass passed, $fail failed"

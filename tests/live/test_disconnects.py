@@ -2,6 +2,7 @@
 import json
 import os
 import resource
+import select
 import socket
 import threading
 import time
@@ -142,6 +143,20 @@ def test_a_stalled_write_is_cancelled():
         s.close()
 
 
+def streams(sockets):
+    """Does one of them get tokens? Whose turn comes first is the daemon's affair."""
+    poll = select.poll()
+    for s in sockets:
+        poll.register(s, select.POLLIN)
+    by_number = {s.fileno(): s for s in sockets}
+    end = time.time() + 20 * SLOW
+    while time.time() < end:
+        for number, _ in poll.poll(1000):
+            if b"data: " in by_number[number].recv(65536):
+                return True
+    return False
+
+
 def test_two_thousand_streams():
     """They cost no thread, others are answered meanwhile, and all slots are free when they have gone."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -166,7 +181,7 @@ def test_two_thousand_streams():
             assert d.ok("POST", "/tokenize", {"content": "It is"})["tokens"]
             longest = max(longest, time.time() - start)
         assert longest < 2 * SLOW, longest
-        assert b"data: " in sockets[0].recv(4096)  # the first one streams
+        assert streams(sockets)
         for s in sockets:
             s.close()
         free_again(d, at_most=20)
