@@ -135,22 +135,38 @@ static int64_t dense_index(int64_t k_padded, enum dtype dtype, int64_t row, int6
     return (t * k_padded + k) * TILE_ROWS + r;
 }
 
+/* Rows of units (elements, or BF16's pairs) to units of rows: sixteen by sixteen at a time, so that
+ * what is read and what is written both stay in the cache; ld in bytes. */
+#define PACK_UNITS(name, unit)                                                                     \
+    static void name(char *to, const char *from, size_t ld, int64_t rows, int64_t units)           \
+    {                                                                                              \
+        for (int64_t i0 = 0; i0 < units; i0 += 16)                                                 \
+            for (int64_t r = 0; r < rows; r++)                                                     \
+                for (int64_t i = i0; i < units && i < i0 + 16; i++)                                \
+                    memcpy(to + (i * TILE_ROWS + r) * (int64_t)sizeof(unit),                       \
+                           from + (size_t)r * ld + (size_t)i * sizeof(unit), sizeof(unit));        \
+    }
+PACK_UNITS(pack_16, uint16_t)
+PACK_UNITS(pack_32_bits, uint32_t)
+
 void tile_pack_dense(void *data, int64_t k_padded, enum dtype dtype, int64_t tile, const void *src,
                      int64_t ld, int64_t rows, int64_t k)
 {
     size_t size = dtype_size(dtype);
-    int64_t step = dtype == DT_BF16 ? 2 : 1; // elements of one row that lie together
-    for (int64_t i = 0; i < k; i += step)
-        for (int64_t r = 0; r < rows; r++) {
-            char *to =
-                (char *)data + (size_t)dense_index(k_padded, dtype, tile * TILE_ROWS + r, i) * size;
-            int64_t n = k - i < step ? k - i : step;
-            memcpy(to, (const char *)src + (size_t)(r * ld + i) * size, (size_t)n * size);
-        }
+    char *to = (char *)data + (size_t)(tile * TILE_ROWS * k_padded) * size;
+    if (dtype == DT_F16)
+        pack_16(to, src, (size_t)ld * size, rows, k);
+    else if (dtype == DT_F32)
+        pack_32_bits(to, src, (size_t)ld * size, rows, k);
+    else
+        pack_32_bits(to, src, (size_t)ld * size, rows, k / 2);
+    if (dtype == DT_BF16 && k % 2) // half a pair
+        for (int64_t r = 0; r < rows; r++)
+            memcpy(to + (k / 2 * TILE_ROWS + r) * 4,
+                   (const char *)src + (size_t)(r * ld + k - 1) * size, size);
 }
 
-/* Element i of an array of floats or of integers that a parameter may be stored as. */
-static float element(const void *p, enum dtype dtype, int64_t i)
+float tile_value(const void *p, enum dtype dtype, int64_t i)
 {
     switch (dtype) {
     case DT_F32:
@@ -185,7 +201,7 @@ float tile_float8(uint8_t code, enum dtype dtype)
 
 float tile_dense(const void *data, int64_t k_padded, enum dtype dtype, int64_t row, int64_t k)
 {
-    return element(data, dtype, dense_index(k_padded, dtype, row, k));
+    return tile_value(data, dtype, dense_index(k_padded, dtype, row, k));
 }
 
 /* Flat index of (row, k) in the whole module. */
@@ -216,10 +232,10 @@ static int64_t param_index(const struct weight *w, int64_t row, int64_t k)
 float weight_scale(const struct weight *w, int64_t row, int64_t k)
 {
     if (w->encoding == ENC_CODEBOOK)
-        return element(w->scales, w->scale_dtype, row / w->out_group);
+        return tile_value(w->scales, w->scale_dtype, row / w->out_group);
     int64_t i = param_index(w, row, k);
     if (!w->nested)
-        return element(w->scales, w->scale_dtype, i);
+        return tile_value(w->scales, w->scale_dtype, i);
     int64_t block = flat_index(w, row, k) / w->group;
     float product =
         w->nested_map[((const uint8_t *)w->scales)[i]] * w->nested_absmax[block / w->nested_block];
@@ -228,7 +244,7 @@ float weight_scale(const struct weight *w, int64_t row, int64_t k)
 
 float weight_zero(const struct weight *w, int64_t row, int64_t k)
 {
-    return w->zeros ? element(w->zeros, w->zero_dtype, param_index(w, row, k)) : 0;
+    return w->zeros ? tile_value(w->zeros, w->zero_dtype, param_index(w, row, k)) : 0;
 }
 
 float weight_decode(const struct weight *w, uint8_t code, float scale, float zero)
@@ -256,8 +272,8 @@ static float codebook_element(const struct weight *w, int64_t row, int64_t k)
         int64_t i = vector * w->books + b;
         int64_t code = w->bits <= 8 ? ((const uint8_t *)w->data)[i]
                                     : (int64_t)load_u16((const char *)w->data + 2 * i);
-        sum += element(w->codebook, w->codebook_dtype,
-                       ((b << w->bits) + code) * w->out_group * w->in_group + part);
+        sum += tile_value(w->codebook, w->codebook_dtype,
+                          ((b << w->bits) + code) * w->out_group * w->in_group + part);
     }
     return round_to_dtype(round_to_dtype(sum, w->dtype) * weight_scale(w, row, k), w->dtype);
 }

@@ -38,6 +38,9 @@ void tile_pack_dense(void *data, int64_t k_padded, enum dtype dtype, int64_t til
                      int64_t ld, int64_t rows, int64_t k);
 float tile_dense(const void *data, int64_t k_padded, enum dtype dtype, int64_t row, int64_t k);
 
+/* Element i of an array of floats or integers that a parameter or a codebook may be stored as. */
+float tile_value(const void *p, enum dtype dtype, int64_t i);
+
 /* A code of ENC_FLOAT8 (F8_E4M3 or F8_E5M2) as f32, exactly; NaNs and infinities as they are. */
 float tile_float8(uint8_t code, enum dtype dtype);
 

@@ -1,16 +1,17 @@
 /*
  * Decoding in registers: four consecutive columns of a tile's 16 rows at a time, straight from the
- * tile layout (core/kernels.h). Shared by the panel decoder (decode_avx2.c, decode_avx512.c) and
- * the fused products (matmul_simd.h).
+ * tile layout (core/kernels.h). Shared by the panel decoder (decode_panel_simd.h) and the fused
+ * products (matmul_simd.h).
  *
  * A dword of a line holds four codes of its row as bytes, so code j of a quad is dword >> 8j:
  *
  *   TABLE4, 4 bits   the table look-up uses the low four bits alone: shift, look up, no mask
  *   BITS4            the same look-up with the table 0, 1, .. 15 makes floats of integer codes
  *   BITS8            shift, mask, convert
- *   BITS             the quad is put together from its planes first, then as BITS8
- *
- * Scale and zero are loaded when a quad begins a new group.
+ *   BITS2, 3, BITS   the quad is put together from its planes first, then as BITS8
+ *   E4M3, E5M2       the byte's sign, exponent and mantissa are moved to where a float has them;
+ *                    that is the value over 2^120 (2^112), subnormals included, which the scale
+ *                    makes good: (v / 2^120) (scale 2^120) and v scale are roundings of one number
  */
 #ifndef OFTD_BACKENDS_KERNELS_DECODE_SIMD_H
 #define OFTD_BACKENDS_KERNELS_DECODE_SIMD_H
@@ -23,14 +24,25 @@
 #include "core/kernels.h"
 
 enum kind {
-    KIND_NONE,
     KIND_F32,
     KIND_F16,
     KIND_BF16,
+    KIND_CODEBOOK,
     KIND_TABLE4,
     KIND_BITS4,
     KIND_BITS8,
-    KIND_BITS
+    KIND_BITS2,
+    KIND_BITS3,
+    KIND_BITS, /* other widths */
+    KIND_E4M3,
+    KIND_E5M2
+};
+
+/* Where the scale and the zero of a column are found. */
+enum places {
+    PLACES_RUNS,    /* one for a run of whole eights of columns, 16 rows side by side */
+    PLACES_COLUMNS, /* one for each column (group_of, odd groups), 16 rows side by side */
+    PLACES_ROWS     /* each row has its own places (flat and strided groups) */
 };
 
 /* Where a tile is read. */
@@ -39,17 +51,17 @@ struct reader {
     int64_t tile;
     const uint8_t *data; /* the tile's first byte */
     vt table;
-    float scale_low, scale_high; /* scales with which round_split is right */
+    float scale_low, scale_high; /* scales that make a group plain */
     vf scale, zero;
     vi first_block, nested_block; /* nested: of the rows' first blocks, and whose absmax this is */
     vf nested_absmax;
     int64_t group, next; /* current group and the column where the next one begins */
-    bool plain;          /* round_split is right for all elements of the group */
+    bool plain;          /* the fast forms of reader_element are right for the whole group */
 };
 
-INLINE bool is_parameter(enum dtype d)
+INLINE bool is_float8(const enum kind kind)
 {
-    return dtype_is_float(d) || d == DT_U8 || d == DT_I16;
+    return kind == KIND_E4M3 || kind == KIND_E5M2;
 }
 
 /* The nested absmax needs its block's flat index in 32 bits, by shifts, in groups that do not
@@ -62,26 +74,41 @@ INLINE bool nesting_is_regular(const struct weight *w)
            (w->flat_row + w->n_tiles * TILE_ROWS) * (w->flat_k / w->group) < INT32_MAX;
 }
 
-/* How w is read; KIND_NONE: by the portable decoder (groups that straddle rows, and the like). */
 INLINE enum kind reader_kind(const struct weight *w)
 {
-    if (w->encoding == ENC_DENSE)
+    switch (w->encoding) {
+    case ENC_DENSE:
         return w->dtype == DT_F32 ? KIND_F32 : w->dtype == DT_F16 ? KIND_F16 : KIND_BF16;
-    if ((w->encoding != ENC_TABLE4 && w->encoding != ENC_GROUP) || w->rule == RULE_FACTOR ||
-        w->rule == RULE_FMA || w->grouping != GROUPS_OF_ROWS || !is_parameter(w->scale_dtype) ||
-        (w->nested && !nesting_is_regular(w)))
-        return KIND_NONE;
-    if (w->encoding == ENC_TABLE4)
+    case ENC_CODEBOOK:
+        return KIND_CODEBOOK;
+    case ENC_TABLE4:
         return KIND_TABLE4;
-    if (w->zeros && !is_parameter(w->zero_dtype))
-        return KIND_NONE;
-    return w->bits == 4 ? KIND_BITS4 : w->bits == 8 ? KIND_BITS8 : KIND_BITS;
+    case ENC_FLOAT8:
+        return w->code_dtype == DT_F8_E5M2 ? KIND_E5M2 : KIND_E4M3;
+    case ENC_GROUP:
+        break;
+    }
+    switch (w->bits) {
+    case 2:
+        return KIND_BITS2;
+    case 3:
+        return KIND_BITS3;
+    case 4:
+        return KIND_BITS4;
+    case 8:
+        return KIND_BITS8;
+    default:
+        return KIND_BITS;
+    }
 }
 
-/* Whether groups are runs of whole eights of columns. */
-INLINE bool reader_by_runs(const struct weight *w)
+INLINE enum places reader_places(const struct weight *w)
 {
-    return w->encoding == ENC_DENSE || (!w->group_of && w->group % 8 == 0);
+    if (w->encoding == ENC_DENSE || w->encoding == ENC_CODEBOOK)
+        return PLACES_RUNS;
+    if (w->grouping != GROUPS_OF_ROWS || (w->nested && !nesting_is_regular(w)))
+        return PLACES_ROWS;
+    return w->group_of || w->group % 8 != 0 ? PLACES_COLUMNS : PLACES_RUNS;
 }
 
 /* Sixteen parameters. */
@@ -132,12 +159,19 @@ INLINE bool all_integers(vf v)
 
 /*
  * round_split is right for all elements of a group if none is beyond what D holds nor, 0 aside,
- * below its normal numbers. An element is table[code] or code - zero, times the scale: the
- * magnitudes of the first factor bound those of the scale, once for the weight.
+ * below its normal numbers. An element is table[code], code - zero or an 8-bit float, times the
+ * scale: the magnitudes of the first factor bound those of the scale, once for the weight. 8-bit
+ * floats also need a scale that stays finite times 2^120.
  */
 INLINE void reader_bound_scales(const enum kind kind, struct reader *r)
 {
-    bool f16 = r->w->dtype == DT_F16;
+    const enum dtype d = r->w->dtype;
+    if (is_float8(kind)) {
+        r->scale_low = d == DT_BF16 ? 0x1p-100f : 0;
+        r->scale_high = 0x1p7f;
+        return;
+    }
+    bool f16 = d == DT_F16;
     float top = f16 ? 0x1p14f + 255 : 0x1p31f, least = f16 ? 1 : 0x1p-60f;
     if (kind == KIND_TABLE4) {
         vf table = vf_abs(vf_load(r->w->table));
@@ -153,6 +187,16 @@ INLINE void reader_bound_scales(const enum kind kind, struct reader *r)
 INLINE bool is_plain(const enum kind kind, const struct reader *r)
 {
     const struct weight *w = r->w;
+    if (is_float8(kind))
+        return vf_within(r->scale, r->scale_low, r->scale_high);
+    if (w->dtype == DT_F32)
+        return true;
+    if (kind != KIND_TABLE4 && (w->rule == RULE_FMA || w->rule == RULE_FACTOR))
+        return true; // these never split
+    if (kind != KIND_TABLE4 && w->dtype == DT_F16 && w->rule == RULE_STEPS &&
+        w->zero_dtype == DT_F16)
+        // eleven bits: code - zero is 0 or at least 2^-11; the product does not split
+        return !w->zeros || vf_within(r->zero, 0x1p-11f, 0x1p14f);
     if (!vf_within(r->scale, r->scale_low, r->scale_high))
         return false;
     if (kind == KIND_TABLE4 || !w->zeros || w->zero_dtype == DT_U8)
@@ -163,51 +207,47 @@ INLINE bool is_plain(const enum kind kind, const struct reader *r)
 }
 
 /* Scale and zero of r->group. */
-INLINE void reader_load_group(const enum kind kind, struct reader *r)
+INLINE void reader_load_group(struct reader *r)
 {
     const struct weight *w = r->w;
     int64_t index = (r->tile * w->n_groups + r->group) * TILE_ROWS;
     r->scale =
         w->nested ? reader_nested(r, index) : reader_parameter(w->scales, w->scale_dtype, index);
     r->zero = w->zeros ? reader_parameter(w->zeros, w->zero_dtype, index) : vf_zero();
-    r->plain = w->dtype == DT_F32 || is_plain(kind, r);
 }
 
+/* At column k of a tile, before its group is entered. */
 INLINE void reader_open(const enum kind kind, struct reader *r, const struct weight *w,
                         int64_t tile, int64_t k)
 {
     static const float integers[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    r->w = w;
-    r->tile = tile;
-    size_t element = kind == KIND_F32 ? 4 : 2;
-    size_t bytes = kind < KIND_TABLE4 ? (size_t)w->k_padded * TILE_ROWS * element
-                                      : (size_t)(w->k_padded / TILE_K) * 64 * (size_t)w->bits;
-    r->data = (const uint8_t *)w->data + (size_t)tile * bytes;
-    r->scale = r->zero = r->nested_absmax = vf_zero();
-    r->first_block = r->nested_block = vi_set(-1);
-    r->scale_low = r->scale_high = 0;
-    r->plain = true;
-    r->group = 0;
-    r->next = w->k_padded;
-    if (kind < KIND_TABLE4)
+    int64_t chunks = w->k_padded / TILE_K;
+    *r = (struct reader){.w = w, .tile = tile, .next = INT64_MAX, .plain = true};
+    r->zero = r->scale = vf_zero();
+    if (kind < KIND_TABLE4) {
+        r->data = (const uint8_t *)w->data +
+                  tile * TILE_ROWS * w->k_padded * (int64_t)dtype_size(w->dtype);
         return;
+    }
+    r->data = (const uint8_t *)w->data + tile * chunks * 64 * w->bits;
     r->table = vt_load(kind == KIND_TABLE4 ? w->table : integers);
     reader_bound_scales(kind, r);
-    if (w->nested)
+    if (w->nested && nesting_is_regular(w))
         r->first_block = reader_first_blocks(w, tile);
-    r->group = w->group_of ? w->group_of[k] : k / w->group;
+    r->nested_block = vi_set(-1);
+    r->group = k / w->group - 1;
     r->next = (r->group + 1) * w->group;
-    reader_load_group(kind, r);
 }
 
-/* Enters the next group if column k is its first. */
+/* Enters the next group if column k is beyond the current one; runs only. */
 INLINE void reader_advance(const enum kind kind, struct reader *r, int64_t k)
 {
     if (kind < KIND_TABLE4 || k < r->next)
         return;
     r->group++;
     r->next += r->w->group;
-    reader_load_group(kind, r);
+    reader_load_group(r);
+    r->plain = is_plain(kind, r);
 }
 
 INLINE vf round_bf16(vf v)
@@ -216,11 +256,6 @@ INLINE vf round_bf16(vf v)
     vi odd = vi_and(vi_srl(u, 16), vi_set(1));
     u = vi_add(vi_add(u, vi_set(0x7fff)), odd);
     return vf_of_bits(vi_and(u, vi_set((int32_t)0xffff0000)));
-}
-
-INLINE vf round_to(enum dtype d, vf v)
-{
-    return d == DT_F16 ? vf_round_f16(v) : d == DT_BF16 ? round_bf16(v) : v;
 }
 
 /*
@@ -235,30 +270,84 @@ INLINE vf round_split(vf v, const float c)
     return vf_sub(g, vf_sub(g, v));
 }
 
-/* plain: as is_plain says of the group. */
-INLINE void round_four(const enum dtype d, const bool plain, vf v[4])
+/* split: v is normal in d, or 0. */
+INLINE vf round_to(const enum dtype d, const bool split, vf v)
 {
-    if (d == DT_F32)
-        return;
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; j++)
-        v[j] = !plain        ? round_to(d, v[j])
-               : d == DT_F16 ? round_split(v[j], 0x1p13f + 1)
-                             : round_split(v[j], 0x1p16f + 1);
+    if (d == DT_F16)
+        return split ? round_split(v, 0x1p13f + 1) : vf_round_f16(v);
+    if (d == DT_BF16)
+        return split ? round_split(v, 0x1p16f + 1) : round_bf16(v);
+    return v;
+}
+
+/* What an 8-bit float's bits in the places of a float's are short of its value. */
+INLINE float float8_unit(const enum kind kind)
+{
+    return kind == KIND_E4M3 ? 0x1p120f : 0x1p112f;
+}
+
+/* The scale that reader_element wants. */
+INLINE vf reader_scale(const enum kind kind, const bool plain, vf scale)
+{
+    return is_float8(kind) && plain ? vf_mul(scale, vf_set(float8_unit(kind))) : scale;
+}
+
+/* An element from its code as a float; w's rule is a constant of the loops that this stands in. */
+INLINE vf reader_element(const enum kind kind, const enum dtype d, const bool plain,
+                         const struct weight *w, vf v, vf scale, vf zero)
+{
+    if (is_float8(kind)) {
+        v = plain ? v : vf_mul(v, vf_set(float8_unit(kind)));
+        return round_to(d, plain && d == DT_BF16, vf_mul(v, scale));
+    }
+    if (kind == KIND_TABLE4)
+        return round_to(d, plain, vf_mul(v, scale));
+    if (w->rule == RULE_FMA)
+        return round_to(d, false, vf_fma(v, scale, zero));
+    v = vf_sub(v, zero);
+    if (w->rule == RULE_STEPS) {
+        v = vf_mul(round_to(d, plain, v), scale);
+        return round_to(d, plain && d == DT_BF16, v);
+    }
+    v = vf_mul(v, scale);
+    if (w->rule == RULE_FACTOR)
+        return round_to(d, false, vf_mul(v, vf_set(w->factor)));
+    return round_to(d, plain, v);
+}
+
+INLINE int kind_bits(const enum kind kind, const struct weight *w)
+{
+    switch (kind) {
+    case KIND_BITS2:
+        return 2;
+    case KIND_BITS3:
+        return 3;
+    case KIND_TABLE4:
+    case KIND_BITS4:
+        return 4;
+    case KIND_BITS8:
+    case KIND_E4M3:
+    case KIND_E5M2:
+        return 8;
+    default:
+        return w->bits;
+    }
 }
 
 /* Four codes of each row, as bytes; k is the quad's first column, upper whether k % 8 is 4. */
 INLINE vi reader_codes(const enum kind kind, const struct reader *r, int64_t k, const bool upper)
 {
+    const int bits = kind_bits(kind, r->w);
+    if (bits == 8)
+        return vi_load(r->data + 64 * (k / 4));
     if (kind == KIND_TABLE4 || kind == KIND_BITS4) {
         vi line = vi_load(r->data + 64 * (k / 8));
         return upper ? vi_srl(line, 4) : line;
     }
-    if (kind == KIND_BITS8)
-        return vi_load(r->data + 64 * (k / 4));
-    const uint8_t *plane = r->data + 64 * r->w->bits * (k / TILE_K);
-    int quad = (int)(k % TILE_K) / 4, bits = r->w->bits, shift = 0;
+    const uint8_t *plane = r->data + 64 * bits * (k / TILE_K);
+    int quad = (int)(k % TILE_K) / 4, shift = 0;
     vi codes = vi_set(0);
+#pragma GCC unroll 3
     for (int width = 4; width; width /= 2) {
         if (!(bits & width))
             continue;
@@ -272,27 +361,53 @@ INLINE vi reader_codes(const enum kind kind, const struct reader *r, int64_t k, 
     return codes;
 }
 
-/* A row's codes as a float, before scale and zero. */
-INLINE vf code_value(const enum kind kind, const struct reader *r, vi codes)
+/* Code j of a quad as a float, before scale and zero. */
+INLINE vf code_value(const enum kind kind, const struct reader *r, vi codes, const int j)
 {
     if (kind == KIND_TABLE4 || kind == KIND_BITS4)
-        return vt_look(r->table, codes);
-    return vf_of_int(vi_and(codes, vi_set(255)));
+        return vt_look(r->table, vi_srl(codes, 8 * j));
+    if (!is_float8(kind))
+        return vf_of_int(vi_and(vi_srl(codes, 8 * j), vi_set(255)));
+    vi high = vi_sll(codes, 24 - 8 * j);
+    return vf_of_bits(kind == KIND_E4M3 ? vi_and(vi_sra(high, 4), vi_set((int32_t)0x87f00000))
+                                        : vi_and(vi_sra(high, 3), vi_set((int32_t)0x8fe00000)));
 }
 
-/* Columns k .. k + 3 of a weight that is read by quads, in the reader's group; d and plain are
- * constants where speed counts. upper: k % 8 is 4, else it is 0. */
-INLINE void reader_quad(const enum kind kind, const enum dtype d, const bool plain,
-                        const struct reader *r, int64_t k, const bool upper, vf out[4])
+/* Whether a quad has a code of infinity or NaN. */
+INLINE bool has_special(const enum kind kind, vi codes)
 {
-    if (kind == KIND_F32 || kind == KIND_F16) {
-#pragma GCC unroll 4
-        for (int j = 0; j < 4; j++)
-            out[j] = kind == KIND_F32
-                         ? vf_load((const float *)r->data + (k + j) * TILE_ROWS)
-                         : vf_load_f16((const uint16_t *)r->data + (k + j) * TILE_ROWS);
-        return;
-    }
+    return is_float8(kind) && vi_any_byte(codes, kind == KIND_E4M3 ? 0x7f : 0x7c);
+}
+
+/* code_value with infinities and NaNs in their places. */
+INLINE vf special_value(const enum kind kind, const struct reader *r, vi codes, const int j)
+{
+    vf v = code_value(kind, r, codes, j);
+    if (!is_float8(kind))
+        return v;
+    vi least = vi_set(kind == KIND_E4M3 ? 0x7f << 20 : 0x7c << 21);
+    vf special = vf_of_bits(vi_or(vi_of_bits(v), vi_set(0x7f800000)));
+    return vf_less(vf_abs(v), vf_of_bits(least), v, special);
+}
+
+/* A quad of 8-bit floats with special codes. */
+static __attribute__((noinline)) void special_quad(enum kind kind, const struct reader *r, vi codes,
+                                                   vf scale, vf out[4])
+{
+    const struct weight *w = r->w;
+    for (int j = 0; j < 4; j++)
+        out[j] = kind == KIND_E4M3
+                     ? reader_element(KIND_E4M3, w->dtype, false, w,
+                                      special_value(KIND_E4M3, r, vi_srl(codes, 8 * j), 0), scale,
+                                      vf_zero())
+                     : reader_element(KIND_E5M2, w->dtype, false, w,
+                                      special_value(KIND_E5M2, r, vi_srl(codes, 8 * j), 0), scale,
+                                      vf_zero());
+}
+
+/* Columns k .. k + 3 of a dense weight. */
+INLINE void dense_quad(const enum kind kind, const struct reader *r, int64_t k, vf out[4])
+{
     if (kind == KIND_BF16) {
 #pragma GCC unroll 2
         for (int j = 0; j < 4; j += 2) {
@@ -302,41 +417,34 @@ INLINE void reader_quad(const enum kind kind, const enum dtype d, const bool pla
         }
         return;
     }
-    vi codes = reader_codes(kind, r, k, upper);
-    out[0] = code_value(kind, r, codes);
-    out[1] = code_value(kind, r, vi_srl(codes, 8));
-    out[2] = code_value(kind, r, vi_srl(codes, 16));
-    out[3] = code_value(kind, r, vi_srl(codes, 24));
-    if (kind != KIND_TABLE4) {
 #pragma GCC unroll 4
-        for (int j = 0; j < 4; j++)
-            out[j] = vf_sub(out[j], r->zero);
-        if (r->w->rule == RULE_STEPS)
-            round_four(d, plain, out);
+    for (int j = 0; j < 4; j++)
+        out[j] = kind == KIND_F32 ? vf_load((const float *)r->data + (k + j) * TILE_ROWS)
+                                  : vf_load_f16((const uint16_t *)r->data + (k + j) * TILE_ROWS);
+}
+
+/* Columns k .. k + 3 of one group; d and plain are constants where speed counts, scale is as
+ * reader_scale gives it. upper: k % 8 is 4, else it is 0. */
+INLINE void reader_quad(const enum kind kind, const enum dtype d, const bool plain,
+                        const struct reader *r, vf scale, vf zero, int64_t k, const bool upper,
+                        vf out[4])
+{
+    if (kind < KIND_CODEBOOK) {
+        dense_quad(kind, r, k, out);
+        return;
+    }
+    vi codes = reader_codes(kind, r, k, upper);
+    if (__builtin_expect(has_special(kind, codes), 0)) {
+        vf unit = vf_set(plain ? 1 / float8_unit(kind) : 1);
+        special_quad(kind, r, codes, vf_mul(scale, unit), out);
+        return;
     }
 #pragma GCC unroll 4
     for (int j = 0; j < 4; j++)
-        out[j] = vf_mul(out[j], r->scale);
-    round_four(d, plain, out);
-}
-
-/* The same where each column may have its own group (group_of, groups of no multiple of 4); n of 4.
- */
-INLINE void reader_singles(const enum kind kind, struct reader *r, int64_t k, int64_t n, vf out[4])
-{
-    enum dtype d = r->w->dtype;
-    vi codes = reader_codes(kind, r, k, k & 4);
-    for (int64_t j = 0; j < n; j++) {
-        r->group = r->w->group_of ? r->w->group_of[k + j] : (k + j) / r->w->group;
-        reader_load_group(kind, r);
-        vf v = code_value(kind, r, vi_srl(codes, (int)(8 * j)));
-        if (kind != KIND_TABLE4) {
-            v = vf_sub(v, r->zero);
-            if (r->w->rule == RULE_STEPS)
-                v = round_to(d, v);
-        }
-        out[j] = round_to(d, vf_mul(v, r->scale));
-    }
+        out[j] = code_value(kind, r, codes, j);
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++)
+        out[j] = reader_element(kind, d, plain, r->w, out[j], scale, zero);
 }
 
 #endif

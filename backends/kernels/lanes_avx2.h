@@ -9,10 +9,13 @@
 
 #include "backends/kernels/lanes.h"
 
-#define LANES      16
-#define TWIN(name) name##_avx2
-#define BLOCK_ROWS 6
-#define FUSED_ROWS 4
+#define LANES       16
+#define TWIN(name)  name##_avx2
+#define BLOCK_ROWS  6
+#define FUSED_ROWS  4
+#define FUSED_TILES 2
+/* Chains that hide the latency of a fused multiply-add. */
+#define PROBE_CHAINS 5
 
 typedef struct {
     __m256 lo, hi;
@@ -58,6 +61,10 @@ INLINE void vf_store_n(float *p, vf v, int64_t n)
     vi m = lanes_below(n);
     _mm256_maskstore_ps(p, m.lo, v.lo);
     _mm256_maskstore_ps(p + 8, m.hi, v.hi);
+}
+INLINE vf vf_of_halves(__m256 low, __m256 high)
+{
+    return (vf){low, high};
 }
 INLINE vf vf_add(vf a, vf b)
 {
@@ -185,6 +192,16 @@ INLINE vi vi_iota(void)
     return (vi){_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7),
                 _mm256_setr_epi32(8, 9, 10, 11, 12, 13, 14, 15)};
 }
+INLINE __m256i half_at_least(__m256i v, int least)
+{
+    v = _mm256_and_si256(v, _mm256_set1_epi8(0x7f));
+    return _mm256_cmpeq_epi8(_mm256_max_epu8(v, _mm256_set1_epi8((char)least)), v);
+}
+INLINE bool vi_any_byte(vi v, int least)
+{
+    __m256i any = _mm256_or_si256(half_at_least(v.lo, least), half_at_least(v.hi, least));
+    return _mm256_movemask_epi8(any) != 0;
+}
 INLINE vf vf_of_int(vi v)
 {
     return (vf){_mm256_cvtepi32_ps(v.lo), _mm256_cvtepi32_ps(v.hi)};
@@ -235,6 +252,42 @@ INLINE vf vf_round_f16(vf v)
     enum { NEAREST = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC };
     return (vf){_mm256_cvtph_ps(_mm256_cvtps_ph(v.lo, NEAREST)),
                 _mm256_cvtph_ps(_mm256_cvtps_ph(v.hi, NEAREST))};
+}
+
+INLINE void transpose_eight(__m256 v[8])
+{
+    __m256 a[8], b[8];
+#pragma GCC unroll 4
+    for (int i = 0; i < 8; i += 2) {
+        a[i] = _mm256_unpacklo_ps(v[i], v[i + 1]);
+        a[i + 1] = _mm256_unpackhi_ps(v[i], v[i + 1]);
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < 8; i += 4) { // four rows of columns i % 4 and 4 + i % 4
+        b[i] = _mm256_shuffle_ps(a[i], a[i + 2], 0x44);
+        b[i + 1] = _mm256_shuffle_ps(a[i], a[i + 2], 0xee);
+        b[i + 2] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0x44);
+        b[i + 3] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0xee);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        v[i] = _mm256_permute2f128_ps(b[i], b[4 + i], 0x20);
+        v[4 + i] = _mm256_permute2f128_ps(b[i], b[4 + i], 0x31);
+    }
+}
+INLINE void vf_transpose(vf v[16])
+{
+    __m256 q[2][2][8]; // [half of the columns][half of the rows]
+    for (int i = 0; i < 8; i++) {
+        q[0][0][i] = v[i].lo;
+        q[0][1][i] = v[8 + i].lo;
+        q[1][0][i] = v[i].hi;
+        q[1][1][i] = v[8 + i].hi;
+    }
+    for (int i = 0; i < 4; i++)
+        transpose_eight(q[i / 2][i % 2]);
+    for (int i = 0; i < 16; i++)
+        v[i] = (vf){q[i / 8][0][i % 8], q[i / 8][1][i % 8]};
 }
 
 INLINE __m256 eight_sums(const vf *v)

@@ -14,6 +14,10 @@
 /* Rows of one register block: accumulators, and some registers to spare. */
 #define BLOCK_ROWS 24
 #define FUSED_ROWS 8
+/* Tiles that one row goes through at once. */
+#define FUSED_TILES 4
+/* Chains that hide the latency of a fused multiply-add. */
+#define PROBE_CHAINS 12
 
 typedef __m512 vf;
 typedef __m512i vi;
@@ -48,6 +52,11 @@ INLINE void vf_store(float *p, vf v)
 INLINE void vf_store_n(float *p, vf v, int64_t n)
 {
     _mm512_mask_storeu_ps(p, lanes_below(n), v);
+}
+/* Lanes 0..7 and 8..15. */
+INLINE vf vf_of_halves(__m256 low, __m256 high)
+{
+    return _mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1);
 }
 INLINE vf vf_add(vf a, vf b)
 {
@@ -167,6 +176,12 @@ INLINE vi vi_iota(void)
 {
     return _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
 }
+/* Whether a byte, its highest bit aside, is `least` or more. */
+INLINE bool vi_any_byte(vi v, int least)
+{
+    vi low = _mm512_and_si512(v, _mm512_set1_epi8(0x7f));
+    return _mm512_cmpge_epu8_mask(low, _mm512_set1_epi8((char)least)) != 0;
+}
 INLINE vf vf_of_int(vi v)
 {
     return _mm512_cvtepi32_ps(v);
@@ -204,6 +219,36 @@ INLINE vf vt_look(vt table, vi index)
 INLINE vf vf_round_f16(vf v)
 {
     return _mm512_cvtph_ps(_mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+
+/* Lane c of v[r] becomes lane r of v[c]. */
+INLINE void vf_transpose(vf v[16])
+{
+    __m512 a[16], b[16];
+#pragma GCC unroll 8
+    for (int i = 0; i < 16; i += 2) { // rows i, i + 1 in turn, in each quarter
+        a[i] = _mm512_unpacklo_ps(v[i], v[i + 1]);
+        a[i + 1] = _mm512_unpackhi_ps(v[i], v[i + 1]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 16; i += 4) { // four rows of a column; quarter q has column 4q + i % 4
+        b[i] = _mm512_shuffle_ps(a[i], a[i + 2], 0x44);
+        b[i + 1] = _mm512_shuffle_ps(a[i], a[i + 2], 0xee);
+        b[i + 2] = _mm512_shuffle_ps(a[i + 1], a[i + 3], 0x44);
+        b[i + 3] = _mm512_shuffle_ps(a[i + 1], a[i + 3], 0xee);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) { // quarters: of columns i, 8 + i and 4 + i, 12 + i
+        a[i] = _mm512_shuffle_f32x4(b[i], b[4 + i], 0x88);
+        a[4 + i] = _mm512_shuffle_f32x4(b[i], b[4 + i], 0xdd);
+        a[8 + i] = _mm512_shuffle_f32x4(b[8 + i], b[12 + i], 0x88);
+        a[12 + i] = _mm512_shuffle_f32x4(b[8 + i], b[12 + i], 0xdd);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) {
+        v[i] = _mm512_shuffle_f32x4(a[i], a[8 + i], 0x88);
+        v[8 + i] = _mm512_shuffle_f32x4(a[i], a[8 + i], 0xdd);
+    }
 }
 
 /* Lane l of the result is the sum of v[l]'s lanes by the tree l + 8, + 4, + 2, + 1. */

@@ -37,9 +37,13 @@ static void block(const float *panel, int64_t kc, const float *packed, int m, fl
         }
 }
 
-static bool fusable(const struct weight *w)
+/* Tiles that fused() is given, most. */
+#define TILES_AT_ONCE 4
+
+static bool fusable(const struct weight *w, int m)
 {
     (void)w;
+    (void)m;
     return false;
 }
 
@@ -48,9 +52,8 @@ void matmul_portable(struct twins *t)
     t->block_rows = 8;
     t->pack = pack;
     t->block = block;
-    t->fused_rows = 0;
     t->fusable = fusable;
-    t->fused = NULL; // fused_rows says so
+    t->fused = NULL; // fusable says so
 }
 
 /* Sums [m][16] of a tile to rows [row, row + m) of the output. */
@@ -71,7 +74,7 @@ static void finish(const struct matmul_job *j, int64_t tile, int64_t row, int64_
 /* Floats of scratch that fused_pass needs for m rows. */
 static int64_t fused_floats(const struct matmul_job *j, int64_t m)
 {
-    return m * (j->w->k + 2 * TILE_ROWS);
+    return m * (j->w->k + TILES_AT_ONCE * TILE_ROWS);
 }
 
 /* All rows, the tiles [first, end). */
@@ -79,14 +82,14 @@ static void fused_pass(const struct twins *t, const struct matmul_job *j, int64_
                        int64_t end, float *scratch)
 {
     int m = j->a->rows;
-    float *sum = scratch, *packed = sum + 2 * m * TILE_ROWS;
+    float *sum = scratch, *packed = sum + TILES_AT_ONCE * m * TILE_ROWS;
     const float *x = j->a->x; // one row is packed as it is
     if (m > 1) {
         t->pack(j->a->x, j->a->ldx, m, j->w->k, packed);
         x = packed;
     }
-    for (int64_t tile = first; tile < end; tile += 2) {
-        int64_t tiles = end - tile < 2 ? 1 : 2;
+    for (int64_t tile = first; tile < end; tile += TILES_AT_ONCE) {
+        int64_t tiles = end - tile < TILES_AT_ONCE ? end - tile : TILES_AT_ONCE;
         t->fused(j->w, tile, tiles, x, m, sum);
         for (int64_t i = 0; i < tiles; i++)
             finish(j, tile + i, 0, m, sum + i * m * TILE_ROWS);
@@ -147,8 +150,7 @@ static void run_tiles(const struct kernels_state *s, const struct matmul_job *j,
                       int64_t end, float *scratch)
 {
     const struct twins *t = &s->twins;
-    if (j->a->rows <= t->fused_rows && t->fusable(j->w) &&
-        fused_floats(j, j->a->rows) <= SCRATCH_FLOATS) {
+    if (t->fusable(j->w, j->a->rows) && fused_floats(j, j->a->rows) <= SCRATCH_FLOATS) {
         fused_pass(t, j, first, end, scratch);
         return;
     }

@@ -1,5 +1,11 @@
-/* One block of a rotation over sixteen lanes of its columns: the text of rotate_avx2.c and
- * rotate_avx512.c. */
+/*
+ * One block of a rotation over sixteen lanes of its columns: the text of rotate_avx2.c and
+ * rotate_avx512.c.
+ *
+ * Roofline: a block of size b has 4 b^2 bytes and takes 2 b^2 operations a row. One row is bound by
+ * reading R; from about eight rows of one adapter on, which share a block in the first-level cache,
+ * by multiplications.
+ */
 #ifndef OFTD_BACKENDS_KERNELS_ROTATE_SIMD_H
 #define OFTD_BACKENDS_KERNELS_ROTATE_SIMD_H
 

@@ -24,10 +24,9 @@ struct twins {
     void (*pack)(const float *x, int64_t ldx, int m, int64_t kc, float *packed);
     /* sum [m][16] += the panel's product, one fma chain from 0 for each of the m <= block_rows */
     void (*block)(const float *panel, int64_t kc, const float *packed, int m, float *sum);
-    int fused_rows; /* most rows of fused(); 0: there is none */
-    bool (*fusable)(const struct weight *w);
+    bool (*fusable)(const struct weight *w, int m); /* whether fused() takes m rows of w */
     /* The whole of k, decoded in registers: tiles [tile, tile + tiles) times packed [k][m] -> sum
-     * [tiles][m][16]. */
+     * [tiles][m][16]; fastest with TILES_AT_ONCE tiles. */
     void (*fused)(const struct weight *w, int64_t tile, int64_t tiles, const float *packed, int m,
                   float *sum);
 
@@ -80,10 +79,12 @@ struct kernels_state {
 /* How many chunks a job of `units` equal units should be cut into when one unit takes about
  * `cycles`: 1 when handing it out costs more than it brings. */
 int64_t chunk_count(const struct kernels *self, int64_t units, double cycles);
-/* Chunk c of `chunks` over [0, units): [*first, *end). */
+/* Chunk c of `chunks` > 0 over [0, units): [*first, *end). */
 static inline void chunk_range(int64_t units, int64_t chunks, int64_t c, int64_t *first,
                                int64_t *end)
 {
+    if (chunks < 1)
+        chunks = 1;
     *first = units * c / chunks;
     *end = units * (c + 1) / chunks;
 }

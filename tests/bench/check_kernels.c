@@ -73,7 +73,7 @@ static int64_t differences(const struct data *d)
 {
     int64_t bad = 0;
     for (int64_t e = 0; e < d->size; e++)
-        bad += memcmp(&d->out[0][e], &d->out[1][e], sizeof(float)) != 0;
+        bad += !same_value(d->out[0][e], d->out[1][e]);
     return bad;
 }
 
