@@ -5,7 +5,7 @@
  * Roofline: a row reads 8 bytes of keys and values for each position, kv head and element of a head
  * and does 4 operations with them for each query head of the group: 0.5 a byte without groups, 4
  * with eight heads a group. Bound by memory as long as a group has few heads; the exponentials, one
- * for each head and position, come to a fraction of that.
+ * for each head and position, come on top. Not timed against it.
  */
 #ifndef OFTD_BACKENDS_KERNELS_ATTENTION_SIMD_H
 #define OFTD_BACKENDS_KERNELS_ATTENTION_SIMD_H

@@ -2,7 +2,7 @@
  * Activations over sixteen lanes: the text of elementwise_avx2.c and elementwise_avx512.c.
  *
  * Roofline: 12 bytes an element (gate, up, out), in the caches; an exponential is about twenty
- * operations and a division: bound by arithmetic.
+ * operations and a division: bound by arithmetic. Not timed against it.
  */
 #ifndef OFTD_BACKENDS_KERNELS_ELEMENTWISE_SIMD_H
 #define OFTD_BACKENDS_KERNELS_ELEMENTWISE_SIMD_H

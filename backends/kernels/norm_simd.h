@@ -2,7 +2,7 @@
  * Normalisation over sixteen lanes: the text of norm_avx2.c and norm_avx512.c.
  *
  * Roofline: two or three passes over a row that stays in the first-level cache, about one operation
- * for each of the 4 bytes read: bound by loads; a step spends well below a hundredth here.
+ * for each of the 4 bytes read: bound by loads. Not timed against it.
  */
 #ifndef OFTD_BACKENDS_KERNELS_NORM_SIMD_H
 #define OFTD_BACKENDS_KERNELS_NORM_SIMD_H

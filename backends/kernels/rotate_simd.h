@@ -3,8 +3,8 @@
  * rotate_avx512.c.
  *
  * Roofline: a block of size b has 4 b^2 bytes and takes 2 b^2 operations a row. One row is bound by
- * reading R; from about eight rows of one adapter on, which share a block in the first-level cache,
- * by multiplications.
+ * reading R; many rows of one adapter, which share a block in the first-level cache, by
+ * multiplications. Not timed against it.
  */
 #ifndef OFTD_BACKENDS_KERNELS_ROTATE_SIMD_H
 #define OFTD_BACKENDS_KERNELS_ROTATE_SIMD_H
