@@ -35,6 +35,7 @@
 #include "backends/bnb_4bit_state.h"
 #include "backends/encodings/tile.h"
 #include "backends/spec.h"
+#include "backends/tiles.h"
 #include "core/memory.h"
 
 /* What weight.format holds. */
@@ -52,6 +53,8 @@ struct image {
     const void *nested_absmax; /* F32, unaligned; NULL: not nested */
     float nested_map[256];
 };
+
+#define NESTED_BLOCK 256 /* of what the library quantizes */
 
 #define STORAGES                                                                                   \
     (SPEC_DTYPE(U8) | SPEC_DTYPE(I8) | SPEC_DTYPE(F16) | SPEC_DTYPE(BF16) | SPEC_DTYPE(F32) |      \
@@ -446,32 +449,27 @@ done:
     return st;
 }
 
-/* Codes of all rows, one after another. */
-static bool unpack_tiles(const struct weight *w, uint8_t *codes)
+static enum status bnb_4bit_plan(const struct scheme *scheme, const struct module_spec *plain,
+                                 enum dtype dtype, struct weight *like, struct error *err)
 {
-    uint8_t *rows = malloc(TILE_ROWS * (size_t)w->k_padded);
-    if (!rows)
-        return false;
-    for (int64_t tile = 0; tile < w->n_tiles; tile++) {
-        tile_unpack_codes(w->data, w->k_padded, 4, tile, rows, w->k_padded);
-        for (int64_t r = 0; r < TILE_ROWS && tile * TILE_ROWS + r < w->n; r++)
-            memcpy(codes + (tile * TILE_ROWS + r) * w->k, rows + r * w->k_padded, (size_t)w->k);
-    }
-    free(rows);
-    return true;
-}
-
-static void untile_scales(const struct weight *w, char *absmax)
-{
-    size_t size = dtype_size(w->scale_dtype);
-    if (w->grouping == GROUPS_FLAT) {
-        memcpy(absmax, w->scales, (size_t)w->n_groups * size);
-        return;
-    }
-    for (int64_t r = 0; r < w->n; r++)
-        for (int64_t g = 0; g < w->n_groups; g++)
-            memcpy(absmax + (size_t)(r * w->n_groups + g) * size,
-                   (const char *)w->scales + (size_t)tile_param(r, g, w->n_groups) * size, size);
+    const struct bnb_4bit_format format = {
+        .state = {.type = scheme->fp4 ? BNB_4BIT_FP4 : BNB_4BIT_NF4,
+                  .block = scheme->group,
+                  .dtype = dtype,
+                  .n = plain->n,
+                  .k = plain->k,
+                  .nested = scheme->nested,
+                  .nested_block = NESTED_BLOCK},
+        .storage = DT_U8};
+    *like = (struct weight){.encoding = ENC_TABLE4, .dtype = dtype, .n = plain->n, .k = plain->k};
+    memcpy(like->table, bnb_4bit_tables[format.state.type], sizeof like->table);
+    bnb_4bit_map_init(like->nested_map);
+    like->format = malloc(sizeof format);
+    if (!like->format)
+        return error_memory(err, "quantizing a weight to 4 bits");
+    memcpy(like->format, &format, sizeof format);
+    like->format_bytes = sizeof format;
+    return ST_OK;
 }
 
 static enum status put_vector(struct tensor_sink *sink, const char *suffix, enum dtype dtype,
@@ -513,12 +511,12 @@ static enum status bnb_4bit_store(const struct weight *w, struct tensor_sink *si
     enum status st = ST_OK;
     uint8_t *codes = calloc((size_t)m, 1), *packed = malloc((size_t)m / 2 + 1);
     char *absmax = malloc((size_t)count_blocks(&format->state) * dtype_size(w->scale_dtype));
-    if (!codes || !packed || !absmax || !unpack_tiles(w, codes)) {
+    if (!codes || !packed || !absmax || !tiles_codes(w, codes)) {
         st = error_memory(err, "storing a 4-bit weight");
         goto done;
     }
     pack(codes, m, format->pad, packed);
-    untile_scales(w, absmax);
+    tiles_parameters(w, w->scales, dtype_size(w->scale_dtype), absmax);
     st = put_all(sink, w, packed, absmax, err);
 done:
     free(codes);
@@ -533,5 +531,6 @@ const struct backend bnb_4bit_backend = {
     .load = bnb_4bit_load,
     .describe = bnb_4bit_describe,
     .requantize = bnb_4bit_requantize,
+    .plan = bnb_4bit_plan,
     .store = bnb_4bit_store,
 };

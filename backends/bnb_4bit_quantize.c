@@ -79,6 +79,29 @@ float bnb_4bit_mean(const float *v, int64_t n)
     return torch_sum_vector(v, n) / (float)n;
 }
 
+/* Element i of torch's linspace(0.1, 1, n): it fills from both ends, fused. */
+static float linspace(int i, int n)
+{
+    float step = (1.0f - 0.1f) / (float)(n - 1);
+    return i < n / 2 ? fmaf(step, (float)i, 0.1f) : fmaf(-step, (float)(n - 1 - i), 1.0f);
+}
+
+/* Seven decades, 10^-6 to 1, of 1, 2, 4, ... 64 values: the middles of so many equal parts of
+ * [0.1, 1]; mirrored around 0, and 1 without its negative. */
+void bnb_4bit_map_init(float map[256])
+{
+    static const float decades[7] = {1e-6f, 1e-5f, 1e-4f, 1e-3f, 1e-2f, 1e-1f, 1};
+    int at = 128;
+    map[127] = 0;
+    for (int d = 0; d < 7; d++)
+        for (int i = 0; i < 1 << d; i++, at++) {
+            int n = (1 << d) + 1;
+            map[at] = (linspace(i, n) + linspace(i + 1, n)) / 2 * decades[d];
+            map[254 - at] = -map[at];
+        }
+    map[255] = 1;
+}
+
 void bnb_4bit_lut_init(uint8_t *lut, const float map[256])
 {
     int code = 0;

@@ -24,6 +24,11 @@ void bnb_4bit_quantize_rest(const struct bnb_4bit_bounds *b, const float *w, int
 /* Mean of n >= 1 floats in the summation order of torch's CPU kernel. */
 float bnb_4bit_mean(const float *v, int64_t n);
 
+/* The library's map for nested absmax: 256 ascending values, of which 0 is the 127th and 1 the
+ * last.
+ */
+void bnb_4bit_map_init(float map[256]);
+
 #define BNB_4BIT_LUT 65536
 /* lut[BNB_4BIT_LUT] for a map of 256 ascending values. */
 void bnb_4bit_lut_init(uint8_t *lut, const float map[256]);

@@ -289,6 +289,21 @@ done:
     return st;
 }
 
+static enum status bnb_8bit_plan(const struct scheme *scheme, const struct module_spec *plain,
+                                 enum dtype dtype, struct weight *like, struct error *err)
+{
+    (void)scheme; // it has no parameters, and codes come from F16 whatever the dtype was
+    (void)dtype;
+    const struct bnb_8bit_format format = {.n = plain->n, .k = plain->k, .weight_format = true};
+    *like = (struct weight){.encoding = ENC_GROUP, .dtype = DT_F32, .n = plain->n, .k = plain->k};
+    like->format = malloc(sizeof format);
+    if (!like->format)
+        return error_memory(err, "quantizing a weight to 8 bits");
+    memcpy(like->format, &format, sizeof format);
+    like->format_bytes = sizeof format;
+    return ST_OK;
+}
+
 static enum status bnb_8bit_store(const struct weight *w, struct tensor_sink *sink,
                                   struct error *err)
 {
@@ -317,5 +332,6 @@ const struct backend bnb_8bit_backend = {
     .load = bnb_8bit_load,
     .describe = bnb_8bit_describe,
     .requantize = bnb_8bit_requantize,
+    .plan = bnb_8bit_plan,
     .store = bnb_8bit_store,
 };

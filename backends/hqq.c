@@ -34,6 +34,7 @@
 #include "backends/hqq_meta.h"
 #include "backends/hqq_quantize.h"
 #include "backends/spec.h"
+#include "backends/tiles.h"
 #include "core/memory.h"
 
 /* What weight.format holds. */
@@ -347,33 +348,34 @@ done:
     return st;
 }
 
-/* Codes of all rows, one after another. */
-static bool unpack_tiles(const struct weight *w, uint8_t *codes)
+static enum status refuse_plan(const struct scheme *scheme, const struct module_spec *plain,
+                               const char *why, struct error *err)
 {
-    uint8_t *rows = malloc(TILE_ROWS * (size_t)w->k_padded);
-    if (!rows)
-        return false;
-    for (int64_t tile = 0; tile < w->n_tiles; tile++) {
-        tile_unpack_codes(w->data, w->k_padded, w->bits, tile, rows, w->k_padded);
-        for (int64_t r = 0; r < TILE_ROWS && tile * TILE_ROWS + r < w->n; r++)
-            memcpy(codes + (tile * TILE_ROWS + r) * w->k, rows + r * w->k_padded, (size_t)w->k);
-    }
-    free(rows);
-    return true;
+    return error_param(err, ST_NOT_SUPPORTED, "--quantize",
+                       "--quantize %s: module %s [%lld, %lld] cannot be packed: %s", scheme->word,
+                       plain->name, (long long)plain->n, (long long)plain->k, why);
 }
 
-/* Scales or zeros in flat order. */
-static void untile(const struct weight *w, const void *from, void *to)
+static enum status hqq_plan(const struct scheme *scheme, const struct module_spec *plain,
+                            enum dtype dtype, struct weight *like, struct error *err)
 {
-    size_t size = dtype_size(w->dtype);
-    if (w->grouping != GROUPS_OF_ROWS) {
-        memcpy(to, from, (size_t)w->n_groups * size);
-        return;
-    }
-    for (int64_t r = 0; r < w->n; r++)
-        for (int64_t g = 0; g < w->n_groups; g++)
-            memcpy((char *)to + (size_t)(r * w->n_groups + g) * size,
-                   (const char *)from + (size_t)tile_param(r, g, w->n_groups) * size, size);
+    struct hqq_format format = {0};
+    struct hqq_meta *m = &format.meta;
+    hqq_meta_plan(m, plain->n, plain->k, scheme->bits, scheme->group, dtype);
+    format.storage = m->packing->word;
+    if (m->n * m->k % m->group)
+        return refuse_plan(scheme, plain, "the group does not divide its elements", err);
+    struct hqq_layout l = hqq_layout_of(m->packing, m->n, m->k, m->axis, m->group);
+    if (!hqq_layout_fits(&l))
+        return refuse_plan(scheme, plain,
+                           "its groups do not divide among the fields of a packed byte", err);
+    *like = (struct weight){.encoding = ENC_GROUP, .dtype = dtype, .n = plain->n, .k = plain->k};
+    like->format = malloc(sizeof format);
+    if (!like->format)
+        return error_memory(err, "quantizing an HQQ weight");
+    memcpy(like->format, &format, sizeof format);
+    like->format_bytes = sizeof format;
+    return ST_OK;
 }
 
 static enum status put_parameters(const struct weight *w, const char *suffix, const void *from,
@@ -382,7 +384,7 @@ static enum status put_parameters(const struct weight *w, const char *suffix, co
     const struct hqq_meta *m = &((const struct hqq_format *)w->format)->meta;
     int64_t groups = count_groups(m);
     const int64_t shape[2] = {m->axis ? groups : 1, m->axis ? 1 : groups};
-    untile(w, from, scratch);
+    tiles_parameters(w, from, dtype_size(w->dtype), scratch);
     return sink->put(sink, suffix, w->dtype, 2, shape, scratch, err);
 }
 
@@ -410,7 +412,7 @@ static enum status hqq_store(const struct weight *w, struct tensor_sink *sink, s
     void *packed = calloc((size_t)hqq_layout_bytes(&l), 1);
     void *scratch = malloc((size_t)count_groups(m) * dtype_size(w->dtype));
     enum status st = ST_OK;
-    if (!codes || !packed || !scratch || !unpack_tiles(w, codes)) {
+    if (!codes || !packed || !scratch || !tiles_codes(w, codes)) {
         st = error_memory(err, "storing an HQQ weight");
         goto done;
     }
@@ -429,5 +431,6 @@ const struct backend hqq_backend = {
     .load = hqq_load,
     .describe = hqq_describe,
     .requantize = hqq_requantize,
+    .plan = hqq_plan,
     .store = hqq_store,
 };

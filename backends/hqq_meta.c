@@ -236,6 +236,22 @@ bool hqq_meta_read(const struct module_spec *spec, struct hqq_meta *m, struct fi
     return findings->errors == errors;
 }
 
+void hqq_meta_plan(struct hqq_meta *m, int64_t n, int64_t k, int bits, int64_t group,
+                   enum dtype compute)
+{
+    *m = (struct hqq_meta){.present = (1u << HQQ_FIELDS) - 1,
+                           .n = n,
+                           .k = k,
+                           .group = group,
+                           .axis = 1,
+                           .nbits = (float)bits,
+                           .packing = hqq_packing_find(width_of((float)bits)->packing),
+                           .compute = compute};
+    m->flags[HQQ_CHANNEL_WISE] = m->flags[HQQ_OPTIMIZE] = true;
+    m->flags[HQQ_ENCODED_STATE_DICT] = m->flags[HQQ_STORES_QUANT_CONFIG] = true;
+    m->flags[HQQ_ROUND_ZERO] = bits == 4;
+}
+
 /* ---- storing ---- */
 
 static enum status put_scalar(struct tensor_sink *sink, enum hqq_field f, enum dtype dtype,

@@ -46,6 +46,10 @@ int hqq_meta_bits(const struct hqq_meta *m);
 
 /* Reads the small tensors and holds the config against them; false: findings tell. */
 bool hqq_meta_read(const struct module_spec *spec, struct hqq_meta *m, struct findings *findings);
+/* What the library writes for a module that it quantizes along rows (axis 1) with its defaults;
+ * bits: 8, 6, 5, 4, 3, 2 or 1. */
+void hqq_meta_plan(struct hqq_meta *m, int64_t n, int64_t k, int bits, int64_t group,
+                   enum dtype compute);
 /* The small tensors again, those that the file has. */
 enum status hqq_meta_store(const struct hqq_meta *m, struct tensor_sink *sink, struct error *err);
 

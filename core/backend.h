@@ -61,6 +61,19 @@ struct tensor_sink {
                        const int64_t *shape, const void *data, struct error *err);
 };
 
+/* What --quantize asks for, read by backends/scheme.c: the parameters that its library would give
+ * every module, and what the library writes into config.json. */
+struct scheme {
+    char word[32];       /* "bnb-nf4-dq" */
+    const char *backend; /* name of the back end that makes it */
+    int bits;            /* of a code */
+    int64_t group;       /* elements that share a scale; 0: a row */
+    bool fp4, nested;    /* bnb_4bit: the other table; double quantization */
+    bool conv1d;         /* GPT-2's Conv1D is one of the library's linear modules */
+    bool experts;        /* so are a mixture's experts and its router */
+    json_t *config;      /* quantization_config, owned */
+};
+
 struct backend {
     const char *name;
     /* Is this module yours? CLAIM_FAILED adds to findings. */
@@ -75,6 +88,11 @@ struct backend {
      * like->dtype -> the same format with like's own parameters (bits, group, table, nesting). */
     enum status (*requantize)(const struct weight *like, const float *w, struct weight *out,
                               struct error *err);
+    /* (optional with requantize) The `like` of a plain module under a scheme of this back end:
+     * parameters and no data, for a weight of dtype; cleared by the caller. NOT_SUPPORTED names the
+     * module whose sizes the format has no room for. */
+    enum status (*plan)(const struct scheme *scheme, const struct module_spec *plain,
+                        enum dtype dtype, struct weight *like, struct error *err);
     /* (optional with requantize) The file's own tensors of w again. */
     enum status (*store)(const struct weight *w, struct tensor_sink *sink, struct error *err);
 };

@@ -12,9 +12,8 @@
 
 typedef int cmd_main(int argc, char **argv, char **envp);
 
-cmd_main cmd_serve, cmd_inspect, cmd_validate, cmd_merge, cmd_bench, cmd_health, cmd_docs;
-/* Known by name, not there in this version. */
-cmd_main cmd_quantize, cmd_import_gguf;
+cmd_main cmd_serve, cmd_inspect, cmd_validate, cmd_merge, cmd_quantize, cmd_import_gguf, cmd_bench,
+    cmd_health, cmd_docs;
 /* --help of all commands, on standard output. */
 void cmd_usage(void);
 

@@ -14,6 +14,7 @@
 
 #include "backends/chain.h"
 #include "backends/kernels/cpu.h"
+#include "backends/scheme.h"
 #include "backends/kernels/probe.h"
 #include "core/model/view.h"
 #include "server/bench_cpu.h"
@@ -26,6 +27,7 @@ struct bench {
     const struct config *config;
     char *dir;
     struct layer_range *replication;
+    struct scheme scheme; /* --quantize; zeroed: none */
     struct kernels *exact, *fast, *loader;
     char *adapter_path; /* of the first adapter */
     const char **names; /* [n_adapters] borrowed from the config */
@@ -59,7 +61,9 @@ static enum status open_engine(struct bench *b, struct error *err)
         .model = {.replication = b->replication,
                   .n_replication = c->layer_replication.n,
                   .max_len = c->max_model_len,
-                  .conv2d_peft = c->conv2d == CONFIG_CONV2D_PEFT},
+                  .conv2d_peft = c->conv2d == CONFIG_CONV2D_PEFT,
+                  .quantize = c->quantize ? &b->scheme : NULL,
+                  .quantize_threads = b->exact->threads},
         .compute_generate = compute,
         .compute_forward = compute,
         .adapter = {.permissive = c->adapter_checks == CONFIG_CHECKS_PERMISSIVE,
@@ -119,6 +123,8 @@ static enum status open_bench(struct bench *b, struct error *err)
     enum status s = cmd_check_supported(c, err);
     s = s ? s : checkpoint_locate(c->model, &b->dir, err);
     s = s ? s : cmd_replication(c, &b->replication, err);
+    if (!s && c->quantize)
+        s = scheme_parse(c->quantize, &b->scheme, err);
     s = s ? s : open_kernels(b, err);
     s = s ? s : open_engine(b, err);
     return s ? s : load_adapters(b, err);
@@ -136,6 +142,7 @@ static void close_bench(struct bench *b)
     free(b->adapter_path);
     free(b->names);
     free(b->replication);
+    scheme_clear(&b->scheme);
     free(b->dir);
 }
 

@@ -8,6 +8,7 @@
 
 #include "backends/chain.h"
 #include "backends/kernels/cpu.h"
+#include "backends/scheme.h"
 #include "server/reply.h"
 
 void cmd_usage(void)
@@ -47,9 +48,6 @@ int cmd_refuse(struct error *err)
 
 enum status cmd_check_supported(const struct config *c, struct error *err)
 {
-    if (c->quantize)
-        return error_param(err, ST_NOT_SUPPORTED, "--quantize",
-                           "--quantize: this version does not quantize yet");
     if (c->device && strcmp(c->device, "auto") && strcmp(c->device, "cpu"))
         return error_param(err, ST_NOT_SUPPORTED, "--device",
                            "--device %s: this version computes on the cpu only", c->device);
@@ -139,14 +137,20 @@ enum status cmd_base_open(const struct config *c, bool claim_only, struct cmd_ba
     s = s ? s : checkpoint_open(base->dir, &base->checkpoint, err);
     s = s ? s : cpu_kernels_open(cmd_isa(c), COMPUTE_EXACT, (int)c->threads, &base->kernels, err);
     s = s ? s : cmd_replication(c, &base->replication, err);
-    const struct model_options options = {.replication = base->replication,
-                                          .n_replication = c->layer_replication.n,
-                                          .max_len = c->max_model_len,
-                                          .conv2d_peft = c->conv2d == CONFIG_CONV2D_PEFT,
-                                          .claim_only = claim_only};
-    s = s ? s
-          : model_open(base->checkpoint, &options, &chain_default, base->kernels, cmd_progress,
-                       "loading", &base->model, err);
+    s = s || !c->quantize ? s : scheme_parse(c->quantize, &base->scheme, err);
+    if (s) {
+        cmd_base_close(base);
+        return s;
+    }
+    base->options = (struct model_options){.replication = base->replication,
+                                           .n_replication = c->layer_replication.n,
+                                           .max_len = c->max_model_len,
+                                           .conv2d_peft = c->conv2d == CONFIG_CONV2D_PEFT,
+                                           .claim_only = claim_only,
+                                           .quantize = c->quantize ? &base->scheme : NULL,
+                                           .quantize_threads = base->kernels->threads};
+    s = model_open(base->checkpoint, &base->options, &chain_default, base->kernels, cmd_progress,
+                   c->quantize ? "quantizing" : "loading", &base->model, err);
     cmd_progress_end();
     if (s)
         cmd_base_close(base);
@@ -160,6 +164,7 @@ void cmd_base_close(struct cmd_base *base)
         base->kernels->close(base->kernels);
     checkpoint_close(base->checkpoint);
     free(base->replication);
+    scheme_clear(&base->scheme);
     free(base->dir);
     *base = (struct cmd_base){0};
 }

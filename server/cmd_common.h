@@ -13,7 +13,7 @@ bool cmd_config(const char *command, int argc, char **argv, char **envp, struct 
 /* One clear message on standard error; where several things are wrong, the list of them below it.
  * Clears err. EXIT_REFUSED. */
 int cmd_refuse(struct error *err);
-/* Options that are known but not served by this version (device cuda, quantize, ...). */
+/* Options that are known but not served by this version (device cuda, ...). */
 enum status cmd_check_supported(const struct config *c, struct error *err);
 const char *cmd_isa(const struct config *c);
 
@@ -36,6 +36,8 @@ struct cmd_base {
     struct checkpoint *checkpoint;
     struct kernels *kernels; /* exact */
     struct layer_range *replication;
+    struct scheme scheme;         /* --quantize; zeroed: none */
+    struct model_options options; /* what the model was opened with */
     struct model *model;
 };
 /* claim_only: build and check, load no weight. On failure base is as good as closed. */

@@ -29,14 +29,14 @@ static json_t *module_json(const struct model *m, size_t i)
     const struct module *x = &m->modules[i];
     const struct weight *w = m->base->weights[i];
     char text[160];
-    return json_pack("{s:s, s:s, s:[I, I], s:s, s:s, s:i, s:s, s:I, s:I, s:I, s:b, s:s?}", "name",
-                     x->name, "kind", kinds[x->kind], "shape", (json_int_t)x->n, (json_int_t)x->k,
-                     "backend", x->backend->name, "parameters", parameters(m, i, text, sizeof text),
-                     "bits", w->encoding == ENC_DENSE ? 8 * (int)dtype_size(w->dtype) : w->bits,
-                     "dtype", dtype_name(w->dtype), "group", (json_int_t)w->group, "bytes",
-                     (json_int_t)weight_bytes(w), "file_bytes", (json_int_t)w->file_bytes,
-                     "mergeable", x->backend->requantize != NULL, "weights_of",
-                     x->base == (int32_t)i ? NULL : m->modules[x->base].name);
+    return json_pack(
+        "{s:s, s:s, s:[I, I], s:s, s:s, s:s, s:i, s:s, s:I, s:I, s:I, s:b, s:s?}", "name", x->name,
+        "kind", kinds[x->kind], "shape", (json_int_t)x->n, (json_int_t)x->k, "backend",
+        x->backend->name, "why", x->why, "parameters", parameters(m, i, text, sizeof text), "bits",
+        w->encoding == ENC_DENSE ? 8 * (int)dtype_size(w->dtype) : w->bits, "dtype",
+        dtype_name(w->dtype), "group", (json_int_t)w->group, "bytes", (json_int_t)weight_bytes(w),
+        "file_bytes", (json_int_t)w->file_bytes, "mergeable", x->backend->requantize != NULL,
+        "weights_of", x->base == (int32_t)i ? NULL : m->modules[x->base].name);
 }
 
 static json_t *model_json(const struct cmd_base *b, bool tokenizer)
@@ -77,16 +77,16 @@ static void print_model(const struct cmd_base *b, bool tokenizer)
     printf("  %.1f MB in memory, %.1f MB in files\n\n", (double)m->weight_bytes / 1e6,
            (double)m->file_bytes / 1e6);
     printf("  %-48s %-9s %-16s %-9s %10s %10s  %s\n", "module", "kind", "shape", "back end",
-           "MB on disk", "in memory", "parameters");
+           "MB on disk", "in memory", "parameters, why");
     for (size_t i = 0; i < m->n_modules; i++) {
         const struct module *x = &m->modules[i];
         char shape[48];
         snprintf(shape, sizeof shape, "[%lld, %lld]", (long long)x->n, (long long)x->k);
         const struct weight *w = m->base->weights[i];
-        printf("  %-48s %-9s %-16s %-9s %10.3f %10.3f  %s%s\n", x->name, kinds[x->kind], shape,
+        printf("  %-48s %-9s %-16s %-9s %10.3f %10.3f  %s%s (%s)\n", x->name, kinds[x->kind], shape,
                x->backend->name, (double)w->file_bytes / 1e6, (double)weight_bytes(w) / 1e6,
                parameters(m, i, text, sizeof text),
-               x->backend->requantize ? "" : "  (cannot be merged)");
+               x->backend->requantize ? "" : ", cannot be merged", x->why);
     }
 }
 
@@ -152,15 +152,12 @@ static enum status find_module(const struct model *m, const char *name, int32_t 
 static int inspect_module(const struct config *c)
 {
     struct cmd_base base = {0};
-    struct module_spec spec;
     struct weight w = {0};
     struct error err = ERROR_INIT;
     int32_t module = -1;
     enum status s = cmd_base_open(c, true, &base, &err);
     s = s ? s : find_module(base.model, c->module, &module, &err);
-    if (!s && model_spec(base.model, base.checkpoint, module, &spec))
-        s = error_memory(&err, "finding the module's tensors");
-    s = s ? s : base.model->modules[module].backend->load(&spec, (struct slice){0}, &w, &err);
+    s = s ? s : model_load_weight(base.model, base.checkpoint, &base.options, module, &w, &err);
     s = s ? s : write_weight(&base, &w, c->output, &err);
     weight_clear(&w);
     cmd_base_close(&base);

@@ -18,6 +18,7 @@
 
 #include "backends/chain.h"
 #include "backends/kernels/cpu.h"
+#include "backends/scheme.h"
 #include "server/cmd_common.h"
 #include "server/http.h"
 #include "server/server.h"
@@ -28,6 +29,7 @@ struct daemon {
     const struct config *config;
     char *dir;
     struct layer_range *replication;
+    struct scheme scheme; /* --quantize; zeroed: none */
     struct kernels *exact, *fast, *loader;
     struct adapter_request *adapters; /* --adapter; .path is malloc'ed */
     size_t n_adapters;
@@ -98,7 +100,9 @@ static enum status open_engine(struct daemon *d, struct error *err)
         .model = {.replication = d->replication,
                   .n_replication = c->layer_replication.n,
                   .max_len = c->max_model_len,
-                  .conv2d_peft = c->conv2d == CONFIG_CONV2D_PEFT},
+                  .conv2d_peft = c->conv2d == CONFIG_CONV2D_PEFT,
+                  .quantize = c->quantize ? &d->scheme : NULL,
+                  .quantize_threads = d->exact->threads},
         .compute_generate = c->compute == CONFIG_COMPUTE_EXACT ? COMPUTE_EXACT : COMPUTE_FAST,
         .compute_forward = c->compute == CONFIG_COMPUTE_FAST ? COMPUTE_FAST : COMPUTE_EXACT,
         .adapters = d->adapters,
@@ -198,6 +202,8 @@ static enum status open_daemon(struct daemon *d, struct error *err)
     s = s ? s : checkpoint_locate(d->config->model, &d->dir, err);
     s = s ? s : find_adapters(d, err);
     s = s ? s : cmd_replication(d->config, &d->replication, err);
+    if (!s && d->config->quantize)
+        s = scheme_parse(d->config->quantize, &d->scheme, err);
     s = s ? s : open_kernels(d, err);
     s = s ? s : open_engine(d, err);
     s = s ? s : check_names(d, err);
@@ -221,6 +227,7 @@ static void close_daemon(struct daemon *d)
         free((char *)d->adapters[i].path);
     free(d->adapters);
     free(d->replication);
+    scheme_clear(&d->scheme);
     free(d->dir);
     if (d->signals >= 0)
         close(d->signals);

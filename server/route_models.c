@@ -91,6 +91,8 @@ static void write_module(const struct server *s, const struct model *m, size_t i
     buffer_format(b, ",\"kind\":\"%s\",\"shape\":[%lld,%lld],\"backend\":", kinds[x->kind],
                   (long long)x->n, (long long)x->k);
     buffer_cstring(b, x->backend ? x->backend->name : NULL);
+    buffer_text(b, ",\"why\":");
+    buffer_cstring(b, x->why);
     buffer_text(b, ",\"parameters\":");
     buffer_cstring(b, w && x->backend ? x->backend->describe(w, text, sizeof text) : NULL);
     buffer_format(b, ",\"bytes\":%llu", w ? (unsigned long long)weight_bytes(w) : 0ull);

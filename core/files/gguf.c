@@ -34,24 +34,8 @@
 #define KEY_BYTES    13 /* the least that a key and its value take, and a tensor */
 #define TENSOR_BYTES 32
 
-enum value_type {
-    V_U8,
-    V_I8,
-    V_U16,
-    V_I16,
-    V_U32,
-    V_I32,
-    V_F32,
-    V_BOOL,
-    V_STRING,
-    V_ARRAY,
-    V_U64,
-    V_I64,
-    V_F64,
-    V_COUNT
-};
 /* Bytes of a value; 0: it says so itself. */
-static const uint8_t value_bytes[V_COUNT] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
+static const uint8_t value_bytes[GGUF_VALUE_COUNT] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
 
 static const struct {
     uint32_t type;
@@ -90,13 +74,6 @@ struct place {
     size_t at;
     struct error *err;
 };
-
-static uint64_t load_u64(const void *p)
-{
-    uint64_t v;
-    memcpy(&v, p, 8);
-    return v;
-}
 
 const char *gguf_type_name(uint32_t type, char buf[24])
 {
@@ -138,7 +115,7 @@ static bool take_u32(struct place *p, uint32_t *out, const char *what)
 static bool take_u64(struct place *p, uint64_t *out, const char *what)
 {
     const uint8_t *v = take(p, 8, what);
-    *out = v ? load_u64(v) : 0;
+    *out = v ? gguf_load_u64(v) : 0;
     return v;
 }
 
@@ -177,20 +154,20 @@ static enum status take_name(struct place *p, const char **out, const char *what
 static enum status skip(struct place *p, uint32_t type, uint64_t n, int depth, const char *key)
 {
     struct gguf_text text;
-    if (type >= V_COUNT)
+    if (type >= GGUF_VALUE_COUNT)
         return error_set(p->err, ST_CHECKPOINT_INVALID, "%s: key %s has a value of type %u",
                          p->g->path, key, type);
     if (value_bytes[type]) {
         uint64_t each = value_bytes[type];
         return n <= p->g->size / each && take(p, n * each, key) ? ST_OK : ends(p, key);
     }
-    if (type == V_ARRAY && depth == ARRAYS_DEEP)
+    if (type == GGUF_VALUE_ARRAY && depth == ARRAYS_DEEP)
         return error_set(p->err, ST_CHECKPOINT_INVALID, "%s: key %s nests arrays deeper than %d",
                          p->g->path, key, ARRAYS_DEEP);
     for (uint64_t i = 0; i < n; i++) {
         uint32_t inner;
         uint64_t count;
-        if (type == V_STRING) {
+        if (type == GGUF_VALUE_STRING) {
             if (!take_text(p, &text, key))
                 return ST_CHECKPOINT_INVALID;
             continue;
@@ -212,7 +189,7 @@ static enum status read_value(struct place *p, struct gguf_value *v)
         return s;
     if (!take_u32(p, &v->type, v->key))
         return ST_CHECKPOINT_INVALID;
-    v->array = v->type == V_ARRAY;
+    v->array = v->type == GGUF_VALUE_ARRAY;
     if (v->array && (!take_u32(p, &v->type, v->key) || !take_u64(p, &v->n, v->key)))
         return ST_CHECKPOINT_INVALID;
     v->data = p->g->bytes + p->at;
@@ -395,8 +372,8 @@ static enum status read_head(struct place *p, uint64_t *tensors, uint64_t *keys)
     if (version != 2 && version != 3)
         return error_set(p->err, ST_CONFIG_UNSUPPORTED, "%s: GGUF version %u, expected 2 or 3",
                          p->g->path, version);
-    *tensors = load_u64(head + 8);
-    *keys = load_u64(head + 16);
+    *tensors = gguf_load_u64(head + 8);
+    *keys = gguf_load_u64(head + 16);
     return ST_OK;
 }
 
@@ -515,95 +492,4 @@ const struct gguf_tensor *gguf_tensor_find(const struct gguf *g, const char *nam
 {
     const struct gguf_tensor wanted = {.name = name};
     return bsearch(&wanted, g->tensors, g->n_tensors, sizeof wanted, by_name);
-}
-
-/* ---- values ---- */
-
-/* One integer of a type, checked to lie in the file; false if the type is none. */
-static bool read_integer(uint32_t type, const uint8_t *p, int64_t *out)
-{
-    switch (type) {
-    case V_U8:
-        *out = p[0];
-        return true;
-    case V_I8:
-        *out = (int8_t)p[0];
-        return true;
-    case V_U16:
-        *out = load_u16(p);
-        return true;
-    case V_I16:
-        *out = (int16_t)load_u16(p);
-        return true;
-    case V_U32:
-        *out = load_u32(p);
-        return true;
-    case V_I32:
-        *out = (int32_t)load_u32(p);
-        return true;
-    case V_U64:
-    case V_I64:
-        *out = (int64_t)load_u64(p);
-        return type == V_I64 || *out >= 0;
-    default:
-        return false;
-    }
-}
-
-bool gguf_integer(const struct gguf_value *v, int64_t *out)
-{
-    return v && !v->array && read_integer(v->type, v->data, out);
-}
-
-bool gguf_float(const struct gguf_value *v, float *out)
-{
-    if (!v || v->array || (v->type != V_F32 && v->type != V_F64))
-        return false;
-    double wide;
-    memcpy(&wide, v->data, v->type == V_F64 ? sizeof wide : 0);
-    *out = v->type == V_F64 ? (float)wide : load_f32(v->data);
-    return true;
-}
-
-bool gguf_bool(const struct gguf_value *v, bool *out)
-{
-    if (!v || v->array || v->type != V_BOOL || v->data[0] > 1)
-        return false;
-    *out = v->data[0];
-    return true;
-}
-
-bool gguf_string(const struct gguf_value *v, struct gguf_text *out)
-{
-    if (!v || v->array || v->type != V_STRING)
-        return false;
-    *out = (struct gguf_text){(const char *)v->data + 8, (size_t)load_u64(v->data)};
-    return true;
-}
-
-bool gguf_is_array(const struct gguf_value *v, bool of_strings)
-{
-    if (!v || !v->array)
-        return false;
-    bool number = v->type <= V_I32 || v->type == V_U64 || v->type == V_I64;
-    return of_strings ? v->type == V_STRING : number;
-}
-
-bool gguf_next_string(struct gguf_value *rest, struct gguf_text *out)
-{
-    if (!rest->n)
-        return false;
-    *out = (struct gguf_text){(const char *)rest->data + 8, (size_t)load_u64(rest->data)};
-    rest->data += 8 + out->n;
-    rest->n--;
-    return true;
-}
-
-bool gguf_next_integer(struct gguf_value *rest, int64_t *out)
-{
-    if (!rest->n || !read_integer(rest->type, rest->data, out))
-        return false;
-    rest->data += value_bytes[rest->type];
-    rest->n--;
-    return true;
 }

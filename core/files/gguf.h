@@ -17,6 +17,24 @@
 /* The types of tensors that are read, with their numbers in the file. */
 enum gguf_type { GGUF_F32 = 0, GGUF_F16 = 1, GGUF_Q4_0 = 2, GGUF_Q4_1 = 3, GGUF_Q8_0 = 8 };
 
+/* The types of values, with their numbers in the file. */
+enum gguf_value_type {
+    GGUF_VALUE_U8,
+    GGUF_VALUE_I8,
+    GGUF_VALUE_U16,
+    GGUF_VALUE_I16,
+    GGUF_VALUE_U32,
+    GGUF_VALUE_I32,
+    GGUF_VALUE_F32,
+    GGUF_VALUE_BOOL,
+    GGUF_VALUE_STRING,
+    GGUF_VALUE_ARRAY,
+    GGUF_VALUE_U64,
+    GGUF_VALUE_I64,
+    GGUF_VALUE_F64,
+    GGUF_VALUE_COUNT
+};
+
 /* Bytes of the file, without an end of their own. */
 struct gguf_text {
     const char *v;
@@ -27,7 +45,7 @@ struct gguf_text {
 struct gguf_value {
     const char *key;
     bool array;
-    uint32_t type; /* of the value, or of the array's elements */
+    uint32_t type; /* enum gguf_value_type: of the value, or of the array's elements */
     uint64_t n;    /* elements; 1 for a scalar */
     const uint8_t *data;
 };
@@ -43,6 +61,13 @@ struct gguf_tensor {
 };
 
 struct gguf;
+
+static inline uint64_t gguf_load_u64(const void *p)
+{
+    uint64_t v;
+    memcpy(&v, p, 8);
+    return v;
+}
 
 /* Maps path read-only. FILE_UNREADABLE, CHECKPOINT_INVALID (with the place), CONFIG_UNSUPPORTED
  * (another version or byte order, a file in parts), DTYPE_UNSUPPORTED (naming tensor and type). */

@@ -22,24 +22,21 @@
 
 enum token_type { TOKEN_UNKNOWN = 2, TOKEN_CONTROL = 3, TOKEN_USER_DEFINED = 4 };
 
-#define BYTE_LEVEL(regex)                                                                          \
-    "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true,\"use_"              \
-    "regex\":" regex "}"
-#define SEQUENCE(first, second) "{\"type\":\"Sequence\",\"pretokenizers\":[" first "," second "]}"
-#define DIGITS                  "{\"type\":\"Digits\",\"individual_digits\":true}"
 #define LLAMA3                                                                                     \
-    "{\"type\":\"Split\",\"behavior\":\"Isolated\",\"invert\":false,\"pattern\":{\"Regex\":"       \
-    "\"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}{1,3}|"        \
-    " ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+\"}}"
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| "                     \
+    "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"                                                               \
+    "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 
 static const struct pre {
-    const char *name, *json;
+    const char *name;
+    bool digits;             /* each by itself, before the rest is cut */
+    const char *regex;       /* that cuts, or NULL: GPT-2's, which ByteLevel brings along */
     bool ignore_merges, bos; /* bos: is one added where the file does not say? */
 } pres[] = {
-    {"gpt-2", BYTE_LEVEL("true"), false, false},
-    {"smollm", SEQUENCE(DIGITS, BYTE_LEVEL("true")), false, false},
-    {"starcoder", SEQUENCE(DIGITS, BYTE_LEVEL("true")), false, false},
-    {"llama-bpe", SEQUENCE(LLAMA3, BYTE_LEVEL("false")), true, true},
+    {"gpt-2", false, NULL, false, false},
+    {"smollm", true, NULL, false, false},
+    {"starcoder", true, NULL, false, false},
+    {"llama-bpe", false, LLAMA3, true, true},
 };
 #define N_PRES (sizeof pres / sizeof pres[0])
 
@@ -265,10 +262,32 @@ static enum status make_postprocessor(const struct reading *r, json_t **out)
     return *out ? ST_OK : memory(r);
 }
 
+/* Digits or Split, then ByteLevel; NULL when memory runs out. (Not parsed from text: jansson's
+ * parser loses a character of a string, and says nothing, where memory runs out.) */
+static json_t *make_pre(const struct pre *pre)
+{
+    json_t *level = json_pack("{s:s, s:b, s:b, s:b}", "type", "ByteLevel", "add_prefix_space", 0,
+                              "trim_offsets", 1, "use_regex", !pre->regex);
+    json_t *first = NULL;
+    if (!pre->digits && !pre->regex)
+        return level;
+    if (pre->digits)
+        first = json_pack("{s:s, s:b}", "type", "Digits", "individual_digits", 1);
+    else
+        first = json_pack("{s:s, s:{s:s}, s:s, s:b}", "type", "Split", "pattern", "Regex",
+                          pre->regex, "behavior", "Isolated", "invert", 0);
+    json_t *both = first && level ? json_pack("{s:s, s:[O, O]}", "type", "Sequence",
+                                              "pretokenizers", first, level)
+                                  : NULL;
+    json_decref(first);
+    json_decref(level);
+    return both;
+}
+
 static enum status make_tokenizer(const struct reading *r, json_t **out)
 {
     json_t *vocab = json_object(), *merges = json_array(), *added = json_array(), *post = NULL;
-    json_t *pre = json_loads(r->pre->json, 0, NULL);
+    json_t *pre = make_pre(r->pre);
     enum status s = vocab && merges && added && pre ? ST_OK : memory(r);
     s = s ? s : make_vocab(r, vocab);
     s = s ? s : make_merges(r, merges);

@@ -2,9 +2,10 @@
  * Owns the way back to a Hugging Face folder. Every tensor of the checkpoint has one of four fates:
  *
  *     kept      its very bytes                       what no merge has touched, names and all
- *     stored    made by the module's back end        merged modules, in the file's own quantization
- *     plain     decoded and rounded to one dtype     every module, when a dtype is asked for
- *     cast      floats rounded to that dtype         norms and biases beside plain modules
+ *     stored    made by the module's back end        merged modules, in the file's own
+ * quantization, and those that were quantized while loading plain     decoded and rounded to one
+ * dtype     every module, when a dtype is asked for cast      floats rounded to that dtype norms
+ * and biases beside plain modules
  *
  * and the tensors of a merged or plain module's former quantization are left out. An embedding that
  * was merged away from the output layer that shared its matrix makes two matrices: the output
@@ -148,9 +149,10 @@ static const char *full_name(struct export *x, const char *prefix, const char *s
     return name;
 }
 
-static bool is_merged(const struct export *x, int32_t i)
+/* Are its tensors other than the file's: merged, or quantized while it was loaded? */
+static bool is_made(const struct export *x, int32_t i)
 {
-    return x->view->weights[i] != x->m->base->weights[i];
+    return x->m->modules[i].quantized || x->view->weights[i] != x->m->base->weights[i];
 }
 
 /* A tensor of the file goes on: kept, cast, or replaced by an adapter's bias. */
@@ -181,7 +183,7 @@ static enum status plan_file(struct export *x, struct error *err)
         const char *suffix = NULL;
         int32_t module = owner_of(owners, n, t->name, &suffix);
         bool is_bias = module >= 0 && !strcmp(suffix, "bias");
-        if (module < 0 || is_bias || (!x->target->plain && !is_merged(x, module)))
+        if (module < 0 || is_bias || (!x->target->plain && !is_made(x, module)))
             whole = carry(x, t, module, is_bias);
     }
     free(owners);
@@ -273,7 +275,7 @@ static enum status plan_modules(struct export *x, struct error *err)
         }
         if (x->target->plain)
             s = plan_plain(x, (int32_t)i, prefix, err);
-        else if (!owns || is_merged(x, (int32_t)i))
+        else if (!owns || is_made(x, (int32_t)i))
             s = plan_stored(x, (int32_t)i, prefix, err);
     }
     return s;
@@ -480,6 +482,8 @@ static enum status write_config(const struct export *x, struct writer *w, struct
         if (new)
             whole &= !json_object_set_new(config, "dtype", json_string(name));
     }
+    if (whole && !x->target->plain && x->m->quantization)
+        whole = !json_object_set(config, "quantization_config", x->m->quantization);
     if (whole && x->untied)
         whole = !json_object_set_new(config, "tie_word_embeddings", json_false());
     enum status s = whole ? writer_json(w, "config.json", config, err)

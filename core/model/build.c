@@ -1,6 +1,7 @@
 /*
  * Owns the making of a network: the list of modules in its fixed order (embedding; q, k, v, o,
- * gate, up, down of each layer; head), who stores what, who reads it, and the loading.
+ * gate, up, down of each layer; head), who stores what, who reads it, and the loading of its
+ * vectors (load.c: weights).
  *
  * Layers may be replicated: the expanded network then has several layers with one base layer. Each
  * has modules of its own, because adapters name them one by one, but only the first of them owns a
@@ -12,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/model/view.h"
+#include "core/model/evidence.h"
 
 #define EXPANDED_MAX (1 << 14)
 
@@ -260,19 +261,34 @@ static const struct backend *claim(const struct chain *chain, const struct modul
     return NULL;
 }
 
-static void claim_modules(struct model *m, const struct checkpoint *cp, const struct chain *chain,
+/* The chain's last row takes what no format wants. */
+static bool is_last(const struct chain *chain, const struct backend *backend)
+{
+    const struct backend *const *b = chain->backends;
+    while (*b && *b != backend)
+        b++;
+    return *b && !b[1];
+}
+
+/* false: out of memory. */
+static bool claim_modules(struct model *m, const struct checkpoint *cp, const struct chain *chain,
                           struct findings *findings)
 {
+    bool whole = true;
     for (size_t i = 0; i < m->n_modules; i++) {
         struct module *u = &m->modules[i];
         struct module_spec spec;
         if (u->base != (int32_t)i) {
             u->backend = m->modules[u->base].backend;
+            u->why = m->modules[u->base].why;
             continue;
         }
         model_spec(m, cp, (int32_t)i, &spec);
         u->backend = claim(chain, &spec, cp, findings);
+        u->why = evidence_text(&spec, is_last(chain, u->backend), &m->config->arena);
+        whole &= u->why != NULL;
     }
+    return whole;
 }
 
 /* The condition of modules that a file may have or not. */
@@ -303,7 +319,8 @@ enum status build_network(struct model *m, const struct checkpoint *cp,
     check_sizes(m, cp, findings);
     if (findings->errors) // every module below would say it again
         return ST_OK;
-    claim_modules(m, cp, chain, findings);
+    if (!claim_modules(m, cp, chain, findings))
+        return error_memory(err, "the network");
     check_norms(m, cp, findings);
     check_biases(m, cp, findings);
     return check_leftovers(m, cp, findings) ? error_memory(err, "the network") : ST_OK;
@@ -380,85 +397,11 @@ static bool load_biases(struct model *m, const struct checkpoint *cp)
     return true;
 }
 
-/* Bytes of a module's tensors in the file: about what it takes in memory. */
-static uint64_t stored_bytes(const struct model *m, const struct checkpoint *cp, size_t i)
-{
-    struct module_spec spec;
-    uint64_t bytes = 0;
-    if (m->modules[i].base != (int32_t)i || model_spec(m, cp, (int32_t)i, &spec))
-        return 0;
-    for (size_t t = 0; t < spec.n_tensors; t++)
-        bytes += spec.tensors[t].bytes;
-    return bytes;
-}
-
-static enum status too_large(uint64_t need, uint64_t limit, const char *what, struct error *err)
-{
-    const double gib = 1024.0 * 1024 * 1024;
-    return error_set(err, ST_CAPACITY_EXCEEDED,
-                     "the base needs %s%.2f GiB of memory, %.2f GiB are available to it", what,
-                     (double)need / gib, (double)limit / gib);
-}
-
-static enum status load_weight(const struct model *m, const struct checkpoint *cp, size_t i,
-                               struct weight **out, struct error *err)
-{
-    struct module_spec spec;
-    enum status s = model_spec(m, cp, (int32_t)i, &spec);
-    if (s != ST_OK)
-        return error_set(err, s, NULL);
-    *out = calloc(1, sizeof **out);
-    if (!*out)
-        return error_memory(err, spec.name);
-    return m->modules[i].backend->load(&spec, (struct slice){0}, *out, err);
-}
-
-static void free_weights(struct weight **owned, size_t n)
-{
-    for (size_t i = 0; owned && i < n; i++) {
-        weight_clear(owned[i]);
-        free(owned[i]);
-    }
-    free(owned);
-}
-
-enum status build_load(struct model *m, const struct checkpoint *cp, model_progress *progress,
+enum status build_load(struct model *m, const struct checkpoint *cp,
+                       const struct model_options *options, model_progress *progress,
                        void *progress_ctx, uint64_t limit, struct error *err)
 {
-    uint64_t total = 0, done = 0, used = 0;
-    enum status s = ST_OK;
-    for (size_t i = 0; i < m->n_modules; i++)
-        total += stored_bytes(m, cp, i);
-    if (total > limit)
-        return too_large(total, limit, "", err);
-    struct weight **owned = calloc(m->n_modules + 1, sizeof *owned);
-    if (!owned)
-        return error_memory(err, "the base");
     if (!load_norms(m, cp) || !load_biases(m, cp))
-        s = error_memory(err, "the base");
-    for (size_t i = 0; i < m->n_modules && s == ST_OK; i++) {
-        if (m->modules[i].base != (int32_t)i)
-            continue;
-        s = load_weight(m, cp, i, &owned[i], err);
-        if (s != ST_OK)
-            break;
-        done += stored_bytes(m, cp, i);
-        used += weight_bytes(owned[i]);
-        checkpoint_forget(cp); // else the file stands in memory beside the weights
-        // Codebooks unfold: only now is it known what they take.
-        if (used + (total - done) > limit)
-            s = too_large(used + (total - done), limit, "at least ", err);
-        else if (progress)
-            progress(progress_ctx, total ? (double)done / (double)total : 1);
-    }
-    if (s == ST_OK) {
-        m->base = view_new(m, owned);
-        if (!m->base)
-            s = error_memory(err, "the base");
-        else
-            m->weight_bytes = m->base->bytes;
-    }
-    if (s != ST_OK)
-        free_weights(owned, m->n_modules);
-    return s;
+        return error_memory(err, "the base");
+    return load_weights(m, cp, options, progress, progress_ctx, limit, err);
 }

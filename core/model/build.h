@@ -15,8 +15,23 @@ enum status build_network(struct model *m, const struct checkpoint *cp,
                           struct findings *findings, struct error *err);
 
 /* Loads biases and norms, then every stored weight, into m. */
-enum status build_load(struct model *m, const struct checkpoint *cp, model_progress *progress,
+enum status build_load(struct model *m, const struct checkpoint *cp,
+                       const struct model_options *options, model_progress *progress,
                        void *progress_ctx, uint64_t limit, struct error *err);
+
+/* load.c: every stored weight into m's base view. limit: bytes that it may take. */
+enum status load_weights(struct model *m, const struct checkpoint *cp,
+                         const struct model_options *options, model_progress *progress,
+                         void *progress_ctx, uint64_t limit, struct error *err);
+
+/* quantize.c: gives the modules that the scheme's library would quantize to the scheme's back end;
+ * a base that is not plain is refused. */
+enum status quantize_claim(struct model *m, const struct checkpoint *cp,
+                           const struct scheme *scheme, const struct chain *chain,
+                           struct error *err);
+/* The plain weight of such a module, quantized. */
+enum status quantize_load(const struct backend *backend, const struct scheme *scheme,
+                          const struct module_spec *plain, struct weight *out, struct error *err);
 
 /* check.c: what the checkpoint holds against what the network needs, all findings at once. */
 void check_layers(const struct model *m, const struct checkpoint *cp, struct findings *findings);

@@ -90,6 +90,8 @@ static enum status open_network(struct model *m, const struct checkpoint *cp,
         s = build_network(m, cp, options, chain, &findings, err);
     if (s == ST_OK && findings.errors)
         s = error_from_findings(err, &findings);
+    if (s == ST_OK && options->quantize)
+        s = quantize_claim(m, cp, options->quantize, chain, err);
     if (s == ST_OK) {
         m->window = widest_window(m);
         m->has_head = m->config->head >= 0;
@@ -114,7 +116,7 @@ enum status model_open(const struct checkpoint *cp, const struct model_options *
     uint64_t limit = options->memory_limit ? options->memory_limit : memory_available();
     enum status s = open_network(m, cp, options, chain, err);
     if (s == ST_OK && !options->claim_only)
-        s = build_load(m, cp, progress, progress_ctx, limit, err);
+        s = build_load(m, cp, options, progress, progress_ctx, limit, err);
     if (s != ST_OK) {
         model_close(m);
         return s;
@@ -128,6 +130,7 @@ void model_close(struct model *m)
     if (!m)
         return;
     view_unref(m->base);
+    json_decref(m->quantization);
     arena_free(&m->config->arena);
     free(m->config);
     free(m);

@@ -29,7 +29,10 @@ struct model_options {
     size_t n_replication;
     int64_t max_len; /* 0: the config's max_position_embeddings */
     bool conv2d_peft;
-    bool claim_only; /* build and check everything, load no weight (a dry look) */
+    bool claim_only;               /* build and check everything, load no weight (a dry look) */
+    const struct scheme *quantize; /* NULL: as stored. Plain modules are quantized while they load;
+                                      needed only during model_open */
+    int quantize_threads;          /* modules that are quantized at once; 0: 1 */
     uint64_t
         memory_limit; /* refuse a base that needs more bytes than this; 0: what the machine has */
 };
@@ -47,6 +50,8 @@ struct module {
     bool output_embedding; /* the head: PEFT's get_output_embeddings() */
     bool input_embedding;
     const struct backend *backend;
+    const char *why; /* it has the module: what of the checkpoint decided (evidence.h) */
+    bool quantized;  /* while it was loaded: the file has plain tensors instead of the back end's */
     const float *bias; /* [n] or NULL; owned by the model */
 };
 
@@ -66,8 +71,9 @@ struct model {
     bool replicated;
     bool conv2d_peft;
     const char *quant_method; /* the checkpoint's own word, "" if none */
-    char identity[65];        /* checkpoint_identity */
-    const int32_t *eos;       /* end tokens: union of both configs */
+    char identity[65];    /* checkpoint_identity; of it and the scheme if it is quantized here */
+    json_t *quantization; /* the quantization_config of what is quantized here, or NULL */
+    const int32_t *eos;   /* end tokens: union of both configs */
     size_t n_eos;
     int32_t bos;               /* -1: none */
     bool has_head, has_pooler; /* it has logits; it can give `embedding` (decoders always can) */
@@ -101,6 +107,11 @@ int32_t model_module(const struct model *m, const char *name);
 /* Where the module's own tensors are, for store, inspect and export. */
 enum status model_spec(const struct model *m, const struct checkpoint *cp, int32_t module,
                        struct module_spec *out);
+/* The weight of one module that owns one, as model_open would load it; the caller clears it. For a
+ * model opened with claim_only; options are those of model_open. */
+enum status model_load_weight(const struct model *m, const struct checkpoint *cp,
+                              const struct model_options *options, int32_t module,
+                              struct weight *out, struct error *err);
 /* Bytes a KV page takes over all layers, in exact mode. */
 size_t model_kv_page_bytes(const struct model *m);
 

@@ -23,10 +23,12 @@ START_TEST(rows_are_complete_and_in_pefts_order)
 END_TEST
 
 /* Exactly one row answers for each module of a checkpoint. */
-static void claims_are_exclusive(const char *dir, const char *module, int64_t n, int64_t k,
+static void claims_are_exclusive(const char *dir, const char *module, const char *rows,
                                  const char *expected)
 {
     struct fixture f = fixture_open(dir, "model.safetensors", "expected.json");
+    int64_t n = json_integer_value(json_object_get(f.config, rows));
+    int64_t k = json_integer_value(json_object_get(f.config, "hidden_size"));
     struct module_spec spec =
         fixture_spec(&f, module, n, k, json_object_get(f.config, "quantization_config"));
     for (const struct backend *const *row = chain_default.backends; *row; row++) {
@@ -61,8 +63,8 @@ START_TEST(one_row_answers)
     for (size_t i = 0; i < sizeof fixtures / sizeof fixtures[0]; i++) {
         if (!fixture_exists(fixtures[i].dir))
             continue;
-        claims_are_exclusive(fixtures[i].dir, q, 256, 256, fixtures[i].backend);
-        claims_are_exclusive(fixtures[i].dir, "model.embed_tokens", 512, 256, "default");
+        claims_are_exclusive(fixtures[i].dir, q, "hidden_size", fixtures[i].backend);
+        claims_are_exclusive(fixtures[i].dir, "model.embed_tokens", "vocab_size", "default");
     }
 }
 END_TEST

@@ -1,0 +1,12 @@
+/* Why a back end has a module: what of the checkpoint decided. */
+#ifndef OFTD_CORE_MODEL_EVIDENCE_H
+#define OFTD_CORE_MODEL_EVIDENCE_H
+
+#include "core/arena.h"
+#include "core/backend.h"
+
+/* "SCB F32 [256], weight I8 [256, 256]; quant_method bitsandbytes": the tensors of the module
+ * (biases decide nothing) and, unless `plain`, what names the format. In a; NULL: out of memory. */
+const char *evidence_text(const struct module_spec *spec, bool plain, struct arena *a);
+
+#endif

@@ -1,0 +1,153 @@
+/*
+ * Owns quantizing a plain base while it loads. Which modules: those that the scheme's library
+ * would replace, which are its linear ones without
+ *
+ *   the output layer, tied or not      get_keys_to_not_convert of transformers names it, and all
+ *   embeddings                         are no linear modules
+ *   experts and their router           bitsandbytes: since transformers 5 they are parameters of
+ *                                      one module; HQQ, which works with transformers 4, has them
+ *   GPT-2's Conv1D                     HQQ leaves it; bitsandbytes quantizes W = its transpose
+ *
+ * and how: the weight as stored, in f32, through the back end's own requantize. So a module that is
+ * quantized here is what loading the library's file would give, and merges and exports see no
+ * difference.
+ *
+ * Refused: a base that has a quantization of its own, a scheme that finds nothing to quantize,
+ * weights that are not finite.
+ */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/digest.h"
+#include "core/model/build.h"
+
+#define BAND 64 /* columns of a transposed matrix that are written at a time */
+
+/* ---- which ---- */
+
+static bool is_converted(const struct model *m, size_t i, const struct scheme *scheme)
+{
+    const struct module *u = &m->modules[i];
+    const struct family_module *row = m->config->rows[i];
+    if (u->kind == MODULE_CONV1D)
+        return scheme->conv1d;
+    if (u->kind != MODULE_LINEAR || row->role == ROLE_HEAD)
+        return false;
+    return scheme->experts || (row->role != ROLE_ROUTER && !family_per_expert(row->name));
+}
+
+/* The identity of what is served: the file's and the scheme's. */
+static void mix_identity(struct model *m, const struct scheme *scheme)
+{
+    char text[sizeof m->identity + sizeof scheme->word + 2], out[DIGEST_TEXT];
+    uint8_t digest[DIGEST_SIZE];
+    int n = snprintf(text, sizeof text, "%s %s", m->identity, scheme->word);
+    digest_bytes(text, (size_t)n, digest);
+    digest_text(digest, out);
+    memcpy(m->identity, strchr(out, ':') + 1, sizeof m->identity);
+}
+
+enum status quantize_claim(struct model *m, const struct checkpoint *cp,
+                           const struct scheme *scheme, const struct chain *chain,
+                           struct error *err)
+{
+    const struct backend *const *b = chain->backends, *target = NULL, *plain = NULL;
+    size_t n = 0;
+    for (; *b; plain = *b++)
+        if (!strcmp((*b)->name, scheme->backend))
+            target = *b;
+    if (!target || !target->plan)
+        return error_param(err, ST_NOT_SUPPORTED, "--quantize",
+                           "--quantize %s: no back end makes it", scheme->word);
+    if (cp->quant)
+        return error_param(err, ST_NOT_SUPPORTED, "--quantize",
+                           "--quantize %s: %s has a quantization_config (%s) already: only a plain "
+                           "base can be quantized",
+                           scheme->word, cp->dir, m->quant_method);
+    for (size_t i = 0; i < m->n_modules; i++) {
+        struct module *u = &m->modules[i];
+        if (u->backend != plain)
+            return error_param(
+                err, ST_NOT_SUPPORTED, "--quantize",
+                "--quantize %s: module %s is in the form of %s already: only a plain "
+                "base can be quantized",
+                scheme->word, u->name, u->backend->name);
+        u->quantized = is_converted(m, i, scheme);
+        n += u->quantized;
+        if (u->quantized)
+            u->backend = target;
+    }
+    if (!n)
+        return error_param(err, ST_NOT_SUPPORTED, "--quantize",
+                           "--quantize %s: %s has no module that it applies to", scheme->word,
+                           m->architecture);
+    m->quantization = json_incref(scheme->config);
+    m->quant_method = json_string_value(json_object_get(m->quantization, "quant_method"));
+    mix_identity(m, scheme);
+    return ST_OK;
+}
+
+/* ---- how ---- */
+
+/* The tensor as W [n, k] in f32: a Conv1D lies the other way round. */
+static bool read_weight(const struct module_spec *plain, const struct tensor *t, float *w)
+{
+    int64_t n = plain->n, k = plain->k;
+    if (plain->kind != MODULE_CONV1D) {
+        tensor_to_f32(t, 0, n * k, w);
+        return true;
+    }
+    float *rows = malloc(BAND * (size_t)n * sizeof *rows);
+    if (!rows)
+        return false;
+    for (int64_t first = 0; first < k; first += BAND) {
+        int64_t have = k - first < BAND ? k - first : BAND;
+        tensor_to_f32(t, first * n, have * n, rows);
+        for (int64_t r = 0; r < n; r++)
+            for (int64_t c = 0; c < have; c++)
+                w[r * k + first + c] = rows[c * n + r];
+    }
+    free(rows);
+    return true;
+}
+
+/* No element is NaN or Inf: x - x is 0 of all others. */
+static bool is_finite(const float *w, int64_t n)
+{
+    float sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += w[i] - w[i];
+    return sum == 0;
+}
+
+enum status quantize_load(const struct backend *backend, const struct scheme *scheme,
+                          const struct module_spec *plain, struct weight *out, struct error *err)
+{
+    const struct tensor *t = spec_tensor(plain, "weight");
+    struct weight like = {0};
+    int64_t elements = plain->n * plain->k;
+    *out = (struct weight){0};
+    if (!t || tensor_elements(t) != elements)
+        return error_set(err, ST_INTERNAL, "module %s has no plain weight", plain->name);
+    float *w = calloc((size_t)elements, sizeof *w);
+    enum status s = ST_OK;
+    if (!w || !read_weight(plain, t, w))
+        s = error_memory(err, "quantizing a weight");
+    else if (!is_finite(w, elements))
+        s = error_set(err, ST_NON_FINITE_WEIGHTS, "%s: tensor %s holds NaN or Inf", t->file,
+                      t->name);
+    else
+        s = backend->plan(scheme, plain, t->dtype, &like, err);
+    if (!s)
+        s = backend->requantize(&like, w, out, err);
+    if (s == ST_MERGE_NON_FINITE) // what requantize calls a weight that its format cannot hold
+        s = error_set(err, ST_NON_FINITE_WEIGHTS, "%s: tensor %s leaves the range of %s", t->file,
+                      t->name, scheme->word);
+    if (!s)
+        out->file_bytes = t->bytes;
+    weight_clear(&like);
+    free(w);
+    return s;
+}
