@@ -9,6 +9,11 @@
 
 #define HUGE_PAGE ((size_t)2 << 20)
 
+/* What stands before an array. */
+struct header {
+    char *given; /* by calloc */
+};
+
 void *memory_alloc(size_t size)
 {
     if (!size || size > SIZE_MAX / 2)
@@ -16,13 +21,13 @@ void *memory_alloc(size_t size)
     size_t align = size >= 2 * HUGE_PAGE ? HUGE_PAGE : 64;
     size_t whole = (size + 63) / 64 * 64;
     // calloc knows which pages are fresh from the system and leaves them untouched: KV pages that
-    // nobody uses take no memory. What it gave stands before the array.
-    char *given = calloc(1, whole + align + sizeof given);
-    if (!given)
+    // nobody uses take no memory.
+    struct header h = {calloc(1, whole + align + sizeof h)};
+    if (!h.given)
         return NULL;
-    char *p = given + sizeof given;
+    char *p = h.given + sizeof h;
     p += (align - (uintptr_t)p % align) % align;
-    memcpy(p - sizeof given, &given, sizeof given);
+    memcpy(p - sizeof h, &h, sizeof h);
     if (align == HUGE_PAGE)
         madvise(p, whole / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
     return p;
@@ -30,10 +35,10 @@ void *memory_alloc(size_t size)
 
 void memory_free(void *p)
 {
-    char *given = NULL;
+    struct header h = {NULL};
     if (p)
-        memcpy(&given, (char *)p - sizeof given, sizeof given);
-    free(given);
+        memcpy(&h, (char *)p - sizeof h, sizeof h);
+    free(h.given);
 }
 
 /* The first number of a file, UINT64_MAX if there is none ("max"). */
