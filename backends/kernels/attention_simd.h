@@ -54,18 +54,11 @@ static vf page_scores(const float *q, const float *k, int32_t dim, int from, int
     return vf_sums(dots);
 }
 
-INLINE vf near_bf16(vf v)
-{
-    vi u = vi_of_bits(v), odd = vi_and(vi_srl(u, 16), vi_set(1));
-    u = vi_add(vi_add(u, vi_set(0x7fff)), odd);
-    return vf_of_bits(vi_and(u, vi_set((int32_t)0xffff0000)));
-}
-
 /* What keys j .. j + 15 get beside their product with q. */
 INLINE vf page_slopes(float slope, int32_t j)
 {
-    vf at = near_bf16(vf_of_int(vi_add(vi_iota(), vi_set(j))));
-    return near_bf16(vf_mul(vf_set(slope), at));
+    vf at = vf_round_bf16(vf_of_int(vi_add(vi_iota(), vi_set(j))));
+    return vf_round_bf16(vf_mul(vf_set(slope), at));
 }
 
 /* Scores of the keys [from, end) of block b to h->p (-Inf elsewhere), and the new maximum. */

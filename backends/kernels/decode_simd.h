@@ -17,7 +17,7 @@
 #define OFTD_BACKENDS_KERNELS_DECODE_SIMD_H
 
 #include "backends/kernels/lanes.h"
-#include "backends/kernels/special.h"
+#include "backends/kernels/special_simd.h"
 
 #ifdef LANES
 
@@ -250,14 +250,6 @@ INLINE void reader_advance(const enum kind kind, struct reader *r, int64_t k)
     r->plain = is_plain(kind, r);
 }
 
-INLINE vf round_bf16(vf v)
-{
-    vi u = vi_of_bits(v);
-    vi odd = vi_and(vi_srl(u, 16), vi_set(1));
-    u = vi_add(vi_add(u, vi_set(0x7fff)), odd);
-    return vf_of_bits(vi_and(u, vi_set((int32_t)0xffff0000)));
-}
-
 /*
  * v rounded to 24 - s bits, c = 2^s + 1 (Veltkamp's splitting). g = v c is rounded where v's new
  * last bit will be; ties go to even as they should, because a tie's v is an even multiple of its
@@ -276,7 +268,7 @@ INLINE vf round_to(const enum dtype d, const bool split, vf v)
     if (d == DT_F16)
         return split ? round_split(v, 0x1p13f + 1) : vf_round_f16(v);
     if (d == DT_BF16)
-        return split ? round_split(v, 0x1p16f + 1) : round_bf16(v);
+        return split ? round_split(v, 0x1p16f + 1) : vf_round_bf16(v);
     return v;
 }
 

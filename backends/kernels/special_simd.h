@@ -23,6 +23,15 @@ INLINE vf vf_pow2(vi n)
     return vf_of_bits(vi_sll(vi_add(n, vi_set(127)), 23));
 }
 
+/* To the nearest bf16, ties to even; finite v. */
+INLINE vf vf_round_bf16(vf v)
+{
+    vi u = vi_of_bits(v);
+    vi odd = vi_and(vi_srl(u, 16), vi_set(1));
+    u = vi_add(vi_add(u, vi_set(0x7fff)), odd);
+    return vf_of_bits(vi_and(u, vi_set((int32_t)0xffff0000)));
+}
+
 INLINE vf vf_exp(vf x)
 {
     x = vf_min(vf_set(SPECIAL_HIGH), vf_max(vf_set(SPECIAL_LOW), x));

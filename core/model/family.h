@@ -73,9 +73,9 @@ enum condition {
 /* Rows of a fused qkv: all of q, k, v in turn; or for each kv head its q heads, its k, its v. */
 enum qkv_rows { QKV_BLOCKS, QKV_GROUPS };
 
-/* The keys under which a family's config.json keeps the common numbers; NULL: the usual one. */
 /* The key of a family for a common number. */
 #define FAMILY_KEY(family, member, usual) ((family)->key.member ? (family)->key.member : (usual))
+/* The keys under which a family's config.json keeps the common numbers; NULL: the usual one. */
 struct family_keys {
     const char *hidden, *layers, *heads, *intermediate, *max_positions, *activation;
     /* at top level, before there was rope_parameters */

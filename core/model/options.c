@@ -321,7 +321,7 @@ void options_qwen3_moe(const struct keys *k, struct model_config *c)
 }
 
 /* One row of types is used, the first. */
-static void read_encoder(const struct keys *k, struct model_config *c)
+void options_bert(const struct keys *k, struct model_config *c)
 {
     const char *type = keys_text(k, "position_embedding_type", "absolute");
     all_heads(c);
@@ -333,15 +333,10 @@ static void read_encoder(const struct keys *k, struct model_config *c)
     c->residual = RESIDUAL_POST;
 }
 
-void options_bert(const struct keys *k, struct model_config *c)
-{
-    read_encoder(k, c);
-}
-
 /* Rows of positions begin behind the padding token's, and padding tokens do not count. */
 void options_roberta(const struct keys *k, struct model_config *c)
 {
-    read_encoder(k, c);
+    options_bert(k, c);
     if (!keys_int(k, "pad_token_id", 0, 1 << 28, 1, &c->position_pad))
         return;
     c->positions_skip_pad = true;

@@ -83,6 +83,21 @@ static inline struct module_spec fixture_spec(const struct fixture *f, const cha
     return spec;
 }
 
+/* The whole module, which the back end must claim. */
+static inline struct weight fixture_load(const struct backend *backend,
+                                         const struct module_spec *spec)
+{
+    struct findings findings = {0};
+    struct error err = ERROR_INIT;
+    struct weight w;
+    enum claim claim = backend->claim(spec, &findings);
+    ck_assert_msg(claim == CLAIM_CLAIMED, "%s: %s", spec->name,
+                  findings.n ? findings.v[0].message : "declined");
+    enum status st = backend->load(spec, (struct slice){0}, &w, &err);
+    ck_assert_msg(!st, "%s: %s", spec->name, err.text);
+    return w;
+}
+
 /* w in natural column order, [n, k]; malloc'ed. */
 static inline float *fixture_decode(const struct weight *w)
 {

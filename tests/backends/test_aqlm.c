@@ -12,18 +12,6 @@
 
 static const struct backend *const aqlm = &aqlm_backend;
 
-static struct weight load(const struct module_spec *spec)
-{
-    struct findings findings = {0};
-    struct error err = ERROR_INIT;
-    struct weight w;
-    enum claim claim = aqlm->claim(spec, &findings);
-    ck_assert_msg(claim == CLAIM_CLAIMED, "%s", findings.n ? findings.v[0].message : "declined");
-    enum status st = aqlm->load(spec, (struct slice){0}, &w, &err);
-    ck_assert_msg(!st, "%s", err.text);
-    return w;
-}
-
 /* ---- the library's files ---- */
 
 static const char *const fixtures[] = {"fixtures/aqlm-2x8", "fixtures/aqlm-1x16"};
@@ -45,7 +33,7 @@ START_TEST(fixtures_decode)
         const struct tensor *t = spec_tensor(&spec, "codes");
         spec.n = t->shape[0];
         spec.k = t->shape[1] * 8;
-        struct weight w = load(&spec);
+        struct weight w = fixture_load(aqlm, &spec);
         fixture_hash(&w, hex);
         ck_assert_msg(!strcmp(hex, json_string_value(hash)), "%s: %s", fixtures[_i], module);
         ck_assert_uint_le(weight_bytes(&w), w.file_bytes + w.file_bytes / 10);
@@ -69,7 +57,7 @@ START_TEST(library_cases)
                                                1, c); // a case has the config's keys
         spec.n = json_integer_value(json_object_get(c, "n"));
         spec.k = json_integer_value(json_object_get(c, "k"));
-        struct weight w = load(&spec);
+        struct weight w = fixture_load(aqlm, &spec);
         fixture_hash(&w, hex);
         ck_assert_msg(!strcmp(hex, json_string_value(json_object_get(c, "sha256"))), "%s",
                       spec.name);
@@ -150,7 +138,7 @@ START_TEST(random_modules_decode_by_the_definition)
         float *scales = malloc((size_t)s->n * sizeof *scales);
         struct made m;
         make(&m, s, codes, books, scales);
-        struct weight w = load(&m.spec);
+        struct weight w = fixture_load(aqlm, &m.spec);
         for (int64_t row = 0; row < s->n; row++) {
             for (int64_t col = 0; col < s->k; col++) {
                 int64_t o = row / s->out_group, j = col / s->in_group;
@@ -183,7 +171,7 @@ START_TEST(worked_example)
     put_floats(&m, "codebooks", DT_F16, 4, (int64_t[]){2, 2, 1, 2}, books);
     put_floats(&m, "scales", DT_F16, 4, (int64_t[]){1, 1, 1, 1}, &scale);
     made_put(&m, "codes", DT_I8, 3, (int64_t[]){1, 2, 2}, (int8_t[]){0, -1, -1, 0});
-    struct weight w = load(&m.spec);
+    struct weight w = fixture_load(aqlm, &m.spec);
     for (int k = 0; k < 4; k++)
         ck_assert_float_eq(weight_element(&w, 0, k), ((float[]){0, 0, 3.5f, 5})[k]);
     char text[64];
@@ -191,7 +179,7 @@ START_TEST(worked_example)
                      "2x1 (2 codebooks of 1 bit), groups of 1 x 2");
     weight_clear(&w);
     made_put(&m, "codes", DT_I64, 3, (int64_t[]){1, 2, 2}, (int64_t[]){0, 1, 1, 0}); // unsigned
-    w = load(&m.spec);
+    w = fixture_load(aqlm, &m.spec);
     ck_assert_float_eq(weight_element(&w, 0, 3), 5);
     weight_clear(&w);
     made_clear(&m);
@@ -206,14 +194,14 @@ START_TEST(turned_codes_are_turned_back)
     float *books = malloc((size_t)(s.books * book_size(&s)) * sizeof *books), scales[6];
     struct made m;
     make(&m, &s, codes, books, scales);
-    struct weight usual = load(&m.spec);
+    struct weight usual = fixture_load(aqlm, &m.spec);
     int8_t turned[8 * 6 * 2];
     for (int i = 0; i < 6; i++)
         for (int j = 0; j < 8; j++)
             for (int b = 0; b < 2; b++)
                 turned[(j * 6 + i) * 2 + b] = (int8_t)codes[(i * 8 + j) * 2 + b];
     made_put(&m, "codes", DT_I8, 3, (int64_t[]){8, 6, 2}, turned);
-    struct weight w = load(&m.spec);
+    struct weight w = fixture_load(aqlm, &m.spec);
     ck_assert_mem_eq(w.data, usual.data, usual.data_bytes);
     fixture_glue(aqlm, &m.spec, 4, 12);
     weight_clear(&w);
@@ -385,7 +373,7 @@ START_TEST(damaged_data_fails_by_name)
     make_good(&m);
     int32_t *wide = made_put(&m, "codes", DT_I32, 3, (int64_t[]){20, 6, 1}, NULL);
     wide[3] = 255; // unsigned codes are fine
-    struct weight w = load(&m.spec);
+    struct weight w = fixture_load(aqlm, &m.spec);
     ck_assert_uint_eq(((uint8_t *)w.data)[3], 255);
     weight_clear(&w);
     wide[119] = 256;

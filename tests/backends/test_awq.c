@@ -10,19 +10,6 @@
 
 static const struct backend *const awq = &awq_backend;
 
-static struct weight load(const struct module_spec *spec)
-{
-    struct findings findings = {0};
-    struct error err = ERROR_INIT;
-    struct weight w;
-    enum claim claim = awq->claim(spec, &findings);
-    ck_assert_msg(claim == CLAIM_CLAIMED, "%s: %s", spec->name,
-                  findings.n ? findings.v[0].message : "declined");
-    enum status st = awq->load(spec, (struct slice){0}, &w, &err);
-    ck_assert_msg(!st, "%s: %s", spec->name, err.text);
-    return w;
-}
-
 /* ---- golden files ---- */
 
 static void check_fixture(const char *dir)
@@ -40,7 +27,7 @@ static void check_fixture(const char *dir)
         const struct tensor *codes = spec_tensor(&spec, "qweight");
         spec.n = gemm ? codes->shape[1] * 8 : codes->shape[0] * (gemv ? 1 : 4);
         spec.k = gemm ? codes->shape[0] : codes->shape[1] * (gemv ? 8 : 1);
-        struct weight w = load(&spec);
+        struct weight w = fixture_load(awq, &spec);
         fixture_hash(&w, hex);
         ck_assert_msg(!strcmp(hex, json_string_value(hash)), "%s: %s", dir, module);
         ck_assert_uint_gt(w.file_bytes, 0);
@@ -73,7 +60,7 @@ START_TEST(packed_cases)
         struct module_spec spec =
             fixture_spec(&f, name, json_integer_value(json_object_get(c, "n")),
                          json_integer_value(json_object_get(c, "k")), json_object_get(c, "config"));
-        struct weight w = load(&spec);
+        struct weight w = fixture_load(awq, &spec);
         char hex[2 * DIGEST_SIZE + 1];
         fixture_hash(&w, hex);
         ck_assert_msg(!strcmp(hex, json_string_value(json_object_get(c, "sha256"))), "%s", name);
@@ -107,7 +94,7 @@ START_TEST(worked_example)
     made_put(&m, "scales", DT_F16, 2, (int64_t[]){1, 8}, quarter);
     json_t *quant = config("{\"quant_method\": \"awq\", \"bits\": 4, \"group_size\": -1}");
     m.spec.quant = quant;
-    struct weight w = load(&m.spec);
+    struct weight w = fixture_load(awq, &m.spec);
     for (int r = 0; r < 8; r++)
         ck_assert_float_eq(weight_element(&w, r, 0), expected[r]);
     weight_clear(&w);
@@ -130,7 +117,7 @@ START_TEST(worked_example_gemv)
     made_put(&m, "scales", DT_F16, 2, (int64_t[]){1, 8}, quarter);
     json_t *quant = config("{\"quant_method\": \"awq\", \"bits\": 4, \"version\": \"gemv\"}");
     m.spec.quant = quant;
-    struct weight w = load(&m.spec);
+    struct weight w = fixture_load(awq, &m.spec);
     for (int k = 0; k < 128; k++)
         ck_assert_float_eq(weight_element(&w, 0, k),
                            (float)((k < 120 ? 0 : expected[k - 120]) - 8) / 4);
@@ -188,7 +175,7 @@ START_TEST(random_gemm)
     if (auto_round)
         json_object_set_new(quant, "provider", json_string("auto-round"));
     m.spec.quant = quant;
-    struct weight w = load(&m.spec);
+    struct weight w = fixture_load(awq, &m.spec);
     for (int64_t r = 0; r < n; r++)
         for (int64_t c = 0; c < k; c++) {
             double exact = ((double)codes[r * k + c] - zeros[r * k + c / group]) *
@@ -443,7 +430,7 @@ START_TEST(described)
         fixture_open("fixtures/awq4-gemm-g128", "model.safetensors", "expected.json");
     struct module_spec spec = fixture_spec(&f, "model.layers.0.self_attn.q_proj", 256, 256,
                                            json_object_get(f.config, "quantization_config"));
-    struct weight w = load(&spec);
+    struct weight w = fixture_load(awq, &spec);
     char text[64];
     ck_assert_str_eq(awq->describe(&w, text, sizeof text), "4 bits, group 128");
     ck_assert_ptr_null(awq->requantize);

@@ -33,18 +33,6 @@ static const json_t *quant_of(const struct fixture *f)
     return json_object_get(f->config, "quantization_config");
 }
 
-static struct weight load(const struct module_spec *spec)
-{
-    struct findings findings = {0};
-    struct error err = ERROR_INIT;
-    struct weight w;
-    enum claim claim = bnb->claim(spec, &findings);
-    ck_assert_msg(claim == CLAIM_CLAIMED, "%s", findings.n ? findings.v[0].message : "declined");
-    enum status st = bnb->load(spec, (struct slice){0}, &w, &err);
-    ck_assert_msg(!st, "%s", err.text);
-    return w;
-}
-
 /* Every module of a fixture decodes to its hash and is stored as its own bytes. */
 static void check_fixture(const char *dir)
 {
@@ -57,7 +45,7 @@ static void check_fixture(const char *dir)
         char hex[2 * DIGEST_SIZE + 1];
         state_shape(&f, module, &n, &k);
         struct module_spec spec = fixture_spec(&f, module, n, k, quant_of(&f));
-        struct weight w = load(&spec);
+        struct weight w = fixture_load(bnb, &spec);
         fixture_hash(&w, hex);
         ck_assert_msg(!strcmp(hex, json_string_value(hash)), "%s: %s", dir, module);
         fixture_stored_is(bnb, &w, &spec);
@@ -92,7 +80,7 @@ static void check_merged(const char *dir)
         char name[256], hex[2 * DIGEST_SIZE + 1];
         state_shape(&f, module, &n, &k);
         struct module_spec spec = fixture_spec(&f, module, n, k, quant_of(&f));
-        struct weight w = load(&spec), merged;
+        struct weight w = fixture_load(bnb, &spec), merged;
         float *values = malloc((size_t)(n * k) * sizeof *values);
         tensor_to_f32(&t[i], 0, n * k, values);
         for (int64_t j = 0; j < n * k; j++)
@@ -154,7 +142,7 @@ START_TEST(library_cases)
         int64_t block = json_integer_value(json_object_get(c, "block"));
         const char *name = json_string_value(json_object_get(c, "name"));
         struct module_spec spec = fixture_spec(&f, name, n, k, NULL);
-        struct weight w = load(&spec), again;
+        struct weight w = fixture_load(bnb, &spec), again;
         char hex[2 * DIGEST_SIZE + 1];
         fixture_hash(&w, hex);
         ck_assert_msg(!strcmp(hex, json_string_value(json_object_get(c, "sha256"))), "%s decodes",

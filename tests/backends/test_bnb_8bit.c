@@ -12,18 +12,6 @@
 
 static const struct backend *const bnb = &bnb_8bit_backend;
 
-static struct weight load(const struct module_spec *spec)
-{
-    struct findings findings = {0};
-    struct error err = ERROR_INIT;
-    struct weight w;
-    enum claim claim = bnb->claim(spec, &findings);
-    ck_assert_msg(claim == CLAIM_CLAIMED, "%s", findings.n ? findings.v[0].message : "declined");
-    enum status st = bnb->load(spec, (struct slice){0}, &w, &err);
-    ck_assert_msg(!st, "%s", err.text);
-    return w;
-}
-
 /* A module whose weight tells the shape. */
 static struct module_spec fixture_module(const struct fixture *f, const char *module)
 {
@@ -48,7 +36,7 @@ START_TEST(fixture_decodes_and_stores)
     {
         char hex[2 * DIGEST_SIZE + 1], text[64];
         struct module_spec spec = fixture_module(&f, module);
-        struct weight w = load(&spec);
+        struct weight w = fixture_load(bnb, &spec);
         fixture_hash(&w, hex);
         ck_assert_msg(!strcmp(hex, json_string_value(hash)), "%s", module);
         fixture_stored_is(bnb, &w, &spec);
@@ -75,7 +63,7 @@ START_TEST(fixture_requantizes_to_the_librarys_bytes)
             continue;
         char name[256], hex[2 * DIGEST_SIZE + 1];
         struct module_spec spec = fixture_module(&f, t[i].name + 10);
-        struct weight w = load(&spec), merged;
+        struct weight w = fixture_load(bnb, &spec), merged;
         float *values = malloc((size_t)(w.n * w.k) * sizeof *values);
         tensor_to_f32(&t[i], 0, w.n * w.k, values);
         ck_assert_int_eq(bnb->requantize(&w, values, &merged, NULL), ST_OK);
@@ -135,7 +123,7 @@ START_TEST(library_cases)
         int64_t k = json_integer_value(json_object_get(c, "k"));
         const char *name = json_string_value(json_object_get(c, "name"));
         struct module_spec spec = fixture_spec(&f, name, n, k, NULL);
-        struct weight w = load(&spec), again;
+        struct weight w = fixture_load(bnb, &spec), again;
         char hex[2 * DIGEST_SIZE + 1];
         fixture_hash(&w, hex);
         ck_assert_msg(!strcmp(hex, json_string_value(json_object_get(c, "sha256"))), "%s decodes",
@@ -193,7 +181,7 @@ START_TEST(worked_example)
     static const float rows[6] = {0.5f, -0.25f, 0.1f, 1.5f, -3, 0.75f};
     struct tiny m;
     tiny_init(&m);
-    struct weight w = load(&m.spec), again;
+    struct weight w = fixture_load(bnb, &m.spec), again;
     for (int64_t i = 0; i < 6; i++)
         ck_assert_float_eq_tol(weight_element(&w, i / 3, i % 3), values[i], 1e-7f);
     ck_assert_int_eq(bnb->requantize(&w, rows, &again, NULL), ST_OK);
@@ -219,7 +207,7 @@ START_TEST(older_files)
                              .data = bias,
                              .bytes = sizeof bias};
     m.spec.kind = MODULE_CONV1D;
-    struct weight w = load(&m.spec);
+    struct weight w = fixture_load(bnb, &m.spec);
     fixture_stored_is(bnb, &w, &m.spec);
     ck_assert_uint_eq(w.file_bytes, sizeof m.codes + sizeof m.scb);
     weight_clear(&w);
@@ -249,7 +237,7 @@ START_TEST(random_modules)
         t[1].bytes = (size_t)(n * k);
         struct module_spec spec = {
             .name = "m", .file = "m", .n = n, .k = k, .tensors = t, .n_tensors = 2};
-        struct weight w = load(&spec), once, twice;
+        struct weight w = fixture_load(bnb, &spec), once, twice;
         values = fixture_decode(&w);
         for (int64_t i = 0; i < n * k; i++) {
             double exact = (double)codes[i] * (double)scb[i / k] * (1.0 / 127.0);
@@ -457,7 +445,7 @@ START_TEST(merged_rows_must_be_finite)
     static const float bad[] = {NAN, INFINITY, 65520, -1e30f};
     struct tiny m;
     tiny_init(&m);
-    struct weight w = load(&m.spec), again;
+    struct weight w = fixture_load(bnb, &m.spec), again;
     for (int i = 0; i < 4; i++) {
         float rows[6] = {1, 2, 3, 4, bad[i], 6};
         struct error err = ERROR_INIT;

@@ -12,18 +12,6 @@
 
 static const struct backend *const eetq = &eetq_backend;
 
-static struct weight load(const struct module_spec *spec)
-{
-    struct findings findings = {0};
-    struct error err = ERROR_INIT;
-    struct weight w;
-    enum claim claim = eetq->claim(spec, &findings);
-    ck_assert_msg(claim == CLAIM_CLAIMED, "%s", findings.n ? findings.v[0].message : "declined");
-    enum status st = eetq->load(spec, (struct slice){0}, &w, &err);
-    ck_assert_msg(!st, "%s", err.text);
-    return w;
-}
-
 START_TEST(fixture_decodes)
 {
     struct fixture f = fixture_open("fixtures/eetq8", "model.safetensors", "expected.json");
@@ -37,7 +25,7 @@ START_TEST(fixture_decodes)
         const struct tensor *t = spec_tensor(&spec, "weight");
         spec.k = t->shape[0];
         spec.n = t->shape[1];
-        struct weight w = load(&spec);
+        struct weight w = fixture_load(eetq, &spec);
         fixture_hash(&w, hex);
         ck_assert_msg(!strcmp(hex, json_string_value(hash)), "%s", module);
         ck_assert_str_eq(eetq->describe(&w, text, sizeof text),
@@ -69,7 +57,7 @@ START_TEST(library_cases)
             struct module_spec spec =
                 fixture_spec(&f, name, json_integer_value(json_object_get(c, "n")),
                              json_integer_value(json_object_get(c, "k")), quants[q]);
-            struct weight w = load(&spec);
+            struct weight w = fixture_load(eetq, &spec);
             fixture_hash(&w, hex);
             ck_assert_msg(!strcmp(hex, sha256), "%s", name);
             eetq->describe(&w, text, sizeof text);
@@ -170,7 +158,7 @@ START_TEST(both_layouts)
         bool sm70 = round & 1;
         made_init(&m, 64 * (1 + round % 3), 64 * (1 + round % 5), sm70, 126, extremes[round % 3],
                   round);
-        struct weight w = load(&m.spec);
+        struct weight w = fixture_load(eetq, &m.spec);
         made_check(&m, &w);
         ck_assert_ptr_nonnull(strstr(eetq->describe(&w, text, sizeof text), sm70 ? "7.0" : "7.5"));
         weight_clear(&w);
@@ -194,7 +182,7 @@ START_TEST(worked_example)
     }
     ck_assert_mem_eq(m.bytes, even, sizeof even);
     ck_assert_mem_eq(m.bytes + 64, odd, sizeof odd);
-    struct weight w = load(&m.spec);
+    struct weight w = fixture_load(eetq, &m.spec);
     made_check(&m, &w);
     char text[96]; // the two rows have no code that the quantizer would have made
     ck_assert_ptr_nonnull(strstr(eetq->describe(&w, text, sizeof text), "7.5 (assumed"));
@@ -212,7 +200,7 @@ START_TEST(layout_may_be_told)
         json_t *quant =
             json_pack("{ssss}", "quant_method", "eetq", "eetq_layout", i ? "sm70" : "sm75");
         m.spec.quant = quant;
-        struct weight w = load(&m.spec);
+        struct weight w = fixture_load(eetq, &m.spec);
         made_check(&m, &w);
         weight_clear(&w);
         made_clear(&m);
@@ -236,7 +224,7 @@ START_TEST(names_and_dtypes)
     json_t *quant =
         json_loads("{\"quant_method\": \"eetq\", \"zero_point\": false, \"bits\": 8}", 0, NULL);
     m.spec.quant = quant;
-    struct weight w = load(&m.spec);
+    struct weight w = fixture_load(eetq, &m.spec);
     for (int64_t i = 0; i < 64 * 64; i++) {
         float product = (float)m.codes[i] * scales[i / 64];
         ck_assert_float_eq(weight_element(&w, i / 64, i % 64), f16_to_f32(f32_to_f16(product)));

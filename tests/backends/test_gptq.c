@@ -13,18 +13,6 @@
 
 static const struct backend *const gptq = &gptq_backend;
 
-static struct weight load(const struct module_spec *spec)
-{
-    struct findings findings = {0};
-    struct error err = ERROR_INIT;
-    struct weight w;
-    enum claim claim = gptq->claim(spec, &findings);
-    ck_assert_msg(claim == CLAIM_CLAIMED, "%s", findings.n ? findings.v[0].message : "declined");
-    enum status st = gptq->load(spec, (struct slice){0}, &w, &err);
-    ck_assert_msg(!st, "%s", err.text);
-    return w;
-}
-
 static struct module_spec fixture_module(const struct fixture *f, const char *module)
 {
     struct module_spec spec = fixture_spec(f, module, 1, 1, NULL);
@@ -43,7 +31,7 @@ static void check_fixture(const char *dir)
     {
         char hex[2 * DIGEST_SIZE + 1];
         struct module_spec spec = fixture_module(&f, module);
-        struct weight w = load(&spec);
+        struct weight w = fixture_load(gptq, &spec);
         fixture_hash(&w, hex);
         ck_assert_msg(!strcmp(hex, json_string_value(hash)), "%s: %s", dir, module);
         ck_assert_uint_gt(w.file_bytes, 0);
@@ -78,7 +66,7 @@ START_TEST(packed_cases)
         struct module_spec spec =
             fixture_spec(&f, name, json_integer_value(json_object_get(c, "n")),
                          json_integer_value(json_object_get(c, "k")), json_object_get(c, "config"));
-        struct weight w = load(&spec);
+        struct weight w = fixture_load(gptq, &spec);
         char hex[2 * DIGEST_SIZE + 1];
         fixture_hash(&w, hex);
         ck_assert_msg(!strcmp(hex, json_string_value(json_object_get(c, "sha256"))), "%s", name);
@@ -144,7 +132,7 @@ START_TEST(worked_examples)
     const uint32_t word = 0x91c80f73, zero = 7, three[3] = {0x7100252e, 0x2f25be4f, 0x3ae13317};
     const float half = 0.5f, one = 1;
     tiny_init(&m, "{\"quant_method\": \"gptq\", \"bits\": 4}", 8, &word, 1, &zero, &half);
-    struct weight w = load(&m.spec);
+    struct weight w = fixture_load(gptq, &m.spec);
     const float expected[8] = {-2.5f, -0.5f, 3.5f, -4, 0, 2, -3.5f, 0.5f};
     for (int k = 0; k < 8; k++)
         ck_assert_float_eq(weight_element(&w, 0, k), expected[k]);
@@ -153,7 +141,7 @@ START_TEST(worked_examples)
 
     // v1, so that a stored 7 is the zero 0
     tiny_init(&m, "{\"bits\": 3, \"group_size\": -1}", 32, three, 3, &zero, &one);
-    w = load(&m.spec);
+    w = fixture_load(gptq, &m.spec);
     const uint8_t codes[32] = {6, 5, 4, 2, 2, 0, 0, 0, 1, 6, 5, 7, 4, 4, 7, 5,
                                5, 4, 4, 7, 2, 6, 5, 0, 3, 6, 4, 0, 6, 5, 6, 1};
     for (int k = 0; k < 32; k++)
@@ -332,7 +320,7 @@ START_TEST(quantized_head)
               "\"dynamic\": {\"lm_head\": {\"bits\": 8, \"group_size\": 128}}}",
               8, words, 2, &zero, &half);
     m.spec.name = "lm_head";
-    struct weight w = load(&m.spec);
+    struct weight w = fixture_load(gptq, &m.spec);
     ck_assert_int_eq(w.bits, 8);
     ck_assert_float_eq(weight_element(&w, 0, 0), (0x73 - 8) * 0.5f);
     weight_clear(&w);
@@ -363,7 +351,7 @@ START_TEST(described)
     struct fixture f =
         fixture_open("fixtures/gptq4-g32-actorder", "model.safetensors", "expected.json");
     struct module_spec spec = fixture_module(&f, "model.layers.0.self_attn.q_proj");
-    struct weight w = load(&spec);
+    struct weight w = fixture_load(gptq, &spec);
     char text[64];
     ck_assert_str_eq(gptq->describe(&w, text, sizeof text), "4 bits, group 32, act-order");
     ck_assert_ptr_null(gptq->requantize);

@@ -15,18 +15,6 @@
 
 static const struct backend *const hqq = &hqq_backend;
 
-static struct weight load(const struct module_spec *spec)
-{
-    struct findings findings = {0};
-    struct error err = ERROR_INIT;
-    struct weight w;
-    enum claim claim = hqq->claim(spec, &findings);
-    ck_assert_msg(claim == CLAIM_CLAIMED, "%s", findings.n ? findings.v[0].message : "declined");
-    enum status st = hqq->load(spec, (struct slice){0}, &w, &err);
-    ck_assert_msg(!st, "%s", err.text);
-    return w;
-}
-
 /* A module whose tensor `shape` tells the shape. */
 static struct module_spec file_module(const struct fixture *f, const char *module)
 {
@@ -57,7 +45,7 @@ START_TEST(fixtures_decode_and_store)
     {
         char hex[2 * DIGEST_SIZE + 1];
         struct module_spec spec = file_module(&f, module);
-        struct weight w = load(&spec);
+        struct weight w = fixture_load(hqq, &spec);
         fixture_hash(&w, hex);
         ck_assert_msg(!strcmp(hex, json_string_value(hash)), "%s: %s", fixtures[_i], module);
         fixture_stored_is(hqq, &w, &spec);
@@ -86,7 +74,7 @@ START_TEST(fixtures_requantize_to_the_librarys_bytes)
         if (strncmp(t[i].name, "merged.qv.", 10))
             continue;
         struct module_spec spec = file_module(&f, t[i].name + 10);
-        struct weight w = load(&spec), merged;
+        struct weight w = fixture_load(hqq, &spec), merged;
         float *values = malloc((size_t)(w.n * w.k) * sizeof *values);
         tensor_to_f32(&t[i], 0, w.n * w.k, values);
         for (int64_t j = 0; j < w.n * w.k; j++)
@@ -145,7 +133,7 @@ START_TEST(library_cases)
                                   "weight_quant_params", json_object_get(c, "params"));
         struct module_spec spec = file_module(&f, name);
         spec.quant = quant;
-        struct weight w = load(&spec), again;
+        struct weight w = fixture_load(hqq, &spec), again;
         char hex[2 * DIGEST_SIZE + 1];
         fixture_hash(&w, hex);
         ck_assert_msg(!strcmp(hex, json_string_value(json_object_get(c, "sha256"))), "%s decodes",
@@ -262,7 +250,7 @@ START_TEST(random_modules_decode_by_the_definition)
         float *zero = malloc((size_t)groups * 4), *scale = malloc((size_t)groups * 4);
         struct made m;
         make(&m, s, codes, zero, scale);
-        struct weight w = load(&m.spec);
+        struct weight w = fixture_load(hqq, &m.spec);
         for (int64_t f = 0; f < count; f++) {
             int64_t g = s->axis ? f / s->group : f % groups;
             // each operation is exact in double for these numbers
@@ -293,14 +281,14 @@ START_TEST(worked_examples)
     struct shape four = {4, 1, 2, 2, 4, DT_F32}, three = {3, 0, 12, 12, 1, DT_F32};
     make(&m, &four, codes, zero, scale);
     memcpy((void *)spec_tensor(&m.spec, "W_q")->data, (uint8_t[]){0x15, 0x26, 0x37, 0x48}, 4);
-    struct weight w = load(&m.spec);
+    struct weight w = fixture_load(hqq, &m.spec);
     for (int i = 0; i < 8; i++)
         ck_assert_uint_eq(tile_code(w.data, w.k_padded, 4, i / 4, i % 4), (unsigned)i + 1);
     weight_clear(&w);
     made_clear(&m);
     make(&m, &three, codes, zero, scale);
     memcpy((void *)spec_tensor(&m.spec, "W_q")->data, (uint32_t[]){0x02982000, 0x0bbcb000}, 8);
-    w = load(&m.spec);
+    w = fixture_load(hqq, &m.spec);
     for (int i = 0; i < 12; i++)
         ck_assert_uint_eq(tile_code(w.data, w.k_padded, 3, i, 0), (unsigned)i % 8);
     weight_clear(&w);
@@ -341,7 +329,7 @@ START_TEST(zeros_beyond_the_dtype_are_refused)
     uint8_t codes[16];
     float zero[2], scale[2], values[16];
     make(&m, &s, codes, zero, scale);
-    w = load(&m.spec);
+    w = fixture_load(hqq, &m.spec);
     for (int i = 0; i < 16; i++)
         values[i] = 5 + (float)(i % 8) / 7000;
     ck_assert_int_eq(hqq->requantize(&w, values, &again, &err), ST_MERGE_NON_FINITE);
@@ -597,7 +585,7 @@ START_TEST(damaged_data_fails_by_name)
     check_load_fails(&m, ST_CHECKPOINT_INVALID, "code 32, expected at most 31");
     ((uint8_t *)spec_tensor(&m.spec, "W_q")->data)[11] = 31;
     float *wide = made_put(&m, "scale", DT_F32, 2, (int64_t[]){8, 1}, NULL); // is cast to F16
-    struct weight w = load(&m.spec);
+    struct weight w = fixture_load(hqq, &m.spec);
     ck_assert_int_eq(w.scale_dtype, DT_F16);
     weight_clear(&w);
     memcpy(&wide[2], &large, sizeof large);

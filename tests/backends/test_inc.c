@@ -13,19 +13,6 @@
 
 static const struct backend *const inc = &inc_backend;
 
-static struct weight load(const struct module_spec *spec)
-{
-    struct findings findings = {0};
-    struct error err = ERROR_INIT;
-    struct weight w;
-    enum claim claim = inc->claim(spec, &findings);
-    ck_assert_msg(claim == CLAIM_CLAIMED, "%s: %s", spec->name,
-                  findings.n ? findings.v[0].message : "declined");
-    enum status st = inc->load(spec, (struct slice){0}, &w, &err);
-    ck_assert_msg(!st, "%s: %s", spec->name, err.text);
-    return w;
-}
-
 /* ---- golden files ---- */
 
 /* n and k from the tensors that each layout has. */
@@ -50,7 +37,7 @@ static void check_fixture(const char *dir)
         char hex[2 * DIGEST_SIZE + 1];
         struct module_spec spec = fixture_spec(&f, module, 1, 1, quant);
         set_sizes(&spec);
-        struct weight w = load(&spec);
+        struct weight w = fixture_load(inc, &spec);
         fixture_hash(&w, hex);
         ck_assert_msg(!strcmp(hex, json_string_value(hash)), "%s: %s", dir, module);
         ck_assert_uint_le(weight_bytes(&w), w.file_bytes + w.file_bytes / 10);
@@ -82,7 +69,7 @@ START_TEST(packed_cases)
         struct module_spec spec =
             fixture_spec(&f, name, json_integer_value(json_object_get(c, "n")),
                          json_integer_value(json_object_get(c, "k")), json_object_get(c, "config"));
-        struct weight w = load(&spec);
+        struct weight w = fixture_load(inc, &spec);
         char hex[2 * DIGEST_SIZE + 1];
         fixture_hash(&w, hex);
         ck_assert_msg(!strcmp(hex, json_string_value(json_object_get(c, "sha256"))), "%s", name);
@@ -120,7 +107,7 @@ START_TEST(worked_example)
     made_put(&m, "scale_weight", DT_BF16, 0, NULL, &half);
     json_t *quant = config("{" INC "}");
     m.spec.quant = quant;
-    struct weight w = load(&m.spec);
+    struct weight w = fixture_load(inc, &m.spec);
     ck_assert_float_eq(weight_element(&w, 0, 0), 0.5f);
     ck_assert_float_eq(weight_element(&w, 1, 0), 1);
     ck_assert_float_eq(weight_element(&w, 0, 1), -0.5f);
@@ -171,7 +158,7 @@ START_TEST(random_blocks)
     json_t *quant = json_pack("{ss ss s[ii]}", "quant_method", "auto-round", "fmt",
                               e5m2 ? "e5m2" : "e4m3", "group_size", (int)rows, (int)cols);
     m.spec.quant = quant;
-    struct weight w = load(&m.spec);
+    struct weight w = fixture_load(inc, &m.spec);
     for (int64_t r = 0; r < n; r++)
         for (int64_t c = 0; c < k; c++) {
             double exact = float8(codes[r * k + c], e5m2) *
@@ -495,7 +482,7 @@ START_TEST(infinite_codes_are_refused)
     m.spec.quant = quant;
     uint8_t *codes = made_put(&m, "weight", DT_F8_E5M2, 2, (int64_t[]){64, 32}, NULL);
     codes[63 * 32 + 31] = 0x7b; // the greatest
-    w = load(&m.spec);
+    w = fixture_load(inc, &m.spec);
     weight_clear(&w);
     codes[63 * 32 + 31] = 0xfc;
     ck_assert_int_eq(inc->load(&m.spec, (struct slice){0}, &w, &err), ST_NON_FINITE_WEIGHTS);
@@ -530,7 +517,7 @@ START_TEST(patterns_are_bounded)
     make_good(&m, CODES);
     m.spec.quant = quant;
     m.spec.name = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab";
-    struct weight w = load(&m.spec);
+    struct weight w = fixture_load(inc, &m.spec);
     ck_assert_ptr_null(inc->requantize);
     ck_assert_ptr_null(inc->store);
     weight_clear(&w);
