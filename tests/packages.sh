@@ -3,9 +3,9 @@
 set -eu
 build='gcc make pkg-config libmicrohttpd-dev libjansson-dev libopenblas-serial-dev libpcre2-dev nettle-dev libutf8proc-dev'
 # shellcheck disable=SC2034
-test='check python3-minimal curl openssl g++'
+test='check python3 curl openssl g++'
 # shellcheck disable=SC2034
-demo='python3-minimal'
+demo='python3'
 # shellcheck disable=SC2034
 real='python3 python3-pip'
 # shellcheck disable=SC2034
