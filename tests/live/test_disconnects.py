@@ -107,14 +107,20 @@ def test_leaving_without_reading():
 
 
 def test_leaving_while_the_body_is_sent(d):
+    part = (b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900000\r\n\r\n" + b" " * 100000,
+            b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"186A0\r\n" + b" " * 100000)
     sockets = []
-    for _ in range(20):
+    for i in range(20):
         s = d.connect()
-        s.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900000\r\n\r\n" + b" " * 100000)
+        s.sendall(part[i % 2])
         sockets.append(s)
     eventually(lambda: d.metrics()["oftd_http_body_bytes"] >= 20 * 100000, what="bodies")
     for s in sockets:
         s.close()
+    for i in range(200):  # the end comes together with the last bytes
+        with d.connect() as s:
+            s.sendall(part[i % 2])
     eventually(lambda: d.metrics()["oftd_http_body_bytes"] == 0, what="their memory")
     free_again(d)
 
