@@ -295,8 +295,9 @@ struct merge_request {
 };
 enum status engine_merge(struct engine *e, const struct merge_request *req, struct ticket **out,
                          struct error *err);
-/* adapter NULL: all that is merged. */
-enum status engine_unmerge(struct engine *e, const char *adapter, struct ticket **out,
+/* No name: all that is merged. One: every merge in which it takes part. Several: the one merge of
+ * these, in this order. */
+enum status engine_unmerge(struct engine *e, const struct name_list *adapters, struct ticket **out,
                            struct error *err);
 struct export_request {
     struct name_list adapters; /* 0: the base */

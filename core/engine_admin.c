@@ -195,14 +195,14 @@ enum status engine_merge(struct engine *e, const struct merge_request *req, stru
     return submit(e, t, st, out, err);
 }
 
-enum status engine_unmerge(struct engine *e, const char *adapter, struct ticket **out,
+enum status engine_unmerge(struct engine *e, const struct name_list *adapters, struct ticket **out,
                            struct error *err)
 {
     struct ticket *t;
     enum status st = begin(e, &t, err);
     if (st != ST_OK)
         return st;
-    return submit(e, t, job_unmerge(t, adapter, err), out, err);
+    return submit(e, t, job_unmerge(t, adapters, err), out, err);
 }
 
 enum status engine_export(struct engine *e, const struct export_request *req, struct ticket **out,

@@ -104,12 +104,11 @@ enum status job_merge(struct ticket *t, const struct merge_request *req, struct 
     return copy_names(t, &req->adapters, err);
 }
 
-enum status job_unmerge(struct ticket *t, const char *adapter, struct error *err)
+enum status job_unmerge(struct ticket *t, const struct name_list *adapters, struct error *err)
 {
-    struct job *j = job_new(t, JOB_UNMERGE);
-    if (!j || !copy_string(&t->arena, adapter, &j->adapter))
+    if (!job_new(t, JOB_UNMERGE))
         return error_memory(err, "a job");
-    return ST_OK;
+    return copy_names(t, adapters, err);
 }
 
 enum status job_export(struct ticket *t, const struct export_request *req, struct error *err)

@@ -49,8 +49,7 @@ struct job {
     const char **unload;
     size_t n_unload;
     double timeout_s;
-    struct chain_names names; /* merge, export */
-    const char *adapter;      /* unmerge */
+    struct chain_names names; /* merge, unmerge, export */
     enum merge_mode mode;
     struct merge_options options;
     const char *path;
@@ -69,7 +68,7 @@ enum status job_adapters(struct ticket *t, enum job_kind kind, const struct adap
                          size_t n_load, const char *const *unload, size_t n_unload,
                          double timeout_s, struct error *err);
 enum status job_merge(struct ticket *t, const struct merge_request *req, struct error *err);
-enum status job_unmerge(struct ticket *t, const char *adapter, struct error *err);
+enum status job_unmerge(struct ticket *t, const struct name_list *adapters, struct error *err);
 enum status job_export(struct ticket *t, const struct export_request *req, struct error *err);
 
 /* jobs_merge.c, on the loader's thread. *park: ask jobs_merge_poll later. */

@@ -122,23 +122,15 @@ static bool known(const struct job_result *r, const char *name)
     return false;
 }
 
-static bool takes_part(const struct merge_info *m, const char *name)
-{
-    bool part = !name;
-    for (size_t i = 0; i < m->n_adapters && !part; i++)
-        part = !strcmp(m->adapters[i], name);
-    return part;
-}
-
 /* What will be unmerged; only the loader's thread merges and unmerges, so that is what will go. */
-static enum status tell_unmerged(const struct jobs_options *o, const char *name,
+static enum status tell_unmerged(const struct jobs_options *o, const struct chain_names *meant,
                                  struct job_result *r, struct error *err)
 {
     struct merge_info *v = NULL;
     size_t n = 0;
     enum status st = merged_list(o->merged, &v, &n, err);
     for (size_t i = 0; i < n && st == ST_OK; i++) {
-        if (!takes_part(&v[i], name))
+        if (!merged_meant(meant, v[i].adapters, v[i].n_adapters))
             continue;
         r->bytes += v[i].bytes;
         for (size_t k = 0; k < v[i].n_adapters && st == ST_OK; k++)
@@ -151,14 +143,18 @@ static enum status tell_unmerged(const struct jobs_options *o, const char *name,
 
 enum status jobs_unmerge(const struct jobs_options *o, struct ticket *t, struct error *err)
 {
-    const char *name = t->job->adapter;
-    enum status st = tell_unmerged(o, name, &t->job->result, err);
+    const struct chain_names *meant = &t->job->names;
+    enum status st = tell_unmerged(o, meant, &t->job->result, err);
     if (st != ST_OK)
         return st;
-    struct merged_entry *e = merged_remove(o->merged, name);
+    struct merged_entry *e = merged_remove(o->merged, meant);
+    if (!e && meant->n > 1)
+        return error_param(err, ST_NOT_MERGED, "adapter",
+                           "these adapters are not merged together in this order");
     if (!e)
-        return name ? error_param(err, ST_NOT_MERGED, "adapter", "adapter '%s' is not merged", name)
-                    : error_set(err, ST_NOT_MERGED, NULL);
+        return meant->n ? error_param(err, ST_NOT_MERGED, "adapter", "adapter '%s' is not merged",
+                                      meant->names[0])
+                        : error_set(err, ST_NOT_MERGED, NULL);
     while (e) {
         struct merged_entry *next = e->next;
         merged_entry_free(e);

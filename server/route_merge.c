@@ -123,70 +123,13 @@ static void answer_unmerge(struct request *q)
                          (json_int_t)j->bytes));
 }
 
-static bool same_chain(const struct merge_info *m, const struct name_list *names)
-{
-    bool same = m->n_adapters == names->n;
-    for (size_t i = 0; i < names->n && same; i++)
-        same = !strcmp(m->adapters[i], names->names[i]);
-    return same;
-}
-
-/* In how many merges does it take part? */
-static size_t merges_of(const struct merge_info *v, size_t n, const char *name)
-{
-    size_t found = 0;
-    for (size_t i = 0; i < n; i++)
-        for (size_t k = 0; k < v[i].n_adapters; k++)
-            if (!strcmp(v[i].adapters[k], name)) {
-                found++;
-                break;
-            }
-    return found;
-}
-
-/*
- * What the engine unmerges by name is every merge that the name takes part in: so `a` frees the
- * adapter a, whatever it was merged with. A list means the one merge of this list in this order,
- * and nothing else may go with it: it is named by an adapter that takes part in no other.
- */
-static enum status find_merge(struct engine *e, const struct name_list *names, const char **out,
-                              struct error *err)
-{
-    struct merge_info *v = NULL;
-    size_t n = 0, at = 0;
-    enum status s = engine_merges(e, &v, &n, err);
-    if (s)
-        return s;
-    while (at < n && !same_chain(&v[at], names))
-        at++;
-    *out = NULL;
-    for (size_t i = 0; at < n && i < names->n && !*out; i++)
-        if (merges_of(v, n, names->names[i]) == 1)
-            *out = names->names[i];
-    merge_infos_free(v, n);
-    if (*out)
-        return ST_OK;
-    if (at < n)
-        return error_param(err, ST_ADAPTER_MERGED, "adapter",
-                           "each of these adapters is part of another merge, too: unmerge those "
-                           "first, or all");
-    return error_param(err, ST_NOT_MERGED, "adapter",
-                       "these adapters are not merged together in this order");
-}
-
 void route_unmerge(struct request *q)
 {
-    struct engine *e = q->server->engine;
     struct error err = ERROR_INIT;
     struct ticket *ticket = NULL;
     struct name_list names;
-    const char *name = NULL;
     enum status s = names_read(q, field(q->json, "adapter"), &names, &err);
-    if (!s && names.n == 1)
-        name = names.names[0];
-    else if (!s && names.n > 1)
-        s = find_merge(e, &names, &name, &err);
-    s = s ? s : engine_unmerge(e, name, &ticket, &err);
+    s = s ? s : engine_unmerge(q->server->engine, &names, &ticket, &err);
     if (s)
         reply_error(q, &err);
     else

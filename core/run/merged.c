@@ -223,13 +223,23 @@ void merged_publish(struct merged *m, struct merged_entry *e)
     pthread_mutex_unlock(&m->lock);
 }
 
-struct merged_entry *merged_remove(struct merged *m, const char *name)
+bool merged_meant(const struct chain_names *meant, char *const *chain, size_t n)
+{
+    bool all = meant->n < 2 || (size_t)meant->n == n, one = false;
+    for (size_t i = 0; i < n && meant->n > 1 && all; i++)
+        all = !strcmp(chain[i], meant->names[i]);
+    for (size_t i = 0; i < n && meant->n == 1 && !one; i++)
+        one = !strcmp(chain[i], meant->names[0]);
+    return meant->n == 1 ? one : all;
+}
+
+struct merged_entry *merged_remove(struct merged *m, const struct chain_names *meant)
 {
     struct merged_entry *removed = NULL;
     pthread_mutex_lock(&m->lock);
     for (struct merged_entry **at = &m->entries; *at;) {
         struct merged_entry *e = *at;
-        if (name && !has_name(e, name)) {
+        if (!merged_meant(meant, e->names, (size_t)e->n)) {
             at = &e->next;
             continue;
         }

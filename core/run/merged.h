@@ -14,6 +14,7 @@
 
 struct merged;
 struct route;
+struct chain_names;
 
 struct merged_entry {
     char *names[ADAPTERS_MAX];
@@ -48,8 +49,10 @@ void merged_closing(struct merged *m, const struct merged_entry *e); /* NULL: op
 int32_t merged_others(struct merged *m);
 /* Consumes the entry; ends closing. */
 void merged_publish(struct merged *m, struct merged_entry *e);
-/* Takes out the entries in which name occurs (NULL: all); a list for the caller to free. */
-struct merged_entry *merged_remove(struct merged *m, const char *name);
+/* Does an unmerge of these names mean the merge of this chain? (engine_unmerge) */
+bool merged_meant(const struct chain_names *meant, char *const *chain, size_t n);
+/* Takes out the entries that are meant; a list for the caller to free. */
+struct merged_entry *merged_remove(struct merged *m, const struct chain_names *meant);
 /* The view of exactly this chain in the checkpoint's own form, by reference, or NULL. */
 struct view *merged_view(struct merged *m, struct adapter *const *adapters, int32_t n);
 

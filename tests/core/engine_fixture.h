@@ -225,10 +225,15 @@ static inline enum status merge(const char *name, enum merge_mode mode)
     return outcome(engine_merge(e, &q, &t, NULL), &t);
 }
 
-static inline enum status unmerge(const char *name)
+static inline enum status unmerge_chain(const char *const *chain, size_t n)
 {
     struct ticket *t = NULL;
-    return outcome(engine_unmerge(e, name, &t, NULL), &t);
+    return outcome(engine_unmerge(e, &(struct name_list){chain, n}, &t, NULL), &t);
+}
+
+static inline enum status unmerge(const char *name)
+{
+    return unmerge_chain(&name, name != NULL);
 }
 
 #endif

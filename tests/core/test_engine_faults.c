@@ -35,7 +35,8 @@ START_TEST(allocations_fail_while_serving)
         const struct adapter_request r = {
             .name = "jargon", .path = paths[2], .trusted = true, .replace = REPLACE_ALWAYS};
         st[3] = engine_adapter_load(e, &r, &t[3], NULL);
-        st[4] = engine_unmerge(e, "nobody", &t[4], NULL);
+        st[4] =
+            engine_unmerge(e, &(struct name_list){(const char *const[]){"nobody"}, 1}, &t[4], NULL);
         for (int i = 0; i < 5; i++)
             if (st[i] == ST_OK)
                 ticket_join(t[i]);

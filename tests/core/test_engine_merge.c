@@ -127,6 +127,18 @@ START_TEST(refused_merges_change_nothing)
                      ST_ADAPTER_MERGED);
     ck_assert_int_eq(outcome(engine_adapter_batch(e, NULL, 0, gone, 1, &t, NULL), &t),
                      ST_ADAPTER_MERGED);
+    /* a list is one merge, whatever else its adapters are merged with */
+    static const char *const back[] = {"devil", "austen"};
+    ck_assert_int_eq(merge("austen", MERGE_RESIDENT), ST_OK);
+    ck_assert_int_eq(merge("devil", MERGE_RESIDENT), ST_OK);
+    ck_assert_int_eq(unmerge_chain(back, 2), ST_NOT_MERGED);
+    ck_assert_int_eq(unmerge_chain(chain, 2), ST_OK);
+    ck_assert_uint_eq(count_merges(), 2);
+    ck_assert_int_eq(unmerge_chain(chain, 2), ST_NOT_MERGED);
+    /* a name is all that it takes part in */
+    ck_assert_int_eq(merge_chain(chain, 2, &usual), ST_OK);
+    ck_assert_int_eq(unmerge("austen"), ST_OK);
+    ck_assert_uint_eq(count_merges(), 1);
     ck_assert_int_eq(unmerge("devil"), ST_OK);
     ck_assert_uint_eq(count_merges(), 0);
     ck_assert_int_eq(unload("austen"), ST_OK);

@@ -195,15 +195,18 @@ enum status engine_merge(struct engine *e, const struct merge_request *req, stru
 }
 
 /* Does the fake's merge i go? */
-static bool takes_part(struct engine *e, size_t i, const char *name)
+static bool meant(struct engine *e, size_t i, const struct name_list *names)
 {
-    for (size_t k = 0; k < e->merged[i].n; k++)
-        if (!name || !strcmp(e->merged[i].names[k], name))
+    size_t same = 0;
+    for (size_t k = 0; k < e->merged[i].n; k++) {
+        if (names->n == 1 && !strcmp(e->merged[i].names[k], names->names[0]))
             return true;
-    return false;
+        same += k < names->n && !strcmp(e->merged[i].names[k], names->names[k]);
+    }
+    return !names->n || (same == names->n && same == e->merged[i].n);
 }
 
-enum status engine_unmerge(struct engine *e, const char *adapter, struct ticket **out,
+enum status engine_unmerge(struct engine *e, const struct name_list *adapters, struct ticket **out,
                            struct error *err)
 {
     struct ticket *t = ticket_make(e);
@@ -212,7 +215,7 @@ enum status engine_unmerge(struct engine *e, const char *adapter, struct ticket 
     pthread_mutex_lock(&e->lock);
     size_t kept = 0;
     for (size_t i = 0; i < e->n_merged; i++) {
-        if (!takes_part(e, i, adapter)) {
+        if (!meant(e, i, adapters)) {
             e->merged[kept++] = e->merged[i];
             continue;
         }

@@ -138,10 +138,12 @@ START_TEST(test_unmerge_lists)
     ck_assert_int_eq(post(unmerge, "{\"adapter\":[\"alpha\",\"beta\"]}", "not_merged"), 409);
     ck_assert_int_eq(post(merge, "{\"adapter\":[\"alpha\",\"beta\"]}", "\"beta\""), 200);
     ck_assert_int_eq(post(merge, "{\"adapter\":\"beta\"}", "\"beta\""), 200);
-    ck_assert_int_eq(post(unmerge, "{\"adapter\":[\"alpha\",\"beta\"]}", "adapter_merged"), 409);
-    ck_assert_int_eq(post(unmerge, "{\"adapter\":[\"beta\"]}", "{\"unmerged\":[\"alpha\",\"beta\""),
-                     200);
-    ck_assert_int_eq(post(unmerge, "{}", "{\"unmerged\":[\"alpha\"],"), 200);
+    ck_assert_int_eq(post(merge, "{\"adapter\":\"alpha\"}", "\"alpha\""), 200);
+    ck_assert_int_eq(
+        post(unmerge, "{\"adapter\":[\"alpha\",\"beta\"]}", "{\"unmerged\":[\"alpha\",\"beta\"],"),
+        200);
+    ck_assert_int_eq(post(unmerge, "{\"adapter\":[\"beta\"]}", "{\"unmerged\":[\"beta\"],"), 200);
+    ck_assert_int_eq(post(unmerge, "{}", "{\"unmerged\":[\"alpha\""), 200);
 }
 END_TEST
 
