@@ -282,16 +282,15 @@ static enum status open_kv(struct engine *e, struct error *err)
 
 struct progress {
     struct engine *e;
-    model_progress *next;
+    progress_report *next;
     void *ctx;
 };
 
-static void on_progress(void *ctx, double done)
+static bool on_progress(void *ctx, double done)
 {
     struct progress *p = ctx;
     atomic_store(&p->e->progress, done);
-    if (p->next)
-        p->next(p->ctx, done);
+    return !p->next || p->next(p->ctx, done);
 }
 
 static enum status open_files(struct engine *e, struct progress *p, struct error *err)
@@ -306,7 +305,7 @@ static enum status open_files(struct engine *e, struct progress *p, struct error
     return st;
 }
 
-static enum status open_adapters(struct engine *e, struct error *err)
+static enum status open_adapters(struct engine *e, struct progress *p, struct error *err)
 {
     const struct engine_options *o = &e->o;
     const struct registry_options r = {.roots = o->adapter_roots,
@@ -319,7 +318,8 @@ static enum status open_adapters(struct engine *e, struct error *err)
     if (st == ST_OK)
         st = merged_open(e->model, route_left, e, &e->merged, err);
     for (size_t i = 0; i < o->n_adapters && st == ST_OK; i++)
-        st = registry_load(e->registry, &o->adapters[i], NULL, NULL, err);
+        st = on_progress(p, 1) ? registry_load(e->registry, &o->adapters[i], NULL, NULL, err)
+                               : error_set(err, ST_CANCELLED, "the load was stopped");
     return st;
 }
 
@@ -374,13 +374,13 @@ static void set_state(struct engine *e, enum engine_state state)
     pthread_mutex_unlock(&e->lock);
 }
 
-enum status engine_load(struct engine *e, model_progress *progress, void *progress_ctx,
+enum status engine_load(struct engine *e, progress_report *progress, void *progress_ctx,
                         struct error *err)
 {
     struct progress p = {e, progress, progress_ctx};
     enum status st = open_files(e, &p, err);
     if (st == ST_OK)
-        st = open_adapters(e, err);
+        st = open_adapters(e, &p, err);
     if (st == ST_OK)
         st = open_worker(e, err);
     if (st == ST_OK) {

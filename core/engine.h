@@ -54,7 +54,7 @@ struct engine_options {
 
 enum status engine_new(const struct engine_options *options, struct engine **out,
                        struct error *err);
-enum status engine_load(struct engine *e, model_progress *progress, void *progress_ctx,
+enum status engine_load(struct engine *e, progress_report *progress, void *progress_ctx,
                         struct error *err);
 /* New work gets DRAINING; returns when nothing runs or timeout_ms has passed (then the rest is
  * cancelled). */

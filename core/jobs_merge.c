@@ -7,9 +7,11 @@
 
 #include "core/jobs.h"
 
-static bool cancelled(void *ctx)
+/* progress_report of a ticket's work. */
+static bool wanted(void *ticket, double done)
 {
-    return ticket_cancelled(ctx);
+    (void)done;
+    return !ticket_cancelled(ticket);
 }
 
 static void drop(struct adapter **v, int32_t n)
@@ -60,7 +62,7 @@ static enum status build(const struct jobs_options *o, struct ticket *t, struct 
     st = merge_check(o->model, adapters, (size_t)j->names.n, &j->options, &j->result.report, err);
     if (st == ST_OK)
         st = merge_build(o->model, o->chain, o->kernels, adapters, (size_t)j->names.n, &j->options,
-                         cancelled, t, &entry->view, &j->result.report, err);
+                         wanted, t, &entry->view, &j->result.report, err);
     if (st != ST_OK)
         return st;
     entry->modules = j->result.modules = j->result.report.n;
@@ -239,7 +241,7 @@ static enum status export_view(const struct jobs_options *o, struct ticket *t,
                                           .memory = j->trusted ? UINT64_MAX : room(o)};
     enum status st = merge_check(o->model, adapters, n, &options, &j->result.report, err);
     if (st == ST_OK)
-        st = merge_build(o->model, o->chain, o->kernels, adapters, n, &options, cancelled, t, out,
+        st = merge_build(o->model, o->chain, o->kernels, adapters, n, &options, wanted, t, out,
                          &j->result.report, err);
     return st;
 }
@@ -273,8 +275,8 @@ static enum status export_to(const struct jobs_options *o, struct ticket *t, con
                                         .plain = j->plain,
                                         .dtype = j->dtype,
                                         .path = path,
-                                        .cancel = cancelled,
-                                        .cancel_ctx = t};
+                                        .progress = wanted,
+                                        .progress_ctx = t};
     if (st == ST_OK)
         st = merge_write(o->model, o->checkpoint, o->kernels, &target, err);
     if (st == ST_OK)

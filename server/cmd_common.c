@@ -95,13 +95,14 @@ bool cmd_print_json(json_t *value)
 
 /* ---- progress ---- */
 
-void cmd_progress(void *title, double done)
+bool cmd_progress(void *title, double done)
 {
     static const char bar[] = "########################################";
     if (!isatty(STDERR_FILENO))
-        return;
+        return true;
     int n = done <= 0 ? 0 : done >= 1 ? 40 : (int)(done * 40);
     fprintf(stderr, "\r%s [%-40.*s] %3.0f %%", (const char *)title, n, bar, 100 * done);
+    return true;
 }
 
 void cmd_progress_end(void)

@@ -22,8 +22,9 @@ json_t *cmd_refusal_json(const struct error *err);
 /* Prints value (consumed) with a line end; false when memory ran out. */
 bool cmd_print_json(json_t *value);
 
-/* A bar on standard error while a terminal is there. model_progress; ctx is its title. */
-void cmd_progress(void *title, double done);
+/* A bar on standard error while a terminal is there. progress_report; never stops; ctx is its
+ * title. */
+bool cmd_progress(void *title, double done);
 /* Removes the bar. */
 void cmd_progress_end(void);
 

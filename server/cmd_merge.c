@@ -63,8 +63,8 @@ static enum status run(const struct config *c, struct merging *m, struct error *
                         &m->options, NULL, NULL, &m->view, &m->report, err);
     s = s ? s
           : merge_export(m->base.model, m->base.checkpoint, &chain_default, m->base.kernels,
-                         m->view, m->options.dense, m->options.dtype, c->output, NULL, NULL,
-                         cmd_progress, "writing", err);
+                         m->view, m->options.dense, m->options.dtype, c->output, cmd_progress,
+                         "writing", err);
     cmd_progress_end();
     return s;
 }

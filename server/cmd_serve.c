@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -239,15 +240,23 @@ struct loading {
     struct daemon *daemon;
     pthread_t thread;
     int done; /* an eventfd */
+    atomic_bool stop;
     enum status status;
     struct error error;
 };
+
+static bool on_progress(void *arg, double done)
+{
+    struct loading *l = arg;
+    cmd_progress("loading", done);
+    return !atomic_load(&l->stop);
+}
 
 static void *load_main(void *arg)
 {
     struct loading *l = arg;
     uint64_t one = 1;
-    l->status = engine_load(l->daemon->engine, cmd_progress, "loading", &l->error);
+    l->status = engine_load(l->daemon->engine, on_progress, l, &l->error);
     cmd_progress_end();
     while (write(l->done, &one, sizeof one) < 0 && errno == EINTR)
         ;
@@ -283,8 +292,8 @@ static void let_signals_kill(void)
     pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 }
 
-/* Waits until the model is loaded. *stopped: a signal to stop came meanwhile; nothing has been
- * taken yet that would have to be drained, but the load goes to its end. */
+/* Waits until the model is loaded. *stopped: a signal to stop came meanwhile, and the load ended
+ * after the module or adapter that it was at; nothing has been taken yet that had to be drained. */
 static enum status load(struct daemon *d, bool *stopped, struct error *err)
 {
     struct loading l = {.daemon = d, .done = eventfd(0, EFD_CLOEXEC)};
@@ -303,11 +312,16 @@ static enum status load(struct daemon *d, bool *stopped, struct error *err)
         }
     }
     if (*stopped) {
-        log_event(d->server.log, LOG_INFO, "stopping", LOG_TEXT("message", "when it is loaded"));
+        atomic_store(&l.stop, true);
+        log_event(d->server.log, LOG_INFO, "stopping", LOG_TEXT("message", "while loading"));
         let_signals_kill();
     }
     pthread_join(l.thread, NULL);
     close(l.done);
+    if (*stopped && l.status == ST_CANCELLED) {
+        error_clear(&l.error);
+        return ST_OK;
+    }
     error_move(err, &l.error);
     return l.status;
 }

@@ -401,8 +401,7 @@ static enum status put_entry(struct import *x, const struct entry *e)
     return s;
 }
 
-static enum status write_tensors(struct import *x, void (*progress)(void *ctx, double done),
-                                 void *ctx)
+static enum status write_tensors(struct import *x, progress_report *progress, void *ctx)
 {
     uint64_t done = 0;
     struct tensor *announced = calloc(x->n + 1, sizeof *announced);
@@ -419,8 +418,9 @@ static enum status write_tensors(struct import *x, void (*progress)(void *ctx, d
         s = put_entry(x, &x->v[i]);
         s = s ? s : flush(x); // a call's bytes belong to one tensor
         done += x->v[i].t.bytes;
-        if (progress && x->v[i].form != FIXED)
-            progress(ctx, (double)done / (double)x->report->bytes);
+        if (!s && progress && x->v[i].form != FIXED &&
+            !progress(ctx, (double)done / (double)x->report->bytes))
+            s = error_set(x->err, ST_CANCELLED, "the import was stopped");
     }
     return s ? s : writer_end(x->writer, x->err);
 }
@@ -451,8 +451,8 @@ static enum status write_config(struct import *x)
     return s;
 }
 
-static enum status write_folder(struct import *x, const char *output,
-                                void (*progress)(void *ctx, double done), void *ctx)
+static enum status write_folder(struct import *x, const char *output, progress_report *progress,
+                                void *ctx)
 {
     const struct gguf_tokenizer *t = &x->tokenizer;
     enum status s = writer_open(output, &x->writer, x->err);
@@ -470,8 +470,7 @@ static enum status write_folder(struct import *x, const char *output,
     return writer_commit(x->writer, x->err);
 }
 
-enum status gguf_import(const char *file, const char *output,
-                        void (*progress)(void *ctx, double done), void *ctx,
+enum status gguf_import(const char *file, const char *output, progress_report *progress, void *ctx,
                         struct gguf_report *report, struct error *err)
 {
     struct import x = {.report = report, .err = err};

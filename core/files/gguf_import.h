@@ -6,6 +6,7 @@
 
 #include <stdint.h>
 
+#include "core/progress.h"
 #include "core/status.h"
 
 struct gguf_report {
@@ -19,8 +20,7 @@ struct gguf_report {
  * gguf_open, gguf_llama_read, gguf_tokenizer_read and the writer; TENSOR_MISSING,
  * TENSOR_UNEXPECTED, TENSOR_SHAPE_MISMATCH, NON_FINITE_WEIGHTS. Memory taken does not grow with the
  * weights. */
-enum status gguf_import(const char *file, const char *output,
-                        void (*progress)(void *ctx, double done), void *ctx,
+enum status gguf_import(const char *file, const char *output, progress_report *progress, void *ctx,
                         struct gguf_report *report, struct error *err);
 
 #endif

@@ -302,13 +302,12 @@ static enum status write_data(struct export *x, struct writer *w, const void *da
                               struct error *err)
 {
     const struct merge_target *t = x->target;
-    if (t->cancel && t->cancel(t->cancel_ctx))
-        return error_set(err, ST_CANCELLED, "the export was cancelled");
     enum status s = writer_data(w, data, size, err);
     x->done += size;
-    if (!s && t->progress)
-        t->progress(t->progress_ctx, x->total ? (double)x->done / (double)x->total : 1);
-    return s;
+    if (s || !t->progress ||
+        t->progress(t->progress_ctx, x->total ? (double)x->done / (double)x->total : 1))
+        return s;
+    return error_set(err, ST_CANCELLED, "the export was cancelled");
 }
 
 /* n floats in dtype to out. */
@@ -540,16 +539,13 @@ done:
 enum status merge_export(const struct model *m, const struct checkpoint *cp,
                          const struct chain *chain, const struct kernels *kernels,
                          const struct view *view, bool plain, enum dtype dtype, const char *path,
-                         bool (*cancel)(void *), void *cancel_ctx, model_progress *progress,
-                         void *progress_ctx, struct error *err)
+                         progress_report *progress, void *progress_ctx, struct error *err)
 {
     (void)chain; // every module knows its own back end
     struct merge_target target = {.view = view,
                                   .plain = plain,
                                   .dtype = dtype,
                                   .path = path,
-                                  .cancel = cancel,
-                                  .cancel_ctx = cancel_ctx,
                                   .progress = progress,
                                   .progress_ctx = progress_ctx};
     return merge_write(m, cp, kernels, &target, err);

@@ -295,7 +295,7 @@ static void free_owned(struct weight **owned, size_t n)
     free(owned);
 }
 
-static enum status build_all(struct build *b, bool (*cancel)(void *), void *cancel_ctx,
+static enum status build_all(struct build *b, progress_report *progress, void *ctx,
                              struct error *err)
 {
     uint64_t bytes = 0;
@@ -306,7 +306,7 @@ static enum status build_all(struct build *b, bool (*cancel)(void *), void *canc
     for (size_t i = 0; i < b->m->n_modules && !s; i++) {
         if (!rules_targeted(b->adapters, b->n, i))
             continue;
-        if (cancel && cancel(cancel_ctx))
+        if (progress && !progress(ctx, (double)i / (double)b->m->n_modules))
             s = error_set(err, ST_CANCELLED, "the merge was cancelled");
         else
             s = build_module(b, (int32_t)i, err);
@@ -321,8 +321,8 @@ static enum status build_all(struct build *b, bool (*cancel)(void *), void *canc
 
 enum status merge_build(const struct model *m, const struct chain *chain,
                         const struct kernels *kernels, struct adapter *const *adapters, size_t n,
-                        const struct merge_options *options, bool (*cancel)(void *),
-                        void *cancel_ctx, struct view **out, struct merge_report *report,
+                        const struct merge_options *options, progress_report *progress,
+                        void *progress_ctx, struct view **out, struct merge_report *report,
                         struct error *err)
 {
     struct build b = {
@@ -345,7 +345,7 @@ enum status merge_build(const struct model *m, const struct chain *chain,
     if (!s)
         s = rules_check(RULES_ADAPTERS, &c, err);
     if (!s)
-        s = build_all(&b, cancel, cancel_ctx, err);
+        s = build_all(&b, progress, progress_ctx, err);
     if (!s && !options->dry_run) {
         *out = view_new(m, b.owned);
         if (*out)

@@ -42,12 +42,11 @@ enum status merge_check_base(const struct model *m, struct error *err);
 enum status merge_check(const struct model *m, struct adapter *const *adapters, size_t n,
                         const struct merge_options *options, struct merge_report *report,
                         struct error *err);
-/* Builds. *out is a view with one reference (NULL after a dry run). cancel (may be NULL) is asked
- * between modules. */
+/* Builds. *out is a view with one reference (NULL after a dry run). progress may be NULL. */
 enum status merge_build(const struct model *m, const struct chain *chain,
                         const struct kernels *kernels, struct adapter *const *adapters, size_t n,
-                        const struct merge_options *options, bool (*cancel)(void *),
-                        void *cancel_ctx, struct view **out, struct merge_report *report,
+                        const struct merge_options *options, progress_report *progress,
+                        void *progress_ctx, struct view **out, struct merge_report *report,
                         struct error *err);
 
 /* What merge_export writes, whole. */
@@ -58,9 +57,7 @@ struct merge_target {
     bool plain;
     enum dtype dtype;
     const char *path;
-    bool (*cancel)(void *); /* or NULL */
-    void *cancel_ctx;
-    model_progress *progress; /* or NULL */
+    progress_report *progress; /* or NULL */
     void *progress_ctx;
 };
 /* merge_export with biases. */
@@ -74,7 +71,6 @@ enum status merge_write(const struct model *m, const struct checkpoint *cp,
 enum status merge_export(const struct model *m, const struct checkpoint *cp,
                          const struct chain *chain, const struct kernels *kernels,
                          const struct view *view, bool plain, enum dtype dtype, const char *path,
-                         bool (*cancel)(void *), void *cancel_ctx, model_progress *progress,
-                         void *progress_ctx, struct error *err);
+                         progress_report *progress, void *progress_ctx, struct error *err);
 
 #endif

@@ -398,7 +398,7 @@ static bool load_biases(struct model *m, const struct checkpoint *cp)
 }
 
 enum status build_load(struct model *m, const struct checkpoint *cp,
-                       const struct model_options *options, model_progress *progress,
+                       const struct model_options *options, progress_report *progress,
                        void *progress_ctx, uint64_t limit, struct error *err)
 {
     if (!load_norms(m, cp) || !load_biases(m, cp))

@@ -16,12 +16,12 @@ enum status build_network(struct model *m, const struct checkpoint *cp,
 
 /* Loads biases and norms, then every stored weight, into m. */
 enum status build_load(struct model *m, const struct checkpoint *cp,
-                       const struct model_options *options, model_progress *progress,
+                       const struct model_options *options, progress_report *progress,
                        void *progress_ctx, uint64_t limit, struct error *err);
 
 /* load.c: every stored weight into m's base view. limit: bytes that it may take. */
 enum status load_weights(struct model *m, const struct checkpoint *cp,
-                         const struct model_options *options, model_progress *progress,
+                         const struct model_options *options, progress_report *progress,
                          void *progress_ctx, uint64_t limit, struct error *err);
 
 /* quantize.c: gives the modules that the scheme's library would quantize to the scheme's back end;

@@ -21,7 +21,7 @@ struct loading {
     const struct model_options *options;
     struct weight **owned; /* [n_modules]: NULL where the module owns none */
     uint64_t total, limit; /* bytes in the end, as far as known before; bytes allowed */
-    model_progress *progress;
+    progress_report *progress;
     void *progress_ctx;
 
     pthread_mutex_t lock; /* what follows */
@@ -92,8 +92,9 @@ static void account(struct loading *l, size_t i, enum status s, struct error *er
     // Codebooks unfold: only now is it known what they take.
     if (l->used + (l->total - l->done) > l->limit)
         l->status = too_large(l->used + (l->total - l->done), l->limit, "at least ", l->err);
-    else if (l->progress)
-        l->progress(l->progress_ctx, l->total ? (double)l->done / (double)l->total : 1);
+    else if (l->progress &&
+             !l->progress(l->progress_ctx, l->total ? (double)l->done / (double)l->total : 1))
+        l->status = error_set(l->err, ST_CANCELLED, "the load was stopped");
 }
 
 static void *work(void *loading)
@@ -140,7 +141,7 @@ static void free_weights(struct weight **owned, size_t n)
 }
 
 enum status load_weights(struct model *m, const struct checkpoint *cp,
-                         const struct model_options *options, model_progress *progress,
+                         const struct model_options *options, progress_report *progress,
                          void *progress_ctx, uint64_t limit, struct error *err)
 {
     struct loading l = {.m = m,

@@ -103,7 +103,7 @@ static enum status open_network(struct model *m, const struct checkpoint *cp,
 
 enum status model_open(const struct checkpoint *cp, const struct model_options *options,
                        const struct chain *chain, const struct kernels *kernels,
-                       model_progress *progress, void *progress_ctx, struct model **out,
+                       progress_report *progress, void *progress_ctx, struct model **out,
                        struct error *err)
 {
     (void)kernels; // weights lie in tiles for every table; a device with its own memory will differ

@@ -14,6 +14,7 @@
 #include "core/backend.h"
 #include "core/files/checkpoint.h"
 #include "core/kernels.h"
+#include "core/progress.h"
 #include "core/status.h"
 
 enum model_kind { MODEL_DECODER, MODEL_ENCODER, MODEL_CONVNET };
@@ -90,15 +91,13 @@ struct model {
     size_t n_other_names;
 };
 
-typedef void model_progress(void *ctx, double done); /* 0..1 */
-
 /* Builds and loads. cp must stay open as long as the model (store and export read it). All findings
  * at once: CONFIG_INVALID_VALUE (names the key), MODEL_TYPE_UNSUPPORTED, TENSOR_MISSING,
  * TENSOR_UNEXPECTED, ...; OUT_OF_MEMORY or CAPACITY_EXCEEDED with the figure before anything is
- * loaded. */
+ * loaded; CANCELLED. */
 enum status model_open(const struct checkpoint *cp, const struct model_options *options,
                        const struct chain *chain, const struct kernels *kernels,
-                       model_progress *progress, void *progress_ctx, struct model **out,
+                       progress_report *progress, void *progress_ctx, struct model **out,
                        struct error *err);
 void model_close(struct model *m);
 

@@ -206,7 +206,7 @@ def test_nobody_reads_the_log():
 
 
 def test_stop_while_loading():
-    """It ends with the load, however far that is, and cleanly; nothing was taken that must be drained."""
+    """However far the load is, it ends cleanly; nothing was taken that must be drained."""
     for sig in (signal.SIGTERM, signal.SIGINT):
         for delay in (0, 0.02, 0.1, 0.3):
             with tempfile.TemporaryFile("w+") as log:

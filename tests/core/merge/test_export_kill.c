@@ -58,7 +58,7 @@ static void teardown(void)
     run_command("rm -rf %s", dir);
 }
 
-static enum status export_it(model_progress *progress, void *ctx, struct error *err)
+static enum status export_it(progress_report *progress, void *ctx, struct error *err)
 {
     const struct merge_target target = {
         .view = view, .path = out, .progress = progress, .progress_ctx = ctx};
@@ -105,11 +105,12 @@ static void expect_whole(void)
 /* ---- killed ---- */
 
 /* The child dies at the given call of a function that an export calls on its way. */
-static void die_at(void *ctx, double done)
+static bool die_at(void *ctx, double done)
 {
     (void)done;
     if (--*(int *)ctx == 0)
         kill(getpid(), SIGKILL);
+    return true;
 }
 
 static int count_calls(void)

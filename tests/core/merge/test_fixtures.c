@@ -273,7 +273,7 @@ static void export_and_run(const struct view *view, bool plain, enum dtype dtype
 {
     struct error err = ERROR_INIT;
     enum status s = merge_export(f.m, f.cp, &chain_default, cpu, view, plain, dtype, export_path(),
-                                 NULL, NULL, NULL, NULL, &err);
+                                 NULL, NULL, &err);
     ck_assert_msg(s == ST_OK, "%s", err.text);
     const struct model_options options = {0};
     struct checkpoint *cp;
@@ -338,9 +338,10 @@ START_TEST(exported)
 }
 END_TEST
 
-static bool at_once(void *ctx)
+static bool up_to_the_fifth(void *ctx, double done)
 {
-    return ++*(int *)ctx == 5;
+    ck_assert(done >= 0 && done <= 1);
+    return ++*(int *)ctx < 5;
 }
 
 /* Nothing is left behind by an export that fails or is cancelled. */
@@ -359,7 +360,7 @@ START_TEST(failed_exports)
             long before = fault_live();
             struct error err = ERROR_INIT;
             enum status s = merge_export(f.m, f.cp, &chain_default, cpu, view, plain, DT_BF16,
-                                         export_path(), NULL, NULL, NULL, NULL, &err);
+                                         export_path(), NULL, NULL, &err);
             bool fired = fault_disarm();
             ck_assert_msg(s == ST_OK || fired, "%s", err.text);
             ck_assert_int_eq(access(export_path(), F_OK) == 0, s == ST_OK);
@@ -369,7 +370,7 @@ START_TEST(failed_exports)
         }
     int calls = 0;
     ck_assert_int_eq(merge_export(f.m, f.cp, &chain_default, cpu, view, false, DT_F32,
-                                  export_path(), at_once, &calls, NULL, NULL, NULL),
+                                  export_path(), up_to_the_fifth, &calls, NULL),
                      ST_CANCELLED);
     ck_assert_int_ne(access(export_path(), F_OK), 0);
     view_unref(view);

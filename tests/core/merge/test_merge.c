@@ -219,17 +219,18 @@ START_TEST(results)
 }
 END_TEST
 
-static bool third(void *ctx)
+static bool up_to_the_third(void *ctx, double done)
 {
-    return ++*(int *)ctx == 3;
+    ck_assert(done >= 0 && done <= 1);
+    return ++*(int *)ctx < 3;
 }
 
 START_TEST(cancelled)
 {
     struct adapter *a = make("a", 4, 0.3f);
     int calls = 0;
-    ck_assert_int_eq(merge_build(&toy.m, &toy_chain, &toy_kernels, &a, 1, &usual, third, &calls,
-                                 &view, &report, &err),
+    ck_assert_int_eq(merge_build(&toy.m, &toy_chain, &toy_kernels, &a, 1, &usual, up_to_the_third,
+                                 &calls, &view, &report, &err),
                      ST_CANCELLED);
     ck_assert_ptr_null(view);
     adapter_unref(a);

@@ -358,11 +358,17 @@ START_TEST(memory_limit)
 }
 END_TEST
 
-static void watch(void *ctx, double done)
+static bool watch(void *ctx, double done)
 {
     double *last = ctx;
     ck_assert(done > *last && done <= 1);
     *last = done;
+    return true;
+}
+
+static bool up_to_the_third(void *ctx, double done)
+{
+    return done < 1 && ++*(int *)ctx < 3;
 }
 
 START_TEST(progress)
@@ -375,6 +381,12 @@ START_TEST(progress)
                          &last, &m, NULL) == ST_OK);
     ck_assert(last == 1);
     model_close(m);
+    int calls = 0;
+    struct error err = ERROR_INIT;
+    ck_assert(model_open(&mc.cp, &(struct model_options){0}, &chain_default, &plain_kernels,
+                         up_to_the_third, &calls, &m, &err) == ST_CANCELLED);
+    ck_assert(!m && calls == 3);
+    error_clear(&err);
     memory_checkpoint_free(&mc);
 }
 END_TEST
