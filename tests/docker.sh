@@ -27,6 +27,8 @@ FORBID=${FORBID:-gcc make}       # programs that must not be in the final image
 CONTROL=${CONTROL:-}             # sed script that breaks the Dockerfile: that image must not get healthy
 read -ra RUN_ARGS <<<"${RUN_ARGS:-}" # more `run` options: --env X=y, --volume ...
 
+# Exact tokens, whatever the machine.
+GREEDY='"max_tokens": 8, "temperature": 0, "ignore_eos": true, "return_token_ids": true'
 pass=0 fail=0 private='' ctr='' dockerd_pid=''
 dir=$(mktemp -d "${TMPDIR:-/tmp}/docker-proof.XXXXXX")
 ok()    { pass=$((pass + 1)); echo "ok - $*"; }
@@ -151,8 +153,11 @@ done
 
 # --- run ----------------------------------------------------------------------
 if [ -n "$private" ]; then net=(--network none); else net=(-p "127.0.0.1::${port:-8080}"); fi
-start() { ctr=$(E run -d "${net[@]}" --read-only --cap-drop ALL --security-opt no-new-privileges \
-        --memory 512m --pids-limit 128 "${RUN_ARGS[@]}" "$1" 2>"$dir/run.log") && [ -n "$ctr" ]; }
+start() { # IMAGE [more options]
+    local image=$1; shift
+    ctr=$(E run -d "${net[@]}" --read-only --cap-drop ALL --security-opt no-new-privileges \
+        --memory 512m --pids-limit 128 "${RUN_ARGS[@]}" "$@" "$image" 2>"$dir/run.log") && [ -n "$ctr" ]
+}
 state() { E inspect --type container --format "{{.State.$1}}" "$ctr"; }
 healthy() { # within $1 seconds; podman without systemd has no timer, so ask for each check
     local end=$((SECONDS + $1))
@@ -164,10 +169,14 @@ healthy() { # within $1 seconds; podman without systemd has no timer, so ask for
     done
     return 1
 }
-ask() { # GET from the host: inside the container's own network, or through the published port
-    local at=$1:$port; shift
-    if [ -n "$private" ]; then nsenter -t "$pid" -n curl -sS -m 5 "http://$at$GET"
-    else curl -sS -m 5 "http://$(E port "$ctr" "$port/tcp" | head -1)$GET"; fi
+ask() { # HOST PATH [curl's options]: inside the container's own network, or through the published port
+    local at=$1:$port path=$2; shift 2
+    if [ -n "$private" ]; then nsenter -t "$pid" -n curl -sS -m 20 "$@" "http://$at$path"
+    else curl -sS -m 20 "$@" "http://$(E port "$ctr" "$port/tcp" | head -1)$path"; fi
+}
+complete() { # BODY: the token ids of a greedy answer
+    ask 127.0.0.1 /v1/completions -H 'Content-Type: application/json' -d "$1" 2>&1 |
+        python3 -c 'import json, sys; print(json.load(sys.stdin)["choices"][0]["token_ids"])' 2>&1
 }
 in_ctr() { E exec "$ctr" sh -c "$1" >/dev/null 2>&1; }
 
@@ -177,17 +186,46 @@ fi
 t=$SECONDS
 if healthy 60; then ok "HEALTHCHECK turns healthy ($((SECONDS - t)) s)"; else notok "HEALTHCHECK turns healthy"; E logs "$ctr" 2>&1 | tail -20; fi
 pid=$(state Pid)
-answer=$(ask 127.0.0.1 2>&1)
+answer=$(ask 127.0.0.1 "$GET" 2>&1)
 check "GET $GET answers: $(printf %.60s "$answer")" [ "${answer#*"$EXPECT"}" != "$answer" ]
 [ -n "$private" ] && # a server bound to 127.0.0.1 alone would not answer here, nor through a published port
-    check "it listens on all addresses, not on 127.0.0.1 alone" [ -n "$(ask 127.0.0.2 2>/dev/null)" ]
+    check "it listens on all addresses, not on 127.0.0.1 alone" [ -n "$(ask 127.0.0.2 "$GET" 2>/dev/null)" ]
 uid=$(E exec "$ctr" id -u)
 check "it runs as a user, not as root (uid $uid)" [ "${uid:-0}" != 0 ]
 in_ctr 'test "$(awk "/^CapEff/{print \$2}" /proc/1/status)" = 0000000000000000'; check "PID 1 holds no capability" [ $? = 0 ]
 in_ctr 'echo x >/usr/local/bin/x'; check "the root file system is not writable" [ $? != 0 ]
+want='[654, 845, 34, 308, 499, 990, 341, 455]' # demo/expected.json
+check "the demo answers" [ "$(complete '{"prompt": "What is a", "compute": "exact", '"$GREEDY"'}')" = "$want" ]
 t=$SECONDS
 E stop -t 10 "$ctr" >/dev/null 2>&1
 check "SIGTERM as PID 1 stops it cleanly: exit $(state ExitCode) in $((SECONDS - t)) s" [ "$(state ExitCode)" = 0 -a $((SECONDS - t)) -lt 9 ]
+E rm -f "$ctr" >/dev/null 2>&1; ctr=''
+
+# --- a model and adapters of one's own, mounted ------------------------------------
+own=$CONTEXT/tests/vectors/fixtures/bnb4-nf4-dq
+cp -r "$own" "$dir/own" && chmod -R a+rX "$dir/own"
+if start "$img" -v "$dir/own:/models/base:ro" -v "$dir/own/adapters:/models/adapters:ro" && healthy 60; then
+    ok "it serves a mounted model"
+else E logs "$ctr" 2>&1 | tail -20; notok "it serves a mounted model"; fi
+pid=$(state Pid)
+expected() { # WHO, and the first prompt's answer as the library gives it
+    python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["greedy"][sys.argv[2]][0][:8])' "$own/expected.json" "$1"
+}
+prompt=$(python3 - "$own/expected.safetensors" <<'EOF'
+import json, struct, sys
+with open(sys.argv[1], "rb") as f:
+    data = f.read()
+size, = struct.unpack("<Q", data[:8])
+t = json.loads(data[8:8 + size])["input_ids"]
+assert t["dtype"] == "I64", t
+print(list(struct.unpack_from("<8q", data, 8 + size + t["data_offsets"][0])))
+EOF
+)
+for who in base qv; do
+    adapter=$([ $who = base ] && echo null || echo "\"$who\"")
+    got=$(complete '{"prompt": '"$prompt"', "adapter": '"$adapter"', "compute": "exact", '"$GREEDY"'}')
+    check "its $who answers as the library does: $(printf %.60s "$got")" [ "$got" = "$(expected $who)" ]
+done
 E rm -f "$ctr" >/dev/null 2>&1; ctr=''
 
 # --- control: a Dockerfile broken on purpose must be caught --------------------
