@@ -3,8 +3,8 @@
  * cutlass_preprocessors.cc, EETQ/python/eetq and transformers/integrations/eetq.py.
  *
  *   weight          I8 [k, n]   codes + 128 as bytes, in the order that the GPU's matrix kernel
- * wants; named qweight where the library itself saved the model weight_scales   F16 [n]     or F32,
- * where the weights were F32 when they were quantized
+ *                               wants; named qweight where the library itself saved the model
+ *   weight_scales   F16 [n]     or F32, where the weights were F32 when they were quantized
  *
  *   W[r][c] = F16(code * scale[r])
  *

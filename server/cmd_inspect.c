@@ -71,7 +71,8 @@ static void print_model(const struct cmd_base *b, bool tokenizer)
     printf("%s: %s (%s, %s)\n", b->dir, m->architecture, m->model_type, model_kinds[m->kind]);
     printf("  layers %d, hidden %d, vocabulary %d, heads %d, kv heads %d, longest sequence %lld\n",
            m->layers, m->hidden, m->vocab, m->heads, m->kv_heads, (long long)m->max_len);
-    printf("  quantization %s, tokenizer %s%s%s\n", *m->quant_method ? m->quant_method : "none",
+    const char *method = b->checkpoint->quant ? "without quant_method" : "none";
+    printf("  quantization %s, tokenizer %s%s%s\n", *m->quant_method ? m->quant_method : method,
            tokenizer ? "yes" : "none: ids only", m->tied ? ", tied output layer" : "",
            m->replicated ? ", replicated layers: no merges" : "");
     printf("  %.1f MB in memory, %.1f MB in files\n\n", (double)m->weight_bytes / 1e6,

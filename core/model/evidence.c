@@ -42,3 +42,12 @@ const char *evidence_text(const struct module_spec *spec, bool plain, struct are
         add(text, used, "; ", "a quantization_config without quant_method");
     return arena_strdup(a, text);
 }
+
+const char *evidence_with(const char *why, const char *what, const char *value, struct arena *a)
+{
+    char text[TEXT_MAX] = "";
+    size_t used = add(text, 0, "", why);
+    used = add(text, used, "; ", what);
+    add(text, used, " ", value);
+    return arena_strdup(a, text);
+}

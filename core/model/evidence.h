@@ -9,4 +9,7 @@
  * (biases decide nothing) and, unless `plain`, what names the format. In a; NULL: out of memory. */
 const char *evidence_text(const struct module_spec *spec, bool plain, struct arena *a);
 
+/* The same sentence and one reason more: "...; what value". NULL: no memory. */
+const char *evidence_with(const char *why, const char *what, const char *value, struct arena *a);
+
 #endif

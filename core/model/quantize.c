@@ -22,6 +22,7 @@
 
 #include "core/digest.h"
 #include "core/model/build.h"
+#include "core/model/evidence.h"
 
 #define BAND 64 /* columns of a transposed matrix that are written at a time */
 
@@ -75,9 +76,13 @@ enum status quantize_claim(struct model *m, const struct checkpoint *cp,
                 "base can be quantized",
                 scheme->word, u->name, u->backend->name);
         u->quantized = is_converted(m, i, scheme);
-        n += u->quantized;
-        if (u->quantized)
-            u->backend = target;
+        if (!u->quantized)
+            continue;
+        n++;
+        u->backend = target;
+        u->why = evidence_with(u->why, "--quantize", scheme->word, &m->config->arena);
+        if (!u->why)
+            return error_memory(err, "quantizing");
     }
     if (!n)
         return error_param(err, ST_NOT_SUPPORTED, "--quantize",

@@ -106,6 +106,8 @@ START_TEST(linears_only)
     ck_assert_str_eq(backend_of(m, "lm_head"), "default");
     for (size_t i = 1; i + 1 < m->n_modules; i++)
         ck_assert(m->modules[i].quantized && !strcmp(m->modules[i].backend->name, "bnb_4bit"));
+    ck_assert_str_eq(m->modules[1].why, "weight F32 [128, 128]; --quantize bnb-nf4-dq");
+    ck_assert_str_eq(plain->modules[1].why, "weight F32 [128, 128]");
     ck_assert_str_eq(m->quant_method, "bitsandbytes");
     ck_assert_str_eq(plain->quant_method, "");
     ck_assert_uint_eq(strlen(m->identity), 64);
