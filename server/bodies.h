@@ -5,8 +5,8 @@
 #ifndef OFTD_SERVER_BODIES_H
 #define OFTD_SERVER_BODIES_H
 
+#include "core/buffer.h"
 #include "core/status.h"
-#include "server/buffer.h"
 
 struct bodies;
 

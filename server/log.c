@@ -16,7 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "server/buffer.h"
+#include "core/buffer.h"
 
 #define LINES     1024
 #define LINE_SIZE 768

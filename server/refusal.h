@@ -4,8 +4,8 @@
 #ifndef OFTD_SERVER_REFUSAL_H
 #define OFTD_SERVER_REFUSAL_H
 
+#include "core/buffer.h"
 #include "core/status.h"
-#include "server/buffer.h"
 
 /* The error's body for the number that the library chose. */
 void refusal_body(unsigned status, struct buffer *out);

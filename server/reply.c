@@ -35,6 +35,9 @@ int reply_status(enum status s)
     case ST_CONTEXT_LENGTH_EXCEEDED:
     case ST_REPLY_TOO_LARGE:
     case ST_TOKENIZER_MISSING:
+    case ST_TEMPLATE_RAISED:
+    case ST_TEMPLATE_FAILED:
+    case ST_LIMIT_EXCEEDED:
         return 400;
     case ST_INVALID_API_KEY:
         return 401;
@@ -97,6 +100,8 @@ int reply_status(enum status s)
     case ST_QUANT_METHOD_UNSUPPORTED:
     case ST_MODEL_TYPE_UNSUPPORTED:
     case ST_TOKENIZER_UNSUPPORTED:
+    case ST_TEMPLATE_INVALID:
+    case ST_TEMPLATE_UNSUPPORTED:
         return 422;
     case ST_OVERLOADED:
         return 429;

@@ -8,8 +8,8 @@
 #define OFTD_SERVER_REQUEST_H
 
 #include "core/arena.h"
+#include "core/buffer.h"
 #include "core/engine.h"
-#include "server/buffer.h"
 
 struct request;
 struct route;

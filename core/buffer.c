@@ -1,9 +1,9 @@
 /*
- * Owns the bytes of a reply before they are sent, and the three spellings that JSON asks care for:
+ * Owns the bytes of a text while it is written, and the three spellings that JSON asks care for:
  * strings, floats, doubles. Floats are the hot ones (a forward reply has millions), so they do not
  * go through printf.
  */
-#include "server/buffer.h"
+#include "core/buffer.h"
 
 #include <math.h>
 #include <stdarg.h>

@@ -1,5 +1,5 @@
 /* Text of replies: JSON strings from any bytes, floats that read back, failing allocations. */
-#include "server/buffer.h"
+#include "core/buffer.h"
 
 #include <math.h>
 #include <string.h>
@@ -109,7 +109,7 @@ END_TEST
 
 static Suite *suite(void)
 {
-    Suite *s = suite_create("server/buffer");
+    Suite *s = suite_create("core/buffer");
     TCase *t = tcase_create("all");
     tcase_set_timeout(t, 60);
     tcase_add_test(t, test_strings);

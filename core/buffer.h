@@ -1,9 +1,9 @@
 /*
- * Text that grows: the body of a reply while it is written. A failed allocation is remembered
+ * Text that grows: the body of a reply, or a rendered template, while it is written. A failed allocation is remembered
  * (`failed`) and makes every later append a no-op, so writers check once, at the end.
  */
-#ifndef OFTD_SERVER_BUFFER_H
-#define OFTD_SERVER_BUFFER_H
+#ifndef OFTD_CORE_BUFFER_H
+#define OFTD_CORE_BUFFER_H
 
 #include <stdbool.h>
 #include <stddef.h>
