@@ -1,6 +1,7 @@
 /*
- * Text that grows: the body of a reply, or a rendered template, while it is written. A failed allocation is remembered
- * (`failed`) and makes every later append a no-op, so writers check once, at the end.
+ * Text that grows: the body of a reply, or a rendered template, while it is written. A failed
+ * allocation is remembered (`failed`) and makes every later append a no-op, so writers check once,
+ * at the end.
  */
 #ifndef OFTD_CORE_BUFFER_H
 #define OFTD_CORE_BUFFER_H
