@@ -136,7 +136,7 @@ enum status access_item(struct render *r, struct value of, struct value key, str
         return operate_undefined(r, of.undefined);
     enum status s = item(r, of, key, out);
     if (!s && out->kind == VALUE_MISSING && key.kind == VALUE_TEXT)
-        s = attribute(r, of, key.text, natives_is_attribute(key.text), out);
+        s = attribute(r, of, key.text, true, out);
     if (!s && out->kind == VALUE_MISSING)
         s = no_such(r, of, key, false, out);
     return s;
@@ -181,16 +181,19 @@ static enum status slice_text(struct render *r, const struct text *t, int64_t st
     return render_take(r, s, &b, out);
 }
 
-static enum status slice_range(struct render *r, const struct range *of, int64_t start, int64_t n,
-                               int64_t step, struct value *out)
+/* A slice of a range is a range, whose stop is the slice's. */
+static enum status slice_range(struct render *r, const struct range *of, int64_t start,
+                               int64_t stop, int64_t n, int64_t step, struct value *out)
 {
     struct range *range = value_alloc(&r->heap, sizeof *range);
     if (!range)
         return render_memory(r);
-    *range = (struct range){.start = of->start + start * of->step, .step = of->step, .n = n};
-    if (__builtin_mul_overflow(of->step, step, &range->step))
-        range->step = of->step; // a step beyond all items: there is at most one
-    range->stop = range->start + n * range->step;
+    *range = (struct range){.n = n};
+    if (__builtin_mul_overflow(of->step, step, &range->step) ||
+        __builtin_mul_overflow(stop, of->step, &range->stop) ||
+        __builtin_add_overflow(range->stop, of->start, &range->stop))
+        return render_unsupported(r, "an integer beyond 64 bits");
+    range->start = of->start + start * of->step;
     *out = (struct value){.kind = VALUE_RANGE, .range = range};
     return ST_OK;
 }
@@ -221,12 +224,12 @@ enum status access_slice(struct render *r, struct value of, const struct value b
         return s;
     n = step > 0 ? stop - start : start - stop;
     n = n > 0 ? (n - 1) / (step > 0 ? step : -step) + 1 : 0;
+    if (of.kind == VALUE_RANGE)
+        return slice_range(r, of.range, start, stop, n, step, out);
     if (n == 0)
         start = 0;
     if (of.kind == VALUE_TEXT)
         return slice_text(r, of.text, start, n, step, out);
-    if (of.kind == VALUE_RANGE)
-        return slice_range(r, of.range, start, n, step, out);
     struct value *items;
     s = render_list(r, of.kind, (size_t)n, out, &items);
     for (int64_t i = 0; !s && i < n; i++)

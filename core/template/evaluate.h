@@ -17,7 +17,7 @@ enum status evaluate_native(struct render *r, const struct native *native, struc
 enum status evaluate_filter(struct render *r, const struct node *n, struct frame *f,
                             struct value to, struct value *out);
 /* A call with one more keyword, `caller`. */
-enum status evaluate_call_block(struct render *r, const struct node *call, struct frame *f,
+enum status evaluate_call_block(struct render *r, const struct node *n, struct frame *f,
                                 struct value caller, struct value *out);
 
 #endif

@@ -204,8 +204,8 @@ FILTER(truncate)
         leeway = 5;
     if (s)
         return s;
-    if (c->self.kind != VALUE_TEXT || (given(c->args[2]) && c->args[2].kind != VALUE_TEXT))
-        return render_fail(r, "truncate: a string is expected");
+    if (given(c->args[2]) && c->args[2].kind != VALUE_TEXT)
+        return render_fail(r, "truncate: end must be a string");
     if (given(c->args[2])) {
         end = c->args[2].text;
         end_chars = (int64_t)end->chars;
@@ -213,9 +213,12 @@ FILTER(truncate)
     if (length < end_chars || leeway < 0)
         return render_fail(r, "truncate: expected length >= %lld and leeway >= 0",
                            (long long)end_chars);
-    *out = c->self;
-    if (length > INT64_MAX - leeway || (int64_t)t->chars <= length + leeway)
+    int64_t n = operate_length(c->self);
+    *out = c->self; // of whatever type, if it is short
+    if (n >= 0 && (length > INT64_MAX - leeway || n <= length + leeway))
         return ST_OK;
+    if (c->self.kind != VALUE_TEXT)
+        return render_fail(r, "truncate: a string is expected, not %s", value_type(c->self));
     size_t to = value_offset(t, (size_t)(length - end_chars));
     s = render_part(r, t, 0, to, &cut);
     static const struct text space = {.v = " ", .len = 1, .chars = 1};

@@ -47,8 +47,7 @@ FILTER(first)
 /* Can Python go through it from its end? */
 static bool reversible(struct value v)
 {
-    return iterate_can(v) && v.kind != VALUE_ITERATOR && v.kind != VALUE_UNDEFINED &&
-           v.kind != VALUE_LOOP;
+    return iterate_can(v) && v.kind != VALUE_ITERATOR && v.kind != VALUE_LOOP;
 }
 
 FILTER(last)
@@ -155,15 +154,20 @@ static enum status key_of(struct render *r, struct value v, struct value attribu
     return s;
 }
 
-/* The same for sort, whose attribute may be several with commas between. */
+/* The same for sort, whose attribute may be several with commas between: a list, so that two that
+ * have no order but are equal (undefined ones) can be sorted. */
 static enum status keys_of(struct render *r, struct value v, struct value attribute,
                            bool case_sensitive, struct value *out)
 {
     static const struct text comma = {.v = ",", .len = 1, .chars = 1};
     struct value names, *items, none = {0};
-    if (attribute.kind != VALUE_TEXT || !memchr(attribute.text->v, ',', attribute.text->len))
-        return key_of(r, v, attribute, none, case_sensitive, out);
-    enum status s = strings_split(r, attribute.text, &comma, -1, false, &names);
+    enum status s = ST_OK;
+    if (attribute.kind == VALUE_TEXT)
+        s = strings_split(r, attribute.text, &comma, -1, false, &names);
+    else
+        s = render_list(r, VALUE_LIST, 1, &names, &items);
+    if (!s && attribute.kind != VALUE_TEXT)
+        items[0] = attribute;
     if (!s)
         s = render_list(r, VALUE_LIST, names.list->n, out, &items);
     for (size_t i = 0; !s && i < names.list->n; i++)
@@ -330,37 +334,75 @@ FILTER(max)
 /* ---- generators -------------------------------------------------------------------------------
  */
 
-static enum status next_entry(struct render *r, struct iterator *i, struct value *out, bool *more)
+/*
+ * A filter that is a generator does nothing, and finds nothing wrong, before its first item is
+ * asked for. What it was called with is kept; `start` then makes `from`, what it goes through.
+ */
+struct stage {
+    struct call call; /* its arguments are copied */
+    enum status (*start)(struct render *r, struct stage *stage);
+    struct iterator *from;
+    const struct native *native; /* map, select: the filter or test; NULL: none */
+    struct call given;           /* its arguments */
+    struct value attribute, otherwise;
+    bool by_attribute, wanted; /* select: by what, and the answer that lets an item pass */
+    struct dict *seen;         /* unique */
+};
+
+/* The next item of what a stage goes through. */
+static enum status next_of(struct render *r, struct stage *stage, struct value *out, bool *more)
 {
-    return iterate_next(r, i->state, out, more);
+    enum status s = ST_OK;
+    if (!stage->from)
+        s = stage->start(r, stage);
+    return s ? s : iterate_next(r, stage->from, out, more);
 }
 
-FILTER(items)
+static enum status next_as_it_is(struct render *r, struct iterator *i, struct value *out,
+                                 bool *more)
 {
-    struct value pairs = c->self;
-    struct iterator *from;
+    return next_of(r, i->state, out, more);
+}
+
+static enum status generator(struct render *r, const struct call *c,
+                             enum status (*start)(struct render *, struct stage *),
+                             enum status (*next)(struct render *, struct iterator *, struct value *,
+                                                 bool *),
+                             struct stage **stage, struct value *out)
+{
+    struct stage *made = value_alloc(&r->heap, sizeof *made);
+    struct value *args = value_array(&r->heap, c->n + 1, sizeof *args);
+    if (!made || !args)
+        return render_memory(r);
+    if (c->n)
+        memcpy(args, c->args, c->n * sizeof *args);
+    *made = (struct stage){.call = *c, .start = start};
+    made->call.args = args;
+    *stage = made;
+    return iterate_generator(r, next, c->self, made, out);
+}
+
+static enum status start_items(struct render *r, struct stage *stage)
+{
+    struct value pairs = stage->call.self;
     if (pairs.kind == VALUE_DICT)
         pairs.kind = VALUE_ITEMS;
     else if (pairs.kind != VALUE_UNDEFINED)
         return render_fail(r, "Can only get item pairs from a mapping.");
-    enum status s = iterate_open(r, pairs, &from);
-    return s ? s : iterate_generator(r, next_entry, pairs, from, out);
+    return iterate_open(r, pairs, &stage->from);
 }
 
-/* map, select and their kin: what they do to each item. */
-struct stage {
-    struct iterator *from;
-    const struct native *native; /* the filter or test; NULL: none */
-    struct call given;           /* its arguments */
-    struct value attribute, otherwise;
-    bool wanted; /* select: the answer that lets an item pass */
-};
+FILTER(items)
+{
+    struct stage *stage;
+    return generator(r, c, start_items, next_as_it_is, &stage, out);
+}
 
 static enum status next_mapped(struct render *r, struct iterator *i, struct value *out, bool *more)
 {
     struct stage *stage = i->state;
     struct value v;
-    enum status s = iterate_next(r, stage->from, &v, more);
+    enum status s = next_of(r, stage, &v, more);
     if (s || !*more)
         return s;
     if (stage->native)
@@ -377,7 +419,7 @@ static enum status next_selected(struct render *r, struct iterator *i, struct va
     struct stage *stage = i->state;
     for (;;) {
         struct value v;
-        enum status s = iterate_next(r, stage->from, out, more);
+        enum status s = next_of(r, stage, out, more);
         if (s || !*more)
             return s;
         s = access_path(r, *out, stage->attribute, &v);
@@ -388,26 +430,19 @@ static enum status next_selected(struct render *r, struct iterator *i, struct va
     }
 }
 
-static enum status open(struct render *r, const struct call *c, struct stage **out)
+/* Nothing of what is false is looked at, be it none. */
+static enum status look(struct render *r, struct stage *stage, bool *any)
 {
-    struct stage *stage = value_alloc(&r->heap, sizeof *stage);
-    *out = stage;
-    if (!stage)
-        return render_memory(r);
-    *stage = (struct stage){0};
-    // jinja2 looks at nothing of what is false, be it none
-    if (!operate_truth(c->self)) {
-        struct value none, *items;
-        enum status s = render_list(r, VALUE_LIST, 0, &none, &items);
-        return s ? s : iterate_open(r, none, &stage->from);
-    }
-    return iterate_open(r, c->self, &stage->from);
+    struct value of = stage->call.self, *items;
+    *any = operate_truth(of);
+    enum status s = *any ? ST_OK : render_list(r, VALUE_LIST, 0, &of, &items);
+    return s ? s : iterate_open(r, of, &stage->from);
 }
 
 /* The name of a filter or test in the arguments, and what follows it. */
-static enum status named(struct render *r, const struct call *c, size_t at, bool filter,
-                         struct stage *stage)
+static enum status named(struct render *r, struct stage *stage, size_t at, bool filter)
 {
+    const struct call *c = &stage->call;
     struct value name = c->args[at];
     if (name.kind == VALUE_TEXT)
         stage->native = filter ? natives_filter(name.text) : natives_test(name.text);
@@ -421,44 +456,59 @@ static enum status named(struct render *r, const struct call *c, size_t at, bool
     return ST_OK;
 }
 
+static enum status start_map(struct render *r, struct stage *stage)
+{
+    const struct call *c = &stage->call;
+    bool any, attribute = false;
+    enum status s = look(r, stage, &any);
+    if (s || !any)
+        return s;
+    if (c->n)
+        return named(r, stage, 0, true);
+    for (size_t i = 0; i < c->n_named; i++) {
+        const struct text *name = c->named[i].name;
+        if (value_is(name, "attribute"))
+            stage->attribute = c->named[i].v;
+        else if (value_is(name, "default"))
+            stage->otherwise = c->named[i].v;
+        else
+            return render_fail(r, "Unexpected keyword argument '%.*s'", (int)name->len, name->v);
+        attribute |= value_is(name, "attribute");
+    }
+    return attribute ? ST_OK : render_fail(r, "map requires a filter argument");
+}
+
 FILTER(map)
 {
     struct stage *stage;
-    enum status s = open(r, c, &stage);
-    bool attribute = false;
-    for (size_t i = 0; !s && !c->n && i < c->n_named; i++) {
-        if (value_is(c->named[i].name, "attribute")) {
-            stage->attribute = c->named[i].v;
-            attribute = true;
-        } else if (value_is(c->named[i].name, "default")) {
-            stage->otherwise = c->named[i].v;
-        } else {
-            return render_fail(r, "Unexpected keyword argument '%.*s'", (int)c->named[i].name->len,
-                               c->named[i].name->v);
-        }
-    }
-    if (!s && !attribute && !c->n)
-        return render_fail(r, "map requires a filter argument");
-    if (!s && c->n)
-        s = named(r, c, 0, true, stage);
-    return s ? s : iterate_generator(r, next_mapped, c->self, stage, out);
+    return generator(r, c, start_map, next_mapped, &stage, out);
 }
 
-static enum status choose(struct render *r, const struct call *c, bool attribute, bool wanted,
+static enum status start_select(struct render *r, struct stage *stage)
+{
+    bool any;
+    enum status s = look(r, stage, &any);
+    if (s || !any)
+        return s;
+    if (stage->by_attribute && !stage->call.n)
+        return render_fail(r, "Missing parameter for attribute name");
+    if (stage->by_attribute)
+        stage->attribute = stage->call.args[0];
+    if (stage->call.n > stage->by_attribute)
+        return named(r, stage, stage->by_attribute, false);
+    return ST_OK;
+}
+
+static enum status choose(struct render *r, const struct call *c, bool by_attribute, bool wanted,
                           struct value *out)
 {
     struct stage *stage;
-    enum status s = open(r, c, &stage);
+    enum status s = generator(r, c, start_select, next_selected, &stage, out);
     if (s)
         return s;
+    stage->by_attribute = by_attribute;
     stage->wanted = wanted;
-    if (attribute && !c->n)
-        return render_fail(r, "Missing parameter for attribute name");
-    if (attribute)
-        stage->attribute = c->args[0];
-    if (c->n > attribute)
-        s = named(r, c, attribute, false, stage);
-    return s ? s : iterate_generator(r, next_selected, c->self, stage, out);
+    return ST_OK;
 }
 
 FILTER(select)
@@ -481,52 +531,36 @@ FILTER(rejectattr)
     return choose(r, c, true, false, out);
 }
 
-struct unique {
-    struct iterator *from;
-    struct dict *seen;
-    struct value attribute;
-    bool case_sensitive;
-};
-
 static enum status next_unique(struct render *r, struct iterator *i, struct value *out, bool *more)
 {
-    struct unique *u = i->state;
+    struct stage *stage = i->state;
+    const struct value *args = stage->call.args;
     struct value key, none = {0};
     for (;;) {
-        enum status s = iterate_next(r, u->from, out, more);
+        enum status s = next_of(r, stage, out, more);
         if (s || !*more)
             return s;
-        s = key_of(r, *out, u->attribute, none, u->case_sensitive, &key);
+        s = key_of(r, *out, args[1], none, operate_truth(args[0]), &key);
         if (s)
             return s;
         if (!dict_hashable(key))
             return render_fail(r, "unhashable type: '%s'", value_type(key));
-        if (dict_find(u->seen, key))
+        if (dict_find(stage->seen, key))
             continue;
-        return dict_append(&r->heap, u->seen, key, key) ? ST_OK : render_memory(r);
+        return dict_append(&r->heap, stage->seen, key, key) ? ST_OK : render_memory(r);
     }
+}
+
+static enum status start_unique(struct render *r, struct stage *stage)
+{
+    stage->seen = dict_new(&r->heap, 0);
+    return stage->seen ? iterate_open(r, stage->call.self, &stage->from) : render_memory(r);
 }
 
 FILTER(unique)
 {
-    struct unique *u = value_alloc(&r->heap, sizeof *u);
-    if (!u || !(u->seen = dict_new(&r->heap, 0)))
-        return render_memory(r);
-    u->case_sensitive = operate_truth(c->args[0]);
-    u->attribute = c->args[1];
-    enum status s = iterate_open(r, c->self, &u->from);
-    return s ? s : iterate_generator(r, next_unique, c->self, u, out);
-}
-
-/* A generator over a list that is made at once. */
-static enum status generate(struct render *r, const struct growing *g, struct value *out)
-{
-    struct value list;
-    struct iterator *from;
-    enum status s = iterate_list(r, VALUE_LIST, g, &list);
-    if (!s)
-        s = iterate_open(r, list, &from);
-    return s ? s : iterate_generator(r, next_entry, list, from, out);
+    struct stage *stage;
+    return generator(r, c, start_unique, next_unique, &stage, out);
 }
 
 /* items[from..to) and `fill` copies of another one, as a list behind g. */
@@ -539,48 +573,70 @@ static enum status push_slice(struct render *r, struct growing *g, const struct 
         *items++ = l->v[i];
     for (size_t i = 0; !s && i < fill; i++)
         *items++ = with;
+    if (!s)
+        s = render_work(r, 1);
     return s ? s : iterate_push(r, g, slice);
 }
 
-FILTER(batch)
+/* A stage that goes through a list made at once. */
+static enum status go_through(struct render *r, struct stage *stage, const struct growing *g)
 {
+    struct value list;
+    enum status s = iterate_list(r, VALUE_LIST, g, &list);
+    return s ? s : iterate_open(r, list, &stage->from);
+}
+
+static enum status start_batch(struct render *r, struct stage *stage)
+{
+    const struct value *args = stage->call.args;
     const struct list *l;
     struct growing g = {0};
     int64_t size;
-    enum status s = operate_index(r, c->args[0], &size);
+    enum status s = iterate_all(r, stage->call.self, &l);
     if (!s)
-        s = iterate_all(r, c->self, &l);
+        s = operate_index(r, args[0], &size);
     if (!s && size < 1)
         return render_unsupported(r, "batches of less than one");
     for (size_t from = 0; !s && from < l->n; from += (size_t)size) {
         size_t n = l->n - from < (size_t)size ? l->n - from : (size_t)size;
-        size_t fill = given(c->args[1]) ? (size_t)size - n : 0;
-        s = push_slice(r, &g, l, from, from + n, fill, c->args[1]);
+        size_t fill = given(args[1]) ? (size_t)size - n : 0;
+        s = push_slice(r, &g, l, from, from + n, fill, args[1]);
         if (n < (size_t)size)
             break;
     }
-    return s ? s : generate(r, &g, out);
+    return s ? s : go_through(r, stage, &g);
+}
+
+FILTER(batch)
+{
+    struct stage *stage;
+    return generator(r, c, start_batch, next_as_it_is, &stage, out);
+}
+
+static enum status start_slice(struct render *r, struct stage *stage)
+{
+    const struct value *args = stage->call.args;
+    const struct list *l;
+    struct growing g = {0};
+    int64_t slices;
+    enum status s = iterate_all(r, stage->call.self, &l);
+    if (!s)
+        s = operate_index(r, args[0], &slices);
+    if (!s && slices == 0)
+        return render_fail(r, "integer division or modulo by zero");
+    size_t offset = 0, n = s || slices < 0 ? 0 : (size_t)slices;
+    size_t per = n ? l->n / n : 0, extra = n ? l->n % n : 0;
+    for (size_t i = 0; !s && i < n; i++) {
+        size_t from = offset + i * per;
+        offset += i < extra;
+        size_t fill = given(args[1]) && i >= extra;
+        s = push_slice(r, &g, l, from, offset + (i + 1) * per, fill, args[1]);
+    }
+    return s ? s : go_through(r, stage, &g);
 }
 
 FILTER(slice)
 {
-    const struct list *l;
-    struct growing g = {0};
-    int64_t slices;
-    enum status s = operate_index(r, c->args[0], &slices);
-    if (!s)
-        s = iterate_all(r, c->self, &l);
-    if (!s && slices < 1)
-        return render_fail(r, "integer division or modulo by zero");
-    size_t offset = 0, n = s ? 1 : (size_t)slices;
-    size_t per = s ? 0 : l->n / n, extra = s ? 0 : l->n % n;
-    for (size_t i = 0; !s && i < n; i++) {
-        size_t from = offset + i * per;
-        offset += i < extra;
-        size_t fill = given(c->args[1]) && i >= extra;
-        s = push_slice(r, &g, l, from, offset + (i + 1) * per, fill, c->args[1]);
-        if (!s)
-            s = render_work(r, 1);
-    }
-    return s ? s : generate(r, &g, out);
+    struct stage *stage;
+    return generator(r, c, start_slice, next_as_it_is, &stage, out);
 }

@@ -579,7 +579,9 @@ enum status format_percent(struct render *r, const struct text *fmt, struct valu
         if (!s && next)
             s = conversion(&x, &p, end);
     }
-    bool lenient = with.kind == VALUE_DICT || with.kind == VALUE_LIST;
+    // what Python takes for a mapping, because it has items
+    bool lenient = with.kind == VALUE_DICT || with.kind == VALUE_LIST || with.kind == VALUE_RANGE ||
+                   with.kind == VALUE_UNDEFINED;
     if (!s && x.next < x.n && !lenient)
         s = render_fail(r, "not all arguments converted during string formatting");
     return render_take(r, s, &b, out);

@@ -509,7 +509,7 @@ METHOD(tuple_count)
 METHOD(list_index)
 {
     const struct list *l = c->self.list;
-    int64_t n = (int64_t)l->n, start, stop;
+    int64_t n = (int64_t)l->n, start = 0, stop = n;
     enum status s = number(r, c->args[1], 0, &start);
     if (!s)
         s = number(r, c->args[2], n, &stop);

@@ -31,10 +31,15 @@ static const struct {
 static int place(const char *names, const struct text *name)
 {
     for (int i = 0; *names; i++) {
-        size_t n = strcspn(names, " ");
-        if (n == name->len && !memcmp(names, name->v, n))
+        size_t n = 0;
+        while (n < name->len && names[n] == name->v[n] && names[n] > ' ')
+            n++;
+        if (n == name->len && names[n] <= ' ')
             return i;
-        names += n + (names[n] == ' ');
+        names = strchr(names + n, ' ');
+        if (!names)
+            break;
+        names++;
     }
     return -1;
 }

@@ -253,6 +253,12 @@ static bool sequence(struct value v)
     return v.kind == VALUE_TEXT || v.kind == VALUE_LIST || v.kind == VALUE_TUPLE;
 }
 
+/* What Python calculates with as with sets. */
+static bool view(struct value v)
+{
+    return v.kind == VALUE_KEYS || v.kind == VALUE_ITEMS;
+}
+
 static enum status join(struct render *r, struct value a, struct value b, struct value *out)
 {
     if (a.kind == VALUE_TEXT) {
@@ -292,6 +298,8 @@ enum status operate_binary(struct render *r, enum operation op, struct value a, 
         return repeat(r, a, j, out);
     if (op == OPERATOR_MUL && sequence(b) && whole(a, &i))
         return repeat(r, b, i, out);
+    if (view(a) || view(b))
+        return render_unsupported(r, "'%s' of the views of a dict", symbols[op]);
     if (op == OPERATOR_ADD && a.kind == VALUE_TEXT)
         return render_fail(r, "can only concatenate str (not \"%s\") to str", value_type(b));
     return render_fail(r, "unsupported operand type(s) for %s: '%s' and '%s'", symbols[op],
@@ -469,6 +477,8 @@ static enum status order(struct render *r, enum operation op, struct value a, st
         return operate_undefined(r, a.undefined);
     if (b.kind == VALUE_UNDEFINED)
         return operate_undefined(r, b.undefined);
+    if (view(a) && view(b))
+        return render_unsupported(r, "'%s' of the views of a dict", symbols[op]);
     if (a.kind != b.kind || (a.kind != VALUE_LIST && a.kind != VALUE_TUPLE))
         return render_fail(r, "'%s' not supported between instances of '%s' and '%s'", symbols[op],
                            value_type(a), value_type(b));

@@ -18,7 +18,7 @@ enum status operate_equal(struct render *r, struct value a, struct value b, bool
 /* a < b, where both must be of an order. */
 enum status operate_less(struct render *r, struct value a, struct value b, bool *out);
 /* Is item in a container? */
-enum status operate_in(struct render *r, struct value item, struct value container, bool *out);
+enum status operate_in(struct render *r, struct value item, struct value in, bool *out);
 /* The same thing, not only an equal one. */
 bool operate_identical(struct value a, struct value b);
 /* -1 for what has no length. */

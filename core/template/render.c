@@ -130,7 +130,8 @@ static enum status global(struct render *r, uint32_t i, struct value *out)
     return ST_OK;
 }
 
-/* Sets the slots of a scope to what they begin with; parameters stay. */
+/* Sets the slots of a scope to what they begin with; parameters stay. The root has nothing outside,
+ * and no slot that begins with it. */
 static enum status start(struct render *r, const struct scope *s, struct frame *f)
 {
     enum status status = ST_OK;
@@ -141,10 +142,11 @@ static enum status start(struct render *r, const struct scope *s, struct frame *
         } else if (symbol->load == LOAD_NOTHING) {
             f->slots[i] = (struct value){0};
         } else if (symbol->load == LOAD_OUTER) {
-            const struct frame *at = f;
-            for (uint32_t k = 0; k < symbol->outer.hops; k++)
+            const struct frame *at = f->parent;
+            for (uint32_t k = 1; at && k < symbol->outer.hops; k++)
                 at = at->parent;
-            f->slots[i] = at->slots[symbol->outer.slot];
+            if (at)
+                f->slots[i] = at->slots[symbol->outer.slot];
         }
     }
     return status;
@@ -192,7 +194,9 @@ static enum status filtered(struct render *r, const struct node *n, struct frame
                             struct value of, struct value *out)
 {
     struct filter *filter = value_alloc(&r->heap, sizeof *filter);
-    enum status s = filter ? iterate_open(r, of, &filter->from) : render_memory(r);
+    if (!filter)
+        return render_memory(r);
+    enum status s = iterate_open(r, of, &filter->from);
     if (!s)
         s = render_enter(r, n->test_scope, outer, &filter->f);
     if (s)
@@ -300,7 +304,7 @@ static enum status make_macro(struct render *r, const struct node *n, struct fra
 
 static enum status call_block(struct render *r, const struct node *n, struct frame *f)
 {
-    struct value caller, v;
+    struct value caller = {0}, v;
     enum status s = make_macro(r, n, f, &caller);
     if (!s)
         s = evaluate_call_block(r, n->a, f, caller, &v);

@@ -196,7 +196,7 @@ static enum status repr(struct render *r, struct value v, struct buffer *b)
                  (long long)v.range->start, (long long)v.range->stop, (long long)v.range->step);
         return add(r, b, text);
     case VALUE_NAMESPACE:
-        s = add(r, b, "<TemplateNamespace ");
+        s = add(r, b, "<Namespace ");
         if (!s)
             s = repr_dict(r, v.dict, b);
         return s ? s : add(r, b, ">");

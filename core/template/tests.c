@@ -1,6 +1,7 @@
 /*
  * Owns the tests of `is`.
  */
+#include "core/template/dict.h"
 #include "core/template/iterate.h"
 #include "core/template/natives.h"
 #include "core/template/operate.h"
@@ -42,8 +43,25 @@ KIND_TEST(escaped, kind == VALUE_TEXT && c->self.text->markup)
 KIND_TEST(sequence, kind == VALUE_TEXT || kind == VALUE_LIST || kind == VALUE_TUPLE ||
                         kind == VALUE_DICT || kind == VALUE_RANGE || kind == VALUE_UNDEFINED)
 KIND_TEST(sameas, operate_identical(c->self, c->args[0]))
-KIND_TEST(filter, kind == VALUE_TEXT && natives_filter(c->self.text))
-KIND_TEST(test, kind == VALUE_TEXT && natives_test(c->self.text))
+
+/* Is the value a key of jinja2's dict of filters or tests? */
+static enum status known(struct render *r, const struct call *c,
+                         const struct native *(*find)(const struct text *), struct value *out)
+{
+    if (!dict_hashable(c->self))
+        return render_fail(r, "unhashable type: '%s'", value_type(c->self));
+    return answer(out, c->self.kind == VALUE_TEXT && find(c->self.text));
+}
+
+enum status tests_filter(struct render *r, const struct call *c, struct value *out)
+{
+    return known(r, c, natives_filter, out);
+}
+
+enum status tests_test(struct render *r, const struct call *c, struct value *out)
+{
+    return known(r, c, natives_test, out);
+}
 
 static enum status compare(struct render *r, enum operation op, const struct call *c,
                            struct value *out)
