@@ -136,16 +136,10 @@ struct entry *dict_find_text(const struct dict *d, const struct text *key)
 /* Room for one more entry, and slots for all. */
 static bool grow(struct heap *h, struct dict *d)
 {
-    if (d->n == d->cap) {
-        size_t cap = d->cap ? 2 * d->cap : 4;
-        struct entry *v = value_array(h, cap, sizeof *v);
-        if (!v || cap > UINT32_MAX / 4)
-            return false;
-        if (d->n)
-            memcpy(v, d->v, d->n * sizeof *v);
-        d->v = v;
-        d->cap = cap;
-    }
+    struct entry *v = value_grow(h, d->v, d->n, &d->cap, sizeof *v);
+    if (!v || d->cap > UINT32_MAX / 4)
+        return false;
+    d->v = v;
     if (d->n < SMALL || (d->index && 2 * (d->n + 1) <= d->mask + 1))
         return true;
     size_t size = 32;

@@ -149,16 +149,10 @@ static enum status add_named(struct render *r, struct arguments *a, const struct
         if (value_same_text(a->named[i].name, name))
             return render_fail(r, "got multiple values for keyword argument '%.*s'", (int)name->len,
                                name->v);
-    if (a->n_named == a->cap_named) {
-        size_t cap = a->cap_named ? 2 * a->cap_named : 8;
-        struct named *more = value_array(&r->heap, cap, sizeof *more);
-        if (!more)
-            return render_memory(r);
-        if (a->n_named)
-            memcpy(more, a->named, a->n_named * sizeof *more);
-        a->named = more;
-        a->cap_named = cap;
-    }
+    struct named *all = value_grow(&r->heap, a->named, a->n_named, &a->cap_named, sizeof *all);
+    if (!all)
+        return render_memory(r);
+    a->named = all;
     a->named[a->n_named++] = (struct named){.name = name, .v = v};
     return render_work(r, a->n_named / 8);
 }

@@ -318,7 +318,7 @@ static struct node *primary(struct parser *p)
     }
 }
 
-static bool tuple_ends(const struct parser *p)
+bool expression_tuple_ends(const struct parser *p)
 {
     return parser_is(p, TOKEN_VARIABLE_END) || parser_is(p, TOKEN_BLOCK_END) ||
            parser_is(p, TOKEN_RPAREN);
@@ -328,7 +328,7 @@ struct node *expression_tuple(struct parser *p, bool with_condition, bool parent
 {
     int line = p->at->line;
     struct node *tuple = NULL, **end = NULL, *n;
-    if (tuple_ends(p)) {
+    if (expression_tuple_ends(p)) {
         if (parentheses)
             return parser_node(p, NODE_TUPLE, line, NULL, NULL, NULL);
         return parser_invalid(p, line, "expected an expression, got '%s'", lexer_show(p->at));
@@ -340,49 +340,8 @@ struct node *expression_tuple(struct parser *p, bool with_condition, bool parent
             return NULL;
         parser_append(tuple, &tuple->list, &end, n);
         // `for x in a, b recursive`
-        if (!parser_skip(p, TOKEN_COMMA) || tuple_ends(p) || parser_is_name(p, "recursive"))
-            return tuple;
-    }
-    return NULL;
-}
-
-/* A target without commas at its top. */
-static struct node *target_atom(struct parser *p, bool members)
-{
-    struct token *t = p->at;
-    if (parser_skip(p, TOKEN_LPAREN)) {
-        struct node *n = parser_enter(p) ? expression_target(p, false) : NULL;
-        p->depth--;
-        return n && parser_expect(p, TOKEN_RPAREN) ? n : NULL;
-    }
-    if (!parser_expect(p, TOKEN_NAME))
-        return NULL;
-    static const char *const words[] = {"true", "True", "false", "False", "none", "None", "loop"};
-    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
-        if (value_is(t->v.text, words[i]) && (i < 6 || !members))
-            return parser_invalid(p, t->line, "can't assign to '%s'", words[i]);
-    struct node *n = expression_name(p, t);
-    if (!n || !members || !parser_skip(p, TOKEN_DOT))
-        return n;
-    struct token *attribute = parser_expect(p, TOKEN_NAME);
-    n = attribute ? parser_node(p, NODE_MEMBER, t->line, n, NULL, NULL) : NULL;
-    if (n)
-        n->text = attribute->v.text;
-    return n;
-}
-
-struct node *expression_target(struct parser *p, bool members)
-{
-    int line = p->at->line;
-    struct node *tuple = NULL, **end = NULL, *n;
-    while ((n = target_atom(p, members))) {
-        if (!tuple && !parser_is(p, TOKEN_COMMA))
-            return n;
-        if (!tuple && !(tuple = parser_node(p, NODE_TUPLE, line, NULL, NULL, NULL)))
-            return NULL;
-        parser_append(tuple, &tuple->list, &end, n);
-        if (!parser_skip(p, TOKEN_COMMA) || tuple_ends(p) || parser_is(p, TOKEN_ASSIGN) ||
-            parser_is_name(p, "in"))
+        if (!parser_skip(p, TOKEN_COMMA) || expression_tuple_ends(p) ||
+            parser_is_name(p, "recursive"))
             return tuple;
     }
     return NULL;

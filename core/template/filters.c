@@ -24,12 +24,6 @@ static bool given(struct value v)
     return v.kind != VALUE_MISSING;
 }
 
-static enum status number(struct render *r, struct value v, int64_t otherwise, int64_t *out)
-{
-    *out = otherwise;
-    return given(v) ? operate_index(r, v, out) : ST_OK;
-}
-
 /* ---- texts ------------------------------------------------------------------------------------
  */
 
@@ -108,7 +102,7 @@ FILTER(replace)
     if (!s)
         s = show_text(r, c->args[1], &new);
     if (!s && c->args[2].kind != VALUE_NONE)
-        s = number(r, c->args[2], -1, &max);
+        s = natives_number(r, c->args[2], -1, &max);
     return s ? s : strings_replace(r, t, old, new, max, out);
 }
 
@@ -118,7 +112,7 @@ FILTER(center)
     int64_t width;
     enum status s = show_text(r, c->self, &t);
     if (!s)
-        s = number(r, c->args[0], 80, &width);
+        s = natives_number(r, c->args[0], 80, &width);
     return s ? s : strings_pad(r, t, width, " ", 1, 0, out);
 }
 
@@ -167,7 +161,7 @@ FILTER(indent)
         return render_fail(r, "unsupported operand type(s) for +=: '%s' and 'str'",
                            value_type(c->self));
     if (pad.kind != VALUE_TEXT) {
-        s = number(r, pad, 4, &width);
+        s = natives_number(r, pad, 4, &width);
         if (!s)
             s = render_text(r, "", 0, &pad);
         if (!s)
@@ -197,9 +191,9 @@ FILTER(truncate)
     int64_t length, leeway, end_chars = 3;
     const struct text *end = NULL, *t = c->self.text;
     struct value cut;
-    enum status s = number(r, c->args[0], 255, &length);
+    enum status s = natives_number(r, c->args[0], 255, &length);
     if (!s && c->args[3].kind != VALUE_NONE)
-        s = number(r, c->args[3], 5, &leeway);
+        s = natives_number(r, c->args[3], 5, &leeway);
     else
         leeway = 5;
     if (s)
@@ -416,7 +410,7 @@ FILTER(int)
     int64_t base, i;
     bool over = false;
     double f;
-    enum status s = number(r, c->args[1], 10, &base);
+    enum status s = natives_number(r, c->args[1], 10, &base);
     if (s)
         return s;
     switch (c->self.kind) {
@@ -479,7 +473,7 @@ FILTER(round)
     struct value method = c->args[1];
     enum status s = ST_OK;
     if (c->args[0].kind != VALUE_NONE)
-        s = number(r, c->args[0], 0, &precision);
+        s = natives_number(r, c->args[0], 0, &precision);
     if (s)
         return s;
     bool common = !given(method) || (method.kind == VALUE_TEXT && value_is(method.text, "common"));

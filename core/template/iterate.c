@@ -157,16 +157,10 @@ enum status iterate_next(struct render *r, struct iterator *i, struct value *out
 
 enum status iterate_push(struct render *r, struct growing *g, struct value v)
 {
-    if (g->n == g->cap) {
-        size_t cap = g->cap ? 2 * g->cap : 8;
-        struct value *more = value_array(&r->heap, cap, sizeof *more);
-        if (!more)
-            return render_memory(r);
-        if (g->n)
-            memcpy(more, g->v, g->n * sizeof *more);
-        g->v = more;
-        g->cap = cap;
-    }
+    struct value *all = value_grow(&r->heap, g->v, g->n, &g->cap, sizeof *all);
+    if (!all)
+        return render_memory(r);
+    g->v = all;
     g->v[g->n++] = v;
     return ST_OK;
 }

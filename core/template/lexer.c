@@ -40,16 +40,10 @@ static enum status memory(struct lexer *x)
 static enum status push(struct lexer *x, enum token_kind kind, struct value v)
 {
     struct tokens *t = x->out;
-    if (t->n == t->cap) {
-        size_t cap = t->cap ? 2 * t->cap : 256;
-        struct token *more = value_array(x->heap, cap, sizeof *more);
-        if (!more)
-            return memory(x);
-        if (t->n)
-            memcpy(more, t->v, t->n * sizeof *more);
-        t->v = more;
-        t->cap = cap;
-    }
+    struct token *all = value_grow(x->heap, t->v, t->n, &t->cap, sizeof *t->v);
+    if (!all)
+        return memory(x);
+    t->v = all;
     t->v[t->n++] = (struct token){.kind = kind, .line = x->line, .v = v};
     return ST_OK;
 }

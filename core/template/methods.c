@@ -35,12 +35,6 @@ static enum status optional(struct render *r, struct value v, const struct text 
     return v.kind == VALUE_MISSING || v.kind == VALUE_NONE ? ST_OK : text(r, v, out);
 }
 
-static enum status number(struct render *r, struct value v, int64_t otherwise, int64_t *out)
-{
-    *out = otherwise;
-    return v.kind == VALUE_MISSING ? ST_OK : operate_index(r, v, out);
-}
-
 /* ---- cases and cutting ------------------------------------------------------------------------
  */
 
@@ -98,7 +92,7 @@ static enum status split(struct render *r, const struct call *c, bool right, str
     int64_t max;
     enum status s = optional(r, c->args[0], &sep);
     if (!s)
-        s = number(r, c->args[1], -1, &max);
+        s = natives_number(r, c->args[1], -1, &max);
     return s ? s : strings_split(r, c->self.text, sep, max, right, out);
 }
 
@@ -178,7 +172,7 @@ METHOD(replace)
     if (!s)
         s = text(r, c->args[1], &new);
     if (!s)
-        s = number(r, c->args[2], -1, &max);
+        s = natives_number(r, c->args[2], -1, &max);
     return s ? s : strings_replace(r, c->self.text, old, new, max, out);
 }
 
@@ -186,7 +180,7 @@ static enum status pad(struct render *r, const struct call *c, int side, struct 
 {
     const struct text *fill = NULL;
     int64_t width;
-    enum status s = number(r, c->args[0], 0, &width);
+    enum status s = natives_number(r, c->args[0], 0, &width);
     if (!s)
         s = optional(r, c->args[1], &fill);
     if (s)
@@ -217,7 +211,7 @@ METHOD(zfill)
     const struct text *t = c->self.text;
     struct value digits;
     int64_t width;
-    enum status s = number(r, c->args[0], 0, &width);
+    enum status s = natives_number(r, c->args[0], 0, &width);
     bool sign = t->len && (t->v[0] == '-' || t->v[0] == '+');
     if (!s)
         s = render_part(r, t, sign, t->len, &digits);
@@ -510,9 +504,9 @@ METHOD(list_index)
 {
     const struct list *l = c->self.list;
     int64_t n = (int64_t)l->n, start = 0, stop = n;
-    enum status s = number(r, c->args[1], 0, &start);
+    enum status s = natives_number(r, c->args[1], 0, &start);
     if (!s)
-        s = number(r, c->args[2], n, &stop);
+        s = natives_number(r, c->args[2], n, &stop);
     start = start < -n ? 0 : start < 0 ? start + n : start;
     stop = stop < -n ? 0 : stop < 0 ? stop + n : stop;
     for (int64_t i = start; !s && i < n && i < stop; i++) {

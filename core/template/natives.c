@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+#include "core/template/operate.h"
+
 enum table { FILTER, TEST, FUNCTION, METHOD, HIDDEN };
 
 static const struct {
@@ -145,4 +147,10 @@ enum status natives_bind(struct render *r, const struct call *given, struct valu
     out->named = NULL;
     out->n_named = 0;
     return ST_OK;
+}
+
+enum status natives_number(struct render *r, struct value v, int64_t otherwise, int64_t *out)
+{
+    *out = otherwise;
+    return v.kind == VALUE_MISSING ? ST_OK : operate_index(r, v, out);
 }

@@ -32,6 +32,9 @@ bool natives_lacks_method(const struct text *name);
 enum status natives_bind(struct render *r, const struct call *given, struct value *args,
                          struct call *out);
 
+/* An argument that is an integer; `otherwise` if it was not given. */
+enum status natives_number(struct render *r, struct value v, int64_t otherwise, int64_t *out);
+
 /* What the rows of natives.def name. */
 #define NATIVE_FILTER(name, function, parameters, required)                                        \
     enum status function(struct render *r, const struct call *c, struct value *out);

@@ -46,8 +46,8 @@ void *parser_memory(struct parser *p);
 struct node *expression_parse(struct parser *p, bool with_condition);
 /* One expression, or a tuple without parentheses. */
 struct node *expression_tuple(struct parser *p, bool with_condition, bool parentheses);
-/* Names and tuples of names, and attributes of namespaces where `members`. */
-struct node *expression_target(struct parser *p, bool members);
+/* Does the current token end a tuple? */
+bool expression_tuple_ends(const struct parser *p);
 struct node *expression_name(struct parser *p, const struct token *t);
 /* Filters from the current `|` on (or, with inline_first, from a name on) applied to `to`. */
 struct node *expression_filters(struct parser *p, struct node *to, bool inline_first);

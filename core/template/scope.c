@@ -57,20 +57,14 @@ static size_t slot(struct resolver *r, const struct text *name)
     size_t i = slot_of(s, name);
     if (i < s->n)
         return i;
+    struct symbol *all = value_grow(&r->t->heap, s->v, s->n, &s->cap, sizeof *all);
     if (s->n == NAMES_MAX)
-        r->failed = r->t->heap.over = true;
-    if (s->n == s->cap) {
-        size_t cap = s->cap ? 2 * s->cap : 8;
-        struct symbol *v = value_array(&r->t->heap, cap, sizeof *v);
-        if (!v) {
-            r->failed = true;
-            return 0;
-        }
-        if (s->n)
-            memcpy(v, s->v, s->n * sizeof *v);
-        s->v = v;
-        s->cap = cap;
+        r->t->heap.over = true;
+    if (!all || s->n == NAMES_MAX) {
+        r->failed = true;
+        return 0;
     }
+    s->v = all;
     s->v[s->n] = (struct symbol){.name = name};
     return s->n++;
 }
@@ -301,18 +295,13 @@ static uint32_t global(struct resolver *r, const struct text *name)
         i++;
     if (i < t->n_globals)
         return (uint32_t)i;
-    if (t->n_globals == t->cap_globals) {
-        size_t cap = t->cap_globals ? 2 * t->cap_globals : 16;
-        const struct text **v = value_array(&t->heap, cap, sizeof *v);
-        if (!v) {
-            r->failed = true;
-            return 0;
-        }
-        if (i)
-            memcpy(v, t->globals, i * sizeof *v);
-        t->globals = v;
-        t->cap_globals = cap;
+    const struct text **all =
+        value_grow(&t->heap, t->globals, t->n_globals, &t->cap_globals, sizeof *all);
+    if (!all) {
+        r->failed = true;
+        return 0;
     }
+    t->globals = all;
     t->globals[t->n_globals++] = name;
     return (uint32_t)i;
 }

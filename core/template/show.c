@@ -61,7 +61,8 @@ int show_float(double f, char *to)
     shortest(f, digits);
     char *e = strchr(digits, 'e'), *end = e;
     int exponent = (int)strtol(e + 1, NULL, 10);
-    while (end[-1] == '0')
+    bool point = memchr(digits, '.', (size_t)(e - digits));
+    while (point && end[-1] == '0')
         end--;
     end -= end[-1] == '.';
     bool minus = digits[0] == '-';

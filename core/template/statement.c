@@ -20,10 +20,61 @@ static bool whole_body(struct parser *p, const char *end, struct node *n)
     return body(p, end, n, &n->list) && parser_next(p);
 }
 
+/* ---- targets ----------------------------------------------------------------------------------
+ */
+
+static struct node *parse_target(struct parser *p, bool members);
+
+/* A target without commas at its top. */
+static struct node *target_atom(struct parser *p, bool members)
+{
+    struct token *t = p->at;
+    if (parser_skip(p, TOKEN_LPAREN)) {
+        struct node *n = parser_enter(p) ? parse_target(p, false) : NULL;
+        p->depth--;
+        return n && parser_expect(p, TOKEN_RPAREN) ? n : NULL;
+    }
+    if (!parser_expect(p, TOKEN_NAME))
+        return NULL;
+    static const char *const words[] = {"true", "True", "false", "False", "none", "None", "loop"};
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
+        if (value_is(t->v.text, words[i]) && (i < 6 || !members))
+            return parser_invalid(p, t->line, "can't assign to '%s'", words[i]);
+    struct node *n = expression_name(p, t);
+    if (!n || !members || !parser_skip(p, TOKEN_DOT))
+        return n;
+    struct token *attribute = parser_expect(p, TOKEN_NAME);
+    n = attribute ? parser_node(p, NODE_MEMBER, t->line, n, NULL, NULL) : NULL;
+    if (n)
+        n->text = attribute->v.text;
+    return n;
+}
+
+/* Names and tuples of names, and attributes of namespaces where `members`. */
+static struct node *parse_target(struct parser *p, bool members)
+{
+    int line = p->at->line;
+    struct node *tuple = NULL, **end = NULL, *n;
+    while ((n = target_atom(p, members))) {
+        if (!tuple && !parser_is(p, TOKEN_COMMA))
+            return n;
+        if (!tuple && !(tuple = parser_node(p, NODE_TUPLE, line, NULL, NULL, NULL)))
+            return NULL;
+        parser_append(tuple, &tuple->list, &end, n);
+        if (!parser_skip(p, TOKEN_COMMA) || expression_tuple_ends(p) ||
+            parser_is(p, TOKEN_ASSIGN) || parser_is_name(p, "in"))
+            return tuple;
+    }
+    return NULL;
+}
+
+/* ---- tags -------------------------------------------------------------------------------------
+ */
+
 static struct node *parse_set(struct parser *p)
 {
     int line = parser_next(p)->line;
-    struct node *target = expression_target(p, true);
+    struct node *target = parse_target(p, true);
     if (!target)
         return NULL;
     if (p->loops && target->kind == NODE_NAME && value_is(target->text, "loop"))
@@ -42,7 +93,7 @@ static struct node *parse_set(struct parser *p)
 static struct node *parse_for(struct parser *p)
 {
     int line = parser_next(p)->line;
-    struct node *target = expression_target(p, false), *test = NULL;
+    struct node *target = parse_target(p, false), *test = NULL;
     if (!target)
         return NULL;
     if (!parser_skip_name(p, "in"))
@@ -93,7 +144,7 @@ static struct node *parse_if(struct parser *p)
 /* (a, b=1) */
 static bool signature(struct parser *p, struct macro_shape *m, struct node *scope)
 {
-    size_t cap = 0;
+    size_t cap = 0, cap_defaults = 0;
     struct node **end = NULL;
     if (!parser_expect(p, TOKEN_LPAREN))
         return false;
@@ -103,19 +154,13 @@ static bool signature(struct parser *p, struct macro_shape *m, struct node *scop
         struct token *t = parser_expect(p, TOKEN_NAME);
         if (!t)
             return false;
-        if (m->n == cap) {
-            cap = cap ? 2 * cap : 8;
-            const struct text **names = value_array(p->heap, cap, sizeof *names);
-            struct node **defaults = value_array(p->heap, cap, sizeof *defaults);
-            if (!names || !defaults)
-                return parser_memory(p);
-            if (m->n) {
-                memcpy(names, m->names, m->n * sizeof *names);
-                memcpy(defaults, m->defaults, m->n * sizeof *defaults);
-            }
-            m->names = names;
-            m->defaults = defaults;
-        }
+        const struct text **names = value_grow(p->heap, m->names, m->n, &cap, sizeof *names);
+        struct node **defaults =
+            value_grow(p->heap, m->defaults, m->n, &cap_defaults, sizeof *defaults);
+        if (!names || !defaults)
+            return parser_memory(p);
+        m->names = names;
+        m->defaults = defaults;
         m->names[m->n] = t->v.text;
         if (parser_skip(p, TOKEN_ASSIGN)) {
             struct node *v = expression_parse(p, true);
@@ -196,7 +241,7 @@ static struct node *parse_with(struct parser *p)
     while (n && !parser_is(p, TOKEN_BLOCK_END)) {
         if (n->other && !parser_expect(p, TOKEN_COMMA))
             return NULL;
-        struct node *target = expression_target(p, false);
+        struct node *target = parse_target(p, false);
         struct node *v =
             target && parser_expect(p, TOKEN_ASSIGN) ? expression_parse(p, true) : NULL;
         struct node *set = v ? parser_node(p, NODE_SET, n->line, target, v, NULL) : NULL;

@@ -72,40 +72,19 @@ static enum status compare(struct render *r, enum operation op, const struct cal
     return s;
 }
 
-enum status tests_eq(struct render *r, const struct call *c, struct value *out)
-{
-    return compare(r, OPERATOR_EQ, c, out);
-}
+#define COMPARISON_TEST(name, op)                                                                  \
+    enum status tests_##name(struct render *r, const struct call *c, struct value *out)            \
+    {                                                                                              \
+        return compare(r, op, c, out);                                                             \
+    }
 
-enum status tests_ne(struct render *r, const struct call *c, struct value *out)
-{
-    return compare(r, OPERATOR_NE, c, out);
-}
-
-enum status tests_lt(struct render *r, const struct call *c, struct value *out)
-{
-    return compare(r, OPERATOR_LT, c, out);
-}
-
-enum status tests_le(struct render *r, const struct call *c, struct value *out)
-{
-    return compare(r, OPERATOR_LE, c, out);
-}
-
-enum status tests_gt(struct render *r, const struct call *c, struct value *out)
-{
-    return compare(r, OPERATOR_GT, c, out);
-}
-
-enum status tests_ge(struct render *r, const struct call *c, struct value *out)
-{
-    return compare(r, OPERATOR_GE, c, out);
-}
-
-enum status tests_in(struct render *r, const struct call *c, struct value *out)
-{
-    return compare(r, OPERATOR_IN, c, out);
-}
+COMPARISON_TEST(eq, OPERATOR_EQ)
+COMPARISON_TEST(ne, OPERATOR_NE)
+COMPARISON_TEST(lt, OPERATOR_LT)
+COMPARISON_TEST(le, OPERATOR_LE)
+COMPARISON_TEST(gt, OPERATOR_GT)
+COMPARISON_TEST(ge, OPERATOR_GE)
+COMPARISON_TEST(in, OPERATOR_IN)
 
 /* self % by == wanted */
 static enum status remainder_is(struct render *r, const struct call *c, struct value by,

@@ -34,6 +34,20 @@ void *value_array(struct heap *h, size_t n, size_t size)
     return value_alloc(h, n * size);
 }
 
+void *value_grow(struct heap *h, void *v, size_t n, size_t *cap, size_t size)
+{
+    if (n < *cap)
+        return v;
+    size_t more = *cap ? 2 * *cap : 8;
+    void *grown = value_array(h, more, size);
+    if (!grown)
+        return NULL;
+    if (n)
+        memcpy(grown, v, n * size);
+    *cap = more;
+    return grown;
+}
+
 size_t value_count(const char *v, size_t len)
 {
     size_t n = 0;

@@ -29,6 +29,8 @@ struct heap {
 void *value_alloc(struct heap *h, size_t size);
 /* n items of `size` bytes, the same. */
 void *value_array(struct heap *h, size_t n, size_t size);
+/* Room for one more behind n items: v itself, or a copy twice as large; NULL as above. */
+void *value_grow(struct heap *h, void *v, size_t n, size_t *cap, size_t size);
 
 enum value_kind {
     VALUE_MISSING, /* no value: an unset variable, an argument that was not given */
