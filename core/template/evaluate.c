@@ -272,8 +272,8 @@ static enum status macro_rest(struct render *r, const struct macro_shape *m, str
     return s;
 }
 
-static enum status run_macro(struct render *r, const struct macro *macro, const struct call *given,
-                             struct value *out)
+enum status evaluate_macro(struct render *r, const struct macro *macro, const struct call *given,
+                           struct value *out)
 {
     const struct macro_shape *m = macro->shape;
     struct frame *f;
@@ -314,7 +314,7 @@ static enum status call_value(struct render *r, struct value callee, const struc
     case VALUE_METHOD:
         return evaluate_native(r, callee.method->native, callee.method->self, given, out);
     case VALUE_MACRO:
-        return run_macro(r, callee.macro, given, out);
+        return evaluate_macro(r, callee.macro, given, out);
     case VALUE_LOOP:
         if (!callee.loop->node)
             return render_fail(r, "The loop must have the 'recursive' marker to be called "

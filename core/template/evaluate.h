@@ -16,6 +16,9 @@ enum status evaluate_native(struct render *r, const struct native *native, struc
 /* A filter node applied to a value. */
 enum status evaluate_filter(struct render *r, const struct node *n, struct frame *f,
                             struct value to, struct value *out);
+/* What a macro gives when it is called. */
+enum status evaluate_macro(struct render *r, const struct macro *macro, const struct call *given,
+                           struct value *out);
 /* A call with one more keyword, `caller`. */
 enum status evaluate_call_block(struct render *r, const struct node *n, struct frame *f,
                                 struct value caller, struct value *out);

@@ -43,10 +43,9 @@ enum node_kind {
     NODE_SET,          /* a = b */
     NODE_SET_BLOCK,    /* a = list, through the filter b or NULL; inner */
     NODE_MACRO,        /* a (a name) = macro of list; inner, macro */
-    NODE_CALL_BLOCK,   /* the call a, caller is list; inner, macro */
+    NODE_CALL_BLOCK,   /* the call a (NULL: the block alone), caller is list; inner, macro */
     NODE_FILTER_BLOCK, /* list through the filter a; inner */
     NODE_WITH,         /* list; other: NODE_SET each; inner */
-    NODE_SCOPE,        /* list; inner: the generation tag */
     NODE_BREAK,
     NODE_CONTINUE
 };

@@ -306,8 +306,10 @@ static enum status call_block(struct render *r, const struct node *n, struct fra
 {
     struct value caller = {0}, v;
     enum status s = make_macro(r, n, f, &caller);
+    static const struct call nothing;
     if (!s)
-        s = evaluate_call_block(r, n->a, f, caller, &v);
+        s = n->a ? evaluate_call_block(r, n->a, f, caller, &v)
+                 : evaluate_macro(r, caller.macro, &nothing, &v);
     return s ? s : show_str(r, v, r->out);
 }
 
@@ -345,7 +347,6 @@ static enum status statement(struct render *r, const struct node *n, struct fram
                              enum leave *leave)
 {
     struct value v;
-    struct frame *inner;
     enum status s;
     switch (n->kind) {
     case NODE_DATA:
@@ -372,9 +373,6 @@ static enum status statement(struct render *r, const struct node *n, struct fram
         return filter_block(r, n, f, leave);
     case NODE_WITH:
         return with_block(r, n, f, leave);
-    case NODE_SCOPE:
-        s = render_enter(r, n->inner, f, &inner);
-        return s ? s : render_run(r, n->list, inner, leave);
     case NODE_BREAK:
     case NODE_CONTINUE:
         *leave = n->kind == NODE_BREAK ? LEAVE_BREAK : LEAVE_CONTINUE;

@@ -443,7 +443,6 @@ static void enter(struct resolver *r, struct node *list)
             nested(r, n);
             break;
         case NODE_FILTER_BLOCK:
-        case NODE_SCOPE:
             nested(r, n);
             break;
         default:

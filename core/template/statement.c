@@ -252,14 +252,16 @@ static struct node *parse_with(struct parser *p)
     return n && whole_body(p, "endwith", n) ? n : NULL;
 }
 
+/* transformers makes it a call block of a function that returns what the block gives. */
 static struct node *parse_generation(struct parser *p)
 {
-    struct node *n = parser_node(p, NODE_SCOPE, parser_next(p)->line, NULL, NULL, NULL);
-    int loops = p->loops;
-    p->loops = 0; // it is a call block in transformers: no break leaves it
-    bool good = n && whole_body(p, "endgeneration", n);
-    p->loops = loops;
-    return good ? n : NULL;
+    struct node *n = parser_node(p, NODE_CALL_BLOCK, parser_next(p)->line, NULL, NULL, NULL);
+    if (!n)
+        return NULL;
+    n->macro = value_alloc(p->heap, sizeof *n->macro);
+    if (!n->macro)
+        return parser_memory(p);
+    return macro_body(p, "endgeneration", n) ? n : NULL;
 }
 
 static struct node *parse_break(struct parser *p)

@@ -18,7 +18,7 @@ static enum status parse(struct template *t, const char *text, size_t len, struc
     struct tokens tokens = {0};
     if (!lexer_read(&t->heap, text, len, &tokens, &own)) {
         struct parser p = {.heap = &t->heap, .at = tokens.v, .err = &own};
-        struct node top = {.kind = NODE_SCOPE};
+        struct node top = {.kind = NODE_IF}; // of which only the depth is used
         if (statement_parse(&p, NULL, &top, &t->body) && !scope_resolve(t))
             error_memory(&own, "resolving the names of a chat template");
     }
