@@ -300,6 +300,8 @@ static enum status open_files(struct engine *e, struct progress *p, struct error
     if (st == ST_OK)
         st = tokenizer_load(o->model_dir, &e->tokenizer, err);
     if (st == ST_OK)
+        st = chat_templates_load(o->model_dir, &e->chat, err);
+    if (st == ST_OK)
         st = model_open(e->checkpoint, &o->model, o->chain, o->kernels.loader, on_progress, p,
                         &e->model, err);
     return st;
@@ -386,6 +388,7 @@ enum status engine_load(struct engine *e, progress_report *progress, void *progr
     if (st == ST_OK) {
         e->host.model = e->model;
         e->host.tokenizer = e->tokenizer;
+        e->host.chat = e->chat;
         e->host.options = &e->o;
         e->host.registry = e->registry;
         e->host.merged = e->merged;
@@ -439,6 +442,7 @@ void engine_free(struct engine *e)
     merged_close(e->merged);
     registry_close(e->registry);
     tokenizer_free(e->tokenizer);
+    chat_templates_free(e->chat);
     model_close(e->model);
     checkpoint_close(e->checkpoint);
     stats_close(&e->stats);
@@ -497,6 +501,12 @@ const char *engine_piece(const struct engine *e, int32_t id, size_t *len)
 {
     *len = 0;
     return e->tokenizer ? tokenizer_piece(e->tokenizer, id, len) : NULL;
+}
+
+enum status engine_chat_template(const struct engine *e, bool tools, struct text *text,
+                                 struct error *err)
+{
+    return chat_templates_find(e->chat, tools, text, err);
 }
 
 /* ---- submitting ---- */
@@ -598,4 +608,14 @@ enum status engine_detokenize(struct engine *e, const int32_t *ids, size_t n, bo
     if (st != ST_OK)
         return st;
     return submit(e, t, request_detokenize(t, &e->host, ids, n, skip_special, err), out, err);
+}
+
+enum status engine_render(struct engine *e, const struct chat *chat, struct ticket **out,
+                          struct error *err)
+{
+    struct ticket *t;
+    enum status st = begin(e, &t, err);
+    if (st != ST_OK)
+        return st;
+    return submit(e, t, request_render(t, &e->host, chat, err), out, err);
 }

@@ -125,11 +125,18 @@ struct adapter_ref { /* what a request runs on; known once it is admitted, borro
 #define STOP_BYTES_MAX 4096 /* of one stop string */
 #define CHOICES_MAX    4096 /* prompts times n */
 
+/* A conversation; its prompt is rendered with the base's chat template on an intake thread. */
+struct chat {
+    json_t *variables;   /* an object: messages (a list), tools, add_generation_prompt and what else
+                            the template reads; it must not change any more */
+    bool continue_final; /* the last message, whose content is a text, is left open */
+};
 struct prompt {
     const char *text; /* or NULL: ids */
     size_t text_len;
     const int32_t *ids;
     size_t n_ids;
+    const struct chat *chat; /* or NULL; a text then */
 };
 struct logit_bias {
     int32_t token;
@@ -140,8 +147,9 @@ struct text {
     size_t len;
 };
 
-/* Everything is copied by the submit. max_tokens: unset is the base's own default or 16; more than
- * fits the context is cut to what fits (chat passes INT32_MAX), 0 scores the prompt (echo). With
+/* Everything is copied by the submit (of a conversation a reference is taken). max_tokens: unset is
+ * the base's own default, else 16, or what fits after a conversation; more than fits the context is
+ * cut to what fits, 0 scores the prompt (echo). With
  * several prompts and choices the pieces of each (prompt, choice) come in order. */
 struct generate_request {
     const struct prompt *prompts;
@@ -263,6 +271,13 @@ enum status engine_tokenize(struct engine *e, const char *text, size_t len, bool
                             struct ticket **out, struct error *err);
 enum status engine_detokenize(struct engine *e, const int32_t *ids, size_t n, bool skip_special,
                               struct ticket **out, struct error *err);
+/* The prompt that a conversation becomes; ticket_text tells it. */
+enum status engine_render(struct engine *e, const struct chat *chat, struct ticket **out,
+                          struct error *err);
+/* The chat template for a conversation with or without tools: ST_OK, or why there are none
+ * (CHAT_TEMPLATE_MISSING) or it cannot be run. text (may be NULL): its text, borrowed. */
+enum status engine_chat_template(const struct engine *e, bool tools, struct text *text,
+                                 struct error *err);
 const int32_t *ticket_ids(const struct ticket *t, size_t *n);
 const char *ticket_text(const struct ticket *t, size_t *len);
 /* The text of one id (vocabulary entry); borrowed from the model. */

@@ -5,6 +5,7 @@
 #include "core/arena.h"
 #include "core/engine.h"
 #include "core/jobs.h"
+#include "core/run/chat.h"
 #include "core/run/intake.h"
 #include "core/run/merged.h"
 #include "core/run/request.h"
@@ -17,6 +18,7 @@ struct engine {
     struct checkpoint *checkpoint;
     struct model *model;
     struct tokenizer *tokenizer;
+    struct chat_templates *chat;
     struct registry *registry;
     struct merged *merged;
     struct kvcache *kv;

@@ -136,9 +136,8 @@ enum status json_parse(const char *text, size_t len, int max_depth, const char *
     }
 }
 
-/* The whole file, malloc'ed. */
-static enum status read_whole(const char *path, size_t max_bytes, char **out, size_t *len,
-                              struct error *err)
+enum status json_read_text(const char *path, size_t max_bytes, char **out, size_t *len,
+                           struct error *err)
 {
     char *text = NULL;
     enum status s = ST_OK;
@@ -171,6 +170,7 @@ static enum status read_whole(const char *path, size_t max_bytes, char **out, si
                       (long long)st.st_size);
         goto done;
     }
+    text[*len] = 0;
     *out = text;
     text = NULL;
 done:
@@ -184,7 +184,7 @@ enum status json_read(const char *path, size_t max_bytes, json_t **out, struct e
     char *text = NULL;
     size_t len = 0;
     *out = NULL;
-    enum status s = read_whole(path, max_bytes, &text, &len, err);
+    enum status s = json_read_text(path, max_bytes, &text, &len, err);
     if (!text)
         return s;
     s = json_parse(text, len, JSON_DEPTH_MAX, path, out, err);

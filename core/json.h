@@ -21,6 +21,11 @@ enum status json_parse(const char *text, size_t len, int max_depth, const char *
  * it is larger. */
 enum status json_read(const char *path, size_t max_bytes, json_t **out, struct error *err);
 
+/* The bytes of such a file: malloc'ed, a NUL behind them, at most max_bytes. FILE_UNREADABLE,
+ * OUT_OF_MEMORY. */
+enum status json_read_text(const char *path, size_t max_bytes, char **out, size_t *len,
+                           struct error *err);
+
 /* The candidate nearest to word by edit distance, or NULL if none is near. */
 const char *nearest_word(const char *word, const char *const *candidates, size_t n);
 

@@ -1,7 +1,8 @@
 /*
  * JSON -> struct generate_request (defaults stay unset: the engine knows generation_config.json),
- * and pieces -> OpenAI's completion choices. text_offset counts characters, as Python clients do;
- * the engine counts bytes. A token that has no text (a base without tokenizer) is "token_id:N".
+ * and pieces -> choices; then the wording of /v1/completions. text_offset counts characters, as
+ * Python clients do; the engine counts bytes. A token that has no text (a base without tokenizer)
+ * is "token_id:N".
  */
 #include "server/completion.h"
 
@@ -13,6 +14,7 @@
 #include "server/fields.h"
 #include "server/names.h"
 #include "server/server.h"
+#include "server/tool_calls.h"
 
 /* ---- what was asked ---- */
 
@@ -37,8 +39,9 @@ static bool read_prompt(struct request *q, const json_t *value, struct prompt *p
 }
 
 /* A string, strings, ids, or lists of ids. */
-static enum status read_prompts(struct request *q, struct generate_request *r, struct error *err)
+static enum status read_prompts(struct request *q, struct completion *c, struct error *err)
 {
+    struct generate_request *r = &c->request;
     const json_t *value = field(q->json, "prompt");
     bool many = json_is_array(value) && !json_is_number(json_array_get(value, 0));
     r->n_prompts = many ? json_array_size(value) : 1;
@@ -109,11 +112,9 @@ static void read_numbers(const json_t *body, struct generate_request *r)
     const json_t *seed = field(body, "seed");
     const char *compute = field_text(body, "compute");
     r->n = (int32_t)field_int(body, "n", UNSET_INT);
-    r->max_tokens = (int32_t)field_int(body, "max_tokens", UNSET_INT);
     r->min_tokens = (int32_t)field_int(body, "min_tokens", UNSET_INT);
     r->top_k = (int32_t)field_int(body, "top_k", UNSET_INT);
     r->top_k = r->top_k == -1 ? 0 : r->top_k;
-    r->logprobs = (int32_t)field_int(body, "logprobs", -1);
     r->temperature = (float)field_number(body, "temperature", UNSET_FLOAT);
     r->top_p = (float)field_number(body, "top_p", UNSET_FLOAT);
     r->min_p = (float)field_number(body, "min_p", UNSET_FLOAT);
@@ -122,10 +123,8 @@ static void read_numbers(const json_t *body, struct generate_request *r)
     r->frequency_penalty = (float)field_number(body, "frequency_penalty", UNSET_FLOAT);
     r->has_seed = seed != NULL;
     r->seed = seed ? (uint64_t)json_as_int(seed) : 0;
-    r->echo = field_bool(body, "echo", false);
     r->ignore_eos = field_bool(body, "ignore_eos", false);
     r->skip_special = field_bool(body, "skip_special_tokens", true);
-    r->add_special = field_bool(body, "add_special_tokens", true);
     r->compute = !compute ? -1 : strcmp(compute, "fast") ? COMPUTE_EXACT : COMPUTE_FAST;
 }
 
@@ -139,34 +138,34 @@ static enum status read_request(struct request *q, struct completion *c, struct 
     c->stream = field_bool(body, "stream", false);
     c->include_usage = stream && field_bool(stream, "include_usage", false);
     c->return_ids = field_bool(body, "return_token_ids", false);
-    c->with_logprobs = field(body, "logprobs") != NULL;
     c->created = time(NULL);
     read_numbers(body, r);
     r->request_id = q->id;
-    int64_t n = r->n == UNSET_INT ? 1 : r->n;
-    if (field_int(body, "best_of", n) != n)
-        return error_param(err, ST_NOT_SUPPORTED, "best_of",
-                           "best_of is not supported: leave it out or send n");
     enum status s = names_resolve(q, model, field(body, "adapter"), &names, &c->by_model, err);
     if (s)
         return s;
     r->adapters = names.names;
     r->n_adapters = names.n;
-    s = read_prompts(q, r, err);
+    s = c->form->read(q, c, err);
     s = s ? s : read_strengths(q, r, err);
     s = s ? s : read_stops(q, r, err);
     s = s ? s : read_bias(q, r, err);
     if (s)
         return s;
-    c->n_choices = r->n_prompts * (size_t)n;
+    c->n_choices = r->n_prompts * (size_t)(r->n == UNSET_INT ? 1 : r->n);
     c->choices = calloc(c->n_choices, sizeof *c->choices);
     return c->choices ? ST_OK : error_memory(err, "reading the request");
 }
 
-enum status completion_read(struct request *q, struct completion **out, struct error *err)
+enum status completion_read(struct request *q, const struct completion_form *form,
+                            struct completion **out, struct error *err)
 {
     struct completion *c = calloc(1, sizeof *c);
-    enum status s = c ? read_request(q, c, err) : error_memory(err, "reading the request");
+    enum status s = c ? ST_OK : error_memory(err, "reading the request");
+    if (c) {
+        c->form = form;
+        s = read_request(q, c, err);
+    }
     if (s) {
         completion_free(c);
         c = NULL;
@@ -188,14 +187,16 @@ void completion_free(void *completion)
         buffer_free(&x->logprobs);
         buffer_free(&x->tops);
         buffer_free(&x->offsets);
+        tool_parser_free(x->tools);
     }
     free(c->choices);
+    json_decref(c->chat.variables);
     free(c);
 }
 
 /* ---- what came ---- */
 
-static void add_token_text(struct buffer *b, const char *piece, size_t len, int32_t id)
+void completion_token_text(struct buffer *b, const char *piece, size_t len, int32_t id)
 {
     if (piece)
         buffer_string(b, piece, len);
@@ -204,12 +205,102 @@ static void add_token_text(struct buffer *b, const char *piece, size_t len, int3
 }
 
 /* JSON has no infinity: a token that cannot come is -9999, as vLLM says it. */
-static void add_logprob(struct buffer *b, float f)
+void completion_logprob(struct buffer *b, float f)
 {
     if (isnan(f))
         buffer_text(b, "null");
     else
         buffer_f32(b, isinf(f) ? -9999.0f : f);
+}
+
+static void add_token(struct completion *c, struct choice *x, const struct token_info *t)
+{
+    if (c->return_ids && !t->prompt) {
+        buffer_text(&x->ids, x->ids.len ? "," : "");
+        buffer_int(&x->ids, t->id);
+    }
+    if (c->with_logprobs) {
+        c->form->add_logprob(x, t);
+        x->any_logprob = true;
+    }
+}
+
+struct choice *completion_add(struct completion *c, const struct piece *p)
+{
+    size_t n = c->n_choices / c->request.n_prompts;
+    size_t i = (size_t)p->prompt * n + (size_t)p->choice;
+    if (i >= c->n_choices)
+        return NULL;
+    struct choice *x = &c->choices[i];
+    x->any |= p->n_tokens > 0;
+    c->form->add_text(c, x, &p->text, p->finish != FINISH_NONE);
+    for (size_t k = 0; k < p->n_tokens; k++)
+        add_token(c, x, &p->tokens[k]);
+    if (p->finish)
+        x->finish = p->finish;
+    bool failed = x->text.failed | x->ids.failed | x->tokens.failed | x->logprobs.failed |
+                  x->tops.failed | x->offsets.failed;
+    return failed ? NULL : x;
+}
+
+const char *completion_finish(enum finish_reason r)
+{
+    switch (r) {
+    case FINISH_STOP:
+        return "\"stop\"";
+    case FINISH_LENGTH:
+        return "\"length\"";
+    case FINISH_CANCELLED:
+        return "\"abort\"";
+    case FINISH_ERROR:
+        return "\"error\"";
+    case FINISH_NONE:
+        break;
+    }
+    return "null";
+}
+
+void completion_list(struct buffer *out, const char *before, struct buffer *list)
+{
+    buffer_text(out, before);
+    buffer_add(out, list->v, list->len);
+    buffer_text(out, "]");
+    buffer_clear(list);
+}
+
+void completion_usage(const struct usage *u, struct buffer *out)
+{
+    buffer_format(out,
+                  "{\"prompt_tokens\":%lld,\"completion_tokens\":%lld,\"total_tokens\":%lld,"
+                  "\"prompt_tokens_details\":{\"cached_tokens\":%lld}}",
+                  (long long)u->prompt_tokens, (long long)u->generated_tokens,
+                  (long long)u->prompt_tokens + (long long)u->generated_tokens,
+                  (long long)u->cached_tokens);
+}
+
+/* ---- /v1/completions ---- */
+
+static enum status read_text_form(struct request *q, struct completion *c, struct error *err)
+{
+    const json_t *body = q->json;
+    struct generate_request *r = &c->request;
+    int64_t n = r->n == UNSET_INT ? 1 : r->n;
+    if (field_int(body, "best_of", n) != n)
+        return error_param(err, ST_NOT_SUPPORTED, "best_of",
+                           "best_of is not supported: leave it out or send n");
+    r->max_tokens = (int32_t)field_int(body, "max_tokens", UNSET_INT);
+    r->logprobs = (int32_t)field_int(body, "logprobs", -1);
+    r->echo = field_bool(body, "echo", false);
+    r->add_special = field_bool(body, "add_special_tokens", true);
+    c->with_logprobs = field(body, "logprobs") != NULL;
+    return read_prompts(q, c, err);
+}
+
+static void add_text(struct completion *c, struct choice *x, const struct text *text, bool finished)
+{
+    (void)c;
+    (void)finished;
+    buffer_add(&x->text, text->v, text->len);
 }
 
 /* Entry i of what is told about a token: the alternatives, then (i == n_top) the token itself. */
@@ -251,9 +342,9 @@ static void add_top(struct buffer *b, const struct token_info *t)
             continue;
         struct top_entry x = top_entry(t, i);
         buffer_text(b, i ? "," : "");
-        add_token_text(b, x.text, x.len, x.id);
+        completion_token_text(b, x.text, x.len, x.id);
         buffer_text(b, ":");
-        add_logprob(b, x.logprob);
+        completion_logprob(b, x.logprob);
     }
     buffer_text(b, "}");
 }
@@ -266,20 +357,13 @@ static size_t character_offset(struct choice *x, size_t bytes)
     return x->characters;
 }
 
-static void add_token(struct completion *c, struct choice *x, const struct token_info *t)
+static void add_logprob(struct choice *x, const struct token_info *t)
 {
-    if (c->return_ids && !t->prompt) {
-        buffer_text(&x->ids, x->ids.len ? "," : "");
-        buffer_int(&x->ids, t->id);
-    }
-    if (!c->with_logprobs)
-        return;
     const char *comma = x->any_logprob ? "," : "";
-    x->any_logprob = true;
     buffer_text(&x->tokens, comma);
-    add_token_text(&x->tokens, t->piece, t->piece_len, t->id);
+    completion_token_text(&x->tokens, t->piece, t->piece_len, t->id);
     buffer_text(&x->logprobs, comma);
-    add_logprob(&x->logprobs, t->logprob);
+    completion_logprob(&x->logprobs, t->logprob);
     buffer_text(&x->tops, comma);
     if (isnan(t->logprob))
         buffer_text(&x->tops, "null");
@@ -289,82 +373,40 @@ static void add_token(struct completion *c, struct choice *x, const struct token
     buffer_int(&x->offsets, (int64_t)character_offset(x, t->text_offset));
 }
 
-struct choice *completion_add(struct completion *c, const struct piece *p)
+static bool pending(const struct completion *c, const struct choice *x)
 {
-    size_t n = c->n_choices / c->request.n_prompts;
-    size_t i = (size_t)p->prompt * n + (size_t)p->choice;
-    if (i >= c->n_choices)
-        return NULL;
-    struct choice *x = &c->choices[i];
-    x->any |= p->n_tokens > 0;
-    buffer_add(&x->text, p->text.v, p->text.len);
-    for (size_t k = 0; k < p->n_tokens; k++)
-        add_token(c, x, &p->tokens[k]);
-    if (p->finish)
-        x->finish = p->finish;
-    bool failed = x->text.failed | x->ids.failed | x->tokens.failed | x->logprobs.failed |
-                  x->tops.failed | x->offsets.failed;
-    return failed ? NULL : x;
+    bool end = x->finish && !x->closed;
+    return x->text.len > x->sent || end || x->ids.len || (c->with_logprobs && x->any_logprob);
 }
 
-bool completion_pending(const struct completion *c, const struct choice *x)
-{
-    return x->text.len > x->sent || x->finish || x->ids.len || (c->with_logprobs && x->any_logprob);
-}
-
-static const char *finish_name(enum finish_reason r)
-{
-    switch (r) {
-    case FINISH_STOP:
-        return "\"stop\"";
-    case FINISH_LENGTH:
-        return "\"length\"";
-    case FINISH_CANCELLED:
-        return "\"abort\"";
-    case FINISH_ERROR:
-        return "\"error\"";
-    case FINISH_NONE:
-        break;
-    }
-    return "null";
-}
-
-static void add_list(struct buffer *out, const char *before, struct buffer *list)
-{
-    buffer_text(out, before);
-    buffer_add(out, list->v, list->len);
-    buffer_text(out, "]");
-    buffer_clear(list);
-}
-
-void completion_choice(struct completion *c, struct choice *x, bool whole, struct buffer *out)
+static void write_choice(struct completion *c, struct choice *x, bool whole, struct buffer *out)
 {
     size_t from = whole ? 0 : x->sent;
     buffer_format(out, "{\"index\":%zu,\"text\":", (size_t)(x - c->choices));
     buffer_string(out, x->text.len ? x->text.v + from : "", x->text.len - from);
     x->sent = x->text.len;
     if (c->with_logprobs) {
-        add_list(out, ",\"logprobs\":{\"tokens\":[", &x->tokens);
-        add_list(out, ",\"token_logprobs\":[", &x->logprobs);
-        add_list(out, ",\"top_logprobs\":[", &x->tops);
-        add_list(out, ",\"text_offset\":[", &x->offsets);
+        completion_list(out, ",\"logprobs\":{\"tokens\":[", &x->tokens);
+        completion_list(out, ",\"token_logprobs\":[", &x->logprobs);
+        completion_list(out, ",\"top_logprobs\":[", &x->tops);
+        completion_list(out, ",\"text_offset\":[", &x->offsets);
         buffer_text(out, "}");
         x->any_logprob = false;
     } else {
         buffer_text(out, ",\"logprobs\":null");
     }
-    buffer_format(out, ",\"finish_reason\":%s", finish_name(x->finish));
+    buffer_format(out, ",\"finish_reason\":%s", completion_finish(x->finish));
+    x->closed = x->finish != FINISH_NONE;
     if (c->return_ids)
-        add_list(out, ",\"token_ids\":[", &x->ids);
+        completion_list(out, ",\"token_ids\":[", &x->ids);
     buffer_text(out, "}");
 }
 
-void completion_usage(const struct usage *u, struct buffer *out)
-{
-    buffer_format(out,
-                  "{\"prompt_tokens\":%lld,\"completion_tokens\":%lld,\"total_tokens\":%lld,"
-                  "\"prompt_tokens_details\":{\"cached_tokens\":%lld}}",
-                  (long long)u->prompt_tokens, (long long)u->generated_tokens,
-                  (long long)u->prompt_tokens + (long long)u->generated_tokens,
-                  (long long)u->cached_tokens);
-}
+const struct completion_form text_form = {.prefix = "cmpl-",
+                                          .object = "text_completion",
+                                          .chunk = "text_completion",
+                                          .read = read_text_form,
+                                          .add_text = add_text,
+                                          .add_logprob = add_logprob,
+                                          .pending = pending,
+                                          .write = write_choice};

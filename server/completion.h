@@ -1,24 +1,47 @@
 /*
- * One /v1/completions request between its JSON and its answer: what was asked (for the engine), and
- * the choices as their pieces come in. Whole answers and stream frames are written from the same
- * choices.
+ * One generating request between its JSON and its answer: what was asked (for the engine), and the
+ * choices as their pieces come in. Whole answers and stream frames are written from the same
+ * choices. What is generated from, and how a choice is worded, is the form's: text here
+ * (/v1/completions), messages in chat.c (/v1/chat/completions).
  */
 #ifndef OFTD_SERVER_COMPLETION_H
 #define OFTD_SERVER_COMPLETION_H
 
 #include "server/request.h"
 
+struct tool_parser;
+struct completion;
+
 struct choice {
-    struct buffer text; /* all of it so far */
+    struct buffer text; /* all of it so far; of a chat: without its tool calls */
     struct buffer ids;  /* JSON lists without brackets, since the last frame */
-    struct buffer tokens, logprobs, tops, offsets;
+    struct buffer tokens, logprobs, tops, offsets; /* a chat fills logprobs alone */
     size_t bytes, characters; /* text_offset of the last token, in both units */
     size_t sent;              /* of text, in frames */
     bool any, any_logprob;
     enum finish_reason finish;
+    struct tool_parser *tools; /* chat: NULL until a piece came, or no tools */
+    bool begun, closed;        /* chat: the frames of the role and of the end have been written */
 };
 
+/* One wording of generation. */
+struct completion_form {
+    const char *prefix, *object, *chunk; /* of the id; of a whole answer and of a frame */
+    /* What is generated from, and the fields of this form alone. */
+    enum status (*read)(struct request *q, struct completion *c, struct error *err);
+    /* Text that came, the last of its choice: finished. */
+    void (*add_text)(struct completion *c, struct choice *x, const struct text *text,
+                     bool finished);
+    void (*add_logprob)(struct choice *x, const struct token_info *t);
+    /* Is there something in choice x that a frame should tell? */
+    bool (*pending)(const struct completion *c, const struct choice *x);
+    /* Choice x as JSON: the next frame's part of what is new, or (whole) all. */
+    void (*write)(struct completion *c, struct choice *x, bool whole, struct buffer *out);
+};
+extern const struct completion_form text_form; /* completion.c */
+
 struct completion {
+    const struct completion_form *form;
     struct generate_request request;
     const char *model; /* as the reply calls it */
     bool stream, include_usage, return_ids, with_logprobs;
@@ -26,21 +49,29 @@ struct completion {
     int64_t created;
     struct choice *choices;
     size_t n_choices;
+    struct chat chat;   /* chat: the conversation, its variables owned */
+    int tool_format;    /* chat: enum tool_format, how calls are found in the text */
+    bool one_call;      /* chat: of several calls the first alone is told */
     struct piece first; /* read before the stream began */
     bool has_first;
 };
 
 /* Reads the checked body of q; everything borrowed lives in q (its JSON, its arena). *out is freed
  * with completion_free. */
-enum status completion_read(struct request *q, struct completion **out, struct error *err);
+enum status completion_read(struct request *q, const struct completion_form *form,
+                            struct completion **out, struct error *err);
 void completion_free(void *completion);
 
 /* Adds a piece to its choice and returns it; NULL when memory ran out. */
 struct choice *completion_add(struct completion *c, const struct piece *p);
-/* Is there something in choice x that a frame should tell? */
-bool completion_pending(const struct completion *c, const struct choice *x);
-/* Choice x as JSON: what is new since the last frame, or (whole) all. */
-void completion_choice(struct completion *c, struct choice *x, bool whole, struct buffer *out);
 void completion_usage(const struct usage *u, struct buffer *out);
+
+/* For the forms. */
+/* A token's text as JSON; a number that JSON has; `null` or the reason's name as JSON. */
+void completion_token_text(struct buffer *b, const char *piece, size_t len, int32_t id);
+void completion_logprob(struct buffer *b, float f);
+const char *completion_finish(enum finish_reason r);
+/* before, what the list holds (a JSON list without brackets), and "]"; the list is empty after. */
+void completion_list(struct buffer *out, const char *before, struct buffer *list);
 
 #endif

@@ -94,6 +94,11 @@ static bool is_text(const json_t *v)
     return json_is_string(v);
 }
 
+static bool is_object(const json_t *v)
+{
+    return json_is_object(v);
+}
+
 static bool is_stop(const json_t *v)
 {
     return is_string(v, 1, 4096);
@@ -197,7 +202,11 @@ bool field_type_fits(const struct field_row *r, const json_t *v)
     case TYPE_OBJECT:
         return json_is_object(v);
     case TYPE_LIST:
-        return is_list(v, r->low, r->high);
+        return is_list(v, r->low, r->high) && all(v, is_object);
+    case TYPE_CONTENT:
+        return json_is_string(v) || (is_list(v, r->low, r->high) && all(v, is_object));
+    case TYPE_WORD_OR_OBJECT:
+        return json_is_object(v) || is_word(v, r->extra);
     case TYPE_NONE:
         break;
     }
@@ -272,7 +281,13 @@ void field_type_describe(const struct field_row *r, char *text, size_t size)
         snprintf(text, size, "an object");
         break;
     case TYPE_LIST:
-        snprintf(text, size, "a list of at most %.0f objects", r->high);
+        snprintf(text, size, "a list of %.0f to %.0f objects", r->low, r->high);
+        break;
+    case TYPE_CONTENT:
+        snprintf(text, size, "a string, or a list of text parts");
+        break;
+    case TYPE_WORD_OR_OBJECT:
+        snprintf(text, size, "one of %s, or an object", r->extra);
         break;
     case TYPE_NONE:
         snprintf(text, size, "any value");
@@ -381,6 +396,8 @@ static json_t *words_json(const char *words, bool nullable)
 
 static json_t *reference(const char *set)
 {
+    if (!*set)
+        return json_pack("{s:s}", "type", "object");
     return json_pack("{s:s++}", "$ref", "#/components/schemas/", set, "");
 }
 
@@ -395,8 +412,14 @@ json_t *field_type_schema(const struct field_row *r)
     case TYPE_OBJECT:
         return reference(r->extra);
     case TYPE_LIST:
-        return json_pack("{s:s, s:i, s:o}", "type", "array", "maxItems", (int)r->high, "items",
-                         reference(r->extra));
+        return json_pack("{s:s, s:i, s:i, s:o}", "type", "array", "minItems", (int)r->low,
+                         "maxItems", (int)r->high, "items", reference(r->extra));
+    case TYPE_CONTENT:
+        return json_pack("{s:[{s:s}, {s:s, s:o}]}", "anyOf", "type", "string", "type", "array",
+                         "items", reference(r->extra));
+    case TYPE_WORD_OR_OBJECT:
+        return json_pack("{s:[{s:o}, {s:s}]}", "anyOf", "enum", words_json(r->extra, false), "type",
+                         "object");
     default:
         return schema_of_text(r);
     }

@@ -32,7 +32,9 @@ enum field_type {
     TYPE_OUTPUTS,
     TYPE_BIAS,
     TYPE_OBJECT,
-    TYPE_LIST
+    TYPE_LIST,
+    TYPE_CONTENT,
+    TYPE_WORD_OR_OBJECT
 };
 
 struct field_row {

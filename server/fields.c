@@ -17,11 +17,13 @@ static const struct field_row rows[] = {
     {FIELDS_##set, USE_IGNORED, name, TYPE_NONE, false, 0, 0, "", "accepted, changes nothing"},
 #define NEUTRAL(set, name, json)                                                                   \
     {FIELDS_##set, USE_NEUTRAL, name, TYPE_NONE, false, 0, 0, json, "only its neutral value"},
+#define ALSO(set, other)
 #include "server/fields.def"
 #undef SET
 #undef FIELD
 #undef IGNORED
 #undef NEUTRAL
+#undef ALSO
 };
 #define N_ROWS (sizeof rows / sizeof rows[0])
 
@@ -32,12 +34,41 @@ static const struct {
 #define FIELD(set, name, type, required, low, high, extra, help)
 #define IGNORED(set, name)
 #define NEUTRAL(set, name, json)
+#define ALSO(set, other)
 #include "server/fields.def"
 #undef SET
 #undef FIELD
 #undef IGNORED
 #undef NEUTRAL
+#undef ALSO
 };
+
+/* Which sets hold the rows of another, too. */
+static const struct {
+    enum field_set set, other;
+} also[] = {
+#define SET(set, conditions)
+#define FIELD(set, name, type, required, low, high, extra, help)
+#define IGNORED(set, name)
+#define NEUTRAL(set, name, json)
+#define ALSO(set, other) {FIELDS_##set, FIELDS_##other},
+#include "server/fields.def"
+#undef SET
+#undef FIELD
+#undef IGNORED
+#undef NEUTRAL
+#undef ALSO
+};
+
+static bool holds(enum field_set set, const struct field_row *r)
+{
+    if (r->set == set)
+        return true;
+    for (size_t i = 0; i < sizeof also / sizeof also[0]; i++)
+        if (also[i].set == set && also[i].other == r->set)
+            return true;
+    return false;
+}
 
 static enum field_set set_named(const char *name)
 {
@@ -59,7 +90,7 @@ static enum status refuse_name(enum field_set set, const char *name, struct erro
     const char *names[N_ROWS];
     size_t n = 0;
     for (size_t i = 0; i < N_ROWS; i++)
-        if (rows[i].set == set)
+        if (holds(set, &rows[i]))
             names[n++] = rows[i].name;
     const char *near = nearest_word(name, names, n);
     if (near)
@@ -73,7 +104,7 @@ static enum status refuse_name(enum field_set set, const char *name, struct erro
 static const struct field_row *row_named(enum field_set set, const char *name)
 {
     for (size_t i = 0; i < N_ROWS; i++)
-        if (rows[i].set == set && !strcmp(rows[i].name, name))
+        if (holds(set, &rows[i]) && !strcmp(rows[i].name, name))
             return &rows[i];
     return NULL;
 }
@@ -101,9 +132,12 @@ static enum status check_value(const struct field_row *r, const json_t *v, struc
     if (!field_type_fits(r, v))
         return refuse_value(r, err);
     enum status s = ST_OK;
+    if (!*r->extra)
+        return ST_OK;
     if (r->type == TYPE_OBJECT)
         s = fields_check(set_named(r->extra), v, err);
-    for (size_t i = 0; r->type == TYPE_LIST && !s && i < json_array_size(v); i++)
+    bool list = r->type == TYPE_LIST || r->type == TYPE_CONTENT;
+    for (size_t i = 0; list && !s && i < json_array_size(v); i++)
         s = fields_check(set_named(r->extra), json_array_get(v, i), err);
     return s;
 }
@@ -122,7 +156,7 @@ enum status fields_check(enum field_set set, const json_t *body, struct error *e
             return s;
     }
     for (size_t i = 0; i < N_ROWS; i++)
-        if (rows[i].set == set && rows[i].required && !json_object_get(body, rows[i].name))
+        if (holds(set, &rows[i]) && rows[i].required && !json_object_get(body, rows[i].name))
             return error_param(err, ST_MISSING_FIELD, rows[i].name, "%s is required", rows[i].name);
     return ST_OK;
 }
@@ -155,7 +189,7 @@ json_t *fields_schema(enum field_set set)
     json_t *properties = json_object();
     bool whole = properties != NULL;
     for (size_t i = 0; i < N_ROWS && whole; i++)
-        if (rows[i].set == set)
+        if (holds(set, &rows[i]))
             whole = !json_object_set_new(properties, rows[i].name, schema_of_row(&rows[i]));
     json_t *schema = whole ? json_pack("{s:s, s:b, s:O}", "type", "object", "additionalProperties",
                                        0, "properties", properties)

@@ -13,11 +13,13 @@ enum field_set {
 #define FIELD(set, name, type, required, low, high, extra, help)
 #define IGNORED(set, name)
 #define NEUTRAL(set, name, json)
+#define ALSO(set, other)
 #include "server/fields.def"
 #undef SET
 #undef FIELD
 #undef IGNORED
 #undef NEUTRAL
+#undef ALSO
     FIELDS_COUNT_
 };
 

@@ -5,8 +5,8 @@
 #include "server/request.h"
 
 /* route_completions.c, route_forward.c, route_module.c, route_tokenize.c */
-request_step route_completions, route_forward, route_forward_module, route_tokenize,
-    route_detokenize;
+request_step route_completions, route_chat_completions, route_forward, route_forward_module,
+    route_tokenize, route_detokenize, route_apply_template;
 /* route_models.c */
 request_step route_models, route_model_by_id, route_model, route_props;
 /* route_adapters.c */

@@ -57,6 +57,25 @@ static const struct {
      OBJECT("\"id\",\"object\",\"created\",\"model\",\"choices\",\"usage\"",
             "\"id\":" TEXT ",\"object\":{\"const\":\"text_completion\"},\"created\":" INTEGER
             ",\"model\":" TEXT ",\"choices\":" LIST(REF("Choice")) ",\"usage\":" REF("Usage"))},
+    {"Message",
+     OBJECT("\"role\",\"content\"",
+            "\"role\":{\"const\":\"assistant\"},\"content\":{\"type\":[\"string\",\"null\"]},"
+            "\"refusal\":{\"type\":\"null\"},\"tool_calls\":" LIST(REF("ToolCall")))},
+    {"ToolCall", OBJECT("\"id\",\"type\",\"function\"",
+                        "\"id\":" TEXT ",\"type\":{\"const\":\"function\"},\"function\":" OBJECT(
+                            "\"name\",\"arguments\"", "\"name\":" TEXT ",\"arguments\":" TEXT))},
+    {"ChatChoice",
+     OBJECT(
+         "\"index\",\"message\",\"logprobs\",\"finish_reason\"",
+         "\"index\":" INTEGER ",\"message\":" REF(
+             "Message") ",\"logprobs\":{\"type\":["
+                        "\"object\",\"null\"]},\"finish_reason\":{\"type\":[\"string\",\"null\"]},"
+                        "\"token_ids\":" LIST(INTEGER))},
+    {"ChatCompletion",
+     OBJECT("\"id\",\"object\",\"created\",\"model\",\"choices\",\"usage\"",
+            "\"id\":" TEXT ",\"object\":{\"const\":\"chat.completion\"},\"created\":" INTEGER
+            ",\"model\":" TEXT ",\"choices\":" LIST(REF("ChatChoice")) ",\"usage\":" REF("Usage"))},
+    {"Prompt", OBJECT("\"prompt\"", "\"prompt\":" TEXT)},
     {"Tensor", OBJECT("\"shape\",\"datatype\",\"data\"",
                       "\"shape\":" LIST(
                           INTEGER) ",\"datatype\":{\"const\":\"FP32\"},\"data\":" LIST(NUMBER))},
@@ -128,7 +147,7 @@ static json_t *described(json_t *response, const char *text)
 
 static json_t *good_answer(const struct route *r)
 {
-    if (r->handler == route_completions) {
+    if (r->handler == route_completions || r->handler == route_chat_completions) {
         json_t *both = content(TYPE_JSON, reference(r->reply));
         json_object_set_new(json_object_get(both, "content"), "text/event-stream", json_object());
         return described(both, "The completion, or with stream its frames");

@@ -35,6 +35,7 @@ int reply_status(enum status s)
     case ST_CONTEXT_LENGTH_EXCEEDED:
     case ST_REPLY_TOO_LARGE:
     case ST_TOKENIZER_MISSING:
+    case ST_CHAT_TEMPLATE_MISSING:
     case ST_TEMPLATE_RAISED:
     case ST_TEMPLATE_FAILED:
     case ST_LIMIT_EXCEEDED:
@@ -157,7 +158,7 @@ static bool set(json_t *object, const char *key, json_t *value)
 }
 
 /* Text that a file put into a message may be no UTF-8; jansson refuses it, we replace it. */
-static json_t *text_json(const char *s)
+json_t *reply_text_json(const char *s)
 {
     json_t *value = json_string(s);
     if (value)
@@ -172,7 +173,7 @@ static json_t *text_json(const char *s)
 
 static bool set_text(json_t *object, const char *key, const char *s)
 {
-    return !s || set(object, key, text_json(s));
+    return !s || set(object, key, reply_text_json(s));
 }
 
 static json_t *finding_json(const struct finding *f)
@@ -216,9 +217,9 @@ static json_t *details_json(const struct error *err)
 json_t *reply_error_json(const struct error *err)
 {
     json_t *o = json_pack("{s:o, s:s, s:o, s:s}", "message",
-                          text_json(err->text[0] ? err->text : status_text(err->code)), "type",
-                          type_of(status_of(err)), "param",
-                          err->param[0] ? text_json(err->param) : json_null(), "code",
+                          reply_text_json(err->text[0] ? err->text : status_text(err->code)),
+                          "type", type_of(status_of(err)), "param",
+                          err->param[0] ? reply_text_json(err->param) : json_null(), "code",
                           status_code(err->code));
     bool whole = o != NULL;
     if (whole && (err->details || err->findings.n || err->findings.lost))

@@ -31,6 +31,8 @@ void reply_header(struct request *q, const char *name, const char *value);
 
 /* {"error":{"message","type","param","code","details"?}}, NULL when memory runs out. */
 json_t *reply_error_json(const struct error *err);
+/* Text as JSON; bytes that are not UTF-8 become U+FFFD. NULL when memory runs out. */
+json_t *reply_text_json(const char *s);
 /* [{code, severity, message, module?, field?, expected?, got?, permanent}] */
 json_t *reply_findings_json(const struct findings *f);
 

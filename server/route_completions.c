@@ -1,10 +1,12 @@
 /*
- * POST /v1/completions. Whole: wait for the end, then write all choices. Streamed: wait for the
- * first piece (until then a failure still has a status line), then hand the ticket to stream.c.
+ * POST /v1/completions and /v1/chat/completions, which differ in their form alone. Whole: wait for
+ * the end, then write all choices. Streamed: wait for the first piece (until then a failure still
+ * has a status line), then hand the ticket to stream.c.
  */
 #include <stdio.h>
 #include <string.h>
 
+#include "server/chat.h"
 #include "server/completion.h"
 #include "server/handlers.h"
 #include "server/names.h"
@@ -54,14 +56,14 @@ static void write_whole(struct request *q, struct completion *c)
     struct buffer b = {0};
     struct usage usage = {0, 0, 0};
     ticket_usage(q->ticket, &usage);
-    buffer_format(
-        &b, "{\"id\":\"cmpl-%s\",\"object\":\"text_completion\",\"created\":%lld,\"model\":", q->id,
-        (long long)c->created);
+    buffer_format(&b,
+                  "{\"id\":\"%s%s\",\"object\":\"%s\",\"created\":%lld,\"model\":", c->form->prefix,
+                  q->id, c->form->object, (long long)c->created);
     buffer_cstring(&b, c->model);
     buffer_text(&b, ",\"choices\":[");
     for (size_t i = 0; i < c->n_choices; i++) {
         buffer_text(&b, i ? "," : "");
-        completion_choice(c, &c->choices[i], true, &b);
+        c->form->write(c, &c->choices[i], true, &b);
     }
     buffer_text(&b, "],\"usage\":");
     completion_usage(&usage, &b);
@@ -106,12 +108,12 @@ static void begin_stream(struct request *q)
     reply_produce_body(q, TYPE_SSE, stream_produce);
 }
 
-void route_completions(struct request *q)
+static void generate(struct request *q, const struct completion_form *form)
 {
     struct error err = ERROR_INIT;
     struct completion *c = NULL;
     struct ticket *ticket = NULL;
-    enum status s = completion_read(q, &c, &err);
+    enum status s = completion_read(q, form, &c, &err);
     q->state = c;
     q->state_free = completion_free;
     if (!s)
@@ -122,4 +124,14 @@ void route_completions(struct request *q)
         request_wait(q, ticket, TICKET_EVENT, begin_stream);
     else
         request_wait(q, ticket, TICKET_END, answer_whole);
+}
+
+void route_completions(struct request *q)
+{
+    generate(q, &text_form);
+}
+
+void route_chat_completions(struct request *q)
+{
+    generate(q, &chat_form);
 }

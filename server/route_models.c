@@ -156,12 +156,18 @@ void route_props(struct request *q)
     json_t *eos = json_array();
     for (size_t i = 0; eos && i < m->n_eos; i++)
         json_array_append_new(eos, json_integer(m->eos[i]));
+    struct error why = ERROR_INIT;
+    struct text template = {0};
+    bool runs = !engine_chat_template(s->engine, false, &template, &why);
     reply_json(q, 200,
-               json_pack("{s:s, s:s, s:s, s:I, s:I, s:i, s:i, s:o, s:b, s:b, s:s}", "version",
-                         OFTD_VERSION, "model", engine_name(s->engine), "model_path",
+               json_pack("{s:s, s:s, s:s, s:I, s:I, s:i, s:i, s:o, s:b, s:b, s:s, s:o, s:o}",
+                         "version", OFTD_VERSION, "model", engine_name(s->engine), "model_path",
                          engine_root(s->engine), "max_model_len", (json_int_t)m->max_len, "vocab",
                          (json_int_t)m->vocab, "max_sequences", o->max_sequences, "bos_token_id",
                          m->bos, "eos_token_ids", eos, "tokenizer", engine_has_tokenizer(s->engine),
                          "autoload", o->autoload, "compute",
-                         o->compute_generate == COMPUTE_FAST ? "fast" : "exact"));
+                         o->compute_generate == COMPUTE_FAST ? "fast" : "exact", "chat_template",
+                         template.v ? json_stringn(template.v, template.len) : json_null(),
+                         "chat_template_error", runs ? json_null() : reply_text_json(why.text)));
+    error_clear(&why);
 }

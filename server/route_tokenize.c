@@ -1,6 +1,10 @@
-/* POST /tokenize and /detokenize: text to ids and back, on the intake threads. */
+/*
+ * POST /tokenize and /detokenize: text to ids and back; POST /apply-template: a conversation to
+ * text. All of it is the intake threads' work.
+ */
 #include <string.h>
 
+#include "server/conversation.h"
 #include "server/fields.h"
 #include "server/handlers.h"
 #include "server/reply.h"
@@ -46,7 +50,7 @@ void route_tokenize(struct request *q)
         request_wait(q, ticket, TICKET_END, answer_tokens);
 }
 
-static void answer_content(struct request *q)
+static void answer_text(struct request *q, const char *name)
 {
     struct error err = ERROR_INIT;
     struct buffer b = {0};
@@ -56,10 +60,15 @@ static void answer_content(struct request *q)
         return;
     }
     const char *text = ticket_text(q->ticket, &len);
-    buffer_text(&b, "{\"content\":");
+    buffer_format(&b, "{\"%s\":", name);
     buffer_string(&b, text ? text : "", len);
     buffer_text(&b, "}");
     reply_buffer(q, 200, TYPE_JSON, &b);
+}
+
+static void answer_content(struct request *q)
+{
+    answer_text(q, "content");
 }
 
 void route_detokenize(struct request *q)
@@ -78,4 +87,24 @@ void route_detokenize(struct request *q)
         reply_error(q, &err);
     else
         request_wait(q, ticket, TICKET_END, answer_content);
+}
+
+static void answer_prompt(struct request *q)
+{
+    answer_text(q, "prompt");
+}
+
+void route_apply_template(struct request *q)
+{
+    struct chat chat = {0};
+    struct error err = ERROR_INIT;
+    struct ticket *ticket = NULL;
+    enum status s = conversation_read(q, &chat, &err);
+    if (!s)
+        s = engine_render(q->server->engine, &chat, &ticket, &err);
+    json_decref(chat.variables);
+    if (s)
+        reply_error(q, &err);
+    else
+        request_wait(q, ticket, TICKET_END, answer_prompt);
 }

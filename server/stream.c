@@ -1,8 +1,9 @@
 /*
- * Frames: `data: {...}` and an empty line for every piece, a last one with the usage when it was
- * asked for, `data: [DONE]`. A failure after the first frame is `event: error` with the error body
- * and no [DONE]: the status line has gone. A frame is written when the client can take it; what it
- * has not taken stays in the ticket, at most its own max_tokens.
+ * Frames: `data: {...}` and an empty line for every piece (of a chat: for every part of it), a last
+ * one with the usage when it was asked for, `data: [DONE]`. A failure after the first frame is
+ * `event: error` with the error body and no [DONE]: the status line has gone. A frame is written
+ * when the client can take it; what it has not taken stays in the ticket, at most its own
+ * max_tokens.
  */
 #include "server/stream.h"
 
@@ -14,8 +15,9 @@
 
 static void open_frame(const struct request *q, const struct completion *c, struct buffer *out)
 {
-    buffer_format(out, "data: {\"id\":\"cmpl-%s\",\"object\":\"text_completion\",\"created\":%lld,",
-                  q->id, (long long)c->created);
+    const struct completion_form *form = c->form;
+    buffer_format(out, "data: {\"id\":\"%s%s\",\"object\":\"%s\",\"created\":%lld,", form->prefix,
+                  q->id, form->chunk, (long long)c->created);
     buffer_text(out, "\"model\":");
     buffer_cstring(out, c->model);
     buffer_text(out, ",\"choices\":[");
@@ -41,11 +43,11 @@ static bool write_piece(struct request *q, struct completion *c, const struct pi
     struct choice *choice = completion_add(c, p);
     if (!choice)
         return false;
-    if (!completion_pending(c, choice))
-        return true;
-    open_frame(q, c, out);
-    completion_choice(c, choice, false, out);
-    close_frame(c, NULL, out);
+    while (c->form->pending(c, choice) && !out->failed) {
+        open_frame(q, c, out);
+        c->form->write(c, choice, false, out);
+        close_frame(c, NULL, out);
+    }
     return !out->failed;
 }
 

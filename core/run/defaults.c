@@ -16,11 +16,7 @@ static void integer(const json_t *g, const char *key, json_int_t min, int32_t *o
 
 void defaults_read(const json_t *generation, struct sampling *out)
 {
-    *out = (struct sampling){.temperature = 1,
-                             .top_p = 1,
-                             .repetition = 1,
-                             .logprobs = -1,
-                             .max_tokens = DEFAULT_MAX_TOKENS};
+    *out = (struct sampling){.temperature = 1, .top_p = 1, .repetition = 1, .logprobs = -1};
     number(generation, "temperature", 0, 1e6, &out->temperature);
     number(generation, "top_p", 0, 1, &out->top_p);
     number(generation, "min_p", 0, 1, &out->min_p);

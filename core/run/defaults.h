@@ -8,6 +8,7 @@
 
 #define DEFAULT_MAX_TOKENS 16 /* of OpenAI's completions */
 
-void defaults_read(const json_t *generation, struct sampling *out); /* generation may be NULL */
+/* generation may be NULL; max_tokens 0: it says nothing. */
+void defaults_read(const json_t *generation, struct sampling *out);
 
 #endif

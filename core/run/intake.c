@@ -20,11 +20,12 @@ static void handle(struct intake *s, struct ticket *t)
     struct error err = ERROR_INIT;
     enum status st = ST_OK;
     enum request_kind kind = t->request->kind;
+    bool text = kind == REQUEST_DETOKENIZE || kind == REQUEST_RENDER;
     if (ticket_cancelled(t))
         st = error_set(&err, ST_CANCELLED, NULL);
     else
-        st = kind == REQUEST_DETOKENIZE ? request_decode(t, &err) : request_ids(t, &err);
-    if (st != ST_OK || kind == REQUEST_TOKENIZE || kind == REQUEST_DETOKENIZE)
+        st = text ? request_text(t, &err) : request_ids(t, &err);
+    if (st != ST_OK || kind == REQUEST_TOKENIZE || text)
         request_end(t, st, &err);
     else
         s->ready(s->ctx, t);

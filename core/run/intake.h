@@ -1,6 +1,7 @@
 /*
- * Threads that turn text into ids, so that neither a connection's thread nor the worker does. Each
- * takes one ticket at a time; text requests end here, the others go on to `ready` (on this thread).
+ * Threads that turn text and conversations into ids, so that neither a connection's thread nor the
+ * worker does. Each takes one ticket at a time; text requests end here, the others go on to `ready`
+ * (on this thread).
  */
 #ifndef OFTD_CORE_RUN_INTAKE_H
 #define OFTD_CORE_RUN_INTAKE_H

@@ -3,9 +3,18 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <time.h>
 
+#include "core/run/defaults.h"
 #include "core/run/forward.h"
 #include "core/run/sequence.h"
+
+#define TRY(call)                                                                                  \
+    do {                                                                                           \
+        enum status try_ = (call);                                                                 \
+        if (try_ != ST_OK)                                                                         \
+            return try_;                                                                           \
+    } while (0)
 
 static void release(struct ticket *t)
 {
@@ -20,6 +29,7 @@ static void release(struct ticket *t)
     free(r->results);
     free(r->module_result);
     free(r->text);
+    json_decref(r->chat.variables);
 }
 
 static enum status begin(struct ticket *t, const struct request_host *host, enum request_kind kind,
@@ -97,6 +107,18 @@ static int room_wanted(const struct request *r)
     return r->kind == REQUEST_GENERATE && r->sampling.max_tokens > 0;
 }
 
+/* The prompt's text is not there yet: request_ids makes it. */
+static enum status copy_chat(struct request *r, const struct chat *chat, struct error *err)
+{
+    bool tools = json_array_size(json_object_get(chat->variables, "tools")) > 0;
+    enum status st = chat_templates_find(r->host->chat, tools, NULL, err);
+    if (st != ST_OK)
+        return st;
+    r->chat = *chat;
+    json_incref(r->chat.variables);
+    return ST_OK;
+}
+
 static enum status copy_prompts(struct ticket *t, const struct prompt *prompts, size_t n,
                                 const char *param, struct error *err)
 {
@@ -105,7 +127,11 @@ static enum status copy_prompts(struct ticket *t, const struct prompt *prompts, 
         const struct prompt *from = &prompts[i];
         struct prompt *to = &r->prompts[i];
         enum status st = ST_OK;
-        if (from->text) {
+        if (from->chat) {
+            if (!r->host->tokenizer)
+                return error_param(err, ST_TOKENIZER_MISSING, param, NULL);
+            TRY(copy_chat(r, from->chat, err));
+        } else if (from->text) {
             if (!r->host->tokenizer)
                 return error_param(err, ST_TOKENIZER_MISSING, param, NULL);
             to->text = arena_strndup(&t->arena, from->text, from->text_len);
@@ -171,13 +197,6 @@ static enum status pick_int(int32_t given, int32_t otherwise, int64_t min, int64
                        (long long)min, (long long)max, (long long)v);
 }
 
-#define TRY(call)                                                                                  \
-    do {                                                                                           \
-        enum status try_ = (call);                                                                 \
-        if (try_ != ST_OK)                                                                         \
-            return try_;                                                                           \
-    } while (0)
-
 static enum status sampling_numbers(struct request *r, const struct generate_request *q,
                                     struct error *err)
 {
@@ -192,7 +211,9 @@ static enum status sampling_numbers(struct request *r, const struct generate_req
     TRY(pick_float(q->presence_penalty, 0, -2, 2, "presence_penalty", &p->presence, err));
     TRY(pick_float(q->frequency_penalty, 0, -2, 2, "frequency_penalty", &p->frequency, err));
     TRY(pick_int(q->top_k, d->top_k, -1, any, "top_k", &p->top_k, err));
-    TRY(pick_int(q->max_tokens, d->max_tokens, 0, any, "max_tokens", &p->max_tokens, err));
+    int32_t unsaid = q->prompts->chat ? INT32_MAX : DEFAULT_MAX_TOKENS;
+    TRY(pick_int(q->max_tokens, d->max_tokens ? d->max_tokens : unsaid, 0, any, "max_tokens",
+                 &p->max_tokens, err));
     TRY(pick_int(q->min_tokens, 0, 0, p->max_tokens, "min_tokens", &p->min_tokens, err));
     TRY(pick_int(q->logprobs, -1, INT32_MIN + 1, LOGPROBS_MAX, "logprobs", &p->logprobs, err));
     TRY(pick_int(q->n, 1, 1, r->host->options->max_n, "n", &r->n, err));
@@ -265,6 +286,8 @@ enum status request_generate(struct ticket *t, const struct request_host *host,
     if (!q->n_prompts || q->n_prompts > CHOICES_MAX)
         return error_param(err, ST_INVALID_VALUE, "prompt", "1..%d prompts are allowed, got %zu",
                            CHOICES_MAX, q->n_prompts);
+    if (q->prompts->chat && q->n_prompts > 1)
+        return error_param(err, ST_INVALID_VALUE, "messages", "one conversation is allowed");
     TRY(begin(t, host, REQUEST_GENERATE, q->n_prompts, 1, err));
     struct request *r = t->request;
     r->compute = q->compute < 0 ? host->options->compute_generate : (enum compute)q->compute;
@@ -278,7 +301,7 @@ enum status request_generate(struct ticket *t, const struct request_host *host,
     TRY(sampling_tokens(t, q, err));
     TRY(copy_stops(t, q, err));
     TRY(copy_names(t, &r->names[0], q->adapters, q->n_adapters, q->strengths, err));
-    return copy_prompts(t, q->prompts, q->n_prompts, "prompt", err);
+    return copy_prompts(t, q->prompts, q->n_prompts, q->prompts->chat ? "messages" : "prompt", err);
 }
 
 /* ---- the raw pass, a module, text ---- */
@@ -373,15 +396,36 @@ enum status request_detokenize(struct ticket *t, const struct request_host *host
     return n && !p->ids ? error_memory(err, "a request") : ST_OK;
 }
 
+enum status request_render(struct ticket *t, const struct request_host *host,
+                           const struct chat *chat, struct error *err)
+{
+    TRY(begin(t, host, REQUEST_RENDER, 1, 0, err));
+    return copy_chat(t->request, chat, err);
+}
+
 int64_t request_estimate(const struct request *r)
 {
-    int64_t n = 0;
+    int64_t n = chat_bytes(r->chat.variables);
     for (size_t i = 0; i < r->n_prompts; i++)
         n += (int64_t)(r->prompts[i].text ? r->prompts[i].text_len : r->prompts[i].n_ids);
     return n;
 }
 
 /* ---- on its way ---- */
+
+/* The conversation as text, which is malloc'ed. */
+static enum status render(const struct request *r, char **text, size_t *len, struct error *err)
+{
+    struct buffer b = {0};
+    enum status st = chat_render(r->host->chat, &r->chat, (int64_t)time(NULL), &b, err);
+    if (st != ST_OK) {
+        buffer_free(&b);
+        return st;
+    }
+    *text = b.v;
+    *len = b.len;
+    return ST_OK;
+}
 
 /* The distinct generations of all routes, for the reply's head. */
 static enum status publish_adapters(struct ticket *t, struct error *err)
@@ -421,15 +465,31 @@ enum status request_enter(struct ticket *t, bool may_load, struct error *err)
     return r->pending ? ST_OK : publish_adapters(t, err);
 }
 
+/* The template writes every special token itself, so the post-processor adds none. */
+static enum status chat_ids(const struct request *r, struct token_ids *ids, struct error *err)
+{
+    char *text = NULL;
+    size_t len = 0;
+    enum status st = render(r, &text, &len, err);
+    if (st == ST_OK)
+        st = tokenizer_encode(r->host->tokenizer, text ? text : "", len, r->add_special, ids, err);
+    free(text);
+    return st;
+}
+
 enum status request_ids(struct ticket *t, struct error *err)
 {
     struct request *r = t->request;
-    const char *param = r->kind == REQUEST_FORWARD ? "input_ids" : "prompt";
+    const char *param = r->kind == REQUEST_FORWARD ? "input_ids"
+                        : r->chat.variables        ? "messages"
+                                                   : "prompt";
     for (size_t i = 0; i < r->n_prompts; i++) {
         const struct prompt *p = &r->prompts[i];
         struct token_ids *ids = &r->ids[i];
         if (ticket_cancelled(t))
             return error_set(err, ST_CANCELLED, NULL);
+        if (r->chat.variables)
+            TRY(chat_ids(r, ids, err));
         if (p->text)
             TRY(tokenizer_encode(r->host->tokenizer, p->text, p->text_len, r->add_special, ids,
                                  err));
@@ -477,9 +537,11 @@ enum status request_plan(struct ticket *t, struct error *err)
     return ST_OK;
 }
 
-enum status request_decode(struct ticket *t, struct error *err)
+enum status request_text(struct ticket *t, struct error *err)
 {
     struct request *r = t->request;
+    if (r->kind == REQUEST_RENDER)
+        return render(r, &r->text, &r->text_len, err);
     return tokenizer_decode(r->host->tokenizer, r->prompts[0].ids, r->prompts[0].n_ids,
                             r->skip_special, &r->text, &r->text_len, err);
 }
@@ -527,6 +589,8 @@ const int32_t *ticket_ids(const struct ticket *t, size_t *n)
 const char *ticket_text(const struct ticket *t, size_t *len)
 {
     const struct request *r = finished(t, REQUEST_DETOKENIZE);
+    if (!r)
+        r = finished(t, REQUEST_RENDER);
     *len = r ? r->text_len : 0;
     return r ? r->text : NULL;
 }

@@ -11,6 +11,7 @@
 #ifndef OFTD_CORE_RUN_REQUEST_H
 #define OFTD_CORE_RUN_REQUEST_H
 
+#include "core/run/chat.h"
 #include "core/run/route.h"
 #include "core/run/sampler.h"
 #include "core/run/ticket.h"
@@ -23,13 +24,15 @@ enum request_kind {
     REQUEST_FORWARD,
     REQUEST_MODULE,
     REQUEST_TOKENIZE,
-    REQUEST_DETOKENIZE
+    REQUEST_DETOKENIZE,
+    REQUEST_RENDER
 };
 
 /* What requests are checked against; set by the engine once the model is there. */
 struct request_host {
     const struct model *model;
     const struct tokenizer *tokenizer; /* NULL: none */
+    const struct chat_templates *chat;
     const struct engine_options *options;
     int64_t max_len;          /* positions of a sequence: what model and KV cache allow */
     struct sampling defaults; /* generation_config.json's, else OpenAI's */
@@ -42,6 +45,7 @@ struct request {
     const struct request_host *host;
     struct prompt *prompts; /* [n_prompts], in the arena */
     size_t n_prompts;
+    struct chat chat;      /* of the first prompt; a reference */
     struct token_ids *ids; /* [n_prompts] */
     bool add_special, skip_special;
     struct chain_names *names; /* [n_routes] */
@@ -72,7 +76,7 @@ struct request {
     const int32_t *module_ids;
     float *module_result; /* [module_rows, module_out]; malloc */
 
-    char *text; /* detokenize: the answer; malloc */
+    char *text; /* detokenize, render: the answer; malloc */
     size_t text_len;
 };
 
@@ -88,6 +92,9 @@ enum status request_tokenize(struct ticket *t, const struct request_host *host, 
 enum status request_detokenize(struct ticket *t, const struct request_host *host,
                                const int32_t *ids, size_t n, bool skip_special, struct error *err);
 
+enum status request_render(struct ticket *t, const struct request_host *host,
+                           const struct chat *chat, struct error *err);
+
 /* What it will cost in tokens at most, before tokenizing (bytes stand for tokens of a text). */
 int64_t request_estimate(const struct request *r);
 /* Finds adapters and views of all routes; see route_enter. pending tells what is left. */
@@ -96,8 +103,8 @@ enum status request_enter(struct ticket *t, bool may_load, struct error *err);
 enum status request_ids(struct ticket *t, struct error *err);
 /* Sequences and result buffers: after this the worker needs no memory that it must have. */
 enum status request_plan(struct ticket *t, struct error *err);
-/* Detokenize: the whole work. */
-enum status request_decode(struct ticket *t, struct error *err);
+/* Detokenize, render: the whole work. */
+enum status request_text(struct ticket *t, struct error *err);
 
 /* Gives back the routes of a request that goes nowhere. */
 void request_leave(struct request *r);

@@ -1,0 +1,260 @@
+/*
+ * A completion as a chat: generated from a conversation, and told as a message. Whole answers and
+ * frames are written from the same choice, whose text is the message's content, and whose calls
+ * tool_calls.c finds. The frames of a choice, in order: its role; content and the parts of calls as
+ * they come, one thing a frame; the end with its reason. Logprobs are of all tokens, those of calls
+ * too, and go with the next frame but the first.
+ */
+#include "server/chat.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "server/conversation.h"
+#include "server/fields.h"
+#include "server/server.h"
+#include "server/tool_calls.h"
+
+/* ---- what was asked ---- */
+
+static enum status read_logprobs(const json_t *body, struct completion *c, struct error *err)
+{
+    const json_t *top = field(body, "top_logprobs");
+    c->with_logprobs = field_bool(body, "logprobs", false);
+    if (top && json_as_int(top) && !c->with_logprobs)
+        return error_param(err, ST_INVALID_VALUE, "top_logprobs",
+                           "top_logprobs: logprobs must be true");
+    c->request.logprobs = c->with_logprobs ? (int32_t)field_int(body, "top_logprobs", 0) : -1;
+    return ST_OK;
+}
+
+/* How calls will be found; TOOLS_NONE when there are none to make. */
+static enum status read_tools(struct request *q, struct completion *c, struct error *err)
+{
+    const json_t *choice = field(q->json, "tool_choice");
+    const char *word = json_string_value(choice);
+    struct text template = {0};
+    if (choice && (!word || !strcmp(word, "required")))
+        return error_param(err, ST_NOT_SUPPORTED, "tool_choice",
+                           "a call cannot be demanded: tool_choice may be auto or none");
+    c->one_call = !field_bool(q->json, "parallel_tool_calls", true);
+    if (!json_array_size(field(q->json, "tools")) || (word && !strcmp(word, "none")))
+        return ST_OK;
+    enum status s = engine_chat_template(q->server->engine, true, &template, err);
+    if (s)
+        return s;
+    enum tool_format format = tool_format_of(template.v, template.len);
+    if (format == TOOLS_NONE)
+        return error_param(err, ST_NOT_SUPPORTED, "tools",
+                           "the base's chat template writes tool calls in no way that is known: "
+                           "send tool_choice none");
+    c->tool_format = format;
+    c->request.skip_special &= !tool_format_special(format);
+    return ST_OK;
+}
+
+static enum status read_chat(struct request *q, struct completion *c, struct error *err)
+{
+    const json_t *body = q->json;
+    struct generate_request *r = &c->request;
+    struct prompt *prompt = arena_alloc(&q->arena, sizeof *prompt);
+    if (!prompt)
+        return error_memory(err, "reading the request");
+    prompt->chat = &c->chat;
+    r->prompts = prompt;
+    r->n_prompts = 1;
+    int64_t most = field_int(body, "max_tokens", UNSET_INT);
+    r->max_tokens = (int32_t)field_int(body, "max_completion_tokens", most);
+    r->add_special = field_bool(body, "add_special_tokens", false);
+    enum status s = read_logprobs(body, c, err);
+    s = s ? s : read_tools(q, c, err);
+    return s ? s : conversation_read(q, &c->chat, err);
+}
+
+/* ---- what came ---- */
+
+static void add_text(struct completion *c, struct choice *x, const struct text *text, bool finished)
+{
+    if (c->tool_format == TOOLS_NONE) {
+        buffer_add(&x->text, text->v, text->len);
+        return;
+    }
+    if (!x->tools)
+        x->tools = tool_parser_new((enum tool_format)c->tool_format);
+    if (!x->tools) {
+        x->text.failed = true;
+        return;
+    }
+    tool_parser_push(x->tools, text->v, text->len, finished, &x->text);
+    x->text.failed |= tool_parser_failed(x->tools);
+}
+
+static void add_token(struct buffer *b, const char *piece, size_t len, int32_t id, float logprob)
+{
+    buffer_text(b, "{\"token\":");
+    completion_token_text(b, piece, len, id);
+    buffer_text(b, ",\"logprob\":");
+    completion_logprob(b, logprob);
+    buffer_text(b, piece ? ",\"bytes\":[" : ",\"bytes\":null");
+    for (size_t i = 0; piece && i < len; i++) {
+        buffer_text(b, i ? "," : "");
+        buffer_int(b, (unsigned char)piece[i]);
+    }
+    buffer_text(b, piece ? "]" : "");
+}
+
+static void add_logprob(struct choice *x, const struct token_info *t)
+{
+    struct buffer *b = &x->logprobs;
+    buffer_text(b, x->any_logprob ? "," : "");
+    add_token(b, t->piece, t->piece_len, t->id, t->logprob);
+    buffer_text(b, ",\"top_logprobs\":[");
+    for (int32_t i = 0; i < t->n_top; i++) {
+        const struct token_logprob *o = &t->top[i];
+        buffer_text(b, i ? "," : "");
+        add_token(b, o->piece, o->piece_len, o->id, o->logprob);
+        buffer_text(b, "}");
+    }
+    buffer_text(b, "]}");
+}
+
+/* Calls that may be told. */
+static struct tool_call *calls_of(const struct completion *c, const struct choice *x, size_t *n)
+{
+    struct tool_call *calls = tool_parser_calls(x->tools, n);
+    while (*n && !calls[*n - 1].told)
+        --*n;
+    if (c->one_call && *n > 1)
+        *n = 1;
+    return calls;
+}
+
+/* The first call of which something has not been told, or NULL. */
+static struct tool_call *next_call(const struct completion *c, const struct choice *x, size_t *i)
+{
+    size_t n;
+    struct tool_call *calls = calls_of(c, x, &n);
+    for (*i = 0; *i < n; ++*i)
+        if (!calls[*i].announced || calls[*i].arguments.len > calls[*i].sent)
+            return &calls[*i];
+    return NULL;
+}
+
+static bool pending(const struct completion *c, const struct choice *x)
+{
+    size_t i;
+    return !x->begun || x->text.len > x->sent || x->any_logprob || x->ids.len ||
+           (x->finish && !x->closed) || next_call(c, x, &i);
+}
+
+static const char *finish_of(const struct completion *c, const struct choice *x)
+{
+    size_t n;
+    calls_of(c, x, &n);
+    return n && x->finish == FINISH_STOP ? "\"tool_calls\"" : completion_finish(x->finish);
+}
+
+/* What stands behind the message in every choice. */
+static void write_rest(struct completion *c, struct choice *x, bool empty, const char *finish,
+                       struct buffer *out)
+{
+    if (c->with_logprobs && !empty) {
+        completion_list(out, ",\"logprobs\":{\"content\":[", &x->logprobs);
+        buffer_text(out, ",\"refusal\":null}");
+        x->any_logprob = false;
+    } else {
+        buffer_text(out, ",\"logprobs\":null");
+    }
+    buffer_format(out, ",\"finish_reason\":%s", finish);
+    if (c->return_ids && !empty)
+        completion_list(out, ",\"token_ids\":[", &x->ids);
+    else if (c->return_ids)
+        buffer_text(out, ",\"token_ids\":[]");
+    buffer_text(out, "}");
+}
+
+static void write_call(const struct tool_call *call, struct buffer *out)
+{
+    buffer_format(out, "\"id\":\"%s\",\"type\":\"function\",\"function\":{\"name\":", call->id);
+    buffer_string(out, call->name.v, call->name.len);
+    buffer_text(out, ",\"arguments\":");
+}
+
+static void write_message(struct completion *c, struct choice *x, struct buffer *out)
+{
+    size_t n;
+    const struct tool_call *calls = calls_of(c, x, &n);
+    buffer_text(out, "\"message\":{\"role\":\"assistant\",\"content\":");
+    if (n && !x->text.len)
+        buffer_text(out, "null");
+    else
+        buffer_string(out, x->text.len ? x->text.v : "", x->text.len);
+    buffer_text(out, ",\"refusal\":null");
+    for (size_t i = 0; i < n; i++) {
+        buffer_text(out, i ? ",{" : ",\"tool_calls\":[{");
+        write_call(&calls[i], out);
+        buffer_string(out, calls[i].arguments.v, calls[i].arguments.len);
+        buffer_text(out, "}}");
+    }
+    buffer_text(out, n ? "]}" : "}");
+    write_rest(c, x, false, finish_of(c, x), out);
+}
+
+static void write_call_delta(struct tool_call *call, size_t i, struct buffer *out)
+{
+    buffer_format(out, "{\"tool_calls\":[{\"index\":%zu,", i);
+    if (!call->announced) {
+        write_call(call, out);
+        buffer_text(out, "\"\"}}]}");
+        call->announced = true;
+        return;
+    }
+    buffer_text(out, "\"function\":{\"arguments\":");
+    buffer_string(out, call->arguments.v + call->sent, call->arguments.len - call->sent);
+    buffer_text(out, "}}]}");
+    call->sent = call->arguments.len;
+}
+
+/* The next thing to tell of choice x. */
+static void write_delta(struct completion *c, struct choice *x, struct buffer *out)
+{
+    size_t i;
+    struct tool_call *call = next_call(c, x, &i);
+    const char *finish = "null";
+    bool first = !x->begun;
+    buffer_text(out, "\"delta\":");
+    if (first) {
+        buffer_text(out, "{\"role\":\"assistant\",\"content\":\"\"}");
+        x->begun = true;
+    } else if (x->text.len > x->sent) {
+        buffer_text(out, "{\"content\":");
+        buffer_string(out, x->text.v + x->sent, x->text.len - x->sent);
+        buffer_text(out, "}");
+        x->sent = x->text.len;
+    } else if (call) {
+        write_call_delta(call, i, out);
+    } else {
+        buffer_text(out, "{}");
+        finish = finish_of(c, x);
+        x->closed = x->finish != FINISH_NONE;
+    }
+    write_rest(c, x, first, finish, out);
+}
+
+static void write_choice(struct completion *c, struct choice *x, bool whole, struct buffer *out)
+{
+    buffer_format(out, "{\"index\":%zu,", (size_t)(x - c->choices));
+    if (whole)
+        write_message(c, x, out);
+    else
+        write_delta(c, x, out);
+}
+
+const struct completion_form chat_form = {.prefix = "chatcmpl-",
+                                          .object = "chat.completion",
+                                          .chunk = "chat.completion.chunk",
+                                          .read = read_chat,
+                                          .add_text = add_text,
+                                          .add_logprob = add_logprob,
+                                          .pending = pending,
+                                          .write = write_choice};
