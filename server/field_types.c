@@ -94,11 +94,6 @@ static bool is_text(const json_t *v)
     return json_is_string(v);
 }
 
-static bool is_object(const json_t *v)
-{
-    return json_is_object(v);
-}
-
 static bool is_stop(const json_t *v)
 {
     return is_string(v, 1, 4096);
@@ -202,9 +197,9 @@ bool field_type_fits(const struct field_row *r, const json_t *v)
     case TYPE_OBJECT:
         return json_is_object(v);
     case TYPE_LIST:
-        return is_list(v, r->low, r->high) && all(v, is_object);
+        return is_list(v, r->low, r->high);
     case TYPE_CONTENT:
-        return json_is_string(v) || (is_list(v, r->low, r->high) && all(v, is_object));
+        return json_is_string(v) || is_list(v, r->low, r->high);
     case TYPE_WORD_OR_OBJECT:
         return json_is_object(v) || is_word(v, r->extra);
     case TYPE_NONE:

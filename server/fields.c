@@ -132,9 +132,7 @@ static enum status check_value(const struct field_row *r, const json_t *v, struc
     if (!field_type_fits(r, v))
         return refuse_value(r, err);
     enum status s = ST_OK;
-    if (!*r->extra)
-        return ST_OK;
-    if (r->type == TYPE_OBJECT)
+    if (r->type == TYPE_OBJECT && *r->extra)
         s = fields_check(set_named(r->extra), v, err);
     bool list = r->type == TYPE_LIST || r->type == TYPE_CONTENT;
     for (size_t i = 0; list && !s && i < json_array_size(v); i++)

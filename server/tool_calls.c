@@ -194,8 +194,10 @@ static void begin_call(struct tool_parser *p)
 
 static void drop_call(struct tool_parser *p)
 {
-    buffer_free(&last_call(p)->name);
-    buffer_free(&last_call(p)->arguments);
+    struct tool_call *call = last_call(p);
+    p->failed |= call->name.failed | call->arguments.failed;
+    buffer_free(&call->name);
+    buffer_free(&call->arguments);
     p->n--;
 }
 
@@ -421,6 +423,15 @@ static bool is_tag(const char *text, size_t len, const char *tag)
     return *tag && len >= strlen(tag) && !memcmp(text, tag, strlen(tag));
 }
 
+/* Has nothing but white space come since the tag? */
+static bool after_tag(const struct tool_parser *p)
+{
+    size_t n = p->raw.len, tag = strlen(p->format->open);
+    while (n && is_space(p->raw.v[n - 1]))
+        n--;
+    return p->doubt && n >= tag && !memcmp(p->raw.v + n - tag, p->format->open, tag);
+}
+
 /* Reads what may stand between a call and the next, or a tag's end. */
 static size_t read_between(struct tool_parser *p, const char *text, size_t len, bool last,
                            struct buffer *content)
@@ -440,10 +451,10 @@ static size_t read_between(struct tool_parser *p, const char *text, size_t len, 
     } else if (!p->doubt && (begins(text, len, f->close) || begins(text, len, f->open))) {
         return last ? len : 0; /* a tag that was cut off at the end belongs to the call */
     } else if (!is_space(*text) && !memchr("[],;", *text, 4)) {
-        if (!p->doubt || !f->named)
-            refuse(p, content);
-        else
+        if (after_tag(p) && f->named)
             p->state = HEAD;
+        else
+            refuse(p, content);
         buffer_clear(&p->word);
         return 0;
     }

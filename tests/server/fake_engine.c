@@ -13,8 +13,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define VOCAB  32000
-#define HIDDEN 4
+#define VOCAB       32000
+#define HIDDEN      4
+#define SCRIPT_STEP 3 /* bytes of a token of a script */
 
 struct node {
     struct node *next;
@@ -31,7 +32,8 @@ struct ticket {
     pthread_mutex_t lock;
     bool ended, cancelled, fail, broken, slow_end;
     enum status status;
-    char text[200];
+    char text[2000];
+    char *script; /* what it says; NULL: tokens by number */
     enum ticket_until until;
     ticket_wake *wake;
     void *arg;
@@ -99,7 +101,10 @@ static bool emit(struct ticket *t, int prompt, int choice)
     if (!n)
         return false;
     bool last = t->at + 1 >= t->max_tokens;
-    int len = snprintf(n->text, sizeof n->text, "t%d ", t->at);
+    int len = t->script ? snprintf(n->text, sizeof n->text, "%.*s", SCRIPT_STEP,
+                                   t->script + SCRIPT_STEP * t->at)
+                        : snprintf(n->text, sizeof n->text, "t%d ", t->at);
+    enum finish_reason end = t->script && last ? FINISH_STOP : FINISH_LENGTH;
     n->top[0] = (struct token_logprob){t->at, -0.25f, n->text, strlen(n->text)};
     n->top[1] = (struct token_logprob){t->at + 1000, -1.5f, "b", 1};
     n->token = (struct token_info){.id = t->at,
@@ -113,7 +118,7 @@ static bool emit(struct ticket *t, int prompt, int choice)
                               .text = {n->text, (size_t)len},
                               .tokens = &n->token,
                               .n_tokens = 1,
-                              .finish = last ? FINISH_LENGTH : FINISH_NONE,
+                              .finish = last ? end : FINISH_NONE,
                               .stop_token = -1};
     pthread_mutex_lock(&t->lock);
     struct node *store = n;
@@ -151,6 +156,7 @@ static void unref(struct ticket *t)
     free(t->rows);
     free(t->numbers);
     free(t->ids);
+    free(t->script);
     free(t);
 }
 
@@ -394,6 +400,17 @@ const char *engine_root(const struct engine *e)
 {
     (void)e;
     return "/models/base";
+}
+enum status engine_chat_template(const struct engine *e, bool tools, struct text *text,
+                                 struct error *err)
+{
+    static const char plain[] = "{{ plain }}", calls[] = "{{ '<tool_call>' }}";
+    (void)e;
+    (void)err;
+    if (text)
+        *text =
+            tools ? (struct text){calls, sizeof calls - 1} : (struct text){plain, sizeof plain - 1};
+    return ST_OK;
 }
 bool engine_has_tokenizer(const struct engine *e)
 {

@@ -16,6 +16,8 @@
  *   "fail"   the ticket ends with INTERNAL before a token
  *   "broken" the same after two tokens
  *   "nan"    (forward) the result holds a NaN
+ * A conversation says its last message again, three bytes a token, "fail" and "broken" apart;
+ * rendered it is its variables as JSON. The template of tools is that of Hermes.
  */
 struct engine *fake_engine_new(int step_us);
 void fake_engine_free(struct engine *e);

@@ -4,6 +4,26 @@ static bool prompt_is(const struct prompt *p, const char *word)
     return p->text && p->text_len == strlen(word) && !memcmp(p->text, word, p->text_len);
 }
 
+/* Takes what a conversation says. */
+static bool use_chat(struct ticket *t, const struct prompt *p)
+{
+    const json_t *messages = json_object_get(p->chat->variables, "messages");
+    const json_t *last = json_array_get(messages, json_array_size(messages) - 1);
+    const char *says = json_string_value(json_object_get(last, "content"));
+    t->usage.prompt_tokens += (int64_t)json_array_size(messages);
+    t->fail = says && !strcmp(says, "fail");
+    t->broken = says && !strcmp(says, "broken");
+    if (!says || t->broken || t->fail)
+        return true;
+    int steps = ((int)strlen(says) + SCRIPT_STEP - 1) / SCRIPT_STEP;
+    if (t->max_tokens >= steps) {
+        t->max_tokens = steps ? steps : 1;
+        t->script = strdup(says);
+        return t->script != NULL;
+    }
+    return true;
+}
+
 enum status engine_generate(struct engine *e, const struct generate_request *req,
                             struct ticket **out, struct error *err)
 {
@@ -25,11 +45,15 @@ enum status engine_generate(struct engine *e, const struct generate_request *req
     t->n_prompts = (int)req->n_prompts;
     t->n = req->n == UNSET_INT ? 1 : req->n;
     t->max_tokens = req->max_tokens == UNSET_INT ? 16 : req->max_tokens;
-    for (size_t i = 0; i < req->n_prompts; i++)
+    if (req->prompts->chat && req->max_tokens == UNSET_INT)
+        t->max_tokens = 1000;
+    if (req->prompts->chat && !use_chat(t, req->prompts))
+        return give_up(t, err);
+    for (size_t i = 0; i < req->n_prompts && !req->prompts->chat; i++)
         t->usage.prompt_tokens += req->prompts[i].text ? (int64_t)req->prompts[i].text_len
                                                        : (int64_t)req->prompts[i].n_ids;
-    t->fail = prompt_is(&req->prompts[0], "fail");
-    t->broken = prompt_is(&req->prompts[0], "broken");
+    t->fail |= prompt_is(&req->prompts[0], "fail");
+    t->broken |= prompt_is(&req->prompts[0], "broken");
     submit(e, t, out);
     return ST_OK;
 }
@@ -123,6 +147,19 @@ enum status engine_detokenize(struct engine *e, const int32_t *ids, size_t n, bo
         return error_memory(err, "faking");
     for (size_t i = 0; i < n && i < sizeof t->text - 1; i++)
         t->text[i] = (char)ids[i];
+    submit(e, t, out);
+    return ST_OK;
+}
+
+enum status engine_render(struct engine *e, const struct chat *chat, struct ticket **out,
+                          struct error *err)
+{
+    struct ticket *t = ticket_make(e);
+    if (!t)
+        return error_memory(err, "faking");
+    char *text = json_dumps(chat->variables, JSON_COMPACT);
+    snprintf(t->text, sizeof t->text, "%s", text ? text : "");
+    free(text);
     submit(e, t, out);
     return ST_OK;
 }

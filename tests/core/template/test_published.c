@@ -12,15 +12,15 @@
 #include "core/template/template.h"
 #include "tests/check_main.h"
 
-#define FOLDER "tests/vectors/chat/"
-
 static json_t *cases;
 
 static void open_cases(void)
 {
+    char path[256];
     struct error err = ERROR_INIT;
     setenv("TZ", "UTC", 1);
-    ck_assert_msg(!json_read(FOLDER "cases.json", 1 << 24, &cases, &err), "%s", err.text);
+    snprintf(path, sizeof path, "%s/chat/cases.json", test_vectors());
+    ck_assert_msg(!json_read(path, 1 << 24, &cases, &err), "%s", err.text);
 }
 
 static void close_cases(void)
@@ -34,7 +34,7 @@ static struct template *open_template(const char *name)
     size_t len;
     struct template *t;
     struct error err = ERROR_INIT;
-    snprintf(path, sizeof path, FOLDER "templates/%s.jinja", name);
+    snprintf(path, sizeof path, "%s/chat/templates/%s.jinja", test_vectors(), name);
     ck_assert_msg(!json_read_text(path, 1 << 20, &text, &len, &err), "%s", err.text);
     ck_assert_msg(!template_parse(text, len, &t, &err), "%s: %s", name, err.text);
     free(text);
@@ -43,12 +43,11 @@ static struct template *open_template(const char *name)
 
 static bool digest_is(const struct buffer *b, const char *hex)
 {
-    uint8_t digest[32];
-    char text[65];
-    sha256(b->v, b->len, digest);
-    for (int i = 0; i < 32; i++)
-        sprintf(text + 2 * i, "%02x", digest[i]);
-    return !strcmp(text, hex);
+    uint8_t digest[DIGEST_SIZE];
+    char text[DIGEST_TEXT];
+    digest_bytes(b->v, b->len, digest);
+    digest_text(digest, text);
+    return !strcmp(strchr(text, ':') + 1, hex);
 }
 
 /* Does the outcome match what the library did? */
@@ -99,7 +98,7 @@ END_TEST
 
 static Suite *suite(void)
 {
-    Suite *s = suite_create("template/published");
+    Suite *s = suite_create("core/template/published");
     TCase *c = tcase_create("all");
     tcase_add_checked_fixture(c, open_cases, close_cases);
     tcase_add_test(c, test_published);

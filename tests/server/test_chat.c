@@ -1,0 +1,297 @@
+/*
+ * /v1/chat/completions and /apply-template over a fake engine: what the template is given, the
+ * wording of messages and of frames, tool calls whole and in fragments, and refusals by name.
+ */
+#include "tests/check_main.h"
+#include "tests/faults/fault.h"
+#include "tests/server/served.h"
+
+#define CHAT "/v1/chat/completions"
+
+struct row {
+    const char *path, *body;
+    int status;
+    const char *holds;
+};
+
+#define SAY(text) "{\"role\":\"user\",\"content\":\"" text "\"}"
+#define ASK(rest) "{\"messages\":[" SAY("abcdefgh") "]" rest "}"
+#define TOOL                                                                                       \
+    "{\"type\":\"function\",\"function\":{\"name\":\"f\",\"parameters\":{\"type\":\"object\"}}}"
+#define CALL(args)             "<tool_call>{\\\"name\\\": \\\"f\\\", \\\"arguments\\\": " args "}</tool_call>"
+#define WITH_TOOLS(text, rest) "{\"messages\":[" SAY(text) "],\"tools\":[" TOOL "]" rest "}"
+
+static const struct row rows[] = {
+    /* the template's variables */
+    {"/apply-template", "{\"messages\":[" SAY("hi") "]}", 200,
+     "{\"prompt\":\"{\\\"add_generation_prompt\\\":true,\\\"tools\\\":null,\\\"documents\\\":null,"
+     "\\\"messages\\\":[{\\\"role\\\":\\\"user\\\",\\\"content\\\":\\\"hi\\\"}]}\"}"},
+    {"/apply-template",
+     "{\"model\":\"x\",\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":"
+     "\"a\"},"
+     "{\"type\":\"text\",\"text\":\"b\"}]}],\"add_generation_prompt\":false,"
+     "\"chat_template_kwargs\":{\"enable_thinking\":false},\"reasoning_effort\":\"low\"}",
+     200,
+     "\\\"reasoning_effort\\\":\\\"low\\\",\\\"add_generation_prompt\\\":false,\\\"tools\\\":null,"
+     "\\\"documents\\\":null,\\\"enable_thinking\\\":false,\\\"messages\\\":[{\\\"role\\\":"
+     "\\\"user\\\","
+     "\\\"content\\\":\\\"a\\\\nb\\\"}]"},
+    {"/apply-template",
+     "{\"messages\":[{\"role\":\"assistant\",\"content\":null,\"refusal\":null,\"audio\":null,"
+     "\"annotations\":[],\"tool_calls\":[{\"id\":\"i\",\"type\":\"function\",\"function\":{"
+     "\"name\":"
+     "\"f\",\"arguments\":\"{\\\"a\\\": [1]}\"}}]},{\"role\":\"tool\",\"tool_call_id\":\"i\","
+     "\"content\":\"r\"}]}",
+     200,
+     "\\\"messages\\\":[{\\\"role\\\":\\\"assistant\\\",\\\"tool_calls\\\":[{\\\"id\\\":\\\"i\\\","
+     "\\\"type\\\":\\\"function\\\",\\\"function\\\":{\\\"name\\\":\\\"f\\\",\\\"arguments\\\":{"
+     "\\\"a\\\":"
+     "[1]}}}]},{\\\"role\\\":\\\"tool\\\",\\\"content\\\":\\\"r\\\",\\\"tool_call_id\\\":\\\"i\\\"}"
+     "]"},
+    {"/apply-template",
+     "{\"messages\":[{\"role\":\"developer\",\"content\":\"s\"},{\"role\":\"assistant\","
+     "\"content\":"
+     "\"\",\"reasoning\":\"r\"}]}",
+     200,
+     "[{\\\"role\\\":\\\"system\\\",\\\"content\\\":\\\"s\\\"},{\\\"role\\\":\\\"assistant\\\","
+     "\\\"content\\\":\\\"\\\",\\\"reasoning\\\":\\\"r\\\",\\\"reasoning_content\\\":\\\"r\\\","
+     "\\\"thinking\\\":\\\"r\\\"}]"},
+    {"/apply-template", "{\"messages\":[" SAY("a") "],\"tools\":[" TOOL "]}", 200,
+     "\\\"tools\\\":[{\\\"type\\\":\\\"function\\\",\\\"function\\\":{\\\"name\\\":\\\"f\\\","},
+    {"/apply-template",
+     "{\"messages\":[{\"role\":\"assistant\",\"content\":\"\",\"tool_calls\":[{\"function\":{"
+     "\"name\":"
+     "\"f\",\"arguments\":\"[1]\"}}]}]}",
+     400, "messages[0]: the arguments of a tool call are not the text of a JSON object"},
+    {"/apply-template", "{\"messages\":[" SAY("a") "],\"chat_template_kwargs\":{\"tools\":[]}}",
+     400, "'tools' is a field of its own"},
+    {"/apply-template",
+     "{\"messages\":[" SAY("a") "],\"continue_final_message\":true,\"add_generation_prompt\":true}",
+     400, "exclude each other"},
+    {"/apply-template", "{\"messages\":[{\"role\":\"assistant\"}],\"continue_final_message\":true}",
+     400, "no content to continue"},
+    {"/apply-template", "{\"messages\":[]}", 400, "messages: a list of 1 to 65536 objects"},
+    {"/apply-template", "{}", 400, "missing_field"},
+    {"/apply-template", "{\"messages\":[{\"role\":\"user\",\"contents\":\"a\"}]}", 400,
+     "do you mean 'content'?"},
+    {"/apply-template",
+     "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\",\"image_url\":{}}]}]}",
+     400, "type: one of text is expected"},
+    {"/apply-template", "{\"messages\":[" SAY("a") "],\"chat_template\":\"x\"}", 501,
+     "not_supported"},
+
+    /* a message */
+    {CHAT, ASK(""), 200,
+     "\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"abcdefgh\","
+     "\"refusal\":null},\"logprobs\":null,\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_"
+     "tokens\":1,"
+     "\"completion_tokens\":3,\"total_tokens\":4,"},
+    {CHAT, ASK(",\"n\":2,\"model\":\"alpha\""), 200,
+     "{\"index\":1,\"message\":{\"role\":\"assistant\",\"content\":\"abcdefgh\""},
+    {CHAT, ASK(",\"adapter\":\"alpha\""), 200, "x-adapter-id: alpha"},
+    {CHAT, ASK(""), 200, "{\"id\":\"chatcmpl-"},
+    {CHAT, ASK(""), 200, "\"object\":\"chat.completion\",\"created\":"},
+    {CHAT, ASK(",\"max_tokens\":9,\"max_completion_tokens\":2"), 200,
+     "\"content\":\"t0 t1 \",\"refusal\":null},\"logprobs\":null,\"finish_reason\":\"length\""},
+    {CHAT, ASK(",\"max_tokens\":1,\"logprobs\":true,\"top_logprobs\":2,\"return_token_ids\":true"),
+     200,
+     "\"logprobs\":{\"content\":[{\"token\":\"t0 \",\"logprob\":-0.25,\"bytes\":[116,48,32],"
+     "\"top_logprobs\":[{\"token\":\"t0 "
+     "\",\"logprob\":-0.25,\"bytes\":[116,48,32]},{\"token\":\"b\","
+     "\"logprob\":-1.5,\"bytes\":[98]}]}],\"refusal\":null},\"finish_reason\":\"length\",\"token_"
+     "ids\":"
+     "[0]}"},
+    {CHAT, ASK(",\"user\":\"u\",\"metadata\":{},\"modalities\":[\"text\"],\"functions\":[]"), 200,
+     "abcdefgh"},
+    {CHAT, "{\"messages\":[" SAY("fail") "]}", 500, "internal_error"},
+    {CHAT, "{\"messages\":[" SAY("fail") "],\"stream\":true}", 500, "internal_error"},
+    {CHAT, "{\"messages\":[" SAY("broken") "],\"stream\":true}", 200, "event: error\ndata: {"},
+    {CHAT, ASK(",\"model\":\"nobody\""), 404, "model_not_found"},
+    {CHAT, ASK(",\"top_logprobs\":2"), 400, "logprobs must be true"},
+    {CHAT, ASK(",\"logprobs\":2"), 400, "logprobs: true or false is expected"},
+    {CHAT, ASK(",\"echo\":true"), 501, "not_supported"},
+    {CHAT, ASK(",\"response_format\":{\"type\":\"json_object\"}"), 501, "not_supported"},
+    {CHAT, ASK(",\"temprature\":1"), 400, "do you mean 'temperature'?"},
+    {CHAT, ASK(",\"prompt\":\"a\""), 400, "unknown_field"},
+    {CHAT, "{\"prompt\":\"a\"}", 400, "unknown_field"},
+
+    /* tool calls */
+    {CHAT, WITH_TOOLS("Well. " CALL("{\\\"a\\\": 1}") CALL("{}"), ""), 200,
+     "\"message\":{\"role\":\"assistant\",\"content\":\"Well.\",\"refusal\":null,\"tool_calls\":[{"
+     "\"id\":"
+     "\"call_"},
+    {CHAT, WITH_TOOLS(CALL("{\\\"a\\\": 1}"), ""), 200,
+     "\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"a\\\": 1}\"}}]},"
+     "\"logprobs\":null,\"finish_reason\":\"tool_calls\"}"},
+    {CHAT, WITH_TOOLS(CALL("{}"), ""), 200, "\"content\":null,\"refusal\":null,\"tool_calls\":[{"},
+    {CHAT, WITH_TOOLS(CALL("{}"), ",\"tool_choice\":\"none\""), 200,
+     "\"content\":\"<tool_call>{\\\"name\\\": \\\"f\\\", \\\"arguments\\\": {}}</tool_call>\","
+     "\"refusal\":null},\"logprobs\":null,\"finish_reason\":\"stop\""},
+    {CHAT, "{\"messages\":[" SAY(CALL("{}")) "]}", 200, "\"content\":\"<tool_call>{"},
+    {CHAT, WITH_TOOLS("no calls", ",\"tool_choice\":\"auto\""), 200, "\"content\":\"no calls\""},
+    {CHAT, WITH_TOOLS("a", ",\"tool_choice\":\"required\""), 501, "a call cannot be demanded"},
+    {CHAT,
+     WITH_TOOLS("a", ",\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":\"f\"}}"), 501,
+     "\"param\":\"tool_choice\""},
+    {CHAT, WITH_TOOLS("a", ",\"tool_choice\":\"perhaps\""), 400, "one of auto|none|required"},
+    {CHAT, "{\"messages\":[" SAY("a") "],\"tools\":[{\"type\":\"function\"}]}", 400,
+     "missing_field"},
+};
+#define N_ROWS (sizeof rows / sizeof rows[0])
+
+START_TEST(test_rows)
+{
+    for (size_t i = 0; i < N_ROWS; i++)
+        ck_assert_int_eq(post(rows[i].path, rows[i].body, rows[i].holds), rows[i].status);
+    wait_for(live_tickets, 0);
+}
+END_TEST
+
+/* The frames' choices of one stream, each with its line feed. */
+static void choices_of(const char *body, struct buffer *out)
+{
+    int status;
+    char *reply = client_call(port, "POST", CHAT, NULL, body, &status);
+    ck_assert_int_eq(status, 200);
+    ck_assert_ptr_nonnull(strstr(reply, "\"object\":\"chat.completion.chunk\""));
+    ck_assert_ptr_nonnull(strstr(reply, "data: [DONE]\n\n"));
+    for (const char *p = reply; (p = strstr(p, "\"choices\":["));) {
+        p += strlen("\"choices\":[");
+        const char *end = strstr(p, "}\n\n");
+        buffer_add(out, p, (size_t)(end - p));
+        buffer_text(out, "\n");
+    }
+    buffer_add(out, "", 1);
+    free(reply);
+}
+
+struct frame {
+    const char *delta, *finish;
+};
+
+/* The stream's choices are these, each with `rest` behind it, but for ids of calls; then `end`. */
+static void check_stream(const char *body, const struct frame *frames, size_t n, const char *rest,
+                         const char *end)
+{
+    struct buffer got = {0}, want = {0};
+    choices_of(body, &got);
+    for (char *id = got.v; (id = strstr(id, "\"call_"));)
+        for (id += strlen("\"call_"); *id != '"'; id++)
+            *id = 'x';
+    for (size_t i = 0; i < n; i++)
+        buffer_format(&want,
+                      "{\"index\":0,\"delta\":%s,\"logprobs\":null,\"finish_reason\":%s}]%s\n",
+                      frames[i].delta, frames[i].finish, rest);
+    buffer_text(&want, end);
+    buffer_add(&want, "", 1);
+    ck_assert_str_eq(got.v, want.v);
+    buffer_free(&got);
+    buffer_free(&want);
+}
+#define N(array) (sizeof(array) / sizeof(array)[0])
+
+START_TEST(test_frames)
+{
+    static const char role[] = "{\"role\":\"assistant\",\"content\":\"\"}";
+    const struct frame whole[] = {{role, "null"},
+                                  {"{\"content\":\"abc\"}", "null"},
+                                  {"{\"content\":\"def\"}", "null"},
+                                  {"{\"content\":\"gh\"}", "null"},
+                                  {"{}", "\"stop\""}};
+    const struct frame cut[] = {
+        {role, "null"}, {"{\"content\":\"t0 \"}", "null"}, {"{}", "\"length\""}};
+    check_stream(ASK(",\"stream\":true"), whole, N(whole), "", "");
+    check_stream(
+        ASK(",\"stream\":true,\"max_tokens\":1,\"stream_options\":{\"include_usage\":true}"), cut,
+        N(cut), ",\"usage\":null",
+        "],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1,\"total_tokens\":2,"
+        "\"prompt_tokens_details\":{\"cached_tokens\":0}}\n");
+}
+END_TEST
+
+/* Tags and arguments are cut into pieces of three bytes. */
+START_TEST(test_call_frames)
+{
+#define BEGIN(index)                                                                               \
+    "{\"tool_calls\":[{\"index\":" index ",\"id\":\"call_xxxxxxxxxxxxxxxxxxxxxxxx\",\"type\":"     \
+    "\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"\"}}]}"
+#define MORE(index, text)                                                                          \
+    "{\"tool_calls\":[{\"index\":" index ",\"function\":{\"arguments\":\"" text "\"}}]}"
+    static const char role[] = "{\"role\":\"assistant\",\"content\":\"\"}";
+    const struct frame one[] = {
+        {role, "null"},           {"{\"content\":\"Ok\"}", "null"}, {BEGIN("0"), "null"},
+        {MORE("0", "{"), "null"}, {MORE("0", "\\\"a\\\""), "null"}, {MORE("0", ": 1"), "null"},
+        {MORE("0", "}"), "null"}, {"{}", "\"tool_calls\""}};
+    const struct frame two[] = {{role, "null"},           {BEGIN("0"), "null"},
+                                {MORE("0", "{"), "null"}, {MORE("0", "}"), "null"},
+                                {BEGIN("1"), "null"},     {MORE("1", "{}"), "null"},
+                                {"{}", "\"tool_calls\""}};
+    const struct frame first[] = {two[0], two[1], two[2], two[3], two[6]};
+    check_stream(WITH_TOOLS("Ok\\n" CALL("{\\\"a\\\": 1}"), ",\"stream\":true"), one, N(one), "",
+                 "");
+    check_stream(WITH_TOOLS(CALL("{}") CALL("{}"), ",\"stream\":true"), two, N(two), "", "");
+    check_stream(
+        WITH_TOOLS(CALL("{}") CALL("{}"), ",\"stream\":true,\"parallel_tool_calls\":false"), first,
+        N(first), "", "");
+}
+END_TEST
+
+/* Logprobs of all tokens are told, once; here each comes with two alternatives. */
+START_TEST(test_logprob_frames)
+{
+    struct buffer b = {0};
+    int n = 0;
+    choices_of(WITH_TOOLS("Ok " CALL("{\\\"a\\\": 1}"), ",\"stream\":true,\"logprobs\":true"), &b);
+    for (const char *p = b.v; (p = strstr(p, "{\"token\":")); p++)
+        n++;
+    size_t len = strlen("Ok <tool_call>{\"name\": \"f\", \"arguments\": {\"a\": 1}}</tool_call>");
+    ck_assert_int_eq(n, 3 * (((int)len + 2) / 3));
+    buffer_free(&b);
+}
+END_TEST
+
+/* Whatever allocation fails, the answer is whole, a refusal, or a stream that ends with an error.
+ */
+START_TEST(test_faults)
+{
+    static const char *const bodies[] = {
+        ASK(",\"logprobs\":true"), WITH_TOOLS("a " CALL("{\\\"a\\\": 1}"), ""),
+        WITH_TOOLS(CALL("{}"), ",\"stream\":true"),
+        "{\"messages\":[{\"role\":\"assistant\",\"content\":[{\"type\":\"text\",\"text\":\"a\"}],"
+        "\"tool_calls\":[{\"function\":{\"name\":\"f\",\"arguments\":\"{}\"}}],\"reasoning\":\"r\"}"
+        "]}"};
+    for (size_t i = 0; i < sizeof bodies / sizeof bodies[0]; i++)
+        for (long n = 1; n < 600; n++) {
+            int status, fd = client_connect(port);
+            fault_arm(n);
+            client_send(fd, "POST", CHAT, NULL, bodies[i]);
+            char head[64] = "";
+            ssize_t got = recv(fd, head, sizeof head - 1, 0);
+            bool fired = fault_disarm();
+            close(fd);
+            ck_assert_msg(got <= 0 || !strncmp(head, "HTTP/1.1 ", 9), "%s", head);
+            free(client_call(port, "GET", "/health", NULL, NULL, &status));
+            ck_assert_int_eq(status, 200);
+            if (!fired)
+                break;
+        }
+    wait_for(live_tickets, 0);
+}
+END_TEST
+
+static Suite *suite(void)
+{
+    Suite *s = suite_create("server/chat");
+    TCase *c = tcase_create("all");
+    tcase_set_timeout(c, 120);
+    tcase_add_checked_fixture(c, start, stop);
+    tcase_add_test(c, test_rows);
+    tcase_add_test(c, test_frames);
+    tcase_add_test(c, test_call_frames);
+    tcase_add_test(c, test_logprob_frames);
+    tcase_add_test(c, test_faults);
+    suite_add_tcase(s, c);
+    return s;
+}
+
+CHECK_MAIN(suite)
