@@ -32,8 +32,8 @@ struct ticket {
     pthread_mutex_t lock;
     bool ended, cancelled, fail, broken, slow_end;
     enum status status;
-    char text[2000];
-    char *script; /* what it says; NULL: tokens by number */
+    char text[200];
+    char *script; /* what it says, or is; NULL: tokens by number */
     enum ticket_until until;
     ticket_wake *wake;
     void *arg;
@@ -535,8 +535,9 @@ const int32_t *ticket_ids(const struct ticket *t, size_t *n)
 
 const char *ticket_text(const struct ticket *t, size_t *len)
 {
-    *len = strlen(t->text);
-    return t->text;
+    const char *text = t->script ? t->script : t->text;
+    *len = strlen(text);
+    return text;
 }
 
 const struct job_result *ticket_job(const struct ticket *t)

@@ -157,9 +157,9 @@ enum status engine_render(struct engine *e, const struct chat *chat, struct tick
     struct ticket *t = ticket_make(e);
     if (!t)
         return error_memory(err, "faking");
-    char *text = json_dumps(chat->variables, JSON_COMPACT);
-    snprintf(t->text, sizeof t->text, "%s", text ? text : "");
-    free(text);
+    t->script = json_dumps(chat->variables, JSON_COMPACT);
+    if (!t->script)
+        return give_up(t, err);
     submit(e, t, out);
     return ST_OK;
 }
