@@ -326,6 +326,17 @@ static enum status load(struct daemon *d, bool *stopped, struct error *err)
     return l.status;
 }
 
+/* A chat template that cannot be run keeps nothing but conversations from being served. */
+static void tell_of_chat(struct daemon *d)
+{
+    struct error err = ERROR_INIT;
+    enum status s = engine_chat_template(d->engine, false, NULL, &err);
+    if (s && s != ST_CHAT_TEMPLATE_MISSING)
+        log_event(d->server.log, LOG_WARNING, "no_chat", LOG_TEXT("code", status_code(s)),
+                  LOG_TEXT("message", err.text));
+    error_clear(&err);
+}
+
 static void announce(struct daemon *d)
 {
     const struct config *c = d->config;
@@ -337,6 +348,7 @@ static void announce(struct daemon *d)
         LOG_TEXT("architecture", m->architecture), LOG_TEXT("isa", d->exact->isa),
         LOG_INT("threads", d->exact->threads), LOG_INT("weight_bytes", (int64_t)m->weight_bytes),
         LOG_TEXT("listen", http_url(d->http)), LOG_TEXT("admin_listen", http_admin_url(d->http)));
+    tell_of_chat(d);
     if (auth_keyless(d->server.auth) && strncmp(c->listen, "unix:", 5) &&
         strncmp(c->listen, "127.", 4) && strncmp(c->listen, "localhost:", 10))
         log_event(d->server.log, LOG_WARNING, "open_to_all", LOG_TEXT("listen", c->listen),

@@ -154,11 +154,12 @@ class Daemon:
 class Stream:
     """A streamed completion, read frame by frame."""
 
-    def __init__(self, daemon, prompt, timeout=60, **fields):
-        body = json.dumps({"prompt": prompt, "temperature": 0, "stream": True, **fields})
+    def __init__(self, daemon, prompt, timeout=60, path="/v1/completions", **fields):
+        fields = fields if prompt is None else {"prompt": prompt, **fields}
+        body = json.dumps({"temperature": 0, "stream": True, **fields})
         self.c = http.client.HTTPConnection("127.0.0.1", timeout=timeout)
         self.c.sock = daemon.connect(timeout)
-        self.c.request("POST", "/v1/completions", body, {"Content-Type": "application/json"})
+        self.c.request("POST", path, body, {"Content-Type": "application/json"})
         self.r = self.c.getresponse()
         self.status = self.r.status
         self.headers = {k.lower(): v for k, v in self.r.getheaders()}

@@ -38,7 +38,7 @@ def run_test(name, call):
     return True
 
 
-def run_area(area):
+def run_area(area, folder):
     module = importlib.import_module(f"test_{area}")
     daemon, results = None, []
     tests = tests_of(module)
@@ -47,21 +47,21 @@ def run_area(area):
             daemon = module.daemon()
     except Exception as e:
         if type(e).__name__ == "Skip":
-            print(f"skip - live/{area}: {e}", flush=True)
+            print(f"skip - {folder}/{area}: {e}", flush=True)
             return []
         print(f"not ok - {area}: its daemon: {e}", flush=True)
         return [False] * len(tests)
     for f in tests:
         arguments = [daemon] if inspect.signature(f).parameters else []
-        results.append(run_test(f"live/{area}/{f.__name__}", lambda: f(*arguments)))
+        results.append(run_test(f"{folder}/{area}/{f.__name__}", lambda: f(*arguments)))
     if daemon:
-        results.append(run_test(f"live/{area}/drains", lambda: daemon.__exit__()))
+        results.append(run_test(f"{folder}/{area}/drains", lambda: daemon.__exit__()))
     return results
 
 
-def main():
-    areas = sys.argv[1:] or sorted(os.path.basename(f)[5:-3] for f in glob.glob(f"{HERE}/test_*.py"))
-    results = [r for a in areas for r in run_area(a) if r is not None]
+def main(folder=HERE):
+    areas = sys.argv[1:] or sorted(os.path.basename(f)[5:-3] for f in glob.glob(f"{folder}/test_*.py"))
+    results = [r for a in areas for r in run_area(a, os.path.basename(folder)) if r is not None]
     print(f"{results.count(True)} passed, {results.count(False)} failed")
     return 0 if results and all(results) else 1
 

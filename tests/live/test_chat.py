@@ -1,0 +1,260 @@
+"""POST /v1/chat/completions and /apply-template, whole and streamed, on the demo base with its own template."""
+import json
+import os
+import tempfile
+
+from daemon import BASE, Daemon, Stream
+from scripted import Scripted
+
+HELLO = [{"role": "user", "content": "It is a truth"}]
+TURNS = [*HELLO, {"role": "assistant", "content": "universally"}, {"role": "user", "content": "acknowledged"}]
+TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
+
+
+def daemon():
+    return Daemon("--compute", "exact", adapters=["austen", "devil"])
+
+
+def chat(d, messages=HELLO, **fields):
+    return d.ok("POST", "/v1/chat/completions", {"messages": messages, "temperature": 0, **fields})
+
+
+def chunks_of(d, messages=HELLO, **fields):
+    s = Stream(d, None, path="/v1/chat/completions", messages=messages, **fields)
+    assert s.status == 200, s.status
+    frames = list(s.frames())
+    s.close()
+    assert frames[-1] == ("message", "[DONE]")
+    return s, [json.loads(f) for _, f in frames[:-1]]
+
+
+def test_template(d):
+    p = d.ok("POST", "/apply-template", {"messages": TURNS})["prompt"]
+    assert p == "<|begin|><|user|>It is a truth\n<|assistant|>universally\n<|user|>acknowledged\n<|assistant|>"
+    p = d.ok("POST", "/apply-template", {"messages": TURNS[:2], "continue_final_message": True})["prompt"]
+    assert p == "<|begin|><|user|>It is a truth\n<|assistant|>universally"
+    p = d.ok("POST", "/apply-template", {"messages": HELLO, "add_generation_prompt": False})["prompt"]
+    assert p == "<|begin|><|user|>It is a truth\n"
+    parts = [{"role": "user", "content": [{"type": "text", "text": "It is"}, {"type": "text", "text": "a truth"}]}]
+    assert "It is\na truth" in d.ok("POST", "/apply-template", {"messages": parts})["prompt"]
+    props = d.ok("GET", "/props")
+    assert props["chat_template"] == open(f"{BASE}/chat_template.jinja").read() and props["chat_template_error"] is None
+
+
+def test_is_the_completion_of_its_prompt(d):
+    """One begin token, no more; the same text as the prompt's ids give."""
+    prompt = d.ok("POST", "/apply-template", {"messages": TURNS})["prompt"]
+    ids = d.ok("POST", "/tokenize", {"content": prompt, "add_special": False})["tokens"]
+    begin = d.ok("GET", "/props")["bos_token_id"]
+    assert ids.count(begin) == 1 and ids[0] == begin
+    for model in ("base", "austen"):
+        want = d.complete(ids, model=model, max_tokens=12, return_token_ids=True)
+        got = chat(d, TURNS, model=model, max_tokens=12, return_token_ids=True)
+        assert got["choices"][0]["token_ids"] == want["choices"][0]["token_ids"]
+        assert got["choices"][0]["message"]["content"] == want["choices"][0]["text"]
+        assert got["usage"]["prompt_tokens"] == len(ids)
+
+
+def test_form(d):
+    r = d.post("/v1/chat/completions", {"messages": HELLO, "max_tokens": 4, "ignore_eos": True, "adapter": "austen"})
+    b = r.json()
+    assert r.status == 200 and b["object"] == "chat.completion" and b["id"].startswith("chatcmpl-")
+    c = b["choices"][0]
+    assert c["message"]["role"] == "assistant" and isinstance(c["message"]["content"], str)
+    assert "tool_calls" not in c["message"] and c["logprobs"] is None and c["finish_reason"] == "length"
+    assert b["usage"]["completion_tokens"] == 4 and r.headers["x-adapter-id"] == "austen"
+    assert r.headers["x-adapter-digest"].startswith("sha256:") and r.headers["x-generated-tokens"] == "4"
+
+
+def test_stream_is_the_whole(d):
+    whole = chat(d, max_tokens=20, ignore_eos=True, adapter="devil", return_token_ids=True)["choices"][0]
+    s, chunks = chunks_of(d, max_tokens=20, ignore_eos=True, adapter="devil", return_token_ids=True,
+                          stream_options={"include_usage": True})
+    assert s.headers["x-adapter-id"] == "devil" and s.headers["content-type"].startswith("text/event-stream")
+    assert {c["object"] for c in chunks} == {"chat.completion.chunk"} and len({c["id"] for c in chunks}) == 1
+    assert chunks[-1]["choices"] == [] and chunks[-1]["usage"]["completion_tokens"] == 20
+    choices = [c["choices"][0] for c in chunks[:-1]]
+    assert choices[0]["delta"] == {"role": "assistant", "content": ""}
+    assert "".join(c["delta"].get("content", "") for c in choices) == whole["message"]["content"]
+    assert sum((c["token_ids"] for c in choices), []) == whole["token_ids"]
+    assert [c["finish_reason"] for c in choices] == [None] * (len(choices) - 1) + ["length"]
+
+
+def test_choices_and_seeds(d):
+    f = {"n": 3, "max_tokens": 8, "temperature": 1, "seed": 5}
+    a, b = (chat(d, **f)["choices"] for _ in range(2))
+    texts = [c["message"]["content"] for c in a]
+    assert texts == [c["message"]["content"] for c in b] and len(set(texts)) > 1
+    _, chunks = chunks_of(d, **f)
+    streamed = ["", "", ""]
+    for c in chunks:
+        c = c["choices"][0]
+        streamed[c["index"]] += c["delta"].get("content", "")
+    assert streamed == texts
+
+
+def test_logprobs(d):
+    c = chat(d, max_tokens=5, logprobs=True, top_logprobs=3)["choices"][0]
+    content = c["logprobs"]["content"]
+    assert len(content) == 5 and "".join(t["token"] for t in content) == c["message"]["content"]
+    for t in content:
+        assert bytes(t["bytes"]).decode() == t["token"] and len(t["top_logprobs"]) == 3
+        assert t["top_logprobs"][0]["logprob"] == t["logprob"]  # greedy
+        assert all(x["logprob"] >= y["logprob"] for x, y in zip(t["top_logprobs"], t["top_logprobs"][1:]))
+    text = d.complete(d.ok("POST", "/tokenize", {"content": d.ok("POST", "/apply-template", {"messages": HELLO})["prompt"],
+                                                 "add_special": False})["tokens"], max_tokens=5, logprobs=3)
+    assert text["choices"][0]["logprobs"]["token_logprobs"] == [t["logprob"] for t in content]
+    _, chunks = chunks_of(d, max_tokens=5, logprobs=True, top_logprobs=3)
+    streamed = [t for k in chunks if k["choices"][0]["logprobs"] for t in k["choices"][0]["logprobs"]["content"]]
+    assert streamed == content
+
+
+def test_stops_and_limits(d):
+    text = chat(d, max_tokens=24)["choices"][0]["message"]["content"]
+    stop = text[len(text) // 2:][:3]
+    c = chat(d, max_tokens=24, stop=stop)["choices"][0]
+    assert c["finish_reason"] == "stop" and c["message"]["content"] == text[:text.index(stop)]
+    assert chat(d, max_completion_tokens=2, max_tokens=9, ignore_eos=True)["usage"]["completion_tokens"] == 2
+    r = d.post("/v1/chat/completions", {"messages": [{"role": "user", "content": "word " * 3000}]})
+    assert (r.status, r.code(), r.json()["error"]["param"]) == (400, "context_length_exceeded", "messages")
+
+
+def test_without_a_limit_the_context_is_the_limit(d):
+    limit = d.ok("GET", "/props")["max_model_len"]
+    u = chat(d, ignore_eos=True)["usage"]
+    assert u["total_tokens"] == limit
+
+
+def test_refused(d):
+    for body, status, code in (({"messages": []}, 400, "invalid_value"), ({}, 400, "missing_field"),
+                               ({"messages": HELLO, "model": "nobody"}, 404, "model_not_found"),
+                               ({"messages": HELLO, "adapter": "nobody"}, 404, "adapter_not_found"),
+                               ({"messages": HELLO, "top_logprobs": 1}, 400, "invalid_value"),
+                               ({"messages": HELLO, "tools": TOOLS}, 501, "not_supported"),
+                               ({"messages": HELLO, "tool_choice": "required"}, 501, "not_supported"),
+                               ({"messages": HELLO, "response_format": {"type": "json_object"}}, 501, "not_supported"),
+                               ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
+                                400, "invalid_value")):
+        for stream in (False, True):
+            r = d.post("/v1/chat/completions", {**body, "stream": stream})
+            assert (r.status, r.code()) == (status, code), (body, r.body)
+    assert chat(d, tools=TOOLS, tool_choice="none", max_tokens=1)["usage"]["completion_tokens"] == 1
+
+
+class Folder(tempfile.TemporaryDirectory):
+    def __enter__(self):
+        super().__enter__()
+        return self
+
+
+def folder_with(template):
+    """A copy of the demo's base with another chat template (None: without one)."""
+    folder = Folder()
+    for name in os.listdir(BASE):
+        if name != "chat_template.jinja":
+            os.symlink(os.path.join(os.path.abspath(BASE), name), os.path.join(folder.name, name))
+    if template is not None:
+        with open(f"{folder.name}/chat_template.jinja", "w") as f:
+            f.write(template)
+    return folder
+
+
+def test_a_base_without_a_template():
+    with folder_with(None) as folder, Daemon(model=folder.name) as d:
+        for path in ("/v1/chat/completions", "/apply-template"):
+            r = d.post(path, {"messages": HELLO})
+            assert (r.status, r.code()) == (400, "chat_template_missing"), r.body
+        assert d.ok("GET", "/props")["chat_template"] is None
+        assert d.complete("It is", max_tokens=1)["choices"]
+
+
+def test_a_template_that_cannot_be_run():
+    for template in ("{% include 'x' %}", "{{ messages | nosuchfilter }}", "{% for m in messages %}"):
+        with folder_with(template) as folder, Daemon(model=folder.name) as d:
+            r = d.post("/v1/chat/completions", {"messages": HELLO})
+            assert r.status == 400 and r.code() in ("template_unsupported", "template_invalid"), r.body
+            assert "chat_template.jinja" in r.json()["error"]["message"], r.body
+            props = d.ok("GET", "/props")
+            assert props["chat_template"] == template and props["chat_template_error"]
+            assert d.complete("It is", max_tokens=1)["choices"]
+            assert "chat_template.jinja" in d.log_text()
+
+
+def test_a_template_that_refuses_or_fails():
+    template = ("{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+                "{{ messages[0].content + 1 if messages[0].content == 'add' else messages[0].content }}")
+    with folder_with(template) as folder, Daemon(model=folder.name) as d:
+        for stream in (False, True):
+            r = d.post("/v1/chat/completions", {"messages": [{"role": "system", "content": "x"}], "stream": stream})
+            assert (r.status, r.code()) == (400, "template_raised") and "System role not supported" in r.json()["error"]["message"]
+            r = d.post("/v1/chat/completions", {"messages": [{"role": "user", "content": "add"}], "stream": stream})
+            assert (r.status, r.code()) == (400, "template_failed"), r.body
+        assert chat(d, max_tokens=2)["choices"]
+
+
+def test_a_template_that_never_ends():
+    template = "{% for a in range(100000) %}{% for b in range(100000) %}{{ a }}{% endfor %}{% endfor %}"
+    with folder_with(template) as folder, Daemon(model=folder.name) as d:
+        r = d.post("/v1/chat/completions", {"messages": HELLO})
+        assert (r.status, r.code()) == (400, "limit_exceeded"), r.body
+        assert d.ok("GET", "/health")["status"] == "ok"
+
+
+# ---- tool calls, by models that say what they are told, in pieces that cut tags and names ----
+
+SCRIPTS = {
+    "hermes": ("<tool_call>", ["Let me ", "look.\n<too", "l_ca", 'll>\n{"na', 'me": "f", "argu', 'ments": {"a', '": [1, ', '"é"]}',
+                               "}\n</tool_", 'call>\n<tool_call>{"name": "g"', ', "arguments": {}', "}</tool_call>"],
+               "Let me look.", [("f", '{"a": [1, "é"]}'), ("g", "{}")]),
+    "llama": ("<|python_tag|>", ['{"na', 'me": "f", "para', 'meters": {"a', '": 1}', "}"], None, [("f", '{"a": 1}')]),
+    "mistral": ("[TOOL_CALLS]", ["[TOOL_CALLS]", ' [{"name": "f", "arg', 'uments": {"a', '": 1}', '}, {"name": "g", "arguments": ', "{}}]"],
+                None, [("f", '{"a": 1}'), ("g", "{}")]),
+    "mistral, named": ("[TOOL_CALLS] [ARGS]", ["[TOOL_CALLS]", "f", "[ARGS]", '{"a', '": 1}'], None, [("f", '{"a": 1}')]),
+}
+TEMPLATE = ("{{ bos_token }}{# %s #}{%% for m in messages %%}{{ m.role }}: {{ m.content }}"
+            "{%% for c in m.tool_calls or [] %%}{{ c.function.name }}({{ c.function.arguments | tojson }}){%% endfor %%}\n{%% endfor %%}"
+            "{{ '<|say2|>' if messages[-1].role == 'tool' else '<|say|>' }}")
+
+
+def test_tool_calls():
+    for name, (evidence, pieces, content, calls) in SCRIPTS.items():
+        with Scripted({"<|say|>": pieces, "<|say2|>": ["It ", "is so."]}, TEMPLATE % evidence) as model, Daemon(model=model.name) as d:
+            c = chat(d, tools=TOOLS)["choices"][0]
+            assert c["finish_reason"] == "tool_calls" and c["message"]["content"] == content, (name, c)
+            assert [(k["function"]["name"], k["function"]["arguments"]) for k in c["message"]["tool_calls"]] == calls, (name, c)
+            check_streamed_calls(d, name, content, calls)
+            answers = [{"role": "tool", "tool_call_id": k["id"], "content": "yes"} for k in c["message"]["tool_calls"]]
+            turns = [*HELLO, c["message"], *answers]
+            assert 'f({"a"' in d.ok("POST", "/apply-template", {"messages": turns})["prompt"]
+            c = chat(d, turns, tools=TOOLS)["choices"][0]
+            assert c["finish_reason"] == "stop" and c["message"]["content"] == "It is so.", (name, c)
+            raw = chat(d, tools=TOOLS, tool_choice="none", skip_special_tokens=False)["choices"][0]["message"]
+            assert raw["content"] == "".join(pieces) and "tool_calls" not in raw, name
+
+
+def check_streamed_calls(d, name, content, calls):
+    _, chunks = chunks_of(d, tools=TOOLS)
+    got, said, fragments = {}, "", 0
+    for c in chunks:
+        delta = c["choices"][0]["delta"]
+        said += delta.get("content", "")
+        for k in delta.get("tool_calls", []):
+            fragments += 1
+            call = got.setdefault(k["index"], {"arguments": ""})
+            if "id" in k:
+                assert "id" not in call and k["type"] == "function"
+                call.update(id=k["id"], name=k["function"]["name"])
+            call["arguments"] += k["function"]["arguments"]
+    assert said == (content or ""), (name, said)
+    assert [(k["name"], k["arguments"]) for _, k in sorted(got.items())] == calls, (name, got)
+    assert len({k["id"] for k in got.values()}) == len(calls) and fragments > 2 * len(calls), name
+    assert chunks[-1]["choices"][0]["finish_reason"] == "tool_calls"
+
+
+def test_one_call_alone():
+    evidence, pieces, _, calls = SCRIPTS["hermes"]
+    with Scripted({"<|say|>": pieces}, TEMPLATE % evidence) as model, Daemon(model=model.name) as d:
+        c = chat(d, tools=TOOLS, parallel_tool_calls=False)["choices"][0]
+        assert [k["function"]["name"] for k in c["message"]["tool_calls"]] == ["f"]
+        cut = chat(d, tools=TOOLS, max_tokens=7)["choices"][0]
+        assert cut["finish_reason"] == "length" and cut["message"]["tool_calls"][0]["function"]["arguments"] == '{"a": [1, '
