@@ -62,10 +62,11 @@ static enum status read_arguments(const json_t *text, size_t message, json_t **o
 
 static enum status read_call(const json_t *call, size_t message, json_t *list, struct error *err)
 {
-    json_t *copy = json_copy((json_t *)call), *arguments = NULL;
-    json_t *function = json_copy(json_object_get(call, "function"));
-    const json_t *text = field(function, "arguments");
-    bool whole = copy && function && set(copy, "function", function);
+    json_t *copy = json_object(), *function = json_object(), *arguments = NULL;
+    const json_t *from = json_object_get(call, "function"), *text = field(from, "arguments");
+    // json_copy does not say when memory ran out
+    bool whole = !json_object_update(copy, (json_t *)call) &&
+                 !json_object_update(function, (json_t *)from) && set(copy, "function", function);
     enum status s = whole && text ? read_arguments(text, message, &arguments, err) : ST_OK;
     if (!s && arguments)
         whole = set(function, "arguments", arguments);

@@ -67,12 +67,13 @@ def test_openai_chat(d):
     assert c.chat.completions.create(model="base", messages=parts, max_tokens=2).choices[0].finish_reason == "length"
 
 
-def test_openai_stream_helper(d):
-    with client_of(d).chat.completions.stream(model="base", messages=HELLO, max_tokens=8, temperature=0, logprobs=True) as s:
+def test_openai_stream_helper():
+    turns = [*HELLO, {"role": "tool", "tool_call_id": "x", "content": "sun"}]
+    with Caller() as d, client_of(d).chat.completions.stream(model="caller", messages=turns, temperature=0, logprobs=True) as s:
         kinds = {e.type for e in s}
         final = s.get_final_completion()
     assert {"content.delta", "content.done", "chunk", "logprobs.content.delta"} <= kinds
-    assert final.choices[0].message.content and final.choices[0].finish_reason == "length"
+    assert final.choices[0].message.content == "Sunny." and final.choices[0].finish_reason == "stop"
 
 
 def test_openai_async(d):

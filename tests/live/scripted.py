@@ -16,9 +16,10 @@ def byte_letters():
 
 
 def tokenizer_json(tokens):
-    added = [{"id": 256 + i, "content": t, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
+    letters = byte_letters()
+    added = [{"id": 256 + i, "content": t if t.isascii() else "".join(letters[b] for b in t.encode()), "single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
               "special": t in (BEGIN, END, PAD) or t.startswith("<|say")} for i, t in enumerate(tokens)]
-    vocab = {c: i for i, c in enumerate(byte_letters())}
+    vocab = {c: i for i, c in enumerate(letters)}
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     begin = {"SpecialToken": {"id": BEGIN, "type_id": 0}}
     template = {"type": "TemplateProcessing", "single": [begin, {"Sequence": {"id": "A", "type_id": 0}}],
@@ -50,7 +51,7 @@ def write_safetensors(path, tensors):
 
 class Scripted:
     """A folder to serve. scripts: {"<|say...|>": [piece, ...]}: the answer to a prompt that ends with that token; no
-    piece may come twice. template: its chat template."""
+    piece may come twice, nor be a byte alone. template: its chat template."""
 
     def __init__(self, scripts, template):
         tokens = [BEGIN, END, PAD, *scripts, *(p for pieces in scripts.values() for p in pieces)]

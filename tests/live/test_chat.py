@@ -206,10 +206,10 @@ SCRIPTS = {
     "hermes": ("<tool_call>", ["Let me ", "look.\n<too", "l_ca", 'll>\n{"na', 'me": "f", "argu', 'ments": {"a', '": [1, ', '"é"]}',
                                "}\n</tool_", 'call>\n<tool_call>{"name": "g"', ', "arguments": {}', "}</tool_call>"],
                "Let me look.", [("f", '{"a": [1, "é"]}'), ("g", "{}")]),
-    "llama": ("<|python_tag|>", ['{"na', 'me": "f", "para', 'meters": {"a', '": 1}', "}"], None, [("f", '{"a": 1}')]),
+    "llama": ("<|python_tag|>", ['{"na', 'me": "f", "para', 'meters": {"a', '": 1}}'], None, [("f", '{"a": 1}')]),
     "mistral": ("[TOOL_CALLS]", ["[TOOL_CALLS]", ' [{"name": "f", "arg', 'uments": {"a', '": 1}', '}, {"name": "g", "arguments": ', "{}}]"],
                 None, [("f", '{"a": 1}'), ("g", "{}")]),
-    "mistral, named": ("[TOOL_CALLS] [ARGS]", ["[TOOL_CALLS]", "f", "[ARGS]", '{"a', '": 1}'], None, [("f", '{"a": 1}')]),
+    "mistral, named": ("[TOOL_CALLS] [ARGS]", ["[TOOL_CALLS]", "f[", "ARGS]", '{"a', '": 1}'], None, [("f", '{"a": 1}')]),
 }
 TEMPLATE = ("{{ bos_token }}{# %s #}{%% for m in messages %%}{{ m.role }}: {{ m.content }}"
             "{%% for c in m.tool_calls or [] %%}{{ c.function.name }}({{ c.function.arguments | tojson }}){%% endfor %%}\n{%% endfor %%}"

@@ -204,8 +204,10 @@ START_TEST(faults)
         if (!s)
             s = chat_render(c, &chat, 0, &out, &err);
         bool fired = fault_disarm();
-        ck_assert_msg(s == (fired ? ST_OUT_OF_MEMORY : ST_OK), "%ld: %s", n, err.text);
-        ck_assert(fired || (out.len == 8 && !memcmp(out.v, "<s>hello", 8)));
+        // stdio does without its buffer
+        ck_assert_msg(!s || (fired && s == ST_OUT_OF_MEMORY), "%ld: %s", n, err.text);
+        ck_assert_msg(s || (out.len == 8 && !memcmp(out.v, "<s>hello", 8)), "%ld: %.*s", n,
+                      (int)out.len, out.v);
         error_clear(&err);
         buffer_free(&out);
         chat_templates_free(c);

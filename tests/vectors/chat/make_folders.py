@@ -46,7 +46,7 @@ CASES = [
     case("additional, tools", {"tokenizer_config.json": CONFIG, "chat_template.jinja": MARKED % "file",
                                "additional_chat_templates/tool_use.jinja": MARKED % "additional"}, tools=TOOLS),
     case("none", {"tokenizer_config.json": CONFIG}),
-    case("tokens", {"tokenizer_config.json": {**CONFIG, "chat_template": TOKENS, "image_token": "<img>", "pad_token": None}}),
+    case("tokens", {"tokenizer_config.json": {**CONFIG, "chat_template": TOKENS, "image_token": "<|user|>", "pad_token": None}}),
     case("tokens as objects", {"tokenizer_config.json": {
         **CONFIG, "chat_template": TOKENS,
         "bos_token": {"__type": "AddedToken", "content": "<|begin|>", "lstrip": False, "normalized": False, "rstrip": False, "single_word": False}}}),
