@@ -70,6 +70,14 @@ static bool holds(enum field_set set, const struct field_row *r)
     return false;
 }
 
+bool fields_shared(enum field_set set)
+{
+    for (size_t i = 0; i < sizeof also / sizeof also[0]; i++)
+        if (also[i].other == set)
+            return true;
+    return false;
+}
+
 static enum field_set set_named(const char *name)
 {
     for (int i = 1; i < FIELDS_COUNT_; i++)

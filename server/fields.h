@@ -27,6 +27,8 @@ enum field_set {
  * ranges, and all required ones. UNKNOWN_FIELD (naming the nearest), MISSING_FIELD, INVALID_VALUE,
  * NOT_SUPPORTED; err->param is the field. */
 enum status fields_check(enum field_set set, const json_t *body, struct error *err);
+/* Is it no body and no object of its own, only rows that others hold too (ALSO)? */
+bool fields_shared(enum field_set set);
 /* The name of a set and its schema ({"type":"object", ...}); objects inside are references to
  * #/components/schemas/NAME. NULL when memory runs out. */
 const char *fields_name(enum field_set set);

@@ -258,7 +258,9 @@ static json_t *schemas(void)
     for (size_t i = 0; o && i < sizeof answers / sizeof answers[0]; i++)
         json_object_set_new(o, answers[i].name, json_loads(answers[i].schema, 0, NULL));
     for (int i = 1; o && i < FIELDS_COUNT_; i++)
-        json_object_set_new(o, fields_name((enum field_set)i), fields_schema((enum field_set)i));
+        if (!fields_shared((enum field_set)i))
+            json_object_set_new(o, fields_name((enum field_set)i),
+                                fields_schema((enum field_set)i));
     return o;
 }
 

@@ -67,6 +67,22 @@ static const struct row rows[] = {
     {FIELDS_batch, "{\"load\":[{\"nam\":\"a\"}]}", ST_UNKNOWN_FIELD, "nam"},
     {FIELDS_batch, "{\"load\":[1]}", ST_INVALID_VALUE, ""},
     {FIELDS_tokenize, "{\"content\":\"a\\u0000b\"}", ST_OK, ""},
+    {FIELDS_chat_completions, "{\"messages\":[{\"role\":\"user\"}],\"top_k\":3}", ST_OK, ""},
+    {FIELDS_chat_completions, "{\"top_k\":3}", ST_MISSING_FIELD, "messages"},
+    {FIELDS_chat_completions, "{\"messages\":[{\"role\":\"user\"}],\"prompt\":\"a\"}",
+     ST_UNKNOWN_FIELD, "prompt"},
+    {FIELDS_chat_completions, "{\"messages\":[{\"role\":\"user\"}],\"tool_choice\":{}}", ST_OK, ""},
+    {FIELDS_chat_completions, "{\"messages\":[{\"role\":\"user\"}],\"tool_choice\":\"x\"}",
+     ST_INVALID_VALUE, "tool_choice"},
+    {FIELDS_message, "{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"\"}]}", ST_OK,
+     ""},
+    {FIELDS_message, "{\"role\":\"user\",\"content\":[\"a\"]}", ST_INVALID_VALUE, ""},
+    {FIELDS_message, "{\"role\":\"user\",\"content\":1}", ST_INVALID_VALUE, "content"},
+    {FIELDS_message, "{\"role\":\"user\",\"content\":[{\"type\":\"text\"}]}", ST_MISSING_FIELD,
+     "text"},
+    {FIELDS_function, "{\"name\":\"f\",\"parameters\":{\"any\":[1]}}", ST_OK, ""},
+    {FIELDS_function, "{\"name\":\"f\",\"parameters\":[]}", ST_INVALID_VALUE, "parameters"},
+    {FIELDS_function, "{\"name\":\"f\",\"strict\":true}", ST_NOT_SUPPORTED, "strict"},
 };
 
 START_TEST(test_rows)

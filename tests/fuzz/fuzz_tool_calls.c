@@ -1,0 +1,50 @@
+/*
+ * What a model says, cut anywhere: the first byte chooses the format, the second where it is cut.
+ * Content and calls are the same as of the whole text, and what is no call is not lost: a text
+ * without calls is its own content.
+ */
+#include "server/tool_calls.h"
+#include "tests/fuzz/fuzz.h"
+
+static struct tool_parser *read_text(enum tool_format f, const char *text, size_t len, size_t step,
+                                     struct buffer *content)
+{
+    struct tool_parser *p = tool_parser_new(f);
+    for (size_t at = 0; p && at < len; at += step)
+        tool_parser_push(p, text + at, len - at < step ? len - at : step, false, content);
+    if (p)
+        tool_parser_push(p, "", 0, true, content);
+    return p;
+}
+
+static bool same(const struct buffer *a, const struct buffer *b)
+{
+    return a->len == b->len && (!a->len || !memcmp(a->v, b->v, a->len));
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    if (size < 2)
+        return 0;
+    const char *text = (const char *)data + 2;
+    size_t len = size - 2, n_whole, n_cut;
+    enum tool_format f =
+        (enum tool_format)(TOOLS_HERMES + data[0] % (TOOLS_BAR - TOOLS_HERMES + 1));
+    struct buffer content = {0}, cut_content = {0};
+    struct tool_parser *whole = read_text(f, text, len, len + 1, &content);
+    struct tool_parser *cut = read_text(f, text, len, 1 + data[1] % 16, &cut_content);
+    struct tool_call *a = tool_parser_calls(whole, &n_whole);
+    struct tool_call *b = tool_parser_calls(cut, &n_cut);
+    fuzz_check(whole && cut && !tool_parser_failed(whole) && !tool_parser_failed(cut));
+    fuzz_check(same(&content, &cut_content) && n_whole == n_cut);
+    for (size_t i = 0; i < n_whole; i++) {
+        fuzz_check(a[i].told && b[i].told && a[i].name.len);
+        fuzz_check(same(&a[i].name, &b[i].name) && same(&a[i].arguments, &b[i].arguments));
+    }
+    fuzz_check(n_whole || (content.len == len && (!len || !memcmp(content.v, text, len))));
+    tool_parser_free(whole);
+    tool_parser_free(cut);
+    buffer_free(&content);
+    buffer_free(&cut_content);
+    return 0;
+}
