@@ -13,7 +13,6 @@
 #include "server/conversation.h"
 #include "server/fields.h"
 #include "server/server.h"
-#include "server/tool_calls.h"
 
 /* ---- what was asked ---- */
 
@@ -43,13 +42,12 @@ static enum status read_tools(struct request *q, struct completion *c, struct er
     enum status s = engine_chat_template(q->server->engine, true, &template, err);
     if (s)
         return s;
-    enum tool_format format = tool_format_of(template.v, template.len);
-    if (format == TOOLS_NONE)
+    c->tool_format = tool_format_of(template.v, template.len);
+    if (c->tool_format == TOOLS_NONE)
         return error_param(err, ST_NOT_SUPPORTED, "tools",
                            "the base's chat template writes tool calls in no way that is known: "
                            "send tool_choice none");
-    c->tool_format = format;
-    c->request.skip_special &= !tool_format_special(format);
+    c->request.skip_special &= !tool_format_special(c->tool_format);
     return ST_OK;
 }
 
@@ -80,7 +78,7 @@ static void add_text(struct completion *c, struct choice *x, const struct text *
         return;
     }
     if (!x->tools)
-        x->tools = tool_parser_new((enum tool_format)c->tool_format);
+        x->tools = tool_parser_new(c->tool_format);
     if (!x->tools) {
         x->text.failed = true;
         return;

@@ -14,7 +14,6 @@
 #include "server/fields.h"
 #include "server/names.h"
 #include "server/server.h"
-#include "server/tool_calls.h"
 
 /* ---- what was asked ---- */
 

@@ -8,8 +8,8 @@
 #define OFTD_SERVER_COMPLETION_H
 
 #include "server/request.h"
+#include "server/tool_calls.h"
 
-struct tool_parser;
 struct completion;
 
 struct choice {
@@ -49,10 +49,10 @@ struct completion {
     int64_t created;
     struct choice *choices;
     size_t n_choices;
-    struct chat chat;   /* chat: the conversation, its variables owned */
-    int tool_format;    /* chat: enum tool_format, how calls are found in the text */
-    bool one_call;      /* chat: of several calls the first alone is told */
-    struct piece first; /* read before the stream began */
+    struct chat chat;             /* chat: the conversation, its variables owned */
+    enum tool_format tool_format; /* chat: how calls are found in the text */
+    bool one_call;                /* chat: of several calls the first alone is told */
+    struct piece first;           /* read before the stream began */
     bool has_first;
 };
 

@@ -319,6 +319,36 @@ START_TEST(text_requests)
 END_TEST
 
 /* A module alone: its rows, whatever their number, are those of one at a time. */
+/* A conversation is its rendered text, encoded as it stands. */
+START_TEST(conversations)
+{
+    static const char text[] = "<|begin|><|user|>What is a\n";
+    static struct answer said, written;
+    const struct chat chat = {.variables = json_pack("{s:[{s:s, s:s}]}", "messages", "role", "user",
+                                                     "content", "What is a")};
+    const struct prompt plain = text_prompt(text), two[] = {{.chat = &chat}, {.chat = &chat}};
+    struct generate_request a = ask(two, NULL, 6), b = ask(&plain, NULL, 6);
+    struct ticket *t = NULL;
+    struct error err = ERROR_INIT;
+    size_t len;
+    ck_assert_int_eq(engine_render(e, &chat, &t, NULL), ST_OK);
+    ticket_join(t);
+    const char *prompt = ticket_text(t, &len);
+    ck_assert(len == sizeof text - 1 && !memcmp(prompt, text, len));
+    ticket_free(t);
+    a.add_special = b.add_special = false;
+    a.logprobs = b.logprobs = 0;
+    collect(submit(e, &a), &said);
+    collect(submit(e, &b), &written);
+    expect_same(&said, &written);
+    a.n_prompts = 2;
+    ck_assert_int_eq(engine_generate(e, &a, &t, &err), ST_INVALID_VALUE);
+    ck_assert_str_eq(err.param, "messages");
+    error_clear(&err);
+    json_decref(chat.variables);
+}
+END_TEST
+
 START_TEST(modules)
 {
     enum { ROWS = 300, K = 256 };
@@ -445,6 +475,7 @@ static Suite *suite(void)
     tcase_add_test(c, bad_requests);
     tcase_add_test(c, queue_limits_and_cancels);
     tcase_add_test(c, text_requests);
+    tcase_add_test(c, conversations);
     tcase_add_test(c, modules);
     tcase_add_test(c, modules_know_their_kind);
     tcase_add_test(c, life);

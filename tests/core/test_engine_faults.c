@@ -24,10 +24,15 @@ START_TEST(allocations_fail_while_serving)
     const struct name_list chain = {&jargon, 1};
     const struct forward_request f = {
         .rows = &p, .n_rows = 1, .adapters = &chain, .outputs = OUTPUT_LOGITS, .compute = -1};
+    const struct chat chat = {.variables = json_pack("{s:[{s:s, s:s}]}", "messages", "role", "user",
+                                                     "content", "What is a")};
+    const struct prompt conversation = {.chat = &chat};
+    const struct generate_request said = ask(&conversation, NULL, 4);
     bool fired = true;
     for (long n = 1; fired; n += 1 + n / 20) {
-        struct ticket *t[5] = {0};
-        enum status st[5];
+        enum { ALL = 7 };
+        struct ticket *t[ALL] = {0};
+        enum status st[ALL];
         fault_arm(n);
         st[0] = engine_generate(e, &q, &t[0], NULL);
         st[1] = engine_forward(e, &f, &t[1], NULL);
@@ -37,11 +42,13 @@ START_TEST(allocations_fail_while_serving)
         st[3] = engine_adapter_load(e, &r, &t[3], NULL);
         st[4] =
             engine_unmerge(e, &(struct name_list){(const char *const[]){"nobody"}, 1}, &t[4], NULL);
-        for (int i = 0; i < 5; i++)
+        st[5] = engine_generate(e, &said, &t[5], NULL);
+        st[6] = engine_render(e, &chat, &t[6], NULL);
+        for (int i = 0; i < ALL; i++)
             if (st[i] == ST_OK)
                 ticket_join(t[i]);
         fired = fault_disarm();
-        for (int i = 0; i < 5; i++) {
+        for (int i = 0; i < ALL; i++) {
             struct error err = ERROR_INIT;
             if (st[i] == ST_OK)
                 st[i] = ticket_status(t[i], &err);
@@ -52,6 +59,7 @@ START_TEST(allocations_fail_while_serving)
             ticket_free(t[i]);
         }
     }
+    json_decref(chat.variables);
     generate(e, "What is a", "devil", 12, &a);
     expect_same(&good, &a);
 }
