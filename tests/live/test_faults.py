@@ -194,6 +194,18 @@ def test_stream(d):
     sweep(d, Streaming("POST", "/v1/completions", {**ASK, "stream": True}))
 
 
+CHAT = {"model": "austen", "max_tokens": 6, "temperature": 0, "ignore_eos": True, "logprobs": True,
+        "messages": [{"role": "user", "content": [{"type": "text", "text": "It is"}, {"type": "text", "text": "a truth"}]}]}
+
+
+def test_chat(d):
+    sweep(d, Operation("POST", "/v1/chat/completions", CHAT))
+
+
+def test_chat_stream(d):
+    sweep(d, Streaming("POST", "/v1/chat/completions", {**CHAT, "stream": True}))
+
+
 def test_merge(d):
     sweep(d, Operation(*MERGE, undo=UNMERGE, done="adapter_merged"), 30)
 
