@@ -60,6 +60,17 @@ static void put_files(json_t *files)
     }
 }
 
+/* A template of the golden ones, as the folder's. */
+static void put_template(const char *name)
+{
+    char path[256], *text;
+    size_t len;
+    snprintf(path, sizeof path, "%s/chat/templates/%s.jinja", test_vectors(), name);
+    ck_assert_int_eq(json_read_text(path, 1 << 20, &text, &len, NULL), ST_OK);
+    put("chat_template.jinja", text);
+    free(text);
+}
+
 static struct chat_templates *load(void)
 {
     struct chat_templates *c = NULL;
@@ -70,18 +81,25 @@ static struct chat_templates *load(void)
 
 /* ---- the library's outcomes ---- */
 
-static bool ids_are(const struct tokenizer *t, const struct buffer *text, const json_t *want)
+/* tokenizer: one of the golden ones; NULL: the demo's. */
+static bool ids_are(const char *tokenizer, const struct buffer *text, const json_t *want)
 {
     struct token_ids ids = {0};
+    struct tokenizer *t;
+    char path[256] = "demo/base";
+    if (tokenizer)
+        snprintf(path, sizeof path, "%s/tokenizers/%s", test_vectors(), tokenizer);
+    ck_assert_int_eq(tokenizer_load(path, &t, NULL), ST_OK);
     ck_assert_int_eq(tokenizer_encode(t, text->v, text->len, false, &ids, NULL), ST_OK);
     bool same = ids.n == json_array_size(want);
     for (size_t i = 0; same && i < ids.n; i++)
         same = ids.v[i] == json_integer_value(json_array_get(want, i));
     token_ids_free(&ids);
+    tokenizer_free(t);
     return same;
 }
 
-static void check_case(json_t *c, const struct tokenizer *t)
+static void check_case(json_t *c)
 {
     const char *name = json_string_value(json_object_get(c, "name"));
     const json_t *want = json_object_get(c, "text");
@@ -90,6 +108,8 @@ static void check_case(json_t *c, const struct tokenizer *t)
     struct error err = ERROR_INIT;
     make_dir();
     put_files(json_object_get(c, "files"));
+    if (json_object_get(c, "template"))
+        put_template(json_string_value(json_object_get(c, "template")));
     struct chat_templates *templates = load();
     const struct chat chat = {
         .variables = json_pack("{s:O, s:O?, s:b}", "messages", json_object_get(c, "messages"),
@@ -102,7 +122,9 @@ static void check_case(json_t *c, const struct tokenizer *t)
         ck_assert_msg(
             out.len == json_string_length(want) && !memcmp(out.v, json_string_value(want), out.len),
             "%s: got [%.*s], want [%s]", name, (int)out.len, out.v, json_string_value(want));
-        ck_assert_msg(ids_are(t, &out, json_object_get(c, "ids")), "%s: other ids", name);
+        ck_assert_msg(ids_are(json_string_value(json_object_get(c, "tokenizer")), &out,
+                              json_object_get(c, "ids")),
+                      "%s: other ids", name);
     } else {
         ck_assert_msg(s == ST_CHAT_TEMPLATE_MISSING || s == ST_INVALID_VALUE, "%s: %s", name,
                       status_code(s));
@@ -119,14 +141,11 @@ START_TEST(folders)
     char path[256], *text;
     size_t len;
     json_t *cases;
-    struct tokenizer *t;
     snprintf(path, sizeof path, "%s/chat/folders.json", test_vectors());
     ck_assert_int_eq(json_read_text(path, 1 << 20, &text, &len, NULL), ST_OK);
     ck_assert_int_eq(json_parse(text, len, JSON_DEPTH_MAX, path, &cases, NULL), ST_OK);
-    ck_assert_int_eq(tokenizer_load("demo/base", &t, NULL), ST_OK);
     for (size_t i = 0; i < json_array_size(cases); i++)
-        check_case(json_array_get(cases, i), t);
-    tokenizer_free(t);
+        check_case(json_array_get(cases, i));
     json_decref(cases);
     free(text);
 }

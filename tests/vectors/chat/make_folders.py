@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """make_folders.py: which template a folder's files give, and with what, as transformers has it -> folders.json.
 
-Each case is the files beside a tokenizer.json (the demo's), a conversation, and what
+Each case is the files beside a tokenizer.json (the demo's, or one of ../tokenizers) and perhaps a
+template of templates/, a conversation, and what
 AutoTokenizer.from_pretrained(folder).apply_chat_template makes of it: text and ids, or an error.
 Needs transformers 5.23; the tests do not.
 """
@@ -62,6 +63,27 @@ CASES = [
 ]
 
 
+SPEAK = [{"role": "system", "content": "Be brief. "}, {"role": "user", "content": "Ünïcödé 東京\n\n  two  spaces\t"},
+         {"role": "assistant", "content": " It's 3.14!"}, {"role": "user", "content": "<s> and <|im_end|>?"}]
+
+
+def family(tokenizer, template, bos, eos, messages=SPEAK):
+    config = {"bos_token": bos, "eos_token": eos, "tokenizer_class": "PreTrainedTokenizerFast"}
+    return case(f"{tokenizer}, {template}", {"tokenizer_config.json": config}, messages, add_generation_prompt=True,
+                tokenizer=tokenizer, template=template)
+
+
+CASES += [
+    family("llama3", "trl-llama3-1", "<|begin_of_text|>", "<|eot_id|>"),
+    family("llama2", "cz-llama-2-chat", "<s>", "</s>"),
+    family("llama2", "axolotl-mistral-v1", "<s>", "</s>"),
+    family("gemma", "trl-gemma", "<bos>", "<eos>", SPEAK[1:]),
+    family("qwen2", "trl-qwen2-5", None, "<|im_end|>"),
+    family("phi3", "trl-phi3", "<s>", "<|endoftext|>"),
+    family("deepseek-v3", "trl-deepseekv3", "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"),
+]
+
+
 def write(folder, name, content):
     path = os.path.join(folder, name)
     os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -71,12 +93,15 @@ def write(folder, name, content):
 
 def outcome(c):
     with tempfile.TemporaryDirectory() as folder:
-        shutil.copy(f"{DEMO}/tokenizer.json", folder)
+        tokenizer = f"{HERE}/../tokenizers/{c['tokenizer']}" if "tokenizer" in c else DEMO
+        shutil.copy(f"{tokenizer}/tokenizer.json", folder)
         shutil.copy(f"{DEMO}/config.json", folder)
         for name, content in c["files"].items():
             write(folder, name, content)
+        if "template" in c:
+            shutil.copy(f"{HERE}/templates/{c['template']}.jinja", f"{folder}/chat_template.jinja")
         t = AutoTokenizer.from_pretrained(folder)
-        given = {k: v for k, v in c.items() if k not in ("name", "files", "messages")}
+        given = {k: v for k, v in c.items() if k not in ("name", "files", "messages", "tokenizer", "template")}
         try:
             return {"text": t.apply_chat_template(c["messages"], tokenize=False, **given),
                     "ids": list(t.apply_chat_template(c["messages"], return_dict=False, **given))}
