@@ -131,6 +131,14 @@ static enum status check_neutral(const struct field_row *r, const json_t *v, str
                        "%s is not supported: leave it out or send %s", r->name, r->extra);
 }
 
+/* An object of the row's set, or any. */
+static enum status check_object(const struct field_row *r, const json_t *v, struct error *err)
+{
+    if (*r->extra)
+        return fields_check(set_named(r->extra), v, err);
+    return json_is_object(v) ? ST_OK : refuse_value(r, err);
+}
+
 static enum status check_value(const struct field_row *r, const json_t *v, struct error *err)
 {
     if (r->use == USE_IGNORED || (json_is_null(v) && !r->required))
@@ -140,11 +148,11 @@ static enum status check_value(const struct field_row *r, const json_t *v, struc
     if (!field_type_fits(r, v))
         return refuse_value(r, err);
     enum status s = ST_OK;
-    if (r->type == TYPE_OBJECT && *r->extra)
-        s = fields_check(set_named(r->extra), v, err);
+    if (r->type == TYPE_OBJECT)
+        s = check_object(r, v, err);
     bool list = r->type == TYPE_LIST || r->type == TYPE_CONTENT;
     for (size_t i = 0; list && !s && i < json_array_size(v); i++)
-        s = fields_check(set_named(r->extra), json_array_get(v, i), err);
+        s = check_object(r, json_array_get(v, i), err);
     return s;
 }
 

@@ -319,15 +319,19 @@ static bool end_call(struct tool_parser *p)
     return true;
 }
 
-static enum target target_of(const struct buffer *key)
+/* What the value of the key in word is; of keys that come twice the first counts. */
+static enum target target_of(const struct tool_parser *p)
 {
+    const struct buffer *key = &p->word;
     static const struct {
         const char *key;
         enum target target;
     } keys[] = {{"name", NAME}, {"arguments", ARGUMENTS}, {"parameters", ARGUMENTS}};
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
-        if (key->len == strlen(keys[i].key) && !memcmp(key->v, keys[i].key, key->len))
-            return keys[i].target;
+        if (key->len == strlen(keys[i].key) && !memcmp(key->v, keys[i].key, key->len)) {
+            bool again = keys[i].target == NAME ? p->has_name : p->has_arguments;
+            return again ? SKIP : keys[i].target;
+        }
     return SKIP;
 }
 
@@ -354,7 +358,7 @@ static bool object(struct tool_parser *p, char c, bool *taken)
     case COLON:
         if (is_space(c) || c == ':')
             return true;
-        p->target = target_of(&p->word);
+        p->target = target_of(p);
         begin_value(p, c);
         return value(p, c, taken);
     default:

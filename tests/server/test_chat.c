@@ -71,6 +71,8 @@ static const struct row rows[] = {
     {"/apply-template", "{\"messages\":[{\"role\":\"assistant\"}],\"continue_final_message\":true}",
      400, "no content to continue"},
     {"/apply-template", "{\"messages\":[]}", 400, "messages: a list of 1 to 65536 objects"},
+    {"/apply-template", "{\"messages\":[" SAY("a") "],\"documents\":[{\"text\":\"d\"}]}", 200,
+     "\\\"documents\\\":[{\\\"text\\\":\\\"d\\\"}]"},
     {"/apply-template", "{}", 400, "missing_field"},
     {"/apply-template", "{\"messages\":[{\"role\":\"user\",\"contents\":\"a\"}]}", 400,
      "do you mean 'content'?"},

@@ -40,6 +40,9 @@ static const struct row rows[] = {
      "|f({\"a\": \"\\u00e9\"})"},
     {TOOLS_HERMES, "<tool_call>{\"name\": \"\\u00e9t\\u00e9\", \"arguments\": {}}</tool_call>",
      "|\xC3\xA9t\xC3\xA9({})"},
+    {TOOLS_HERMES,
+     "<tool_call>{\"name\": \"f\", \"arguments\": {}, \"name\": \"g\", \"parameters\": {\"a\": 1}}",
+     "|f({})"},
     /* no calls */
     {TOOLS_HERMES, "A <tool_call> tag", "A <tool_call> tag"},
     {TOOLS_HERMES, "<tool_call></tool_call>", "<tool_call></tool_call>"},
