@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/engine_state.h"
+#include "core/grammar/grammar.h"
 #include "core/memory.h"
 #include "core/run/defaults.h"
 #include "core/run/sequence.h"
@@ -393,7 +394,9 @@ enum status engine_load(struct engine *e, progress_report *progress, void *progr
         e->host.registry = e->registry;
         e->host.merged = e->merged;
         defaults_read(e->checkpoint->generation, &e->host.defaults);
-        st = start_threads(e, err);
+        if (e->tokenizer)
+            st = grammars_open(e->tokenizer, e->model->vocab, &e->host.grammars, err);
+        st = st ? st : start_threads(e, err);
     }
     set_state(e, st == ST_OK ? ENGINE_READY : ENGINE_FAILED);
     return st;
@@ -441,6 +444,7 @@ void engine_free(struct engine *e)
     kvcache_close(e->kv);
     merged_close(e->merged);
     registry_close(e->registry);
+    grammars_close(e->host.grammars);
     tokenizer_free(e->tokenizer);
     chat_templates_free(e->chat);
     model_close(e->model);

@@ -14,6 +14,7 @@
 #include <math.h>
 
 #include "core/adapters/registry.h"
+#include "core/grammar/kind.h"
 #include "core/merge/merge.h"
 #include "core/model/model.h"
 #include "core/status.h"
@@ -170,6 +171,9 @@ struct generate_request {
     const struct logit_bias *logit_bias;
     size_t n_logit_bias;
     int compute; /* enum compute, or -1: default */
+    enum grammar_kind
+        grammar;              /* what the text must be; a choice that ends by itself is all of it */
+    struct text grammar_text; /* core/grammar/kind.h */
     const char *request_id;
 };
 

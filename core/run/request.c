@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "core/run/defaults.h"
+#include "core/grammar/grammar.h"
 #include "core/run/forward.h"
 #include "core/run/sequence.h"
 
@@ -30,6 +31,7 @@ static void release(struct ticket *t)
     free(r->module_result);
     free(r->text);
     json_decref(r->chat.variables);
+    grammar_unref(r->grammar);
 }
 
 static enum status begin(struct ticket *t, const struct request_host *host, enum request_kind kind,
@@ -279,6 +281,20 @@ static enum status copy_stops(struct ticket *t, const struct generate_request *q
     return ST_OK;
 }
 
+static enum status copy_grammar(struct ticket *t, const struct generate_request *q,
+                                struct error *err)
+{
+    struct request *r = t->request;
+    r->grammar_kind = q->grammar;
+    if (!q->grammar)
+        return ST_OK;
+    if (!r->host->grammars)
+        return error_set(err, ST_TOKENIZER_MISSING, NULL);
+    r->grammar_text.len = q->grammar_text.len;
+    r->grammar_text.v = arena_strndup(&t->arena, q->grammar_text.v, q->grammar_text.len);
+    return r->grammar_text.v ? ST_OK : error_memory(err, "a request");
+}
+
 enum status request_generate(struct ticket *t, const struct request_host *host,
                              const struct generate_request *q, struct error *err)
 {
@@ -300,6 +316,7 @@ enum status request_generate(struct ticket *t, const struct request_host *host,
                            q->n_prompts, r->n, CHOICES_MAX);
     TRY(sampling_tokens(t, q, err));
     TRY(copy_stops(t, q, err));
+    TRY(copy_grammar(t, q, err));
     TRY(copy_names(t, &r->names[0], q->adapters, q->n_adapters, q->strengths, err));
     return copy_prompts(t, q->prompts, q->n_prompts, q->prompts->chat ? "messages" : "prompt", err);
 }
@@ -504,7 +521,10 @@ enum status request_ids(struct ticket *t, struct error *err)
         TRY(check_length(r->host, param, ids->n, room_wanted(r), err));
         TRY(check_ids(r->host, param, ids->v, ids->n, err));
     }
-    return ST_OK;
+    if (!r->grammar_kind)
+        return ST_OK;
+    return grammars_get(r->host->grammars, r->grammar_kind, r->grammar_text.v, r->grammar_text.len,
+                        &r->grammar, err);
 }
 
 enum status request_plan(struct ticket *t, struct error *err)

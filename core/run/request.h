@@ -18,6 +18,8 @@
 #include "core/tokenizer/tokenizer.h"
 
 struct sequence;
+struct grammar;
+struct grammars;
 
 enum request_kind {
     REQUEST_GENERATE,
@@ -38,6 +40,7 @@ struct request_host {
     struct sampling defaults; /* generation_config.json's, else OpenAI's */
     struct registry *registry;
     struct merged *merged;
+    struct grammars *grammars; /* NULL: no tokenizer */
 };
 
 struct request {
@@ -57,6 +60,9 @@ struct request {
     struct sampling sampling; /* generate */
     int32_t n;
     bool echo;
+    enum grammar_kind grammar_kind;
+    struct text grammar_text;
+    struct grammar *grammar; /* by reference, from intake on; NULL: none */
     const struct text *stop;
     size_t n_stop;
 
@@ -99,7 +105,7 @@ enum status request_render(struct ticket *t, const struct request_host *host,
 int64_t request_estimate(const struct request *r);
 /* Finds adapters and views of all routes; see route_enter. pending tells what is left. */
 enum status request_enter(struct ticket *t, bool may_load, struct error *err);
-/* Text to ids, and their lengths against the context. */
+/* Text to ids, and their lengths against the context; what the text must be to a grammar. */
 enum status request_ids(struct ticket *t, struct error *err);
 /* Sequences and result buffers: after this the worker needs no memory that it must have. */
 enum status request_plan(struct ticket *t, struct error *err);

@@ -16,6 +16,7 @@ struct sampler {
     float *x;               /* [vocab] processed logits */
     int32_t *count;         /* [vocab] zero between calls */
     struct candidate *heap; /* [vocab] */
+    uint64_t *bits;         /* [(vocab + 63) / 64] */
 };
 
 enum status sampler_open(int32_t vocab, struct sampler **out, struct error *err)
@@ -28,7 +29,8 @@ enum status sampler_open(int32_t vocab, struct sampler **out, struct error *err)
     s->x = malloc((size_t)vocab * sizeof *s->x);
     s->count = calloc((size_t)vocab, sizeof *s->count);
     s->heap = malloc((size_t)vocab * sizeof *s->heap);
-    if (!s->x || !s->count || !s->heap) {
+    s->bits = malloc(((size_t)vocab + 63) / 64 * sizeof *s->bits);
+    if (!s->x || !s->count || !s->heap || !s->bits) {
         sampler_close(s);
         return error_memory(err, "the sampler");
     }
@@ -43,7 +45,13 @@ void sampler_close(struct sampler *s)
     free(s->x);
     free(s->count);
     free(s->heap);
+    free(s->bits);
     free(s);
+}
+
+uint64_t *sampler_bits(struct sampler *s)
+{
+    return s->bits;
 }
 
 void sampler_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4])
@@ -165,7 +173,7 @@ static const float *process(struct sampler *s, const struct sampling *p, const s
 {
     bool penalties = p->repetition != 1 || p->presence != 0 || p->frequency != 0;
     bool forbid = h->len - h->prompt_len < p->min_tokens && p->n_stops > 0;
-    if (!penalties && !forbid && !p->n_bias)
+    if (!penalties && !forbid && !p->n_bias && !h->allowed)
         return logits;
     memcpy(s->x, logits, (size_t)s->vocab * sizeof *s->x);
     if (penalties)
@@ -177,6 +185,9 @@ static const float *process(struct sampler *s, const struct sampling *p, const s
         for (size_t i = 0; i < p->n_stops; i++)
             if (p->stops[i] >= 0 && p->stops[i] < s->vocab)
                 s->x[p->stops[i]] = -INFINITY;
+    for (int32_t i = 0; i < s->vocab && h->allowed; i++)
+        if (!(h->allowed[i / 64] >> i % 64 & 1))
+            s->x[i] = -INFINITY;
     return s->x;
 }
 

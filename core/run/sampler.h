@@ -3,9 +3,10 @@
  *
  *   repetition penalty (over prompt and output: x < 0 ? x * r : x / r), frequency and presence
  *   penalty (over the output: x -= f * count + p), logit_bias, end and stop tokens forbidden until
- *   min_tokens are out; temperature 0 (below 1e-5): the largest, lowest id on ties; else x / T,
- *   top_k, top_p (over what top_k left; the token that crosses the sum stays), min_p (relative to
- *   the most likely), and one draw from what is left, in order of (logit descending, id).
+ *   min_tokens are out, and what the grammar does not allow always; temperature 0 (below 1e-5): the
+ * largest, lowest id on ties; else x / T, top_k, top_p (over what top_k left; the token that
+ * crosses the sum stays), min_p (relative to the most likely), and one draw from what is left, in
+ * order of (logit descending, id).
  *
  * The draw is random but not of a state: u = philox(seed; position, choice), so a seeded answer
  * depends on nothing else: no batch, no order, no other request. Logprobs are of the model's own
@@ -37,12 +38,15 @@ struct history {
     const int32_t *tokens;
     int32_t prompt_len, len;
     int32_t choice;
+    const uint64_t *allowed; /* a bit for each token that may come next; NULL: all may */
 };
 
 struct sampler;
 enum status sampler_open(int32_t vocab, struct sampler **out, struct error *err);
 void sampler_close(struct sampler *s);
 
+/* Room for such bits, for one pick. */
+uint64_t *sampler_bits(struct sampler *s);
 /* logits [vocab], all finite -> the next token. */
 int32_t sampler_pick(struct sampler *s, const struct sampling *p, const struct history *h,
                      const float *logits);

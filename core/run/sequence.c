@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/grammar/grammar.h"
+
 /* Feeds the prompt to the stream; with echo its text and tokens are kept. */
 static enum status read_prompt(struct sequence *q, struct error *err)
 {
@@ -362,6 +364,38 @@ static enum status say(struct sequence *q, struct token_info *info, struct error
     return st == ST_OUT_OF_MEMORY ? error_memory(err, "a piece of text") : st;
 }
 
+/* What may come next by the request's grammar. *complete: nothing, and the text is whole. */
+static enum status allowed(struct sequence *q, uint64_t *bits, bool *complete, struct error *err)
+{
+    const struct request *r = q->request;
+    const struct sampling *p = &r->sampling;
+    bool ends, any;
+    enum status st =
+        follow_allowed(grammar_tables(r->grammar), &q->follower, q->tokens + q->prompt_len,
+                       q->len - q->prompt_len, bits, &ends, &any, err);
+    if (st == ST_OK && !ends && !any)
+        st =
+            error_set(err, ST_NOT_SUPPORTED, "no token of the vocabulary goes on with the grammar");
+    *complete = ends && !any;
+    for (size_t i = 0; i < p->n_stops && ends; i++)
+        if (p->stops[i] >= 0 && p->stops[i] < r->host->model->vocab)
+            bits[p->stops[i] / 64] |= (uint64_t)1 << p->stops[i] % 64;
+    return st;
+}
+
+/* The choice ends without another token. */
+static enum status finish(struct sequence *q, struct error *err)
+{
+    char *text = NULL;
+    size_t len = 0;
+    q->finish = FINISH_STOP;
+    enum status st = finish_text(q, &(struct text){"", 0}, &text, &len, err);
+    if (st == ST_OK && emit(q, text, len, -1) != ST_OK)
+        st = error_memory(err, "a piece of text");
+    free(text);
+    return st;
+}
+
 enum status sequence_accept(struct sequence *q, const float *logits, struct sampler *s,
                             struct error *err)
 {
@@ -374,7 +408,14 @@ enum status sequence_accept(struct sequence *q, const float *logits, struct samp
     }
     if (!sampler_finite(logits, r->host->model->vocab))
         return non_finite(q, q->len - 1, err);
-    const struct history h = {q->tokens, q->prompt_len, q->len, q->choice};
+    struct history h = {q->tokens, q->prompt_len, q->len, q->choice, NULL};
+    if (r->grammar) {
+        bool complete;
+        enum status st = allowed(q, sampler_bits(s), &complete, err);
+        if (st != ST_OK || complete)
+            return st != ST_OK ? st : finish(q, err);
+        h.allowed = sampler_bits(s);
+    }
     struct token_info info = {.id = sampler_pick(s, &r->sampling, &h, logits), .logprob = NAN};
     if (r->sampling.logprobs >= 0) {
         enum status st = fill_logprobs(q, logits, q->tokens[q->len - 1], &info, err);

@@ -14,6 +14,7 @@
 #ifndef OFTD_CORE_RUN_SEQUENCE_H
 #define OFTD_CORE_RUN_SEQUENCE_H
 
+#include "core/grammar/follow.h"
 #include "core/run/fair.h"
 #include "core/run/kvcache.h"
 #include "core/run/request.h"
@@ -53,6 +54,7 @@ struct sequence {
     int32_t rows; /* of the step being planned */
     int32_t slot; /* its first logits of the step (batch.h) */
 
+    struct follower follower;    /* where the choice stands in the request's grammar */
     struct token_stream *stream; /* NULL: no tokenizer, or a raw pass */
     struct stop stop;
     size_t text_len, text_out; /* bytes of the choice's text so far, and of those that left */

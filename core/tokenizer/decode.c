@@ -293,24 +293,33 @@ static bool byte_fallback(struct decoding *d, size_t i, struct part p)
     return bytes_append(&s->hold, &c, 1) && (d->whole || show_run(d, i, false));
 }
 
-static bool replace(struct decoding *d, size_t i, struct part p)
+/* text with every match replaced, in made; false: *status says why, or no memory. */
+static bool replaced(const struct decode_stage *stage, struct matcher *m, const char *text,
+                     size_t n, size_t max, struct spans *spans, struct bytes *made,
+                     enum status *status)
 {
-    const struct decode_stage *stage = &d->decoder->stages[i];
-    struct decode_state *s = &d->states[i];
-    s->spans.n = s->made.n = 0;
-    d->status = pattern_find(stage->pattern, &d->matcher, p.v, p.n, 0, &s->spans);
-    bool ok = !d->status;
-    for (size_t k = 0; ok && k < s->spans.n; k++) {
-        const struct span *x = &s->spans.v[k];
-        ok = x->flag ? bytes_append(&s->made, stage->text, stage->len)
-                     : bytes_append(&s->made, p.v + x->start, x->end - x->start);
-        if (s->made.n > bytes_growth_max(d->fed)) {
-            d->status = error_set(d->matcher.err, ST_INVALID_VALUE,
-                                  "the tokenizer's decoder makes a token too long");
+    spans->n = made->n = 0;
+    *status = pattern_find(stage->pattern, m, text, n, 0, spans);
+    bool ok = !*status;
+    for (size_t k = 0; ok && k < spans->n; k++) {
+        const struct span *x = &spans->v[k];
+        ok = x->flag ? bytes_append(made, stage->text, stage->len)
+                     : bytes_append(made, text + x->start, x->end - x->start);
+        if (made->n > max) {
+            *status = error_set(m->err, ST_INVALID_VALUE,
+                                "the tokenizer's decoder makes a token too long");
             return false;
         }
     }
-    return ok && push(d, i + 1, (struct part){s->made.v, s->made.n, true, true});
+    return ok;
+}
+
+static bool replace(struct decoding *d, size_t i, struct part p)
+{
+    struct decode_state *s = &d->states[i];
+    return replaced(&d->decoder->stages[i], &d->matcher, p.v, p.n, bytes_growth_max(d->fed),
+                    &s->spans, &s->made, &d->status) &&
+           push(d, i + 1, (struct part){s->made.v, s->made.n, true, true});
 }
 
 /* Takes up to `start` characters off the front, holds up to `stop` at the back. */
@@ -549,4 +558,76 @@ void decode_close(struct decoding *d)
     bytes_free(&d->out);
     matcher_close(&d->matcher);
     d->states = NULL;
+}
+
+/* ---- one token by itself ---- */
+
+/* Behind other tokens a Metaspace mark is a space, whatever the first token's is. */
+static bool marks_to_spaces(const struct decode_stage *stage, const struct bytes *from,
+                            struct bytes *to)
+{
+    bool ok = true;
+    for (size_t at = 0, len; at < from->n && ok; at += len) {
+        uint32_t c = utf8_read(from->v + at, &len);
+        ok = c == stage->character ? bytes_append(to, " ", 1) : bytes_append(to, from->v + at, len);
+    }
+    return ok;
+}
+
+/* from -> to by one stage; *bytes: they are bytes now, no text. */
+static bool stage_bytes(const struct decode_stage *stage, struct matcher *m,
+                        const struct bytes *from, struct bytes *to, bool *bytes,
+                        enum status *status)
+{
+    struct spans spans = {0};
+    int byte = byte_token(from->v, from->n);
+    char c = (char)byte;
+    bool ok,
+        cut = from->n >= stage->len && stage->text && !memcmp(from->v, stage->text, stage->len);
+    switch (stage->kind) {
+    case BYTE_LEVEL:
+        *bytes = true;
+        return bytelevel_decode(from->v, from->n, to);
+    case BYTE_FALLBACK:
+        *bytes = byte >= 0;
+        return byte >= 0 ? bytes_append(to, &c, 1) : bytes_append(to, from->v, from->n);
+    case REPLACE:
+        ok = replaced(stage, m, from->v, from->n, bytes_growth_max(from->n), &spans, to, status);
+        spans_free(&spans);
+        return ok;
+    case METASPACE:
+        return marks_to_spaces(stage, from, to);
+    case WORDPIECE:
+        return (cut || bytes_append(to, " ", 1)) &&
+               bytes_append(to, from->v + (cut ? stage->len : 0), from->n - (cut ? stage->len : 0));
+    case JOIN:
+        return bytes_append(to, " ", 1) && bytes_append(to, from->v, from->n);
+    default:
+        return bytes_append(to, from->v, from->n);
+    }
+}
+
+enum status decode_bytes(const struct decoder *decoder, const char *text, size_t n,
+                         struct bytes *out, struct error *err)
+{
+    struct bytes from = {0}, to = {0};
+    struct matcher m;
+    enum status s = ST_OK;
+    bool bytes = false, ok = bytes_append(&from, text, n);
+    matcher_open(&m, n, err);
+    for (size_t i = 0; i < decoder->n && ok && !s && !bytes; i++) {
+        const struct decode_stage *stage = &decoder->stages[i];
+        if (stage->kind == BPE || (stage->kind == STRIP && stage->stop) ||
+            (stage->kind == WORDPIECE && stage->cleanup))
+            s = error_set(err, ST_NOT_SUPPORTED,
+                          "with this tokenizer's decoder a token's text depends on its neighbours");
+        to.n = 0;
+        ok = s || stage_bytes(stage, &m, &from, &to, &bytes, &s);
+        bytes_swap(&from, &to);
+    }
+    ok = ok && !s && bytes_append(out, from.v, from.n);
+    matcher_close(&m);
+    bytes_free(&from);
+    bytes_free(&to);
+    return s || ok ? s : error_memory(err, "reading a token");
 }

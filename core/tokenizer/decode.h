@@ -36,4 +36,10 @@ enum status decode_token(struct decoding *d, const char *text, size_t n, struct 
 enum status decode_finish(struct decoding *d, struct error *err);
 void decode_close(struct decoding *d);
 
+/* Appends the bytes that a token adds behind other tokens: what decode_token shows before they are
+ * joined to characters. NOT_SUPPORTED where that depends on the tokens around it (BPEDecoder, a
+ * Strip of the end, WordPiece with clean-up). */
+enum status decode_bytes(const struct decoder *decoder, const char *text, size_t n,
+                         struct bytes *out, struct error *err);
+
 #endif

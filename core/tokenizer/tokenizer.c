@@ -195,6 +195,14 @@ const char *tokenizer_piece(const struct tokenizer *t, int32_t id, size_t *len)
     return token ? token->content : row->text;
 }
 
+enum status tokenizer_bytes(const struct tokenizer *t, int32_t id, struct bytes *out,
+                            struct error *err)
+{
+    size_t n;
+    const char *piece = tokenizer_piece(t, id, &n);
+    return piece ? decode_bytes(&t->decoder, piece, n, out, err) : ST_OK;
+}
+
 int32_t tokenizer_id(const struct tokenizer *t, const char *piece)
 {
     int32_t id = vocabulary_find(&t->added.contents, piece, strlen(piece));

@@ -23,6 +23,11 @@ void tokenizer_free(struct tokenizer *t);
 int32_t tokenizer_size(const struct tokenizer *t); /* largest id + 1 */
 /* The entry's own text (as in the file), length in *len, or NULL. Borrowed. */
 const char *tokenizer_piece(const struct tokenizer *t, int32_t id, size_t *len);
+/* Appends the bytes that this token adds to a text behind other tokens (decode_bytes); an id that
+ * has no entry adds none. */
+struct bytes;
+enum status tokenizer_bytes(const struct tokenizer *t, int32_t id, struct bytes *out,
+                            struct error *err);
 int32_t tokenizer_id(const struct tokenizer *t, const char *piece); /* -1: none */
 bool tokenizer_special(const struct tokenizer *t, int32_t id);
 

@@ -22,6 +22,7 @@ rule 'backends/encodings/*.[ch]' 'backends/(kernels/|[a-z0-9_]+\.h)' 'an encodin
 rule 'config/*.[ch]' '(server|backends)/|core/(engine|jobs|run|merge|adapters|model|files|tokenizer|kernels|backend)' 'configuration is plain values'
 rule 'core/files/*.[ch] core/tokenizer/*.[ch]' 'core/(run|merge|adapters|model|engine|jobs|kernels|backend)' 'files and tokenizer stand on the ground floor'
 rule 'core/template/*.[ch]' 'core/(run|merge|adapters|model|engine|jobs|kernels|backend|files)' 'a template knows texts and values only'
+rule 'core/grammar/*.[ch]' 'core/(run|merge|adapters|model|engine|jobs|kernels|backend|files)' 'grammars know tokens and their texts only'
 rule 'core/model/*.[ch]' 'core/(run|merge|adapters|engine|jobs|tokenizer)' 'the network knows no adapters by name, no queues'
 rule 'core/adapters/*.[ch]' 'core/(run|merge|engine|jobs|tokenizer)' 'adapters know the network only'
 rule 'core/merge/*.[ch]' 'core/(run|engine|jobs|tokenizer)' 'a merge knows adapters and the network only'

@@ -28,7 +28,7 @@ static struct sampling plain(float temperature)
 static int32_t pick(const struct sampling *p, const int32_t *tokens, int32_t prompt, int32_t len,
                     const float *x)
 {
-    return sampler_pick(sampler, p, &(struct history){tokens, prompt, len, 0}, x);
+    return sampler_pick(sampler, p, &(struct history){tokens, prompt, len, 0, NULL}, x);
 }
 
 /* The known answers that come with Random123 (kat_vectors, philox4x32 10). */
@@ -127,7 +127,7 @@ static void frequencies(const struct sampling *p, const float *x, double out[V])
     enum { N = 20000 };
     memset(out, 0, V * sizeof *out);
     for (int32_t i = 0; i < N; i++) {
-        const struct history h = {NULL, 0, 0, i};
+        const struct history h = {.choice = i};
         out[sampler_pick(sampler, p, &h, x)] += 1.0 / N;
     }
 }

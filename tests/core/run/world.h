@@ -291,7 +291,7 @@ static inline int32_t oracle(const struct ask *a, int32_t choice, int32_t window
     while (n < a->max_tokens && len < max_len) {
         float x[VOCAB];
         logits_of(hash_of(a, tokens, len, window), x);
-        const struct history h = {tokens, a->prompt, len, choice};
+        const struct history h = {tokens, a->prompt, len, choice, NULL};
         out[n] = sampler_pick(s, &p, &h, x);
         logprobs[n] = sampler_logprob(x[out[n]], sampler_log_sum(x, VOCAB));
         tokens[len++] = out[n++];

@@ -1,0 +1,234 @@
+/*
+ * Owns the nodes and edges of a grammar under construction. A node's edges only ever lead to nodes
+ * of the same fragment, and nothing leads out of a fragment but its `out`: so a copy is the nodes
+ * that `in` reaches, and joining two fragments is one empty edge.
+ */
+#include "core/grammar/builder.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const struct fragment nothing = {-1, -1};
+
+/* Room for one more of `size` bytes in *v; false: no memory, and failed says so. */
+static bool grow(struct builder *b, void **v, size_t n, size_t *cap, size_t size)
+{
+    if (n < *cap)
+        return true;
+    size_t more = *cap ? 2 * *cap : 64;
+    void *larger = realloc(*v, more * size);
+    if (!larger) {
+        b->failed = b->failed ? b->failed : ST_OUT_OF_MEMORY;
+        return false;
+    }
+    *v = larger;
+    *cap = more;
+    return true;
+}
+
+static int32_t add_node(struct builder *b)
+{
+    if (!b->failed && b->n_nodes == BUILDER_NODES_MAX)
+        b->failed = ST_INVALID_VALUE;
+    if (b->failed || !grow(b, (void **)&b->nodes, b->n_nodes, &b->cap_nodes, sizeof *b->nodes))
+        return -1;
+    b->nodes[b->n_nodes] = -1;
+    return (int32_t)b->n_nodes++;
+}
+
+static void add_edge(struct builder *b, int32_t from, struct builder_edge e)
+{
+    if (b->failed || from < 0 || e.to < 0 ||
+        !grow(b, (void **)&b->edges, b->n_edges, &b->cap_edges, sizeof *b->edges))
+        return;
+    e.next = b->nodes[from];
+    b->nodes[from] = (int32_t)b->n_edges;
+    b->edges[b->n_edges++] = e;
+}
+
+static void join(struct builder *b, int32_t from, int32_t to)
+{
+    add_edge(b, from, (struct builder_edge){.kind = EDGE_EMPTY, .to = to});
+}
+
+static struct fragment two_nodes(struct builder *b)
+{
+    int32_t in = add_node(b), out = add_node(b);
+    return b->failed ? nothing : (struct fragment){in, out};
+}
+
+void builder_open(struct builder *b)
+{
+    *b = (struct builder){0};
+    builder_rule(b);
+}
+
+void builder_close(struct builder *b)
+{
+    arena_free(&b->arena);
+    free(b->nodes);
+    free(b->edges);
+    free(b->rules);
+    free(b->copies);
+    free(b->met);
+    *b = (struct builder){0};
+}
+
+enum status builder_failed(const struct builder *b, struct error *err)
+{
+    if (b->failed == ST_OUT_OF_MEMORY)
+        return error_memory(err, "compiling a grammar");
+    if (b->failed)
+        return error_set(err, b->failed, "the grammar is too large: more than %d states",
+                         BUILDER_NODES_MAX);
+    return ST_OK;
+}
+
+int32_t builder_rule(struct builder *b)
+{
+    if (!b->failed && b->n_rules == BUILDER_RULES_MAX)
+        b->failed = ST_INVALID_VALUE;
+    if (b->failed || !grow(b, (void **)&b->rules, b->n_rules, &b->cap_rules, sizeof *b->rules))
+        return -1;
+    b->rules[b->n_rules] = nothing;
+    return (int32_t)b->n_rules++;
+}
+
+void builder_define(struct builder *b, int32_t rule, struct fragment body)
+{
+    if (!b->failed)
+        b->rules[rule] = body;
+}
+
+struct fragment fragment_empty(struct builder *b)
+{
+    struct fragment f = two_nodes(b);
+    join(b, f.in, f.out);
+    return f;
+}
+
+struct fragment fragment_never(struct builder *b)
+{
+    return two_nodes(b);
+}
+
+struct fragment fragment_range(struct builder *b, uint8_t first, uint8_t last)
+{
+    struct fragment f = two_nodes(b);
+    add_edge(b, f.in,
+             (struct builder_edge){.kind = EDGE_BYTES, .first = first, .last = last, .to = f.out});
+    return f;
+}
+
+struct fragment fragment_text(struct builder *b, const char *text, size_t len)
+{
+    struct fragment f = fragment_empty(b);
+    for (size_t i = 0; i < len; i++)
+        f = fragment_then(b, f, fragment_range(b, (uint8_t)text[i], (uint8_t)text[i]));
+    return f;
+}
+
+struct fragment fragment_call(struct builder *b, int32_t rule)
+{
+    struct fragment f = two_nodes(b);
+    add_edge(b, f.in, (struct builder_edge){.kind = EDGE_CALL, .rule = rule, .to = f.out});
+    return f;
+}
+
+struct fragment fragment_then(struct builder *b, struct fragment first, struct fragment second)
+{
+    join(b, first.out, second.in);
+    return b->failed ? nothing : (struct fragment){first.in, second.out};
+}
+
+struct fragment fragment_or(struct builder *b, struct fragment one, struct fragment other)
+{
+    struct fragment f = two_nodes(b);
+    join(b, f.in, one.in);
+    join(b, f.in, other.in);
+    join(b, one.out, f.out);
+    join(b, other.out, f.out);
+    return b->failed ? nothing : f;
+}
+
+/* The copy of a node, made when it is first met. */
+static int32_t copied(struct builder *b, int32_t node)
+{
+    if (b->copies[node] < 0 && !b->failed) {
+        b->copies[node] = add_node(b);
+        if (b->copies[node] >= 0)
+            b->met[b->n_met++] = node;
+    }
+    return b->copies[node];
+}
+
+/* Room for a copy of every node. */
+static bool room_for_copies(struct builder *b)
+{
+    size_t n = b->n_nodes;
+    if (n <= b->cap_copies)
+        return true;
+    int32_t *copies = realloc(b->copies, 2 * n * sizeof *copies);
+    b->copies = copies ? copies : b->copies;
+    int32_t *met = copies ? realloc(b->met, 2 * n * sizeof *met) : NULL;
+    b->met = met ? met : b->met;
+    if (!met) {
+        b->failed = ST_OUT_OF_MEMORY;
+        return false;
+    }
+    memset(copies + b->cap_copies, -1, (2 * n - b->cap_copies) * sizeof *copies);
+    b->cap_copies = 2 * n;
+    return true;
+}
+
+struct fragment fragment_copy(struct builder *b, struct fragment f)
+{
+    if (b->failed || !room_for_copies(b))
+        return nothing;
+    b->n_met = 0;
+    struct fragment to = {.in = copied(b, f.in), .out = copied(b, f.out)};
+    for (size_t k = 0; k < b->n_met && !b->failed; k++)
+        for (int32_t node = b->met[k], i = b->nodes[node]; i >= 0 && node != f.out && !b->failed;
+             i = b->edges[i].next) {
+            struct builder_edge e = b->edges[i];
+            e.to = copied(b, e.to);
+            add_edge(b, b->copies[node], e);
+        }
+    while (b->n_met)
+        b->copies[b->met[--b->n_met]] = -1;
+    return b->failed ? nothing : to;
+}
+
+static struct fragment many(struct builder *b, struct fragment f)
+{
+    struct fragment loop = two_nodes(b);
+    join(b, loop.in, f.in);
+    join(b, f.out, loop.in);
+    join(b, loop.in, loop.out);
+    return loop;
+}
+
+/* Up to n times: each further one only behind the one before. */
+static struct fragment at_most(struct builder *b, struct fragment f, int64_t n)
+{
+    struct fragment all = two_nodes(b);
+    int32_t at = all.in;
+    for (int64_t i = 0; i < n && !b->failed; i++) {
+        struct fragment once = i + 1 < n ? fragment_copy(b, f) : f;
+        join(b, at, once.in);
+        join(b, at, all.out);
+        at = once.out;
+    }
+    join(b, at, all.out);
+    return b->failed ? nothing : all;
+}
+
+struct fragment fragment_repeat(struct builder *b, struct fragment f, int64_t from, int64_t to)
+{
+    struct fragment all = fragment_empty(b);
+    for (int64_t i = 0; i < from && !b->failed; i++)
+        all = fragment_then(b, all, fragment_copy(b, f));
+    if (to == REPEAT_MANY)
+        return fragment_then(b, all, many(b, f));
+    return to > from ? fragment_then(b, all, at_most(b, f, to - from)) : all;
+}

@@ -1,0 +1,701 @@
+/*
+ * Owns what keywords mean together. A schema becomes one alternative for each type that it allows,
+ * narrowed by that type's keywords; $ref becomes a call of a rule, so recursion is no matter.
+ * allOf, and anyOf or $ref beside other keywords, are first merged into one schema where that is
+ * plain (schema_merge.c). What we do not have is refused: a keyword that is ignored would be a lie.
+ */
+#include "core/grammar/schema.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/grammar/formats.h"
+#include "core/grammar/regex.h"
+#include "core/grammar/schema_merge.h"
+#include "core/grammar/values.h"
+#include "core/tokenizer/utf8.h"
+
+#define DEPTH_MAX 64
+#define COUNT_MAX 10000
+
+enum type { OBJECT = 1, ARRAY = 2, STRING = 4, NUMBER = 8, INTEGER = 16, BOOLEAN = 32, NONE = 64 };
+#define ALL_TYPES (OBJECT | ARRAY | STRING | NUMBER | BOOLEAN | NONE)
+
+static const struct {
+    const char *name;
+    enum type type;
+} types[] = {{"object", OBJECT},   {"array", ARRAY},     {"string", STRING}, {"number", NUMBER},
+             {"integer", INTEGER}, {"boolean", BOOLEAN}, {"null", NONE}};
+
+/* Keywords, and the types that they narrow; 0: they say nothing about values, or are read apart. */
+static const struct {
+    const char *name;
+    unsigned narrows;
+} keywords[] = {{"type", 0},
+                {"enum", 0},
+                {"const", 0},
+                {"anyOf", 0},
+                {"oneOf", 0},
+                {"allOf", 0},
+                {"$ref", 0},
+                {"properties", OBJECT},
+                {"required", OBJECT},
+                {"additionalProperties", OBJECT},
+                {"items", ARRAY},
+                {"prefixItems", ARRAY},
+                {"minItems", ARRAY},
+                {"maxItems", ARRAY},
+                {"minLength", STRING},
+                {"maxLength", STRING},
+                {"pattern", STRING},
+                {"format", STRING},
+                {"minimum", NUMBER},
+                {"maximum", NUMBER},
+                {"exclusiveMinimum", NUMBER},
+                {"exclusiveMaximum", NUMBER},
+                {"title", 0},
+                {"description", 0},
+                {"default", 0},
+                {"examples", 0},
+                {"deprecated", 0},
+                {"readOnly", 0},
+                {"writeOnly", 0},
+                {"$schema", 0},
+                {"$comment", 0},
+                {"$defs", 0},
+                {"definitions", 0}};
+
+struct reference {
+    const char *pointer;
+    int32_t rule;
+    struct reference *next;
+};
+
+struct schema {
+    struct builder *b;
+    const json_t *root;
+    struct values values;
+    struct reference *references;
+    int depth;
+    enum status status;
+    struct error *err;
+};
+
+static struct fragment read(struct schema *s, const json_t *schema, const char *path);
+
+static struct fragment refuse(struct schema *s, const char *path, const char *key, const char *what)
+{
+    if (!s->status && !s->b->failed)
+        s->status = error_set(s->err, ST_INVALID_VALUE, "schema%s%s%s: %s", path, key ? "/" : "",
+                              key ? key : "", what);
+    return fragment_never(s->b);
+}
+
+static bool going(const struct schema *s)
+{
+    return !s->status && !s->b->failed;
+}
+
+/* path/key, in the arena; "" when there is no memory. */
+static const char *below(struct schema *s, const char *path, const char *key)
+{
+    size_t n = strlen(path) + strlen(key) + 2;
+    char *text = arena_alloc(&s->b->arena, n);
+    if (!text) {
+        s->b->failed = ST_OUT_OF_MEMORY;
+        return "";
+    }
+    snprintf(text, n, "%s/%s", path, key);
+    return text;
+}
+
+static const char *below_at(struct schema *s, const char *path, const char *key, size_t i)
+{
+    char number[24];
+    snprintf(number, sizeof number, "%zu", i);
+    return below(s, below(s, path, key), number);
+}
+
+/* ---- what a schema says ---- */
+
+static unsigned narrows(struct schema *s, const json_t *schema, const char *path)
+{
+    const char *key;
+    json_t *value;
+    unsigned all = 0;
+    json_object_foreach((json_t *)schema, key, value)
+    {
+        size_t i = 0, n = sizeof keywords / sizeof keywords[0];
+        while (i < n && strcmp(keywords[i].name, key) != 0)
+            i++;
+        bool idle = (!strcmp(key, "uniqueItems") && json_is_false(value)) ||
+                    (!strcmp(key, "$id") && !*path); // it names all; deeper, $ref would be of it
+        if (i == n && !idle)
+            refuse(s, path, key, "this keyword is not supported");
+        else if (!idle)
+            all |= keywords[i].narrows;
+    }
+    return all;
+}
+
+static unsigned type_of_name(struct schema *s, const json_t *name, const char *path)
+{
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
+        if (json_is_string(name) && !strcmp(json_string_value(name), types[i].name))
+            return types[i].type;
+    refuse(s, path, "type",
+           "expected object, array, string, number, integer, boolean, null or a list of them");
+    return 0;
+}
+
+static unsigned types_of(struct schema *s, const json_t *schema, const char *path)
+{
+    const json_t *type = json_object_get(schema, "type");
+    unsigned all = 0, narrowed = narrows(s, schema, path);
+    json_t *one;
+    size_t i;
+    if (!type) // keywords of one type are most likely meant for it
+        return narrowed && !(narrowed & (narrowed - 1)) ? narrowed : ALL_TYPES;
+    if (!json_is_array(type))
+        return type_of_name(s, type, path);
+    json_array_foreach((json_t *)type, i, one)
+    {
+        all |= type_of_name(s, one, path);
+    }
+    return all & NUMBER ? all & ~(unsigned)INTEGER : all;
+}
+
+/* A count, `none` if the keyword is absent. */
+static int64_t count(struct schema *s, const json_t *schema, const char *path, const char *key,
+                     int64_t none)
+{
+    const json_t *v = json_object_get(schema, key);
+    double x = json_number_value(v);
+    if (!v)
+        return none;
+    if (!json_is_number(v) || x < 0 || x != floor(x) || x > COUNT_MAX) {
+        refuse(s, path, key, "expected a whole number from 0 to 10000");
+        return none;
+    }
+    return (int64_t)x;
+}
+
+/* ---- strings, numbers ---- */
+
+static struct fragment string(struct schema *s, const json_t *schema, const char *path)
+{
+    const json_t *pattern = json_object_get(schema, "pattern");
+    const json_t *format = json_object_get(schema, "format");
+    int64_t from = count(s, schema, path, "minLength", 0);
+    int64_t to = count(s, schema, path, "maxLength", REPEAT_MANY);
+    bool length = from > 0 || to != REPEAT_MANY;
+    struct fragment content;
+    if (to != REPEAT_MANY && to < from)
+        return refuse(s, path, "maxLength", "it is below minLength");
+    if ((pattern != NULL) + (format != NULL) + length > 1)
+        return refuse(s, path, NULL, "pattern, format and a length together are not supported");
+    if (format) {
+        const char *regex = format_regex(json_string_value(format));
+        if (!regex)
+            return refuse(s, path, "format", "expected " FORMATS);
+        if (regex_read(s->b, regex, strlen(regex), REGEX_WHOLE, &content, s->err))
+            return refuse(s, path, "format", "cannot be read");
+        return values_quoted(&s->values, content);
+    }
+    if (!pattern)
+        return values_string(&s->values, from, to);
+    if (!json_is_string(pattern))
+        return refuse(s, path, "pattern", "expected a string");
+    enum status st = regex_read(s->b, json_string_value(pattern), json_string_length(pattern),
+                                REGEX_JSON_SEARCH, &content, s->err);
+    if (st && !s->status)
+        s->status = st;
+    return values_quoted(&s->values, content);
+}
+
+/* The tighter of an end and an open end. */
+static struct bound bound(struct schema *s, const json_t *schema, const char *path,
+                          const char *closed, const char *open, int sign)
+{
+    const json_t *a = json_object_get(schema, closed), *b = json_object_get(schema, open);
+    struct bound out = {.given = a || b};
+    if ((a && !json_is_number(a)) || (b && !json_is_number(b)))
+        refuse(s, path, a && !json_is_number(a) ? closed : open, "expected a number");
+    out.open = b && (!a || sign * json_number_value(b) >= sign * json_number_value(a));
+    out.at = json_number_value(out.open ? b : a);
+    return out;
+}
+
+static struct fragment number(struct schema *s, const json_t *schema, const char *path, bool whole)
+{
+    struct bound low = bound(s, schema, path, "minimum", "exclusiveMinimum", 1);
+    struct bound high = bound(s, schema, path, "maximum", "exclusiveMaximum", -1);
+    struct fragment out;
+    if (!low.given && !high.given)
+        return whole ? values_integer(&s->values) : values_number(&s->values);
+    if (!whole) {
+        struct error why = ERROR_INIT;
+        if (values_decimals(&s->values, low, high, &out, &why))
+            refuse(s, path, NULL, why.text);
+        return out;
+    }
+    const double limit = 1e15;
+    if (fabs(low.at) > limit || fabs(high.at) > limit)
+        return refuse(s, path, NULL, "bounds of an integer must lie between -1e15 and 1e15");
+    double first = low.open ? floor(low.at) + 1 : ceil(low.at);
+    double last = high.open ? ceil(high.at) - 1 : floor(high.at);
+    first = low.given ? first : -limit * 1000;
+    last = high.given ? last : limit * 1000;
+    if (first > last)
+        return refuse(s, path, NULL, "no integer lies between the bounds");
+    return values_integers(&s->values, (int64_t)first, (int64_t)last);
+}
+
+/* ---- arrays ---- */
+
+static struct fragment array(struct schema *s, const json_t *schema, const char *path)
+{
+    struct builder *b = s->b;
+    const json_t *prefix = json_object_get(schema, "prefixItems");
+    const json_t *items = json_object_get(schema, "items");
+    size_t n = json_array_size(prefix);
+    int64_t from = count(s, schema, path, "minItems", 0);
+    int64_t to = count(s, schema, path, "maxItems", REPEAT_MANY);
+    if ((prefix && !json_is_array(prefix)) || json_is_array(items))
+        return refuse(s, path, prefix ? "prefixItems" : "items",
+                      "expected a list of schemas in prefixItems, a schema in items");
+    if (to != REPEAT_MANY && to < from)
+        return refuse(s, path, "maxItems", "it is below minItems");
+    /* from the last one back: what may follow when i items are there */
+    bool more = !json_is_false(items) && (to == REPEAT_MANY || to > (int64_t)n);
+    struct fragment rest = fragment_empty(b);
+    if (more) {
+        int32_t rule = builder_rule(b);
+        builder_define(b, rule,
+                       items ? read(s, items, below(s, path, "items")) : values_any(&s->values));
+        struct fragment item = fragment_call(b, rule);
+        int64_t least = from > (int64_t)n ? from - (int64_t)n : 0;
+        int64_t most = to == REPEAT_MANY ? to : to - (int64_t)n;
+        if (n == 0) { // the first one has no comma
+            struct fragment next =
+                fragment_then(b, values_comma(&s->values), fragment_copy(b, item));
+            next = fragment_repeat(b, next, least ? least - 1 : 0,
+                                   most == REPEAT_MANY ? most : most - 1);
+            rest = fragment_repeat(b, fragment_then(b, item, next), least > 0, 1);
+        } else {
+            rest =
+                fragment_repeat(b, fragment_then(b, values_comma(&s->values), item), least, most);
+        }
+    } else if (from > (int64_t)n) {
+        return refuse(s, path, "minItems", "there cannot be as many items");
+    }
+    for (size_t i = n; i-- > 0 && going(s);) {
+        if (to != REPEAT_MANY && (int64_t)i >= to)
+            continue;
+        struct fragment item =
+            read(s, json_array_get(prefix, i), below_at(s, path, "prefixItems", i));
+        if (i)
+            item = fragment_then(b, values_comma(&s->values), item);
+        rest = fragment_repeat(b, fragment_then(b, item, rest), (int64_t)i < from, 1);
+    }
+    return values_between(&s->values, '[', rest, ']');
+}
+
+/* ---- objects ---- */
+
+static struct fragment name_of(struct schema *s, const char *key, size_t len)
+{
+    json_t *name = json_stringn(key, len);
+    if (!name)
+        s->b->failed = ST_OUT_OF_MEMORY;
+    struct fragment f = name ? values_constant(&s->values, name) : fragment_never(s->b);
+    json_decref(name);
+    return f;
+}
+
+static bool is_required(const json_t *required, const char *key, size_t len)
+{
+    size_t i;
+    json_t *one;
+    json_array_foreach((json_t *)required, i, one)
+    {
+        if (json_string_length(one) == len && !memcmp(json_string_value(one), key, len))
+            return true;
+    }
+    return false;
+}
+
+/* A name that is none of the properties', in plain characters: a trie of the names, and at each
+ * node the characters that leave it. */
+static struct fragment other_name(struct schema *s, const json_t *properties);
+
+/* name: value of each property as a rule of its own. */
+struct member {
+    int32_t rule;
+    bool required;
+};
+
+/* What may follow when something stands already: rule i is ", member i" and rule i + 1. */
+static int32_t followers(struct schema *s, const struct member *v, size_t n, struct fragment others,
+                         int32_t *rules)
+{
+    struct builder *b = s->b;
+    rules[n] = builder_rule(b);
+    builder_define(b, rules[n], others);
+    for (size_t i = n; i-- > 0;) {
+        struct fragment one =
+            fragment_then(b, values_comma(&s->values), fragment_call(b, v[i].rule));
+        one = fragment_repeat(b, one, v[i].required, 1);
+        rules[i] = builder_rule(b);
+        builder_define(b, rules[i], fragment_then(b, one, fragment_call(b, rules[i + 1])));
+    }
+    return rules[0];
+}
+
+/* All members in order; others: a further member, or in < 0. */
+static struct fragment members(struct schema *s, const struct member *v, size_t n,
+                               struct fragment other)
+{
+    struct builder *b = s->b;
+    int32_t *rules = arena_alloc(&b->arena, (n + 1) * sizeof *rules);
+    if (!rules) {
+        b->failed = ST_OUT_OF_MEMORY;
+        return fragment_never(b);
+    }
+    struct fragment others = fragment_empty(b), first = fragment_never(b);
+    if (other.in >= 0) {
+        struct fragment next = fragment_then(b, values_comma(&s->values), fragment_copy(b, other));
+        others = fragment_repeat(b, next, 0, REPEAT_MANY);
+    }
+    followers(s, v, n, others, rules);
+    bool required = false;
+    for (size_t i = 0; i < n && !required; i++) {
+        struct fragment start = fragment_call(b, v[i].rule);
+        first = fragment_or(b, first, fragment_then(b, start, fragment_call(b, rules[i + 1])));
+        required = v[i].required;
+    }
+    if (required)
+        return first;
+    if (other.in >= 0)
+        first = fragment_or(b, first, fragment_then(b, other, fragment_call(b, rules[n])));
+    return fragment_or(b, first, fragment_empty(b));
+}
+
+static struct fragment object(struct schema *s, const json_t *schema, const char *path)
+{
+    const json_t *properties = json_object_get(schema, "properties");
+    const json_t *required = json_object_get(schema, "required");
+    const json_t *additional = json_object_get(schema, "additionalProperties");
+    size_t n = json_object_size(properties), known = 0, i = 0, len;
+    const char *key;
+    json_t *value;
+    if (properties && !json_is_object(properties))
+        return refuse(s, path, "properties", "expected an object");
+    if (required && !json_is_array(required))
+        return refuse(s, path, "required", "expected a list of names");
+    struct member *v = arena_alloc(&s->b->arena, (n + 1) * sizeof *v);
+    if (!v) {
+        s->b->failed = ST_OUT_OF_MEMORY;
+        return fragment_never(s->b);
+    }
+    json_object_keylen_foreach((json_t *)properties, key, len, value)
+    {
+        v[i].rule = builder_rule(s->b);
+        v[i].required = is_required(required, key, len);
+        known += v[i].required;
+        struct fragment inner = read(s, value, below(s, below(s, path, "properties"), key));
+        builder_define(s->b, v[i++].rule, values_member(&s->values, name_of(s, key, len), inner));
+    }
+    if (known < json_array_size(required))
+        return refuse(s, path, "required", "it names what properties does not");
+    struct fragment other = {-1, -1};
+    if (additional ? !json_is_false(additional) : n == 0) {
+        struct fragment inner = additional
+                                    ? read(s, additional, below(s, path, "additionalProperties"))
+                                    : values_any(&s->values);
+        struct fragment name =
+            n ? other_name(s, properties) : values_string(&s->values, 0, REPEAT_MANY);
+        other = values_member(&s->values, name, inner);
+    }
+    return values_between(&s->values, '{', members(s, v, n, other), '}');
+}
+
+/* ---- schemas ---- */
+
+static struct fragment either(struct schema *s, struct fragment all, struct fragment one, bool *any)
+{
+    one = *any ? fragment_or(s->b, all, one) : one;
+    *any = true;
+    return one;
+}
+
+static struct fragment typed(struct schema *s, const json_t *schema, const char *path)
+{
+    unsigned all = types_of(s, schema, path);
+    bool any = false;
+    struct fragment f = fragment_never(s->b);
+    if (all & OBJECT)
+        f = either(s, f, object(s, schema, path), &any);
+    if (all & ARRAY)
+        f = either(s, f, array(s, schema, path), &any);
+    if (all & STRING)
+        f = either(s, f, string(s, schema, path), &any);
+    if (all & (NUMBER | INTEGER))
+        f = either(s, f, number(s, schema, path, !(all & NUMBER)), &any);
+    if (all & BOOLEAN)
+        f = either(
+            s, f,
+            fragment_or(s->b, fragment_text(s->b, "true", 4), fragment_text(s->b, "false", 5)),
+            &any);
+    if (all & NONE)
+        f = either(s, f, fragment_text(s->b, "null", 4), &any);
+    return f;
+}
+
+static bool has_type(const json_t *v, unsigned all)
+{
+    double x = json_number_value(v);
+    return (json_is_object(v) && all & OBJECT) || (json_is_array(v) && all & ARRAY) ||
+           (json_is_string(v) && all & STRING) || (json_is_number(v) && all & NUMBER) ||
+           (json_is_number(v) && all & INTEGER && x == floor(x)) ||
+           (json_is_boolean(v) && all & BOOLEAN) || (json_is_null(v) && all & NONE);
+}
+
+/* enum or const: the values that have the type. */
+static struct fragment constants(struct schema *s, const json_t *schema, const char *path)
+{
+    const json_t *list = json_object_get(schema, "enum"), *one = json_object_get(schema, "const");
+    unsigned all = json_object_get(schema, "type") ? types_of(s, schema, path) : ALL_TYPES;
+    struct fragment f = fragment_never(s->b);
+    bool any = false;
+    if (narrows(s, schema, path))
+        return refuse(s, path, list ? "enum" : "const",
+                      "beside keywords that narrow it further it is not supported");
+    if (list && !json_is_array(list))
+        return refuse(s, path, "enum", "expected a list");
+    for (size_t i = 0; i < (list ? json_array_size(list) : 1); i++) {
+        const json_t *v = list ? json_array_get(list, i) : one;
+        if (has_type(v, all) && (!list || !one || json_equal(v, one)))
+            f = either(s, f, values_constant(&s->values, v), &any);
+    }
+    return any ? f : refuse(s, path, list ? "enum" : "const", "no value is left");
+}
+
+static struct fragment reference(struct schema *s, const json_t *ref, const char *path)
+{
+    const char *pointer = json_string_value(ref);
+    if (!pointer)
+        return refuse(s, path, "$ref", "expected a string");
+    for (const struct reference *r = s->references; r; r = r->next)
+        if (!strcmp(r->pointer, pointer))
+            return fragment_call(s->b, r->rule);
+    const json_t *target = schema_find(s->root, pointer);
+    if (!target)
+        return refuse(s, path, "$ref", "expected a pointer (#/...) to what the schema has");
+    struct reference *r = arena_alloc(&s->b->arena, sizeof *r);
+    if (!r) {
+        s->b->failed = ST_OUT_OF_MEMORY;
+        return fragment_never(s->b);
+    }
+    *r = (struct reference){pointer, builder_rule(s->b), s->references};
+    s->references = r;
+    int depth = s->depth;
+    s->depth = 0;
+    builder_define(s->b, r->rule, read(s, target, pointer));
+    s->depth = depth;
+    return fragment_call(s->b, r->rule);
+}
+
+/* Is there anything beside this keyword that narrows? */
+static bool alone(const json_t *schema, const char *keyword)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)schema, key, value)
+    {
+        if (strcmp(key, keyword) != 0 && !schema_idle(key))
+            return false;
+    }
+    return true;
+}
+
+/* The schema without the keyword, with another one merged into it. */
+static struct fragment merged(struct schema *s, const json_t *schema, const char *keyword,
+                              const json_t *other, const char *path)
+{
+    json_t *whole = NULL;
+    char why[128];
+    enum status st = schema_merge(s->root, schema, keyword, other, &whole, why, sizeof why);
+    struct fragment f = fragment_never(s->b);
+    if (st == ST_OUT_OF_MEMORY)
+        s->b->failed = st;
+    else if (st)
+        refuse(s, path, keyword, why);
+    else
+        f = read(s, whole, path);
+    json_decref(whole);
+    return f;
+}
+
+static struct fragment one_of(struct schema *s, const json_t *schema, const char *path,
+                              const char *keyword)
+{
+    const json_t *list = json_object_get(schema, keyword);
+    bool any = false, bare = alone(schema, keyword);
+    struct fragment f = fragment_never(s->b);
+    if (!json_is_array(list) || !json_array_size(list))
+        return refuse(s, path, keyword, "expected a list of schemas");
+    if (!strcmp(keyword, "oneOf") && !schema_disjoint(s->root, list))
+        return refuse(s, path, keyword,
+                      "only schemas of which no two can hold at once are supported (types, or a "
+                      "required property with a constant of its own): use anyOf");
+    for (size_t i = 0; i < json_array_size(list) && going(s); i++) {
+        const json_t *one = json_array_get(list, i);
+        f = either(s, f,
+                   bare ? read(s, one, below_at(s, path, keyword, i))
+                        : merged(s, schema, keyword, one, path),
+                   &any);
+    }
+    return f;
+}
+
+static struct fragment all_of(struct schema *s, const json_t *schema, const char *path)
+{
+    const json_t *list = json_object_get(schema, "allOf");
+    if (!json_is_array(list) || !json_array_size(list))
+        return refuse(s, path, "allOf", "expected a list of schemas");
+    return merged(s, schema, "allOf", NULL, path);
+}
+
+static struct fragment read(struct schema *s, const json_t *schema, const char *path)
+{
+    if (!going(s))
+        return fragment_never(s->b);
+    if (json_is_true(schema))
+        return values_any(&s->values);
+    if (json_is_false(schema))
+        return fragment_never(s->b);
+    if (!json_is_object(schema))
+        return refuse(s, path, NULL, "a schema is an object, true or false");
+    if (++s->depth > DEPTH_MAX)
+        return refuse(s, path, NULL, "schemas are nested too deep");
+    struct fragment f;
+    const json_t *ref = json_object_get(schema, "$ref");
+    narrows(s, schema, path);
+    if (json_object_get(schema, "allOf"))
+        f = all_of(s, schema, path);
+    else if (ref)
+        f = alone(schema, "$ref") ? reference(s, ref, path) : merged(s, schema, "$ref", ref, path);
+    else if (json_object_get(schema, "anyOf"))
+        f = one_of(s, schema, path, "anyOf");
+    else if (json_object_get(schema, "oneOf"))
+        f = one_of(s, schema, path, "oneOf");
+    else if (json_object_get(schema, "enum") || json_object_get(schema, "const"))
+        f = constants(s, schema, path);
+    else
+        f = typed(s, schema, path);
+    s->depth--;
+    return f;
+}
+
+/* ---- names that are no property's ---- */
+
+struct names {
+    const char **v; /* what is left of each name below a node; in the arena */
+    size_t *len, n;
+};
+
+static struct fragment beside(struct schema *s, const struct names *names, struct chars *plain);
+
+/* The names that go on with the character c. */
+static struct fragment behind(struct schema *s, const struct names *names, uint32_t c,
+                              const char *utf8, size_t n, struct chars *plain)
+{
+    struct names rest = {arena_alloc(&s->b->arena, names->n * sizeof *rest.v),
+                         arena_alloc(&s->b->arena, names->n * sizeof *rest.len), 0};
+    struct chars one = {0};
+    if (!rest.v || !rest.len) {
+        s->b->failed = ST_OUT_OF_MEMORY;
+        return fragment_never(s->b);
+    }
+    for (size_t i = 0; i < names->n; i++) {
+        if (names->len[i] < n || memcmp(names->v[i], utf8, n) != 0)
+            continue;
+        rest.v[rest.n] = names->v[i] + n;
+        rest.len[rest.n++] = names->len[i] - n;
+    }
+    chars_add(s->b, &one, c, c);
+    return fragment_then(s->b, chars_fragment(s->b, &one), beside(s, &rest, plain));
+}
+
+/* Texts of plain characters that are none of the names. */
+static struct fragment beside(struct schema *s, const struct names *names, struct chars *plain)
+{
+    struct builder *b = s->b;
+    struct chars taken = {0}, free_ones = {0};
+    struct fragment f = fragment_never(b);
+    bool end = false;
+    for (size_t i = 0; i < names->n && going(s); i++) {
+        if (!names->len[i]) {
+            end = true;
+            continue;
+        }
+        size_t n;
+        uint32_t c = utf8_read(names->v[i], &n);
+        chars_sort(&taken);
+        if (chars_has(&taken, c))
+            continue;
+        chars_add(b, &taken, c, c);
+        if (chars_has(plain, c))
+            f = fragment_or(b, f, behind(s, names, c, names->v[i], n, plain));
+    }
+    struct chars inner = chars_not(b, plain); // what is not plain, and what is taken
+    chars_add_all(b, &inner, &taken);
+    free_ones = chars_not(b, &inner);
+    struct fragment tail = fragment_repeat(b, chars_fragment(b, plain), 0, REPEAT_MANY);
+    f = fragment_or(b, f, fragment_then(b, chars_fragment(b, &free_ones), tail));
+    return end ? f : fragment_or(b, f, fragment_empty(b));
+}
+
+static struct fragment other_name(struct schema *s, const json_t *properties)
+{
+    struct names names = {0};
+    struct chars escaped = {0}, plain;
+    size_t n = json_object_size(properties), len;
+    const char *key;
+    json_t *value;
+    names.v = arena_alloc(&s->b->arena, n * sizeof *names.v);
+    names.len = arena_alloc(&s->b->arena, n * sizeof *names.len);
+    if (!names.v || !names.len) {
+        s->b->failed = ST_OUT_OF_MEMORY;
+        return fragment_never(s->b);
+    }
+    json_object_keylen_foreach((json_t *)properties, key, len, value)
+    {
+        names.v[names.n] = key;
+        names.len[names.n++] = len;
+    }
+    chars_add(s->b, &escaped, 0, 0x1F);
+    chars_add(s->b, &escaped, '"', '"');
+    chars_add(s->b, &escaped, '\\', '\\');
+    plain = chars_not(s->b, &escaped);
+    return values_quoted(&s->values, beside(s, &names, &plain));
+}
+
+enum status schema_read(struct builder *b, const json_t *schema, struct error *err)
+{
+    struct schema s = {.b = b, .root = schema, .err = err};
+    values_open(&s.values, b);
+    struct fragment f = read(&s, schema, "");
+    builder_define(b, 0, f);
+    return s.status ? s.status : builder_failed(b, err);
+}
+
+enum status schema_any_object(struct builder *b, struct error *err)
+{
+    struct values v;
+    values_open(&v, b);
+    builder_define(b, 0, values_object(&v));
+    return builder_failed(b, err);
+}

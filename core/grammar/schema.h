@@ -1,0 +1,20 @@
+/*
+ * JSON Schema (2020-12, and what draft 7 has in common with it) as a grammar of JSON texts. Every
+ * text of the grammar is valid; not every valid text is of the grammar: properties come in the
+ * schema's order, an object has no others unless additionalProperties says so or it names none, and
+ * numbers with bounds have no exponent.
+ */
+#ifndef OFTD_CORE_GRAMMAR_SCHEMA_H
+#define OFTD_CORE_GRAMMAR_SCHEMA_H
+
+#include <jansson.h>
+
+#include "core/grammar/builder.h"
+
+/* Defines rule 0. INVALID_VALUE names keyword and place of what is not supported or contradicts
+ * itself. schema is borrowed. */
+enum status schema_read(struct builder *b, const json_t *schema, struct error *err);
+/* Any object. */
+enum status schema_any_object(struct builder *b, struct error *err);
+
+#endif

@@ -1,0 +1,38 @@
+/*
+ * How every token of a vocabulary is spelled, as a trie in preorder: a walk over all tokens that a
+ * grammar might take is one pass over arrays that leaps what is dead. Immutable, one a tokenizer.
+ */
+#ifndef OFTD_CORE_GRAMMAR_SPELLINGS_H
+#define OFTD_CORE_GRAMMAR_SPELLINGS_H
+
+#include <stdint.h>
+
+#include "core/status.h"
+#include "core/tokenizer/tokenizer.h"
+
+struct spelling_node {
+    uint8_t byte;   /* that leads here */
+    uint16_t depth; /* bytes from the root */
+    int32_t leap;   /* the node behind this one's subtree */
+    int32_t tokens; /* those that end here: ids[tokens .. next node's tokens) */
+};
+
+/* The tokens of a node's subtree are ids[nodes[u].tokens .. nodes[nodes[u].leap].tokens). */
+struct spellings {
+    struct spelling_node *nodes; /* [n_nodes + 1]: [0] is the root, the last one ends the last */
+    int32_t n_nodes;
+    int32_t *ids; /* ordered by spelling */
+    int32_t n_ids;
+    int32_t vocab;   /* ids are below it */
+    int32_t deepest; /* depth */
+    uint8_t *bytes;  /* spelling of an id: bytes[offsets[id] .. offsets[id + 1]) */
+    int32_t *offsets;
+};
+
+/* Special tokens, tokens without bytes and those of 64 KiB or more have no place. vocab: what the
+ * model has logits for. NOT_SUPPORTED: tokenizer_bytes. */
+enum status spellings_open(const struct tokenizer *t, int32_t vocab, struct spellings **out,
+                           struct error *err);
+void spellings_close(struct spellings *s);
+
+#endif

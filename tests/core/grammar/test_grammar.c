@@ -1,0 +1,367 @@
+/*
+ * Structured outputs: what Python's re and jsonschema say of texts (tests/vectors/grammar), the
+ * allowed tokens against their definition, hostile sizes, and memory that runs out.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/grammar/grammar.h"
+#include "core/tokenizer/bytes.h"
+#include "tests/check_main.h"
+#include "tests/faults/fault.h"
+
+static struct tokenizer *tokenizer;
+static struct grammars *grammars;
+static json_t *cases;
+
+static void setup(void)
+{
+    ck_assert_int_eq(tokenizer_load("demo/base", &tokenizer, NULL), ST_OK);
+    ck_assert_int_eq(grammars_open(tokenizer, tokenizer_size(tokenizer), &grammars, NULL), ST_OK);
+    cases = json_load_file("tests/vectors/grammar/cases.json", 0, NULL);
+    ck_assert_uint_gt(json_array_size(cases), 90);
+}
+
+static void teardown(void)
+{
+    json_decref(cases);
+    grammars_close(grammars);
+    tokenizer_free(tokenizer);
+}
+
+static enum grammar_kind kind_of(const json_t *c)
+{
+    return strcmp(json_string_value(json_object_get(c, "kind")), "regex") ? GRAMMAR_JSON_SCHEMA
+                                                                          : GRAMMAR_REGEX;
+}
+
+static struct grammar *get(enum grammar_kind kind, const char *text)
+{
+    struct grammar *g = NULL;
+    struct error err = ERROR_INIT;
+    enum status s = grammars_get(grammars, kind, text, strlen(text), &g, &err);
+    ck_assert_msg(s == ST_OK, "%s: %s", text, err.text);
+    return g;
+}
+
+static bool takes(struct grammar *g, const char *text, size_t len)
+{
+    bool alive = false, ends = false;
+    ck_assert_int_eq(follow_text(grammar_tables(g), text, len, &alive, &ends, NULL), ST_OK);
+    ck_assert(alive || !ends);
+    return ends;
+}
+
+static void check_texts(const json_t *c, const char *key, bool wanted)
+{
+    const char *text = json_string_value(json_object_get(c, "text"));
+    struct grammar *g = get(kind_of(c), text);
+    size_t i;
+    json_t *one;
+    json_array_foreach(json_object_get(c, key), i, one)
+    {
+        ck_assert_msg(takes(g, json_string_value(one), json_string_length(one)) == wanted,
+                      "%s should %stake %s", text, wanted ? "" : "not ", json_string_value(one));
+    }
+    grammar_unref(g);
+}
+
+START_TEST(as_the_libraries_say)
+{
+    size_t i;
+    json_t *c;
+    json_array_foreach(cases, i, c)
+    {
+        const char *text = json_string_value(json_object_get(c, "text"));
+        const char *why = json_string_value(json_object_get(c, "refused"));
+        if (!why) {
+            check_texts(c, "yes", true);
+            check_texts(c, "no", false);
+            continue;
+        }
+        struct error err = ERROR_INIT;
+        struct grammar *g = NULL;
+        ck_assert_int_eq(grammars_get(grammars, kind_of(c), text, strlen(text), &g, &err),
+                         ST_INVALID_VALUE);
+        ck_assert_msg(!g && strstr(err.text, why), "%s: %s", text, err.text);
+    }
+}
+END_TEST
+
+static const struct {
+    const char *grammar, *yes[4], *no[4];
+} gbnf[] = {
+    {"root ::= \"a\" b*\nb ::= [0-9] | \"(\" b \")\"", {"a", "a1", "a(1)2"}, {"", "ab", "a(1"}},
+    {"root ::= (\n \"a\" |\n \"b\" ){2,3} # c\n", {"ab", "aba"}, {"a", "abab"}},
+    {"root ::= item+\nitem ::= \"- \" [^\\n]+ \"\\n\"", {"- x\n", "- x\n- y\n"}, {"- \n", "- x"}},
+    {"root ::= \"\\x41\\u00e9\" .",
+     {"A\xC3\xA9\xE6\x97\xA5"},
+     {"A\xC3\xA9", "A\xC3\xA9"
+                   "ab"}},
+    {"root ::= e\ne ::= t (\"+\" t)*\nt ::= [0-9]+ | \"(\" e \")\"",
+     {"1+(2+3)", "((4))"},
+     {"1+(", "()"}},
+    {"root ::= r?\nr ::= \"x\" r |\n  \"y\"", {"", "xxxy"}, {"xx"}},
+    {"root ::= \"a\"{2} \"b\"{1,} \"c\"{,2}", {"aab", "aabbcc"}, {"ab", "aabccc"}},
+};
+
+START_TEST(gbnf_grammars)
+{
+    struct grammar *g = get(GRAMMAR_GBNF, gbnf[_i].grammar);
+    for (int i = 0; i < 4 && gbnf[_i].yes[i]; i++)
+        ck_assert_msg(takes(g, gbnf[_i].yes[i], strlen(gbnf[_i].yes[i])), "%s", gbnf[_i].yes[i]);
+    for (int i = 0; i < 4 && gbnf[_i].no[i]; i++)
+        ck_assert_msg(!takes(g, gbnf[_i].no[i], strlen(gbnf[_i].no[i])), "%s", gbnf[_i].no[i]);
+    grammar_unref(g);
+}
+END_TEST
+
+static const struct {
+    enum grammar_kind kind;
+    const char *text, *says;
+} refused[] = {
+    {GRAMMAR_GBNF, "root ::= x", "no rule 'x'"},
+    {GRAMMAR_GBNF, "x ::= \"a\"", "no rule 'root'"},
+    {GRAMMAR_GBNF, "", "no rule 'root'"},
+    {GRAMMAR_GBNF, "root ::= root \"a\" | \"b\"", "left recursion"},
+    {GRAMMAR_GBNF, "root ::= a\na ::= \"\" b\nb ::= a \"x\" | \"y\"", "left recursion"},
+    {GRAMMAR_GBNF, "root ::= \"a\"\nroot ::= \"b\"", "line 2: a rule is defined twice"},
+    {GRAMMAR_GBNF, "root = \"a\"", "line 1: ::="},
+    {GRAMMAR_GBNF, "root ::= \"a", "not closed"},
+    {GRAMMAR_GBNF, "root ::= [a", "not closed"},
+    {GRAMMAR_GBNF, "root ::= (\"a\"", "not closed"},
+    {GRAMMAR_GBNF, "root ::= \"\\q\"", "escape"},
+    {GRAMMAR_GBNF, "root ::= \"a\" x\nx ::= \"b\" x", "no text"},
+    {GRAMMAR_GBNF, "root ::= \"\xC3\"", "UTF-8"},
+    {GRAMMAR_CHOICE, "[]", "list"},
+    {GRAMMAR_CHOICE, "[1]", "no string"},
+    {GRAMMAR_CHOICE, "{", "choice"},
+    {GRAMMAR_JSON_SCHEMA, "{", "schema"},
+    {GRAMMAR_REGEX, "[ab]*a[ab]{30}", "too large"},
+};
+
+START_TEST(refusals)
+{
+    struct error err = ERROR_INIT;
+    struct grammar *g = NULL;
+    enum status s = grammars_get(grammars, refused[_i].kind, refused[_i].text,
+                                 strlen(refused[_i].text), &g, &err);
+    ck_assert_int_ne(s, ST_OK);
+    ck_assert_msg(!g && strstr(err.text, refused[_i].says), "%s", err.text);
+}
+END_TEST
+
+/* ---- allowed tokens ---- */
+
+static const struct {
+    enum grammar_kind kind;
+    const char *text;
+} walked[] = {
+    {GRAMMAR_JSON_OBJECT, ""},
+    {GRAMMAR_JSON_SCHEMA,
+     "{\"type\":\"array\",\"items\":{\"type\":\"object\",\"properties\":{\"n\":{\"type\":"
+     "\"integer\"},\"s\":{\"type\":\"string\",\"maxLength\":5}},\"required\":[\"n\"]}}"},
+    {GRAMMAR_JSON_SCHEMA,
+     "{\"$ref\":\"#/$defs/t\",\"$defs\":{\"t\":{\"anyOf\":[{\"type\":\"null\"},"
+     "{\"type\":\"array\",\"items\":{\"$ref\":\"#/$defs/t\"}}]}}}"},
+    {GRAMMAR_REGEX, "(?:the |a ){1,3}[a-z]+(?:, [a-z]+)*\\."},
+    {GRAMMAR_REGEX, ".*"},
+    {GRAMMAR_CHOICE, "[\"yes\",\"yesterday\",\"no\",\" no\",\"\xE6\x97\xA5\"]"},
+    {GRAMMAR_GBNF, "root ::= s \"!\"\ns ::= \"(\" s \")\" s | [a-c ]*"},
+};
+
+/* A token is allowed if it has bytes and the text goes on with them. */
+static bool defined(struct grammar *g, const struct bytes *text, int32_t id)
+{
+    struct bytes whole = {0};
+    bool alive = false, ends;
+    if (tokenizer_special(tokenizer, id))
+        return false;
+    ck_assert(bytes_append(&whole, text->v ? text->v : "", text->n));
+    ck_assert_int_eq(tokenizer_bytes(tokenizer, id, &whole, NULL), ST_OK);
+    if (whole.n > text->n)
+        ck_assert_int_eq(follow_text(grammar_tables(g), whole.v, whole.n, &alive, &ends, NULL),
+                         ST_OK);
+    bytes_free(&whole);
+    return alive;
+}
+
+static uint32_t next_random(uint32_t *state)
+{
+    *state = *state * 1664525u + 1013904223u;
+    return *state >> 8;
+}
+
+START_TEST(allowed_by_definition)
+{
+    struct grammar *g = get(walked[_i].kind, walked[_i].text);
+    int32_t vocab = tokenizer_size(tokenizer), words = grammar_words(g), tokens[16];
+    uint64_t *bits = calloc((size_t)words, sizeof *bits);
+    uint32_t random = 7;
+    for (int walk = 0; walk < 2; walk++) {
+        struct follower f = {0};
+        struct bytes text = {0};
+        for (int32_t n = 0; n < 16; n++) {
+            bool ends, any;
+            ck_assert_int_eq(
+                follow_allowed(grammar_tables(g), &f, tokens, n, bits, &ends, &any, NULL), ST_OK);
+            ck_assert_int_eq(ends, takes(g, text.v ? text.v : "", text.n));
+            int32_t count = 0;
+            for (int32_t id = 0; id < vocab; id++) {
+                bool may = bits[id / 64] >> id % 64 & 1;
+                count += may;
+                ck_assert_msg(may == defined(g, &text, id), "token %d at %d of walk %d", id, n,
+                              walk);
+            }
+            ck_assert(any == (count > 0) && (any || ends));
+            if (!any)
+                break;
+            int32_t pick = (int32_t)(next_random(&random) % (uint32_t)count), id = -1;
+            while (pick >= 0) {
+                id++;
+                pick -= bits[id / 64] >> id % 64 & 1;
+            }
+            tokens[n] = id;
+            ck_assert_int_eq(tokenizer_bytes(tokenizer, id, &text, NULL), ST_OK);
+        }
+        bytes_free(&text);
+    }
+    free(bits);
+    grammar_unref(g);
+}
+END_TEST
+
+/* Set back, forgotten, or with tables that begin anew all the time: the same tokens are allowed. */
+START_TEST(followers_are_notes)
+{
+    static const char schema[] =
+        "{\"type\":\"object\",\"properties\":{\"name\":{\"type\":\"string\"},"
+        "\"tags\":{\"type\":\"array\",\"items\":{\"type\":\"string\"}}}}";
+    static const char text[] = "{\"name\": \"the wife\", \"tags\": [\"of\", \"captain\"]}";
+    struct token_ids ids = {0};
+    struct automaton a;
+    struct spellings *s;
+    struct tables *large, *small;
+    int32_t vocab = tokenizer_size(tokenizer);
+    size_t words = ((size_t)vocab + 63) / 64;
+    uint64_t *one = calloc(words, sizeof *one), *two = calloc(words, sizeof *two);
+    struct follower f = {0}, back = {0}, other = {0};
+    bool ends[2], any[2], alive;
+    ck_assert_int_eq(tokenizer_encode(tokenizer, text, strlen(text), false, &ids, NULL), ST_OK);
+    ck_assert_int_eq(grammar_compile(GRAMMAR_JSON_SCHEMA, schema, strlen(schema), &a, NULL), ST_OK);
+    ck_assert_int_eq(spellings_open(tokenizer, vocab, &s, NULL), ST_OK);
+    ck_assert_int_eq(tables_open(&a, s, (size_t)64 << 20, &large, NULL), ST_OK);
+    ck_assert_int_eq(tables_open(&a, s, 1, &small, NULL), ST_OK);
+    for (int32_t n = 0; n <= (int32_t)ids.n; n++) {
+        ck_assert_int_eq(follow_allowed(large, &f, ids.v, n, one, &ends[0], &any[0], NULL), ST_OK);
+        ck_assert_int_eq(follow_allowed(small, &other, ids.v, n, two, &ends[1], &any[1], NULL),
+                         ST_OK);
+        ck_assert(!memcmp(one, two, words * sizeof *one) && ends[0] == ends[1] && any[0] == any[1]);
+        ck_assert_int_eq(follow_tokens(large, &back, ids.v, n / 2, &alive, NULL), ST_OK);
+        ck_assert_int_eq(follow_allowed(large, &back, ids.v, n, two, &ends[1], &any[1], NULL),
+                         ST_OK);
+        ck_assert(!memcmp(one, two, words * sizeof *one));
+    }
+    ck_assert(ends[0] && f.config > 1);
+    ids.v[0] = vocab + 5; // no token
+    ck_assert_int_eq(follow_tokens(large, &(struct follower){0}, ids.v, 2, &alive, NULL), ST_OK);
+    ck_assert(!alive);
+    tables_close(large);
+    tables_close(small);
+    spellings_close(s);
+    automaton_clear(&a);
+    token_ids_free(&ids);
+    free(one);
+    free(two);
+}
+END_TEST
+
+START_TEST(one_shelf)
+{
+    struct grammar *a = get(GRAMMAR_REGEX, "a+"), *b = get(GRAMMAR_REGEX, "a+");
+    struct grammar *c = get(GRAMMAR_GBNF, "root ::= \"a\"");
+    char text[32];
+    ck_assert(a == b && a != c);
+    for (int i = 0; i < 40; i++) { // it leaves the shelf and stays ours
+        snprintf(text, sizeof text, "b{%d}", i + 1);
+        grammar_unref(get(GRAMMAR_REGEX, text));
+    }
+    ck_assert(takes(a, "aa", 2));
+    b = get(GRAMMAR_REGEX, "a+");
+    ck_assert(a != b);
+    grammar_unref(a);
+    grammar_unref(a);
+    grammar_unref(b);
+    grammar_unref(c);
+}
+END_TEST
+
+/* Every reading of "aaaa..." as one-or-two a's ends on another stack. */
+START_TEST(too_ambiguous)
+{
+    char text[3001];
+    bool alive, ends;
+    struct error err = ERROR_INIT;
+    struct grammar *g = get(GRAMMAR_GBNF, "root ::= x\nx ::= \"a\" x \"b\" | \"a\" x \"c\" | y\n"
+                                          "y ::= \"a\" y \"d\" | \"e\"");
+    memset(text, 'a', sizeof text - 1);
+    text[3000] = 0;
+    ck_assert_int_eq(follow_text(grammar_tables(g), text, 3000, &alive, &ends, &err),
+                     ST_NOT_SUPPORTED);
+    ck_assert_ptr_nonnull(strstr(err.text, "ambiguous"));
+    ck_assert_int_eq(follow_text(grammar_tables(g), "aed", 3, &alive, &ends, &err), ST_OK);
+    ck_assert(ends);
+    grammar_unref(g);
+}
+END_TEST
+
+START_TEST(memory_runs_out)
+{
+    const char *text = walked[_i].text;
+    int32_t tokens[2] = {0};
+    FAULT_EACH(n)
+    {
+        long before = fault_live();
+        struct grammars *all = NULL;
+        struct grammar *g = NULL;
+        struct follower f = {0};
+        uint64_t bits[64];
+        bool ends, any;
+        struct error err = ERROR_INIT;
+        enum status s = grammars_open(tokenizer, tokenizer_size(tokenizer), &all, &err);
+        s = s ? s : grammars_get(all, walked[_i].kind, text, strlen(text), &g, &err);
+        s = s ? s : follow_allowed(grammar_tables(g), &f, tokens, 0, bits, &ends, &any, &err);
+        bool fired = fault_disarm();
+        ck_assert_msg(s == ST_OK || (fired && s == ST_OUT_OF_MEMORY), "%ld: %s", n, err.text);
+        if (g) { // and again, with memory
+            ck_assert_int_eq(
+                follow_allowed(grammar_tables(g), &f, tokens, 0, bits, &ends, &any, &err), ST_OK);
+            ck_assert(any);
+        }
+        grammar_unref(g);
+        grammars_close(all);
+        error_clear(&err);
+        ck_assert_msg(fault_live() == before, "allocation %ld leaks", n);
+    }
+}
+END_TEST
+
+static Suite *suite(void)
+{
+    Suite *s = suite_create("grammar");
+    TCase *t = tcase_create("grammar");
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_set_timeout(t, 60);
+    tcase_add_test(t, as_the_libraries_say);
+    tcase_add_loop_test(t, gbnf_grammars, 0, sizeof gbnf / sizeof gbnf[0]);
+    tcase_add_loop_test(t, refusals, 0, sizeof refused / sizeof refused[0]);
+    tcase_add_loop_test(t, allowed_by_definition, 0, sizeof walked / sizeof walked[0]);
+    tcase_add_test(t, followers_are_notes);
+    tcase_add_test(t, one_shelf);
+    tcase_add_test(t, too_ambiguous);
+    tcase_add_loop_test(t, memory_runs_out, 1, sizeof walked / sizeof walked[0]);
+    suite_add_tcase(s, t);
+    return s;
+}
+
+CHECK_MAIN(suite)
