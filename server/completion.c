@@ -14,6 +14,7 @@
 #include "server/fields.h"
 #include "server/names.h"
 #include "server/server.h"
+#include "server/structured.h"
 
 /* ---- what was asked ---- */
 
@@ -149,6 +150,7 @@ static enum status read_request(struct request *q, struct completion *c, struct 
     s = s ? s : read_strengths(q, r, err);
     s = s ? s : read_stops(q, r, err);
     s = s ? s : read_bias(q, r, err);
+    s = s ? s : structured_read(q, r, err);
     if (s)
         return s;
     c->n_choices = r->n_prompts * (size_t)(r->n == UNSET_INT ? 1 : r->n);

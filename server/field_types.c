@@ -202,6 +202,8 @@ bool field_type_fits(const struct field_row *r, const json_t *v)
         return json_is_string(v) || is_list(v, r->low, r->high);
     case TYPE_WORD_OR_OBJECT:
         return json_is_object(v) || is_word(v, r->extra);
+    case TYPE_SCHEMA:
+        return json_is_object(v) || json_is_boolean(v) || json_is_string(v);
     case TYPE_NONE:
         break;
     }
@@ -284,6 +286,9 @@ void field_type_describe(const struct field_row *r, char *text, size_t size)
     case TYPE_WORD_OR_OBJECT:
         snprintf(text, size, "one of %s, or an object", r->extra);
         break;
+    case TYPE_SCHEMA:
+        snprintf(text, size, "a JSON schema, or its text");
+        break;
     case TYPE_NONE:
         snprintf(text, size, "any value");
     }
@@ -344,6 +349,8 @@ static const char *schema_text(enum field_type t)
     case TYPE_SHAPE:
         return "{\"type\":\"array\",\"minItems\":%L,\"maxItems\":%H,\"items\":"
                "{\"type\":\"integer\",\"minimum\":1,\"maximum\":2147483647}}";
+    case TYPE_SCHEMA:
+        return "{\"type\":[\"object\",\"boolean\",\"string\"]}";
     case TYPE_BIAS:
         return "{\"type\":\"object\",\"maxProperties\":4096,"
                "\"propertyNames\":{\"pattern\":\"^(0|[1-9][0-9]{0,8})$\"},"

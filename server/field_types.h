@@ -34,7 +34,8 @@ enum field_type {
     TYPE_OBJECT,
     TYPE_LIST,
     TYPE_CONTENT,
-    TYPE_WORD_OR_OBJECT
+    TYPE_WORD_OR_OBJECT,
+    TYPE_SCHEMA
 };
 
 struct field_row {

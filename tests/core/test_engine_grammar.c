@@ -11,7 +11,8 @@
 static const char person[] =
     "{\"type\":\"object\",\"properties\":{\"name\":{\"type\":\"string\",\"maxLength\":12},\"age\":{"
     "\"type\":\"integer\",\"minimum\":0,\"maximum\":150},\"tags\":{\"type\":\"array\",\"items\":{"
-    "\"enum\":[\"a\",\"bc\"]},\"minItems\":1,\"maxItems\":3}},\"required\":[\"name\",\"age\",\"tags\"]}";
+    "\"enum\":[\"a\",\"bc\"]},\"minItems\":1,\"maxItems\":3}},\"required\":[\"name\",\"age\","
+    "\"tags\"]}";
 
 static struct generate_request structured(const struct prompt *p, const char *const *adapter,
                                           enum grammar_kind kind, const char *text)

@@ -132,7 +132,7 @@ def test_refused(d):
                                ({"messages": HELLO, "top_logprobs": 1}, 400, "invalid_value"),
                                ({"messages": HELLO, "tools": TOOLS}, 501, "not_supported"),
                                ({"messages": HELLO, "tool_choice": "required"}, 501, "not_supported"),
-                               ({"messages": HELLO, "response_format": {"type": "json_object"}}, 501, "not_supported"),
+                               ({"messages": HELLO, "response_format": {"type": "json_schema"}}, 400, "missing_field"),
                                ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
                                 400, "invalid_value")):
         for stream in (False, True):

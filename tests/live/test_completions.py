@@ -125,7 +125,7 @@ def test_stream_fails_with_a_status_line(d):
 
 def test_refused_fields(d):
     for field, value in (("suffix", "x"), ("best_of", 2), ("use_beam_search", True), ("prompt_logprobs", 1),
-                         ("response_format", {"type": "json_object"}), ("truncate_prompt_tokens", 3)):
+                         ("guided_regex", "a"), ("truncate_prompt_tokens", 3)):
         r = d.post("/v1/completions", {"prompt": "a", field: value})
         assert (r.status, r.code(), r.json()["error"]["param"]) == (501, "not_supported", field)
     neutral = {"suffix": "", "best_of": 1, "use_beam_search": False, "response_format": {"type": "text"}, "user": "u",

@@ -1,0 +1,12 @@
+/* What a body says that the text must be: response_format (OpenAI's) or structured_outputs
+ * (vLLM's). */
+#ifndef OFTD_SERVER_STRUCTURED_H
+#define OFTD_SERVER_STRUCTURED_H
+
+#include "server/request.h"
+
+/* Fills grammar and grammar_text, which lives in q's arena. INVALID_VALUE: both, or several at
+ * once; what is wrong with a schema, regex or grammar itself is found when it is compiled. */
+enum status structured_read(struct request *q, struct generate_request *r, struct error *err);
+
+#endif
