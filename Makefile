@@ -19,7 +19,8 @@ ALL_CFLAGS = $(STRICT) $(INCLUDE) $(DEFINES) $(CFLAGS) $(SANITIZE)
 
 SRCS    := $(wildcard core/*.c core/*/*.c backends/*.c backends/*/*.c config/*.c server/*.c)
 HDRS    := $(wildcard core/*.h core/*/*.h backends/*.h backends/*/*.h config/*.h server/*.h tests/*.h tests/*/*.h)
-OBJS    := $(SRCS:%.c=$(BUILD)/obj/%.o)
+PAGE    := $(wildcard server/page/*)
+OBJS    := $(SRCS:%.c=$(BUILD)/obj/%.o) $(BUILD)/obj/server/page/files.o
 LIB     := $(BUILD)/liboftd.a
 TEST_SRCS := $(shell find tests -name 'test_*.c' 2>/dev/null | sort)
 TESTS   := $(TEST_SRCS:%.c=$(BUILD)/%)
@@ -48,6 +49,11 @@ HOT = $(if $(filter backends/kernels/% backends/encodings/% backends/hqq_quantiz
 $(BUILD)/obj/%.o: %.c Makefile VERSION
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(call HOT,$<) $(call ISA_FLAGS,$<) -MMD -MP -c $< -o $@
+
+# The page's files, into the program as they are (.incbin).
+$(BUILD)/obj/server/page/files.o: $(PAGE) Makefile
+	@mkdir -p $(@D)
+	$(CC) -I. -Iserver/page -c server/page/files.S -o $@
 
 # Tables that are included as text.
 -include $(OBJS:.o=.d)

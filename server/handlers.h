@@ -16,8 +16,10 @@ request_step route_adapters_list, route_adapters_get, route_adapters_load, route
 request_step route_lora_load, route_lora_unload;
 /* route_merge.c */
 request_step route_merge, route_merges, route_unmerge, route_export;
+/* route_page.c */
+request_step route_page, route_page_file;
 /* route_status.c, metrics.c, openapi.c */
-request_step route_root, route_health, route_v2_live, route_v2_ready, route_metrics, route_openapi;
+request_step route_health, route_v2_live, route_v2_ready, route_metrics, route_openapi;
 /* routes.c: a route of the contract that this version does not serve: 501 */
 request_step route_not_supported;
 

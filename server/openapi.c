@@ -25,7 +25,6 @@ static const struct {
     const char *name, *schema;
 } answers[] = {
     {"Any", "{\"type\":\"object\"}"},
-    {"Root", OBJECT("\"name\",\"version\"", "\"name\":" TEXT ",\"version\":" TEXT)},
     {"Health", OBJECT("\"status\"", "\"status\":" TEXT ",\"progress\":" NUMBER)},
     {"Live", OBJECT("\"live\"", "\"live\":{\"type\":\"boolean\"}")},
     {"Ready", OBJECT("\"ready\"", "\"ready\":{\"type\":\"boolean\"}")},

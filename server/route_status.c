@@ -1,17 +1,9 @@
-/* Health for people, Kubernetes and the inference protocol; what `/` says. No key, no engine work.
- */
+/* Health for people, Kubernetes and the inference protocol. No key, no engine work. */
 #include <stdio.h>
 
 #include "server/handlers.h"
 #include "server/reply.h"
 #include "server/server.h"
-
-void route_root(struct request *q)
-{
-    reply_json(q, 200,
-               json_pack("{s:s, s:s, s:s}", "name", "oftd", "version", OFTD_VERSION, "openapi",
-                         "/openapi.json"));
-}
 
 static void add_retry_after(struct request *q)
 {

@@ -21,7 +21,8 @@
 
 /* clang-format off */
 const struct route routes[] = {
-    {"GET", "/", PLANE_PUBLIC, true, route_root, FIELDS_none, false, "", "Root", "What this is"},
+    {"GET", "/", PLANE_PUBLIC, true, route_page, FIELDS_none, false, "", "text/html", "The page"},
+    {"GET", "/page/{file}", PLANE_PUBLIC, true, route_page_file, FIELDS_none, false, "", "*/*", "A file of the page"},
     {"GET", "/health", PLANE_PUBLIC, true, route_health, FIELDS_none, false, "", "Health", "Ready?"},
     {"GET", "/v2/health/live", PLANE_PUBLIC, true, route_v2_live, FIELDS_none, false, "", "Live", "Alive?"},
     {"GET", "/v2/health/ready", PLANE_PUBLIC, true, route_v2_ready, FIELDS_none, false, "", "Ready", "Ready?"},

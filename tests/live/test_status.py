@@ -1,9 +1,11 @@
 """Health, models, metrics, the shape of errors: what needs no work of the model."""
 import json
+import os
+import re
 import shutil
 import tempfile
 
-from daemon import ADAPTERS, BASE, Daemon, eventually
+from daemon import ADAPTERS, BASE, ROOT, Daemon, eventually
 
 
 def daemon():
@@ -15,7 +17,25 @@ def test_health(d):
     assert d.ok("GET", "/v2/health/live") == {"live": True}
     assert d.ok("GET", "/v2/health/ready") == {"ready": True}
     assert d.call("HEAD", "/health").status == 200
-    assert d.ok("GET", "/")["name"] == "oftd"
+
+
+def test_the_page_is_whole(d):
+    """What it refers to is there, byte for byte as in the tree, with the policy; it names nothing of elsewhere."""
+    r = d.get("/")
+    assert r.status == 200 and r.headers["content-type"] == "text/html; charset=utf-8"
+    folder = os.path.join(ROOT, "server", "page")
+    files = [f for f in os.listdir(folder) if not f.startswith("files.")]
+    for f in files:
+        r = d.get(f"/page/{f}" if f != "index.html" else "/")
+        with open(f"{folder}/{f}", "rb") as source:
+            assert r.body == source.read(), f
+        assert r.headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'; style-src 'self';"), f
+        assert "unsafe" not in r.headers["content-security-policy"]
+        assert (r.headers["x-content-type-options"], r.headers["referrer-policy"]) == ("nosniff", "no-referrer")
+        text = r.body.decode().replace("http://www.w3.org/2000/svg", "")
+        assert "://" not in text and not re.search(r"\bstyle=|\son\w+=|<style|<script(?! type=.module. src=)", text), f
+        for named in re.findall(r"""(?:href|src|from)[= ]"(?:page/|\./)([^"]+)\"""", text):
+            assert named in files, f"{f}: {named}"
 
 
 def test_models(d):

@@ -20,7 +20,13 @@ struct row {
 };
 
 static const struct row rows[] = {
-    {"GET", "/", NULL, 200, "\"name\":\"oftd\""},
+    {"GET", "/", NULL, 200, "<title>oftd</title>"},
+    {"HEAD", "/", NULL, 200, "Content-Security-Policy: default-src 'none'; script-src 'self';"},
+    {"GET", "/page/page.css", NULL, 200, "Content-Type: text/css; charset=utf-8"},
+    {"GET", "/page/page.js", NULL, 200, "X-Content-Type-Options: nosniff"},
+    {"GET", "/page/mark.svg", NULL, 200, "Referrer-Policy: no-referrer"},
+    {"GET", "/page/files.S", NULL, 404, "route_not_found"},
+    {"GET", "/page/", NULL, 404, "route_not_found"},
     {"GET", "/health", NULL, 200, "{\"status\":\"ok\"}"},
     {"HEAD", "/health", NULL, 200, "Content-Length: 15"},
     {"GET", "/v2/health/live", NULL, 200, "{\"live\":true}"},
