@@ -23,6 +23,8 @@ function folder(a) {
 function facts(a) {
   if (a.state === "available")
     return [fact("folder", a.path)];
+  if (a.state === "failed")
+    return [fact("error", a.error || "")];
   const high = a.orthogonality_defect > DEFECT_HIGH;
   const defect = a.orthogonality_defect === null ? "not finite" : a.orthogonality_defect.toPrecision(2);
   return [
@@ -57,8 +59,10 @@ class Row {
   }
 
   actions(a) {
-    if (a.state === "available" || a.state === "failed")
+    if (a.state === "available")
       return [this.button("Load", () => this.load({ name: a.name }))];
+    if (a.state === "failed")
+      return [this.button("Load…", () => openLoad(a))];
     if (a.state !== "ready")
       return [];
     if (a.merged)
@@ -76,7 +80,7 @@ class Row {
     this.shown = text;
     this.state.textContent = [a.merged ? "merged" : a.state, a.pinned ? "pinned" : ""].filter(Boolean).join(", ");
     this.state.className = `state ${a.merged ? "merged" : a.state}`;
-    this.facts.replaceChildren(...facts(a), ...(a.error ? [fact("error", a.error)] : []));
+    this.facts.replaceChildren(...facts(a));
     this.buttons.replaceChildren(...this.actions(a));
     if (focused && !focused.isConnected)
       ([...this.buttons.children].find((b) => b.textContent === before) || this.heading).focus();
@@ -138,15 +142,16 @@ function rowOf(name) {
 /* ---- the two dialogs ---- */
 
 let merging = null;
-let replacing = null;
+let replacing = false;
 
+/* a: the adapter that is replaced, or whose load has failed, or null. */
 function openLoad(a) {
-  replacing = a;
-  byId("load-title").textContent = a ? `Replace ${a.name}` : "Load an adapter";
-  byId("load-submit").textContent = a ? "Replace" : "Load";
-  byId("load-note").hidden = !a;
+  replacing = a?.state === "ready";
+  byId("load-title").textContent = replacing ? `Replace ${a.name}` : "Load an adapter";
+  byId("load-submit").textContent = replacing ? "Replace" : "Load";
+  byId("load-note").hidden = !replacing;
   byId("load-name").value = a ? a.name : "";
-  byId("load-name").readOnly = a !== null;
+  byId("load-name").readOnly = replacing;
   byId("load-path").value = a ? folder(a) : "";
   byId("load-pinned").checked = a ? a.pinned : false;
   byId("load-dialog").showModal();

@@ -45,7 +45,8 @@ export function plural(n, word) {
 /* What a refusal says: its number, its code, its words, and each finding. */
 export function refusalBox(error) {
   const code = error.status ? `${error.status} ${error.code}`.trim() : "no answer";
-  const findings = (error.findings || []).map((f) =>
+  const told = (f) => f.code === error.code && f.message === error.message;
+  const findings = (error.findings || []).filter((f) => !told(f)).map((f) =>
     make("li", {}, make("code", {}, f.code), " ", f.message || [f.module, f.field, f.got].filter(Boolean).join(" ")));
   return make("div", { class: "refusal", role: "alert" },
     make("p", {}, make("code", {}, code), " ", error.message), findings.length ? make("ul", {}, ...findings) : null);

@@ -61,6 +61,9 @@ class Browser:
         for k in keys:
             ActionChains(self.driver).send_keys(k).perform()
 
+    def chord(self, held, key):
+        ActionChains(self.driver).key_down(held).send_keys(key).key_up(held).perform()
+
     def focus(self):
         """Name of the focused element, as the accessibility tree has it."""
         return self.driver.switch_to.active_element.accessible_name
