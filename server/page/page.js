@@ -30,7 +30,7 @@ function showKeyForm(open) {
 function askForKey(error) {
   byId("key-open").hidden = false;
   byId("key-note").textContent = hasKey() ? error.message : "This server asks for a key. It stays in this tab and goes to this server only.";
-  byId("adapters-note").textContent = "";
+  showAdapters(null, "");
   if (locked)
     return;
   locked = true;

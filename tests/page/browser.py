@@ -14,7 +14,7 @@ SLOW = float(os.environ.get("TEST_SLOW", "1"))
 
 
 class Browser:
-    def __init__(self, width=1280, height=900, scheme="light"):
+    def __init__(self):
         options = webdriver.ChromeOptions()
         for a in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--hide-scrollbars",
                   "--disable-background-networking", "--disable-component-update", "--no-first-run", "--lang=en"):
@@ -22,8 +22,6 @@ class Browser:
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
         self.driver = webdriver.Chrome(service=Service("/usr/bin/chromedriver"), options=options)
         self.driver.set_page_load_timeout(30 * SLOW)
-        self.said = []
-        self.look(width, height, scheme)
 
     def look(self, width, height, scheme):
         """The size of the window in CSS pixels, and the colour scheme that the person prefers."""
@@ -72,9 +70,8 @@ class Browser:
         return WebDriverWait(self.driver, timeout * SLOW, 0.05).until(lambda _: condition(), f"{what} did not come true")
 
     def console(self):
-        """What the console holds since the start."""
-        self.said += [f"{e['level']} {e['message']}" for e in self.driver.get_log("browser")]
-        return self.said
+        """What it said since the last time."""
+        return [f"{e['level']} {e['message']}" for e in self.driver.get_log("browser")]
 
     def tree(self):
         """[(role, name)] of the accessibility tree, ignored nodes left out."""

@@ -1,5 +1,8 @@
 """The page in a real browser: what a person sees, does with a mouse, does without one, and hears. The daemon's own
 answers are the oracle. A console that says more than the refusals that a test provokes fails it."""
+import atexit
+import contextlib
+import functools
 import re
 import tempfile
 
@@ -15,31 +18,36 @@ def daemon():
     return Daemon("--adapter-dir", ADAPTERS, adapters=["austen", "devil"])
 
 
-def opened(d, refusals=0, **look):
-    """A context: the page of d, ready; at the end its console holds what was expected and no more."""
-    return Page(d, refusals, look)
+@contextlib.contextmanager
+def opened(d, refusals=0):
+    """The page of d, ready; at the end its console holds so many refusals and nothing else."""
+    b = browser()
+    b.open(d.url + "/")
+    try:
+        b.until(lambda: b.text("#state") == "ready" and b.all("#voices input"), "the page")
+        yield b
+    except Exception:
+        b.shot("failed")
+        raise
+    said = b.console()
+    refused = [s for s in said if re.search(r"Failed to load resource: the server responded with a status of 4\d\d", s)]
+    assert len(refused) == refusals and len(said) == len(refused), said
 
 
-class Page:
-    def __init__(self, d, refusals, look):
-        self.d, self.refusals, self.look = d, refusals, look
+@functools.cache
+def started():
+    b = Browser()
+    atexit.register(b.close)
+    return b
 
-    def __enter__(self):
-        self.b = Browser(**self.look)
-        self.b.open(self.d.url + "/")
-        self.b.until(lambda: self.b.text("#state") == "ready" and self.b.all("#voices input"), "the page")
-        return self.b
 
-    def __exit__(self, kind, *_):
-        try:
-            if kind:
-                self.b.shot("failed")
-                return
-            said = self.b.console()
-            refused = [s for s in said if re.search(r"Failed to load resource: the server responded with a status of 4\d\d", s)]
-            assert len(refused) == self.refusals and len(said) == len(refused), said
-        finally:
-            self.b.close()
+def browser():
+    """The one browser of all tests, as new: an empty page, nothing said, light, of the width of a desk."""
+    b = started()
+    b.open("about:blank")
+    b.look(1280, 900, "light")
+    b.console()
+    return b
 
 
 def row(b, name):
@@ -214,34 +222,47 @@ def test_the_key_box():
         admin.flush()
         with Daemon("--api-key-file", api.name, "--admin-key-file", admin.name, "--adapter-dir", ADAPTERS, adapters=["austen"]) as d:
             assert d.get("/").status == 200, "open, as the contract says"
-            b = Browser()
-            try:
-                b.open(d.url + "/")
-                b.until(lambda: b.find("#key-form").is_displayed(), "the key box")
-                assert b.focus() == "API key or admin key" and not b.all("#voices input")
-                b.press("wrong", Keys.ENTER)
-                b.until(lambda: "valid key" in b.text("#key-note") and b.find("#key-form").is_displayed(), "a refusal")
-                b.shot("key")
-                b.fill("#key", "speak")
-                b.press(Keys.ENTER)
-                b.until(lambda: b.all("#voices input[value=austen]"), "the voices")
-                assert not b.find("#key-form").is_displayed() and not b.all("#adapters li")
-                b.until(lambda: "admin" in b.text("#adapters-note"), "why there are no adapters")
-                b.click("#key-open")
-                b.fill("#key", "rule")
-                b.press(Keys.ENTER)
-                b.until(lambda: b.all("#adapters li"), "the adapters")
-                run(b, 4)
-                assert not b.all(".refusal")
-                b.driver.refresh()
-                b.until(lambda: b.all("#adapters li"), "the key is still there after a reload")
-                b.click("#key-open")
-                b.click("#key-forget")
-                b.until(lambda: "asks for a key" in b.text("#key-note"), "it is forgotten")
-                assert b.js("return sessionStorage.length + localStorage.length + document.cookie.length") == 0
-                assert all("status of 40" in s for s in b.console()), b.console()
-            finally:
-                b.close()
+            b = browser()
+            b.open(d.url + "/")
+            b.until(lambda: b.find("#key-form").is_displayed(), "the key box")
+            assert b.focus() == "API key or admin key" and not b.all("#voices input")
+            b.press("wrong", Keys.ENTER)
+            b.until(lambda: "valid key" in b.text("#key-note") and b.find("#key-form").is_displayed(), "a refusal")
+            b.shot("key")
+            b.fill("#key", "speak")
+            b.press(Keys.ENTER)
+            b.until(lambda: b.all("#voices input[value=austen]"), "the voices")
+            assert not b.find("#key-form").is_displayed() and not b.all("#adapters li")
+            b.until(lambda: "admin" in b.text("#adapters-note"), "why there are no adapters")
+            b.click("#key-open")
+            b.fill("#key", "rule")
+            b.press(Keys.ENTER)
+            b.until(lambda: b.all("#adapters li"), "the adapters")
+            run(b, 4)
+            assert not b.all(".refusal")
+            b.driver.refresh()
+            b.until(lambda: b.all("#adapters li"), "the key is still there after a reload")
+            b.click("#key-open")
+            b.click("#key-forget")
+            b.until(lambda: "asks for a key" in b.text("#key-note"), "it is forgotten")
+            assert b.js("return sessionStorage.length + localStorage.length + document.cookie.length") == 0
+            said = b.console()
+            assert all("status of 40" in s for s in said), said
+
+
+def test_the_policy_holds(d):
+    """What a script smuggled into the page would try; the console is also seen to tell of it."""
+    with opened(d) as b:
+        def told(what):
+            return b.until(lambda: [s for s in b.console() if what in s], what)
+        b.js("document.body.setAttribute('style', 'color: red')")
+        assert told("Applying inline style violates")
+        b.js("document.head.append(Object.assign(document.createElement('img'), {src: 'http://127.0.0.2:1/x.png'}))")
+        assert told("img-src")
+        b.js("fetch('http://127.0.0.2:1/x').catch(() => {})")
+        assert told("connect-src")
+        assert b.js("try { document.body.innerHTML = '<b>x</b>'; return false } catch { return true }")
+        assert told("TrustedHTML")
 
 
 def test_without_a_mouse(d):
