@@ -198,6 +198,37 @@ const char *fields_name(enum field_set set)
     return set ? sets[set].name : "";
 }
 
+/* A field that is null is as if it were absent: what an alternative requires is not null there. */
+static bool require_values(json_t *alternative)
+{
+    size_t i;
+    json_t *name, *properties = json_object_get(alternative, "properties");
+    bool whole = properties || !json_object_set_new(alternative, "properties", json_object());
+    properties = json_object_get(alternative, "properties");
+    json_array_foreach(json_object_get(alternative, "required"), i, name)
+    {
+        json_t *value = whole ? json_pack("{s:{s:s}}", "not", "type", "null") : NULL;
+        whole = whole && !json_object_set_new(properties, json_string_value(name), value);
+    }
+    return whole;
+}
+
+static json_t *conditions_of(enum field_set set)
+{
+    static const char *const kinds[] = {"oneOf", "anyOf"};
+    json_t *conditions = json_loads(sets[set].conditions, 0, NULL);
+    bool whole = conditions != NULL;
+    for (size_t k = 0; k < 2 && whole; k++) {
+        size_t i;
+        json_t *alternative, *list = json_object_get(conditions, kinds[k]);
+        json_array_foreach(list, i, alternative) whole = whole && require_values(alternative);
+    }
+    if (whole)
+        return conditions;
+    json_decref(conditions);
+    return NULL;
+}
+
 json_t *fields_schema(enum field_set set)
 {
     json_t *properties = json_object();
@@ -211,7 +242,7 @@ json_t *fields_schema(enum field_set set)
     json_decref(properties);
     if (!schema || !*sets[set].conditions)
         return schema;
-    json_t *conditions = json_loads(sets[set].conditions, 0, NULL);
+    json_t *conditions = conditions_of(set);
     whole = conditions && !json_object_update(schema, conditions);
     json_decref(conditions);
     if (whole)

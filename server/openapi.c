@@ -182,8 +182,10 @@ static json_t *responses(const struct route *r)
 static void add_parameter(json_t *list, const char *name, size_t len, const char *in,
                           const char *type, size_t type_len)
 {
-    bool path = !strcmp(in, "path");
-    json_t *schema = json_pack("{s:s%}", "type", type, type_len);
+    bool path = !strcmp(in, "path"), boolean = !strncmp(type, "boolean", type_len);
+    json_t *schema = boolean
+                         ? json_pack("{s:[s, s, s, s, s]}", "enum", "true", "false", "1", "0", "")
+                         : json_pack("{s:s%}", "type", type, type_len);
     if (schema && !path && !strncmp(type, "number", type_len)) {
         json_object_set_new(schema, "minimum", json_integer(0));
         json_object_set_new(schema, "maximum", json_integer(86400));

@@ -34,9 +34,9 @@ static enum status query_seconds(struct request *q, const char *name, double *ou
     if (!v)
         return ST_OK;
     char *end = NULL;
-    bool digits = *v && strspn(v, "0123456789.") == strlen(v);
-    *out = digits ? strtod(v, &end) : 0;
-    if (digits && !*end && *out <= 86400)
+    bool number = *v && strspn(v, "0123456789.eE+-") == strlen(v);
+    *out = number ? strtod(v, &end) : 0;
+    if (number && !*end && *out >= 0 && *out <= 86400)
         return ST_OK;
     return error_param(err, ST_INVALID_VALUE, name, "%s: seconds from 0 to 86400 are expected",
                        name);
