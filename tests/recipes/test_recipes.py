@@ -7,7 +7,7 @@ import signal
 import subprocess
 import threading
 
-from daemon import eventually
+from daemon import ADAPTERS, ROOT, Daemon, eventually
 from recipe import Recipe
 
 PROMPT = "The old house was"
@@ -41,6 +41,26 @@ def logits(port, **fields):
     status, _, body = ask(port, "/v1/forward", {"text": [PROMPT], "outputs": ["logits"], **fields})
     assert status == 200, (status, body[:300])
     return json.loads(body)["rows"][0]["logits"]["data"]
+
+
+def test_by_hand_with_curl():
+    """curl -f and set -e: the script ends where a request is refused."""
+    with Recipe("By hand, with curl") as r:
+        said = r.run()
+        assert said.count('"object":"text_completion"') >= 3 + 8 and "data: [DONE]" in said
+        assert '{"ok":true,"findings":[]}' in said and '"name":"jargon","state":"ready"' in said
+        assert '"dry_run":true' in said and '"unmerged":["austen"]' in said
+
+
+def test_the_curl_of_the_readme():
+    with open(os.path.join(ROOT, "README.md")) as f:
+        commands = re.findall(r"^    (curl (?:.*\\\n)*.*)", f.read(), flags=re.M)
+    assert commands
+    with Daemon("--adapter", f"support={ADAPTERS}/austen") as d:
+        for c in commands:
+            here = re.sub(r"127\.0\.0\.1:8080", f"127.0.0.1:{d.port}", c).replace("curl ", "curl -fsS ", 1)
+            r = subprocess.run(["bash", "-euc", here], capture_output=True, text=True, timeout=60)
+            assert r.returncode == 0 and r.stdout, (c, r)
 
 
 def test_from_a_training_script_to_a_served_adapter():
