@@ -43,6 +43,8 @@ def test_load_and_unload(d):
     r = d.call("DELETE", "/v1/adapters/one")
     assert r.status == 200 and r.json()["bytes"] > 0
     assert d.call("DELETE", "/v1/adapters/one").status == 404
+    assert d.call("DELETE", "/v1/adapters/one?timeout_s=2.5e-3").status == 404
+    assert d.call("DELETE", "/v1/adapters/one?timeout_s=-1").status == 400
     assert d.call("DELETE", "/v1/adapters/one?timeout_s=x").status == 400
 
 

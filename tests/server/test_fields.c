@@ -141,6 +141,32 @@ START_TEST(test_schemas)
 }
 END_TEST
 
+/* What one of several alternatives requires must hold a value there: null is as if absent. */
+START_TEST(test_alternatives)
+{
+    static const char *const kinds[] = {"oneOf", "anyOf"};
+    size_t checked = 0, a, k;
+    json_t *alternative, *name;
+    for (int i = 1; i < FIELDS_COUNT_; i++) {
+        json_t *s = fields_schema((enum field_set)i);
+        for (size_t kind = 0; kind < 2; kind++)
+            json_array_foreach(json_object_get(s, kinds[kind]), a, alternative)
+            {
+                json_t *properties = json_object_get(alternative, "properties");
+                json_array_foreach(json_object_get(alternative, "required"), k, name)
+                {
+                    json_t *value = json_object_get(properties, json_string_value(name));
+                    json_t *type = json_object_get(json_object_get(value, "not"), "type");
+                    ck_assert_str_eq(json_string_value(type), "null");
+                    checked++;
+                }
+            }
+        json_decref(s);
+    }
+    ck_assert(checked >= 7); /* forward: 5, batch: 2 */
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("server/fields");
@@ -149,6 +175,7 @@ static Suite *suite(void)
     tcase_add_test(t, test_nearest_name);
     tcase_add_test(t, test_reading);
     tcase_add_test(t, test_schemas);
+    tcase_add_test(t, test_alternatives);
     suite_add_tcase(s, t);
     return s;
 }
