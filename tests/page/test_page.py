@@ -265,6 +265,17 @@ def test_the_policy_holds(d):
         assert told("TrustedHTML")
 
 
+def test_a_daemon_that_goes_is_told_and_found_again():
+    with Daemon() as d:
+        port, b = d.port, browser()
+        b.open(d.url + "/")
+        b.until(lambda: b.text("#state") == "ready", "the page")
+    b.until(lambda: b.text("#state") == "no answer", "that it is gone")
+    with Daemon(listen=f"127.0.0.1:{port}", adapters=["austen"]):
+        b.until(lambda: b.text("#state") == "ready" and b.all("[aria-label='Merge… austen']"), "that it is back")
+    b.open("about:blank")
+
+
 def test_without_a_mouse(d):
     """Tab, space, enter and escape alone: run, merge, refuse, unmerge; the focus is never lost."""
     with opened(d) as b:
