@@ -229,6 +229,14 @@ static json_t *conditions_of(enum field_set set)
     return NULL;
 }
 
+bool fields_optional(enum field_set set)
+{
+    bool any = *sets[set].conditions != 0;
+    for (size_t i = 0; i < N_ROWS && !any; i++)
+        any = rows[i].set == set && rows[i].required;
+    return !any;
+}
+
 json_t *fields_schema(enum field_set set)
 {
     json_t *properties = json_object();

@@ -33,6 +33,8 @@ bool fields_shared(enum field_set set);
  * #/components/schemas/NAME. NULL when memory runs out. */
 const char *fields_name(enum field_set set);
 json_t *fields_schema(enum field_set set);
+/* Nothing must be there: a body may be missing. */
+bool fields_optional(enum field_set set);
 
 /* Reading a checked body: absent and null are the default. */
 const json_t *field(const json_t *body, const char *name); /* NULL: absent or null */

@@ -224,7 +224,7 @@ static json_t *operation(const struct route *r)
         return o;
     json_t *body = content(TYPE_JSON, reference(fields_name(r->body)));
     if (body)
-        json_object_set_new(body, "required", json_true());
+        json_object_set_new(body, "required", json_boolean(!fields_optional(r->body)));
     json_object_set_new(o, "requestBody", body);
     return o;
 }
