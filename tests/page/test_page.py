@@ -20,7 +20,7 @@ def daemon():
 
 @contextlib.contextmanager
 def opened(d, refusals=0):
-    """The page of d, ready; at the end its console holds so many refusals and nothing else."""
+    """The page of d, ready; at the end its console holds so many refusals (None: any number) and nothing else."""
     b = browser()
     b.open(d.url + "/")
     try:
@@ -31,7 +31,7 @@ def opened(d, refusals=0):
         raise
     said = b.console()
     refused = [s for s in said if re.search(r"Failed to load resource: the server responded with a status of 4\d\d", s)]
-    assert len(refused) == refusals and len(said) == len(refused), said
+    assert refusals in (None, len(refused)) and len(said) == len(refused), said
 
 
 @functools.cache
@@ -263,6 +263,17 @@ def test_the_policy_holds(d):
         assert told("connect-src")
         assert b.js("try { document.body.innerHTML = '<b>x</b>'; return false } catch { return true }")
         assert told("TrustedHTML")
+
+
+def test_where_the_admin_plane_is_elsewhere():
+    """The voices are there, the adapters' section says why it is empty: the only thing that the console tells, too."""
+    with tempfile.TemporaryDirectory() as folder:
+        with Daemon("--admin-listen", f"unix:{folder}/admin", adapters=["austen"]) as d, opened(d, refusals=None) as b:
+            assert [v.get_attribute("value") for v in b.all("#voices input")] == ["base", "austen"]
+            assert b.text("#adapters-note") == "Adapters are administrated at another address of this server."
+            assert not b.find("#load-open").is_displayed()
+            run(b, 8)
+            assert b.text("#compare-note") == "Done. 1 of 1 differ from base"
 
 
 def test_a_daemon_that_goes_is_told_and_found_again():
