@@ -241,12 +241,16 @@ struct forward_request {
 };
 struct forward_row {
     int32_t tokens; /* T */
+    int32_t width;  /* V: of the vocabulary, or the labels of the row's classification head */
+    /* What the logits are of. A sequence's are one vector: `logits` and `logprobs` are [V] too. */
+    enum classifier_kind classifier;
+    int32_t labels_at; /* the position at which a sequence's labels are read */
     const struct adapter_ref *adapters;
     size_t n_adapters;
     const float *logits, *last_logits, *hidden, *logprobs,
         *embedding; /* [T,V] [V] [T,H] [T,V] [H]; NULL: not asked */
 };
-/* REPLY_TOO_LARGE before computing. */
+/* NOT_SUPPORTED: logits of a row that has no head. REPLY_TOO_LARGE before computing. */
 enum status engine_forward(struct engine *e, const struct forward_request *req, struct ticket **out,
                            struct error *err);
 const struct forward_row *ticket_forward(const struct ticket *t, size_t *n); /* after a good end */

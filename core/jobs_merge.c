@@ -246,32 +246,15 @@ static enum status export_view(const struct jobs_options *o, struct ticket *t,
     return st;
 }
 
-/* Biases that the chain replaces: of several adapters the last that has one for the module. */
-static const float **export_biases(const struct model *m, struct adapter *const *adapters,
-                                   int32_t n)
-{
-    const float **bias = calloc(m->n_modules + 1, sizeof *bias);
-    for (int32_t i = 0; bias && i < n; i++)
-        for (size_t k = 0; adapters[i]->adapted.bias && k < m->n_modules; k++)
-            if (adapters[i]->adapted.bias[k])
-                bias[k] = adapters[i]->adapted.bias[k];
-    return bias;
-}
-
 static enum status export_to(const struct jobs_options *o, struct ticket *t, const char *path,
                              struct adapter *const *adapters, struct error *err)
 {
     struct job *j = t->job;
     struct view *view = NULL;
-    const float **bias = NULL;
-    enum status st = ST_OK;
-    if (j->names.n) {
-        st = export_view(o, t, adapters, &view, err);
-        if (st == ST_OK && !(bias = export_biases(o->model, adapters, j->names.n)))
-            st = error_memory(err, "an export");
-    }
+    enum status st = j->names.n ? export_view(o, t, adapters, &view, err) : ST_OK;
     const struct merge_target target = {.view = view,
-                                        .bias = bias,
+                                        .adapters = adapters,
+                                        .n_adapters = (size_t)j->names.n,
                                         .plain = j->plain,
                                         .dtype = j->dtype,
                                         .path = path,
@@ -281,7 +264,6 @@ static enum status export_to(const struct jobs_options *o, struct ticket *t, con
         st = merge_write(o->model, o->checkpoint, o->kernels, &target, err);
     if (st == ST_OK)
         j->result.bytes = bytes_of(path);
-    free(bias);
     view_unref(view);
     return st;
 }

@@ -61,10 +61,15 @@ static enum status run(const struct config *c, struct merging *m, struct error *
     s = s ? s
           : merge_build(m->base.model, &chain_default, m->base.kernels, m->adapters, m->n,
                         &m->options, NULL, NULL, &m->view, &m->report, err);
-    s = s ? s
-          : merge_export(m->base.model, m->base.checkpoint, &chain_default, m->base.kernels,
-                         m->view, m->options.dense, m->options.dtype, c->output, cmd_progress,
-                         "writing", err);
+    const struct merge_target target = {.view = m->view,
+                                        .adapters = m->adapters,
+                                        .n_adapters = m->n,
+                                        .plain = m->options.dense,
+                                        .dtype = m->options.dtype,
+                                        .path = c->output,
+                                        .progress = cmd_progress,
+                                        .progress_ctx = "writing"};
+    s = s ? s : merge_write(m->base.model, m->base.checkpoint, m->base.kernels, &target, err);
     cmd_progress_end();
     return s;
 }

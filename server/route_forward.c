@@ -61,9 +61,10 @@ static bool add_row(struct tensors *t, const struct model *m, const struct forwa
     for (size_t k = 0; k < N_OUTPUTS; k++) {
         enum output bit = outputs[k].bit;
         const float *v = output_of(r, bit);
-        bool all_positions = bit & (OUTPUT_LOGITS | OUTPUT_LOGPROBS | OUTPUT_HIDDEN);
         bool hidden = bit & (OUTPUT_HIDDEN | OUTPUT_EMBEDDING);
-        const int64_t shape[] = {r->tokens, hidden ? m->hidden : m->vocab};
+        bool all_positions = bit & (OUTPUT_LOGITS | OUTPUT_LOGPROBS | OUTPUT_HIDDEN) &&
+                             (hidden || r->classifier != CLASSIFIER_SEQUENCE);
+        const int64_t shape[] = {r->tokens, hidden ? m->hidden : r->width};
         if (!v)
             continue;
         buffer_format(text, ",\"%s\":", outputs[k].name);

@@ -3,7 +3,8 @@
  * that its other bytes can go) -> R of every block -> an immutable value. A derived generation
  * (strength) has its own R and shares the packed vectors with the one it came from.
  *
- *     adapter -> data -> packed (refcounted): one tensor view a module into one allocation, biases
+ *     adapter -> data -> packed (refcounted): one tensor view a module into one allocation, biases,
+ *                                             a classification head
  *                     -> rotations:           one struct rotation a module into one allocation
  */
 #include "core/adapters/adapter.h"
@@ -30,8 +31,9 @@ struct packed {
     const float **biases;   /* [n_modules] */
     void *memory, *bias_memory;
     struct rotation_rule rule;
-    bool shared;           /* one block for all positions */
-    size_t bytes;          /* of vectors and biases, as allocated */
+    bool shared; /* one block for all positions */
+    struct head head;
+    size_t bytes;          /* of vectors, biases and head, as allocated */
     struct ledger *ledger; /* counts them, and the rotations made of them; by reference */
 };
 
@@ -58,6 +60,7 @@ static void packed_unref(struct packed *p)
     free(p->biases);
     memory_free(p->memory);
     memory_free(p->bias_memory);
+    head_clear(&p->head);
     ledger_sub(p->ledger, p->bytes);
     ledger_unref(p->ledger);
     free(p);
@@ -102,17 +105,17 @@ static void copy_module(struct packed *p, size_t i, const struct source_module *
     }
 }
 
-static struct packed *packed_new(const struct source *src, size_t n_modules,
+static struct packed *packed_new(const struct source *src, const struct model *m,
                                  const struct adapter_options *options)
 {
-    size_t vectors, rotations, biases;
+    size_t vectors, rotations, biases, n_modules = m->n_modules;
     measure(src, n_modules, &vectors, &rotations, &biases);
     struct packed *p = calloc(1, sizeof *p);
     if (!p)
         return NULL;
     atomic_init(&p->refs, 1);
     p->n_modules = n_modules;
-    p->bytes = vectors + 64 + biases; // blocks of size 1 have no vectors at all
+    p->bytes = vectors + 64 + biases + head_bytes(&src->head); // blocks of 1 have no vectors at all
     p->ledger = ledger_ref(options->ledger);
     ledger_add(p->ledger, p->bytes);
     p->vectors = calloc(n_modules + 1, sizeof *p->vectors);
@@ -120,7 +123,8 @@ static struct packed *packed_new(const struct source *src, size_t n_modules,
     p->biases = calloc(n_modules + 1, sizeof *p->biases);
     p->memory = memory_alloc(vectors + 64);
     p->bias_memory = biases ? memory_alloc(biases) : NULL;
-    if (!p->vectors || !p->blocks || !p->biases || !p->memory || (biases && !p->bias_memory)) {
+    if (!p->vectors || !p->blocks || !p->biases || !p->memory || (biases && !p->bias_memory) ||
+        head_load(&src->head, m, &p->head, NULL)) {
         packed_unref(p);
         return NULL;
     }
@@ -147,6 +151,16 @@ bool adapter_biases_collide(struct adapter *const *v, size_t n, const struct ada
     *first = *second = NULL;
     for (size_t i = 0; i < n && !*second; i++)
         if (v[i]->has_bias)
+            *(*first ? second : first) = v[i];
+    return *second != NULL;
+}
+
+bool adapter_heads_collide(struct adapter *const *v, size_t n, const struct adapter **first,
+                           const struct adapter **second)
+{
+    *first = *second = NULL;
+    for (size_t i = 0; i < n && !*second; i++)
+        if (v[i]->adapted.classifier)
             *(*first ? second : first) = v[i];
     return *second != NULL;
 }
@@ -252,6 +266,7 @@ static struct adapter *adapter_new(const struct model *m, struct packed *p, cons
     }
     a->adapted.rotation = d->pointers;
     a->adapted.bias = a->has_bias ? p->biases : NULL;
+    a->adapted.classifier = p->head.classifier.n_layers ? &p->head.classifier : NULL;
     return a;
 }
 
@@ -356,7 +371,7 @@ static void check_capacity(const struct model *m, const struct source *src, cons
 {
     size_t vectors, rotations, biases;
     measure(src, m->n_modules, &vectors, &rotations, &biases);
-    uint64_t need = (uint64_t)vectors + rotations + biases;
+    uint64_t need = (uint64_t)vectors + rotations + biases + head_bytes(&src->head);
     char expected[64], got[64];
     if (!max_bytes || need <= max_bytes)
         return;
@@ -387,7 +402,7 @@ static enum status load(const struct model *m, const struct kernels *k, const ch
     if (s || findings->errors)
         goto done;
     package_digest(&files, digest);
-    packed = packed_new(&src, m->n_modules, options);
+    packed = packed_new(&src, m, options);
     source_clear(&src);
     package_clear(&files);
     if (packed)

@@ -69,6 +69,9 @@ void adapter_unref(struct adapter *a); /* NULL is fine */
  * refuses to load a second one (formats: bias). The first two of them, or NULL. */
 bool adapter_biases_collide(struct adapter *const *v, size_t n, const struct adapter **first,
                             const struct adapter **second);
+/* Likewise heads (a chain has one way out); see modules_to_save. */
+bool adapter_heads_collide(struct adapter *const *v, size_t n, const struct adapter **first,
+                           const struct adapter **second);
 /* The files' digest without loading. */
 enum status adapter_digest(const char *dir, uint8_t out[DIGEST_SIZE], struct error *err);
 

@@ -211,7 +211,9 @@ static void check_method(const struct reader *r, struct oftconfig *out)
             known |= !strcmp(json_string_value(v), task_types[i]);
         if (!known)
             invalid(r, "task_type", v, "a task type of PEFT");
-        out->sequence_classification = !strcmp(json_string_value(v), "SEQ_CLS");
+        out->task = !strcmp(json_string_value(v), "SEQ_CLS")     ? CLASSIFIER_SEQUENCE
+                    : !strcmp(json_string_value(v), "TOKEN_CLS") ? CLASSIFIER_TOKEN
+                                                                 : CLASSIFIER_NONE;
     }
     v = get(r, "bias");
     if (v) {
@@ -297,17 +299,27 @@ static void check_selection(const struct reader *r, struct oftconfig *out)
         invalid(r, "layers_pattern", out->layers_pattern, "accompanied by layers_to_transform");
 }
 
+/* PEFT names both for every classifier, whichever the class has. */
+static bool is_head(const char *name)
+{
+    return !strcmp(name, "score") || !strcmp(name, "classifier");
+}
+
 static void check_saved(const struct reader *r, struct oftconfig *out)
 {
     const json_t *v = get(r, "modules_to_save"), *item = v;
     size_t n = json_is_array(v) ? json_array_size(v) : v ? 1 : 0;
-    out->saves_modules = n > 0;
     for (size_t i = 0; i < n; i++) {
         if (json_is_array(v))
             item = json_array_get(v, i);
         const char *name = json_string_value(item);
+        if (is_head(name)) {
+            out->saves_head = true;
+            continue;
+        }
+        out->saves_modules = true;
         findings_add(r->f, SEVERITY_ERROR, ST_MODULES_TO_SAVE_UNSUPPORTED, name, "modules_to_save",
-                     "no module", name,
+                     "score or classifier", name,
                      "%s: modules_to_save: a trained copy of %s cannot be served", r->c->path,
                      name);
     }

@@ -21,7 +21,9 @@ struct oftconfig {
     bool coft, block_share;
     double eps;
     enum oft_bias bias;
-    bool sequence_classification, saves_modules;
+    enum classifier_kind task; /* of SEQ_CLS and TOKEN_CLS */
+    bool saves_head;           /* modules_to_save names score or classifier, */
+    bool saves_modules;        /* ... or something else, which is refused */
     /* string, list of strings or NULL */
     const json_t *target_modules, *exclude_modules, *layers_pattern;
     const json_t *layers_to_transform; /* integer, list of integers or NULL */

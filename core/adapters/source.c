@@ -5,7 +5,8 @@
  *     [base_model.model.]MODULE.oft_embedding_R.weight     the same of an embedding
  *     [base_model.model.]MODULE[.base_layer].bias          with bias "all" or "oft_only"
  *     [base_model.model.]MODULE[.base_layer].weight        PEFT's copy of an embedding: must be the
- * base's
+ *                                                          base's
+ *     [base_model.model.]score... or classifier...         a head of its own (classifier.c)
  *     ....oft_r....                                        PEFT before 0.15: refused
  *
  * A module may be called by either generation's name. No quality is lost silently: the config's
@@ -201,7 +202,8 @@ static enum status equals_base(const struct check *c, const struct tensor *t, in
 static enum status take_weight(const struct check *c, const struct tensor *t, const char *module)
 {
     int32_t i = find_module(c, module);
-    if (i < 0 && !is_other_name(c->m, module) && !c->out->config.saves_modules) {
+    bool saves = c->out->config.saves_modules || c->out->config.saves_head;
+    if (i < 0 && !is_other_name(c->m, module) && !saves) {
         unexpected(c, NULL, t->name, "oft_R.weight", "this is no tensor of an OFT adapter");
         return ST_OK;
     }
@@ -234,6 +236,9 @@ static enum status take_tensors(const struct check *c)
             continue;
         }
         enum part part = split_name(t->name, module);
+        if ((part == PART_WEIGHT || part == PART_BIAS) &&
+            head_source_take(&c->out->head, t, module, part == PART_BIAS))
+            continue;
         if (part == PART_ROTATION || part == PART_EMBEDDING_ROTATION)
             take_rotation(c, t, module, part);
         else if (part == PART_BIAS)
@@ -456,6 +461,8 @@ enum status source_check(const struct package *p, const struct model *m, const s
         s = open_tensors(&c, err);
     if (!s)
         s = index_names(&c, err);
+    if (!s && out->config.json)
+        head_source_open(&out->config, m, &out->head, findings);
     if (!s && c.opened && take_tensors(&c))
         s = error_memory(err, "comparing an adapter's weights with the base's");
     free(c.names);
@@ -463,6 +470,7 @@ enum status source_check(const struct package *p, const struct model *m, const s
     if (s || !c.opened || !out->config.json || !out->config.blocks == !out->config.block)
         return s;
     check_modules(&c);
+    head_source_check(&out->head, p->tensors_path, findings);
     return check_selection(&c, err);
 }
 

@@ -6,6 +6,7 @@
 #ifndef OFTD_CORE_ADAPTERS_SOURCE_H
 #define OFTD_CORE_ADAPTERS_SOURCE_H
 
+#include "core/adapters/classifier.h"
 #include "core/adapters/oftconfig.h"
 #include "core/adapters/package.h"
 #include "core/files/safetensors.h"
@@ -21,6 +22,7 @@ struct source {
     struct oftconfig config;
     struct safetensors *tensors;
     struct source_module *modules; /* [m->n_modules] */
+    struct head_source head;
 };
 
 /* Checks a package (borrowed: it must outlive *out). Everything that is wrong goes to findings;

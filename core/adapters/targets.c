@@ -1,6 +1,8 @@
 /*
  * Owns target selection as PEFT's tuners do it. For a module name, in this order:
  *
+ *   saved          score and classifier, where modules_to_save names them; what is no module of the
+ *                  class that the adapter was trained on
  *   excluded       a string: full match of a regex; a list: the name, or a suffix after a dot
  *   target string  "all-linear": linear modules but the output layer; else full match of a regex
  *   target list    the name itself; or a suffix after a dot and, with layers_to_transform, the
@@ -28,6 +30,7 @@ struct names { /* sorted */
 struct targets {
     const struct oftconfig *c;
     const struct model *m;
+    enum classifier_kind kind; /* of the class that the adapter was trained on */
     struct pattern *exclude_regex, *target_regex;
     struct names exclude, target;
     char *defaults; /* the family's list, cut into words */
@@ -216,9 +219,23 @@ static enum status layer_selected(const struct targets *t, struct findings *f, c
     return ST_OK;
 }
 
+/* Is a component of the name one of the two? */
+static bool saved(const char *name)
+{
+    for (const char *at = name; at; at = strchr(at, '.') ? strchr(at, '.') + 1 : NULL) {
+        size_t n = strcspn(at, ".");
+        if ((n == 5 && !strncmp(at, "score", n)) || (n == 10 && !strncmp(at, "classifier", n)))
+            return true;
+    }
+    return false;
+}
+
 static enum status excluded(const struct targets *t, struct findings *f, const char *name,
                             bool *yes)
 {
+    *yes = t->c->saves_head && saved(name);
+    if (*yes)
+        return ST_OK;
     if (t->exclude_regex)
         return full_match(t, f, "exclude_modules", t->c->exclude_modules, t->exclude_regex, name,
                           yes);
@@ -251,7 +268,7 @@ static int32_t output_module(const struct targets *t)
     for (size_t i = 0; i < t->m->n_modules; i++)
         if (t->m->modules[i].output_embedding)
             return (int32_t)i;
-    if (!t->c->sequence_classification)
+    if (t->c->task != CLASSIFIER_SEQUENCE)
         return -1;
     int32_t score = model_module(t->m, "score");
     return score >= 0 ? score : model_module(t->m, "classifier");
@@ -304,7 +321,7 @@ enum status targets_select(const struct oftconfig *c, const struct model *m,
                            const char *const *names, const bool *present, bool *selected,
                            bool *usable, struct findings *findings, struct error *err)
 {
-    struct targets t = {.c = c, .m = m};
+    struct targets t = {.c = c, .m = m, .kind = c->task ? c->task : m->classifier};
     enum status s = targets_open(&t, findings);
     memset(selected, 0, m->n_modules * sizeof *selected);
     if (!s && t.all_linear) {
@@ -315,6 +332,8 @@ enum status targets_select(const struct oftconfig *c, const struct model *m,
         if (!s)
             s = check_others(&t, findings);
     }
+    for (size_t i = 0; i < m->n_modules; i++)
+        selected[i] = selected[i] && model_class_has(m, (int32_t)i, t.kind);
     targets_close(&t);
     *usable = !s;
     return s == ST_OUT_OF_MEMORY ? error_memory(err, "matching target_modules") : ST_OK;

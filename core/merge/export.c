@@ -7,9 +7,10 @@
  * dtype     every module, when a dtype is asked for cast      floats rounded to that dtype norms
  * and biases beside plain modules
  *
- * and the tensors of a merged or plain module's former quantization are left out. An embedding that
- * was merged away from the output layer that shared its matrix makes two matrices: the output
- * layer's is written too and config.json says tie_word_embeddings false.
+ * and the tensors of a merged or plain module's former quantization are left out. A head that an
+ * adapter brings along takes the place of the base's, and makes the checkpoint one of its class. An
+ * embedding that was merged away from the output layer that shared its matrix makes two matrices:
+ * the output layer's is written too and config.json says tie_word_embeddings false.
  *
  * Tensors are laid out by falling element size, so that each is aligned to its own; a back end's
  * tensors of one module are made when they are written, and are the only ones in memory.
@@ -50,10 +51,11 @@ enum fate { KEPT, STORED, PLAIN, CAST };
 struct entry {
     struct tensor t; /* as it is written; data only of KEPT and CAST: the source's */
     enum fate fate;
-    enum dtype from;      /* CAST */
-    int32_t module;       /* or -1 */
-    const char *suffix;   /* STORED: the back end's name of it */
-    const float *replace; /* CAST: these floats instead of data */
+    enum dtype from;             /* CAST */
+    int32_t module;              /* or -1 */
+    const char *suffix;          /* STORED: the back end's name of it */
+    const float *replace;        /* CAST: these floats instead of data */
+    const struct weight *weight; /* PLAIN: of no module of ours */
 };
 
 struct export
@@ -63,6 +65,8 @@ struct export
     const struct kernels *k;
     const struct merge_target *target;
     const struct view *view;
+    const struct classifier *head; /* that an adapter brings along, or NULL */
+    struct head_layer layers[HEAD_LAYERS_MAX];
     struct entry *v;
     size_t n, cap;
     bool untied; /* the output layer has a matrix of its own now */
@@ -155,12 +159,23 @@ static bool is_made(const struct export *x, int32_t i)
     return x->m->modules[i].quantized || x->view->weights[i] != x->m->base->weights[i];
 }
 
+/* What takes the place of the base's bias: of several adapters' the last. */
+static const float *own_bias(const struct export *x, int32_t module)
+{
+    for (size_t a = x->target->n_adapters; a-- > 0;) {
+        const float *const *bias = x->target->adapters[a]->adapted.bias;
+        if (bias && bias[module])
+            return bias[module];
+    }
+    return NULL;
+}
+
 /* A tensor of the file goes on: kept, cast, or replaced by an adapter's bias. */
 static bool carry(struct export *x, const struct tensor *t, int32_t module, bool is_bias)
 {
     const float *replace = NULL;
-    if (is_bias && x->target->bias && dtype_is_float(t->dtype))
-        replace = x->target->bias[module];
+    if (is_bias && dtype_is_float(t->dtype))
+        replace = own_bias(x, module);
     bool cast = replace || (x->target->plain && dtype_is_float(t->dtype));
     struct entry *e = add(x, cast ? CAST : KEPT, module);
     if (!e)
@@ -173,6 +188,18 @@ static bool carry(struct export *x, const struct tensor *t, int32_t module, bool
     return true;
 }
 
+/* Does the module make room for the adapter's head, or has the head's class no such module? */
+static bool gives_way(const struct export *x, int32_t module)
+{
+    const struct module *mod = &x->m->modules[module];
+    if (!x->head)
+        return false;
+    for (int i = 0; i < x->head->n_layers; i++)
+        if (!strcmp(mod->name, x->layers[i].name))
+            return true;
+    return !model_class_has(x->m, module, x->head->kind);
+}
+
 static enum status plan_file(struct export *x, struct error *err)
 {
     size_t n;
@@ -183,6 +210,8 @@ static enum status plan_file(struct export *x, struct error *err)
         const char *suffix = NULL;
         int32_t module = owner_of(owners, n, t->name, &suffix);
         bool is_bias = module >= 0 && !strcmp(suffix, "bias");
+        if (module >= 0 && gives_way(x, module))
+            continue;
         if (module < 0 || is_bias || (!x->target->plain && !is_made(x, module)))
             whole = carry(x, t, module, is_bias);
     }
@@ -264,6 +293,8 @@ static enum status plan_modules(struct export *x, struct error *err)
         const struct module *mod = &x->m->modules[i];
         const char *prefix = mod->file;
         bool owns = mod->base == (int32_t)i;
+        if (gives_way(x, (int32_t)i))
+            continue;
         if (!owns) { // a replicated layer, or the output layer of a tied model
             const struct module *owner = &x->m->modules[mod->base];
             if (!mod->output_embedding || x->view->weights[i] == x->view->weights[mod->base])
@@ -278,6 +309,52 @@ static enum status plan_modules(struct export *x, struct error *err)
         else if (!owns || is_made(x, (int32_t)i))
             s = plan_stored(x, (int32_t)i, prefix, err);
     }
+    return s;
+}
+
+/* One layer of the head: in its own dtype, or the export's. */
+static enum status plan_layer(struct export *x, int i, struct error *err)
+{
+    const struct weight *w = x->head->layers[i].weight;
+    const float *bias = x->head->layers[i].bias;
+    enum dtype dtype = x->target->plain ? x->target->dtype : w->dtype;
+    const char *name = full_name(x, x->layers[i].name, "weight");
+    struct entry *e = name ? add(x, PLAIN, -1) : NULL;
+    if (!e)
+        return error_memory(err, "planning an export");
+    e->t.name = name;
+    e->weight = w;
+    set_shape(&e->t, dtype, 2, (const int64_t[]){w->n, w->k});
+    if (!bias)
+        return ST_OK;
+    name = full_name(x, x->layers[i].name, "bias");
+    e = name ? add(x, CAST, -1) : NULL;
+    if (!e)
+        return error_memory(err, "planning an export");
+    e->t.name = name;
+    e->from = DT_F32;
+    e->replace = bias;
+    set_shape(&e->t, dtype, 1, &w->n);
+    return ST_OK;
+}
+
+/* The head behind everything else, whose names get the prefix that its class demands. */
+static enum status plan_head(struct export *x, struct error *err)
+{
+    enum status s = ST_OK;
+    const char *prefix = model_class_prefix(x->m, x->head->kind);
+    for (size_t i = 0; *prefix && i < x->n; i++) {
+        struct tensor *t = &x->v[i].t;
+        char *name = arena_alloc(&x->arena, strlen(prefix) + strlen(t->name) + 1);
+        if (!name)
+            return error_memory(err, "planning an export");
+        sprintf(name, "%s%s", prefix, t->name);
+        if (x->v[i].suffix)
+            x->v[i].suffix = name + strlen(prefix) + (x->v[i].suffix - t->name);
+        t->name = name;
+    }
+    for (int i = 0; i < x->head->n_layers && !s; i++)
+        s = plan_layer(x, i, err);
     return s;
 }
 
@@ -353,8 +430,8 @@ static enum status write_cast(struct export *x, struct writer *w, const struct e
 static enum status write_plain(struct export *x, struct writer *w, const struct entry *e,
                                struct error *err)
 {
-    const struct weight *weight = x->view->weights[e->module];
-    bool transposed = x->m->modules[e->module].kind == MODULE_CONV1D;
+    const struct weight *weight = e->weight ? e->weight : x->view->weights[e->module];
+    bool transposed = !e->weight && x->m->modules[e->module].kind == MODULE_CONV1D;
     int64_t n = weight->n, k = weight->k, step = transposed ? n : CHUNK / k + 1;
     float *rows = malloc((size_t)(step * k) * sizeof *rows);
     float *buffer = malloc((size_t)(transposed ? n : step * k) * 2 * sizeof *buffer);
@@ -467,6 +544,27 @@ static enum status write_tensors(struct export *x, struct writer *w, struct erro
     return s ? s : writer_end(w, err);
 }
 
+/* The class of the head, and names for its labels unless the base has as many. */
+static bool set_class(const struct export *x, json_t *config)
+{
+    char name[128];
+    model_class_name(x->m, x->head->kind, name, sizeof name);
+    bool whole = !json_object_set_new(config, "architectures", json_pack("[s]", name));
+    if (x->m->classifier && x->m->labels == x->head->labels)
+        return whole;
+    json_t *names = json_object(), *numbers = json_object();
+    for (int32_t i = 0; i < x->head->labels && whole; i++) {
+        char key[16];
+        snprintf(key, sizeof key, "%d", (int)i);
+        snprintf(name, sizeof name, "LABEL_%d", (int)i);
+        whole = !json_object_set_new(names, key, json_string(name)) &&
+                !json_object_set_new(numbers, name, json_integer(i));
+    }
+    json_object_del(config, "num_labels");
+    whole &= !json_object_set_new(config, "id2label", names);
+    return !json_object_set_new(config, "label2id", numbers) && whole;
+}
+
 /* config.json with what changed, in its own order. */
 static enum status write_config(const struct export *x, struct writer *w, struct error *err)
 {
@@ -485,6 +583,8 @@ static enum status write_config(const struct export *x, struct writer *w, struct
         whole = !json_object_set(config, "quantization_config", x->m->quantization);
     if (whole && x->untied)
         whole = !json_object_set_new(config, "tie_word_embeddings", json_false());
+    if (whole && x->head)
+        whole = set_class(x, config);
     enum status s = whole ? writer_json(w, "config.json", config, err)
                           : error_memory(err, "writing config.json");
     json_decref(config);
@@ -511,9 +611,16 @@ enum status merge_write(const struct model *m, const struct checkpoint *cp,
                        .target = target,
                        .view = target->view ? target->view : m->base};
     struct writer *w = NULL;
+    for (size_t a = 0; a < target->n_adapters; a++)
+        if (target->adapters[a]->adapted.classifier)
+            x.head = target->adapters[a]->adapted.classifier;
+    if (x.head)
+        model_head_layers(m, x.head->kind, x.layers);
     enum status s = plan_file(&x, err);
     if (!s)
         s = plan_modules(&x, err);
+    if (!s && x.head)
+        s = plan_head(&x, err);
     if (s)
         goto done;
     if (x.n)

@@ -51,16 +51,17 @@ enum status merge_build(const struct model *m, const struct chain *chain,
 
 /* What merge_export writes, whole. */
 struct merge_target {
-    const struct view *view;  /* NULL: the base alone */
-    const float *const *bias; /* [n_modules], NULL entries: the base's; or NULL. Biases that the
-                                 merged adapters replace (struct adapted) */
+    const struct view *view;         /* NULL: the base alone */
+    struct adapter *const *adapters; /* what the view has merged, in order */
+    size_t n_adapters;
     bool plain;
     enum dtype dtype;
     const char *path;
     progress_report *progress; /* or NULL */
     void *progress_ctx;
 };
-/* merge_export with biases. */
+/* merge_export with what the adapters bring along besides rotations: their biases and a head. A
+ * head makes the checkpoint one of its class (LlamaForSequenceClassification). */
 enum status merge_write(const struct model *m, const struct checkpoint *cp,
                         const struct kernels *kernels, const struct merge_target *target,
                         struct error *err);

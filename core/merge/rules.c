@@ -86,6 +86,15 @@ static bool biases_collide(const struct rule_case *c, char *what, size_t size)
     return true;
 }
 
+static bool heads_collide(const struct rule_case *c, char *what, size_t size)
+{
+    const struct adapter *first, *second;
+    if (!adapter_heads_collide(c->adapters, c->n, &first, &second))
+        return false;
+    snprintf(what, size, "%s and %s both bring one along", first->name, second->name);
+    return true;
+}
+
 static bool is_non_finite(const struct rule_case *c, char *what, size_t size)
 {
     if (!c->non_finite || !c->options->safe)
@@ -122,6 +131,8 @@ static const struct merge_rule {
      "with --conv2d peft a merged convolution would differ from the unmerged one"},
     {RULES_ADAPTERS, ST_BIAS_CONFLICT, biases_collide,
      "at most one of the adapters may replace biases"},
+    {RULES_ADAPTERS, ST_MODULES_TO_SAVE_UNSUPPORTED, heads_collide,
+     "at most one of the adapters may bring a classification head along (modules_to_save)"},
     {RULES_MODULE, ST_MERGE_NON_FINITE, is_non_finite, "the merged weight holds NaN or Inf"},
     {RULES_REPORT, ST_MERGE_ERROR_ABOVE_BOUND, is_above_bound,
      "the merge error is above the bound"},

@@ -12,10 +12,22 @@
 
 #define ADAPTERS_MAX 8 /* adapters in order on one row */
 
+/* A classification head that an adapter brings along: layers in order, tanh between them. */
+struct classifier {
+    enum classifier_kind kind;
+    int32_t labels; /* rows of the last layer */
+    int n_layers;
+    struct {
+        const struct weight *weight;
+        const float *bias; /* or NULL */
+    } layers[HEAD_LAYERS_MAX];
+};
+
 /* What an adapter does to the modules, as the network sees it. Owned by an adapter generation. */
 struct adapted {
     const struct rotation *const *rotation; /* [n_modules], NULL entries: untouched */
     const float *const *bias; /* [n_modules] biases that replace the base's, or NULL: none at all */
+    const struct classifier *classifier; /* its rows' way out instead of the base's, or NULL */
 };
 
 /* Rows [first, first + count) of the pass go through these adapters in order (x R_0 R_1 ...). n 0:
@@ -30,7 +42,7 @@ struct row_group {
 struct row_output {
     int32_t row;
     float *hidden; /* [hidden] after the final norm */
-    float *logits; /* [vocab] */
+    float *logits; /* [vocab], or of a classifier [labels] */
     float *pooled; /* [hidden] of an encoder's first token, through its pooler */
 };
 

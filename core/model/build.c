@@ -101,6 +101,10 @@ static int32_t *reference(struct model_config *c, enum role role)
         return &c->project_out;
     case ROLE_HEAD:
         return &c->head;
+    case ROLE_CLASSIFIER:
+        return &c->classifier;
+    case ROLE_CLASSIFIER_DENSE:
+        return &c->classifier_dense;
     default:
         return NULL;
     }
@@ -115,7 +119,7 @@ static enum status add_module(struct model *m, const struct checkpoint *cp,
     struct module *u = &m->modules[m->n_modules];
     bool tied = row->role == ROLE_HEAD && c->tied;
     struct layer *l = layer < 0 ? NULL : &c->layers[layer];
-    const char *alias = row->alias || !c->family->bare_names ? row->alias : row->name;
+    const char *alias = names_alias(m, row);
     char file[FAMILY_NAME_MAX];
     names_file(m, cp, row, l ? l->base : -1, expert, file, sizeof file);
     c->rows[m->n_modules] = row;
@@ -197,6 +201,7 @@ static enum status list_modules(struct model *m, const struct checkpoint *cp)
     if (!m->modules || !c->rows)
         return ST_OUT_OF_MEMORY;
     c->position = c->type = c->project_in = c->project_out = c->pooler = c->head = -1;
+    c->classifier = c->classifier_dense = -1;
     for (const struct family_module *row = rows; row->name && s == ST_OK;) {
         if (!family_per_layer(row->name)) {
             if (build_holds(m, row->when, -1))
@@ -296,6 +301,8 @@ static void note_stored(struct model *m, const struct checkpoint *cp)
 {
     char file[FAMILY_NAME_MAX];
     size_t n;
+    if (m->config->family->classes_pooled && m->config->classifier_kind == CLASSIFIER_SEQUENCE)
+        m->config->conditions |= 1u << WHEN_STORED; // its classifier reads the pooler
     for (const struct family_module *row = m->config->family->modules; row->name; row++)
         if (row->when == WHEN_STORED &&
             checkpoint_below(cp, names_file(m, cp, row, -1, -1, file, sizeof file), &n))
@@ -310,6 +317,8 @@ enum status build_network(struct model *m, const struct checkpoint *cp,
     if (s != ST_OK)
         return s;
     m->config->bare = names_bare(m, cp);
+    for (const struct backend *const *b = chain->backends; *b; b++)
+        m->plain = *b;
     note_stored(m, cp);
     check_layers(m, cp, findings);
     if (findings->errors)

@@ -65,6 +65,8 @@ char *names_file(const struct model *m, const struct checkpoint *cp,
 char *names_norm(const struct model *m, const char *pattern, int32_t layer, char *buf, size_t size);
 /* The pattern of a module's own name: without the prefix where the class has none. */
 const char *names_canonical(const struct model *m, const char *pattern);
+/* ... of its other name, or NULL: there is none. */
+const char *names_alias(const struct model *m, const struct family_module *row);
 /* The tensor of a norm, under its first name (weight, bias) or the oldest files' (gamma, beta). */
 const struct tensor *build_norm(const struct checkpoint *cp, const char *norm, const char *suffix);
 /* Whether the file leaves the family's prefix out. */

@@ -79,13 +79,24 @@ static const struct family_module *find_role(const struct family *f, enum role r
     return m->name ? m : NULL;
 }
 
+const struct family_module *family_classifier(const struct family *f, enum classifier_kind kind,
+                                              enum role role)
+{
+    enum condition when = kind == CLASSIFIER_SEQUENCE ? WHEN_SEQUENCE : WHEN_TOKEN;
+    for (const struct family_module *m = f->modules; m->name; m++)
+        if (kind != CLASSIFIER_NONE && m->role == role && m->when == when)
+            return m;
+    return NULL;
+}
+
 /* Of the first of two roles that the family has. */
 static const char *bias_text(const struct family *f, enum role role, enum role fused)
 {
     static const char *const text[] = {[BIAS_NEVER] = "no",
                                        [BIAS_ALWAYS] = "yes",
                                        [BIAS_ATTENTION] = "as the attention's bias key says",
-                                       [BIAS_MLP] = "as the MLP's bias key says"};
+                                       [BIAS_MLP] = "as the MLP's bias key says",
+                                       [BIAS_LABELS] = "as token_classification_bias says"};
     const struct family_module *m = find_role(f, role) ? find_role(f, role) : find_role(f, fused);
     return m ? text[m->bias] : "-";
 }
@@ -93,9 +104,11 @@ static const char *bias_text(const struct family *f, enum role role, enum role f
 char *family_describe(const struct family *f, char *buf, size_t size)
 {
     bool fused = find_role(f, ROLE_QKV) != NULL;
+    bool sequence = family_classifier(f, CLASSIFIER_SEQUENCE, ROLE_CLASSIFIER) != NULL;
+    bool token = family_classifier(f, CLASSIFIER_TOKEN, ROLE_CLASSIFIER) != NULL;
     snprintf(buf, size,
-             "%s; %s norm%s; %s positions; q, k, v %s, bias: %s; MLP %s, bias: %s; %s; default OFT "
-             "targets: %s",
+             "%s; %s norm%s; %s positions; q, k, v %s, bias: %s; MLP %s, bias: %s; %s; classifies "
+             "%s; default OFT targets: %s",
              f->architecture, f->norm == NORM_RMS ? "RMS" : "layer",
              f->norm_plus_one ? " times (1 + weight)" : "",
              find_role(f, ROLE_POSITION) ? "learned" : "rotary",
@@ -107,7 +120,11 @@ char *family_describe(const struct family *f, char *buf, size_t size)
              : find_role(f, ROLE_GATE) || find_role(f, ROLE_GATE_UP) ? "gated"
                                                                      : "plain",
              bias_text(f, find_role(f, ROLE_UP) ? ROLE_UP : ROLE_EXPERT_UP, ROLE_GATE_UP),
-             f->tied ? "tied unless told" : "untied unless told", f->targets ? f->targets : "none");
+             f->tied ? "tied unless told" : "untied unless told",
+             sequence && token ? "sequences, tokens"
+             : sequence        ? "sequences"
+                               : "nothing",
+             f->targets ? f->targets : "none");
     return buf;
 }
 

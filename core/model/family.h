@@ -34,7 +34,9 @@ enum role {
     ROLE_EXPERT_UP,
     ROLE_EXPERT_DOWN,
     ROLE_HEAD,
-    ROLE_POOLER, /* the first token's way out of an encoder: tanh(W h + b) */
+    ROLE_POOLER,           /* the first token's way out of an encoder: tanh(W h + b) */
+    ROLE_CLASSIFIER_DENSE, /* tanh(W h + b) before ... */
+    ROLE_CLASSIFIER,       /* ... labels: W h [+ b] */
     ROLE_COUNT
 };
 
@@ -54,8 +56,9 @@ enum norm_role {
     LAYER_NORMS = NORM_FINAL
 };
 
-/* Has the module a bias? By the config (attention_bias, mlp_bias), or whatever it says. */
-enum bias_rule { BIAS_NEVER, BIAS_ALWAYS, BIAS_ATTENTION, BIAS_MLP };
+/* Has the module a bias? By the config (attention_bias, mlp_bias, token_classification_bias), or
+ * whatever it says. */
+enum bias_rule { BIAS_NEVER, BIAS_ALWAYS, BIAS_ATTENTION, BIAS_MLP, BIAS_LABELS };
 
 /* When a norm or module is there; a config's options say which hold besides ALWAYS. */
 enum condition {
@@ -66,6 +69,9 @@ enum condition {
     WHEN_PARALLEL_TWO /* ... or each has its own */,
     WHEN_SEQUENTIAL, /* ... or the blocks follow each other */
     WHEN_STORED,     /* the file has it */
+    WHEN_LANGUAGE,   /* the class gives logits of tokens, ... */
+    WHEN_SEQUENCE,   /* ... of labels of a sequence, ... */
+    WHEN_TOKEN,      /* ... or of each token */
     WHEN_DENSE,      /* of a layer: it has an MLP, ... */
     WHEN_SPARSE      /* ... or a mixture of experts */
 };
@@ -101,6 +107,8 @@ struct family {
     const char *model_type;
     const char *architecture;               /* the class that is served */
     const char *const *other_architectures; /* classes whose files serve it too, or NULL */
+    const char *stem;                       /* ... of the names of its classifiers */
+    bool classes_pooled; /* a sequence's classifier reads the pooler, not the final norm */
     enum model_kind kind;
     bool bare_names; /* the class has its modules without the prefix (the alias has it) */
     const struct family_module *modules;
@@ -127,6 +135,7 @@ struct family {
     double rope_part;                    /* likewise; 0: 1 */
     int32_t position_offset;             /* learned positions: row of position 0 */
     bool yarn_is_longrope;               /* an old name */
+    int32_t pad;                         /* pad_token_id + 1 where config.json has no such key */
     bool own_kv_heads;                   /* options decide them, num_key_value_heads says nothing */
     bool tied;                           /* where config.json does not say */
     const char *targets;                 /* PEFT's default OFT targets; NULL: it has none */
@@ -144,6 +153,9 @@ char *family_list(char *buf, size_t size);
  * fit is cut. */
 char *family_name(const char *pattern, int32_t layer, int32_t expert, char *buf, size_t size);
 #define FAMILY_NAME_MAX 256
+/* The row of a class's classifier; NULL: the family has no such class, or no such module in it. */
+const struct family_module *family_classifier(const struct family *f, enum classifier_kind kind,
+                                              enum role role);
 /* Is the pattern one of a layer? */
 bool family_per_layer(const char *pattern);
 /* ... or of an expert of a layer? */

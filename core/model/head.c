@@ -1,7 +1,7 @@
 /*
  * Owns the way out: the final norm, the projection to the embedding's width and the output layer
  * with its cap, of the wanted rows only and HEAD_ROWS at a time, so that a long prompt's logits
- * need no memory but the caller's.
+ * need no memory but the caller's. Rows whose logits are labels leave through classifier.c.
  */
 #include <string.h>
 
@@ -65,8 +65,7 @@ static float *finish(const struct pass *p, const struct row_output *outputs, int
     return s->tail_narrow;
 }
 
-/* One row through the pooler. */
-static void pool(const struct pass *p, int32_t row, const float *x, int64_t ld, float *out)
+void pooler_forward(const struct pass *p, int32_t row, const float *x, int64_t ld, float *out)
 {
     const struct model_config *c = p->model->config;
     const struct pass one = pass_of_rows(p, &row, 1, p->scratch->tail_groups);
@@ -75,26 +74,43 @@ static void pool(const struct pass *p, int32_t row, const float *x, int64_t ld, 
                          c->hidden);
 }
 
+/* Those of the rows whose logits are of labels (or are not), moved to the front of x. */
+static int32_t gather_rows(const struct pass *p, const struct row_output *outputs, int32_t n,
+                           bool labels, const float *tail, float *x, int64_t ld, int32_t *rows,
+                           float **logits)
+{
+    bool any = classifier_any(p);
+    size_t bytes = (size_t)p->model->config->embedding_dim * sizeof(float);
+    int32_t kept = 0;
+    for (int32_t i = 0; i < n; i++) {
+        bool is_label = any && (p->model->classifier || classifier_of(p, outputs[i].row));
+        if (!outputs[i].logits || is_label != labels)
+            continue;
+        if (x != tail || i > kept)
+            memcpy(x + kept * ld, tail + i * ld, bytes);
+        rows[kept] = outputs[i].row;
+        logits[kept++] = outputs[i].logits;
+    }
+    return kept;
+}
+
 static void forward_chunk(const struct pass *p, const struct row_output *outputs, int32_t n)
 {
     size_t bytes = (size_t)p->model->config->embedding_dim * sizeof(float);
-    int32_t rows[HEAD_ROWS], n_logits = 0;
+    int32_t rows[HEAD_ROWS];
     float *logits[HEAD_ROWS];
     int64_t ld;
-    float *tail = finish(p, outputs, n, &ld);
+    float *tail = finish(p, outputs, n, &ld), *apart = p->scratch->wide;
     for (int32_t i = 0; i < n; i++) {
-        const float *row = tail + i * ld;
         if (outputs[i].hidden)
-            memcpy(outputs[i].hidden, row, bytes);
+            memcpy(outputs[i].hidden, tail + i * ld, bytes);
         if (outputs[i].pooled)
-            pool(p, outputs[i].row, row, ld, outputs[i].pooled);
-        if (!outputs[i].logits)
-            continue;
-        if (i > n_logits)
-            memcpy(tail + n_logits * ld, row, bytes);
-        rows[n_logits] = outputs[i].row;
-        logits[n_logits++] = outputs[i].logits;
+            pooler_forward(p, outputs[i].row, tail + i * ld, ld, outputs[i].pooled);
     }
+    int32_t n_labels = gather_rows(p, outputs, n, true, tail, apart, ld, rows, logits);
+    if (n_labels > 0)
+        classifier_forward(p, rows, apart, ld, logits, n_labels);
+    int32_t n_logits = gather_rows(p, outputs, n, false, tail, tail, ld, rows, logits);
     if (n_logits > 0)
         output_layer(p, rows, tail, ld, logits, n_logits);
 }

@@ -9,7 +9,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
 #include "core/model/keys.h"
 
@@ -120,29 +119,6 @@ static void read_norm_eps(const struct keys *k, struct model_config *c)
 }
 
 /* ---- identity, tokens ---- */
-
-static bool same_word(const char *a, const char *b)
-{
-    return strcasecmp(a, b) == 0; // the first llama files say LLaMAForCausalLM
-}
-
-static void read_architecture(const struct keys *k, struct model_config *c)
-{
-    const json_t *list = keys_get(k, "architectures");
-    const char *name = json_string_value(json_array_get(list, 0));
-    c->architecture = c->family->architecture;
-    if (!list || (json_is_array(list) && json_array_size(list) == 0))
-        return;
-    for (const char *const *other = c->family->other_architectures; name && other && *other;
-         other++)
-        if (same_word(name, *other))
-            return;
-    if (!name || !same_word(name, c->architecture)) {
-        char expected[96];
-        snprintf(expected, sizeof expected, "[\"%s\"]", c->architecture);
-        keys_refuse(k, ST_CONFIG_UNSUPPORTED, "architectures", expected);
-    }
-}
 
 /* One token id of the vocabulary; -1, a convention for none, is passed over. */
 static bool read_token(const struct keys *k, const char *key, const json_t *v, int32_t vocab,
@@ -264,9 +240,11 @@ enum status hfconfig_read(const struct checkpoint *cp, struct model_config *c,
     c->conditions = 1u << WHEN_ALWAYS;
     c->embedding_scale = 1;
     keys_check_known(&k, c->family);
-    read_architecture(&k, c);
+    if (classes_read(&k, c))
+        return ST_OUT_OF_MEMORY;
     read_sizes(&k, c);
     keys_bool(&k, "tie_word_embeddings", c->family->tied, &c->tied);
+    c->tied = c->tied && !c->classifier_kind;
     read_norm_eps(&k, c);
     read_activation(&k, c);
     read_heads(&k, c);
@@ -291,7 +269,8 @@ enum size {
     POSITIONS,
     TYPES,
     EXPERTS,
-    EXPERT_INNER
+    EXPERT_INNER,
+    LABELS
 };
 
 static const struct {
@@ -317,6 +296,8 @@ static const struct {
     [ROLE_EXPERT_UP] = {EXPERT_INNER, HIDDEN},
     [ROLE_EXPERT_DOWN] = {HIDDEN, EXPERT_INNER},
     [ROLE_HEAD] = {VOCAB, EMBEDDING},
+    [ROLE_CLASSIFIER_DENSE] = {HIDDEN, HIDDEN},
+    [ROLE_CLASSIFIER] = {LABELS, EMBEDDING},
 };
 
 static int64_t size_of(const struct model_config *c, enum size size)
@@ -347,6 +328,8 @@ static int64_t size_of(const struct model_config *c, enum size size)
         return c->experts;
     case EXPERT_INNER:
         return c->expert_inner;
+    case LABELS:
+        return c->labels;
     }
     return 0;
 }
@@ -386,6 +369,8 @@ const char *hfconfig_shape_key(const struct model_config *c, enum role role, int
         return "num_local_experts";
     case EXPERT_INNER:
         return "the experts' intermediate size";
+    case LABELS:
+        return "id2label";
     }
     return "";
 }
@@ -401,6 +386,8 @@ bool hfconfig_has_bias(const struct model_config *c, enum bias_rule rule)
         return c->attention_bias;
     case BIAS_MLP:
         return c->mlp_bias;
+    case BIAS_LABELS:
+        return c->label_bias;
     }
     return false;
 }

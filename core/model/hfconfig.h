@@ -62,6 +62,12 @@ struct model_config {
     int32_t embedding_dim; /* hidden, or what project_in and project_out bridge */
     int32_t base_layers;   /* in the checkpoint */
     int32_t heads, kv_heads, head_dim;
+    enum classifier_kind classifier_kind;
+    int32_t labels;
+    const char **label_names; /* [labels] */
+    const char *problem_type;
+    bool label_bias; /* ... of tokens has a bias */
+    int32_t pad;     /* -1: none */
     int32_t max_positions;
     int32_t position_rows, position_offset; /* learned positions: rows; row of position 0 */
     bool positions_skip_pad;                /* ... tokens position_pad have row position_pad */
@@ -96,6 +102,7 @@ struct model_config {
     size_t n_names;
     int32_t embedding, head;
     int32_t position, type, project_in, project_out, pooler; /* -1: none; head too */
+    int32_t classifier, classifier_dense;
     struct norm_args final_norm, embedding_norm;
     struct arena arena;
 };
@@ -104,6 +111,9 @@ struct model_config {
  * What is wrong goes to findings (the values are then unusable); OUT_OF_MEMORY is returned. */
 enum status hfconfig_read(const struct checkpoint *cp, struct model_config *c,
                           struct findings *findings);
+
+/* classes.c: which class `architectures` names, and its labels. OUT_OF_MEMORY or ST_OK. */
+enum status classes_read(const struct keys *keys, struct model_config *c);
 
 /* options.c: what rows of the family table name. */
 void options_llama(const struct keys *keys, struct model_config *c);

@@ -152,6 +152,7 @@ static const struct {
     {"rope_scaling", ANY},
     {"rope_theta", ANY},
     {"tie_word_embeddings", ANY},
+    {"token_classification_bias", ANY},
     {"vocab_size", ANY},
     /* the stored dtype is the tensors' own */
     {"dtype", ANY},
@@ -180,7 +181,7 @@ static const struct {
     {"use_flash_attention", ANY},
     {"use_flash_attention_2", ANY},
     {"use_flash_attn", ANY},
-    /* generation defaults of old files, special tokens, labels */
+    /* generation defaults of old files, special tokens, labels (a classifier's are read) */
     {"bad_words_ids", ANY},
     {"begin_suppress_tokens", ANY},
     {"bos_token", ANY},

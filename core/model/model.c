@@ -28,6 +28,11 @@ static enum status publish(struct model *m, const struct checkpoint *cp,
     m->kv_heads = c->kv_heads;
     m->head_dim = c->head_dim;
     m->tied = c->tied;
+    m->classifier = c->classifier_kind;
+    m->labels = c->labels;
+    m->label_names = c->label_names;
+    m->problem_type = c->problem_type;
+    m->pad = c->pad;
     m->eos = c->eos;
     m->n_eos = c->n_eos;
     m->bos = c->bos;
@@ -94,7 +99,7 @@ static enum status open_network(struct model *m, const struct checkpoint *cp,
         s = quantize_claim(m, cp, options->quantize, chain, err);
     if (s == ST_OK) {
         m->window = widest_window(m);
-        m->has_head = m->config->head >= 0;
+        m->has_head = m->config->head >= 0 || m->config->classifier >= 0;
         m->has_pooler = m->kind == MODEL_DECODER || m->config->pooler >= 0;
     }
     findings_clear(&findings);

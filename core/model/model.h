@@ -19,6 +19,9 @@
 
 enum model_kind { MODEL_DECODER, MODEL_ENCODER, MODEL_CONVNET };
 
+/* What logits are of: tokens, labels of a whole sequence, labels of each token. */
+enum classifier_kind { CLASSIFIER_NONE, CLASSIFIER_SEQUENCE, CLASSIFIER_TOKEN };
+
 /* Half-open ranges of base layers, in the order of the expanded network (PEFT's layer_replication).
  */
 struct layer_range {
@@ -78,6 +81,12 @@ struct model {
     size_t n_eos;
     int32_t bos;               /* -1: none */
     bool has_head, has_pooler; /* it has logits; it can give `embedding` (decoders always can) */
+    enum classifier_kind classifier; /* its own class; an adapter may bring a head along */
+    int32_t labels;                  /* of a classifier */
+    const char *const *label_names;  /* [labels] */
+    const char *problem_type;        /* as config.json says, or NULL */
+    int32_t pad; /* a sequence's labels are read at the last token that is not this; -1: the last */
+    const struct backend *plain; /* keeps floats: the last of the chain */
     struct module *modules;
     size_t n_modules;
     struct view *base; /* the base's weights */
@@ -111,6 +120,29 @@ enum status model_spec(const struct model *m, const struct checkpoint *cp, int32
 enum status model_load_weight(const struct model *m, const struct checkpoint *cp,
                               const struct model_options *options, int32_t module,
                               struct weight *out, struct error *err);
+
+/* A matrix of a classification head, as a class of this network has it. */
+struct head_layer {
+    const char *name; /* "score", "classifier.dense" */
+    int64_t n, k;     /* n 0: one row a label */
+    bool bias;
+};
+#define HEAD_LAYERS_MAX 2
+/* The head's layers in order, tanh between them, of the class of that kind over this network's
+ * backbone, whether or not it is the network's own; returns how many, 0: there is no such class, or
+ * it reads a pooler that the checkpoint does not have. */
+int model_head_layers(const struct model *m, enum classifier_kind kind,
+                      struct head_layer out[HEAD_LAYERS_MAX]);
+/* Is the module part of the class of that kind over this backbone? A classifier has no output
+ * layer, and a pooler only if it reads it. CLASSIFIER_NONE: the network's own class. */
+bool model_class_has(const struct model *m, int32_t module, enum classifier_kind kind);
+/* What the names of a checkpoint of that class begin with where this file's do not ("bert."), or
+ * "".
+ */
+const char *model_class_prefix(const struct model *m, enum classifier_kind kind);
+/* The class's name ("LlamaForSequenceClassification"), into buf; returns buf. */
+char *model_class_name(const struct model *m, enum classifier_kind kind, char *buf, size_t size);
+
 /* Bytes a KV page takes over all layers, in exact mode. */
 size_t model_kv_page_bytes(const struct model *m);
 

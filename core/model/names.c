@@ -25,11 +25,30 @@ static const char *bare(const struct model *m, const char *pattern)
     return m->config->bare && !strncmp(pattern, prefix, n) ? pattern + n : pattern;
 }
 
+/* Past the family's prefix, if the pattern has it. */
+static const char *unprefixed(const struct family *f, const char *pattern)
+{
+    size_t n = strlen(f->prefix);
+    return strncmp(pattern, f->prefix, n) ? pattern : pattern + n;
+}
+
+/* The backbone by itself has no prefix where it is a class of its own; its classifiers have. */
+static bool bare_class(const struct model *m)
+{
+    return m->config->family->bare_names && !m->config->classifier_kind;
+}
+
 const char *names_canonical(const struct model *m, const char *pattern)
 {
+    return bare_class(m) ? unprefixed(m->config->family, pattern) : pattern;
+}
+
+const char *names_alias(const struct model *m, const struct family_module *row)
+{
     const struct family *f = m->config->family;
-    size_t n = strlen(f->prefix);
-    return f->bare_names && !strncmp(pattern, f->prefix, n) ? pattern + n : pattern;
+    const char *other = bare_class(m) ? row->name : unprefixed(f, row->name);
+    return row->alias || !f->bare_names || unprefixed(f, row->name) == row->name ? row->alias
+                                                                                 : other;
 }
 
 char *names_norm(const struct model *m, const char *pattern, int32_t layer, char *buf, size_t size)
@@ -124,6 +143,7 @@ static bool visit_pattern(const struct model *m, const char *pattern, name_visit
 static bool visit_all(const struct model *m, name_visitor *each, void *ctx)
 {
     const struct family *f = m->config->family;
+    char prefixed[FAMILY_NAME_MAX];
     for (size_t i = 0; i < m->n_modules; i++)
         if (!visit_ancestors(m->modules[i].name, each, ctx))
             return false;
@@ -131,9 +151,12 @@ static bool visit_all(const struct model *m, name_visitor *each, void *ctx)
         if (build_holds(m, n->when, -1) &&
             !visit_pattern(m, names_canonical(m, n->name), each, ctx))
             return false;
-    for (const char *const *name = f->other_names; *name; name++)
-        if (!visit_pattern(m, *name, each, ctx))
+    for (const char *const *name = f->other_names; *name; name++) {
+        bool bare_list = f->bare_names && !bare_class(m);
+        snprintf(prefixed, sizeof prefixed, "%s%s", bare_list ? f->prefix : "", *name);
+        if (!visit_pattern(m, prefixed, each, ctx))
             return false;
+    }
     return true;
 }
 

@@ -103,6 +103,16 @@ void mlp_inner(const struct pass *p, int32_t gate, int32_t up, int32_t dim, cons
 /* The pass over n of its rows, ascending; groups [max_groups] holds theirs. */
 struct pass pass_of_rows(const struct pass *p, const int32_t *rows, int32_t n,
                          struct row_group *groups);
+/* One row of an encoder, x [hidden] after the last norm, through its pooler to out [hidden]. */
+void pooler_forward(const struct pass *p, int32_t row, const float *x, int64_t ld, float *out);
+/* Are some rows' logits of labels? */
+bool classifier_any(const struct pass *p);
+/* The way out of a row: the last classifier that its adapters bring; NULL: the network's own. */
+const struct classifier *classifier_of(const struct pass *p, int32_t row);
+/* Rows of the pass (ascending), x [n, ld] after the last norm, to their labels out[i]. Their way
+ * out is a classifier. */
+void classifier_forward(const struct pass *p, const int32_t *rows, const float *x, int64_t ld,
+                        float *const *out, int32_t n);
 /* Final norm and output layer of the wanted rows. */
 void head_forward(const struct pass *p, const struct row_output *outputs, int32_t n);
 

@@ -2,7 +2,8 @@
  * Owns quantizing a plain base while it loads. Which modules: those that the scheme's library
  * would replace, which are its linear ones without
  *
- *   the output layer, tied or not      get_keys_to_not_convert of transformers names it, and all
+ *   the output layer, tied or not      get_keys_to_not_convert of transformers names it, or, in
+ *                                      a classifier, the last matrix if no bias follows it, and all
  *   embeddings                         are no linear modules
  *   experts and their router           bitsandbytes: since transformers 5 they are parameters of
  *                                      one module; HQQ, which works with transformers 4, has them
@@ -34,7 +35,9 @@ static bool is_converted(const struct model *m, size_t i, const struct scheme *s
     const struct family_module *row = m->config->rows[i];
     if (u->kind == MODULE_CONV1D)
         return scheme->conv1d;
-    if (u->kind != MODULE_LINEAR || row->role == ROLE_HEAD)
+    bool way_out = row->role == ROLE_HEAD ||
+                   (row->role == ROLE_CLASSIFIER && !hfconfig_has_bias(m->config, row->bias));
+    if (u->kind != MODULE_LINEAR || way_out)
         return false;
     return scheme->experts || (row->role != ROLE_ROUTER && !family_per_expert(row->name));
 }

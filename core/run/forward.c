@@ -5,17 +5,29 @@
 
 #include "core/run/sequence.h"
 
-/* Floats of one row of t tokens. */
-static int64_t floats(const struct request *r, int64_t t)
+/* Vectors of logits that a row of t tokens gives: one a position, or one in all. */
+static int64_t vectors(enum classifier_kind kind, int64_t t)
+{
+    return kind == CLASSIFIER_SEQUENCE ? 1 : t;
+}
+
+/* Floats of one row of t tokens whose logits are `width` wide. */
+static int64_t floats(const struct request *r, enum classifier_kind kind, int64_t width, int64_t t)
 {
     const struct model *m = r->host->model;
     int64_t n = 0;
-    n += r->outputs & OUTPUT_LOGITS ? t * m->vocab : 0;
-    n += r->outputs & OUTPUT_LAST_LOGITS ? m->vocab : 0;
+    n += r->outputs & OUTPUT_LOGITS ? vectors(kind, t) * width : 0;
+    n += r->outputs & OUTPUT_LAST_LOGITS ? width : 0;
     n += r->outputs & OUTPUT_HIDDEN ? t * m->hidden : 0;
-    n += r->outputs & OUTPUT_LOGPROBS ? t * m->vocab : 0;
+    n += r->outputs & OUTPUT_LOGPROBS ? vectors(kind, t) * width : 0;
     n += r->outputs & OUTPUT_EMBEDDING ? m->hidden : 0;
     return n;
+}
+
+/* Width of the network's own logits. */
+static int32_t base_width(const struct model *m)
+{
+    return m->classifier ? m->labels : m->vocab;
 }
 
 static enum status check(const struct request_host *host, int64_t numbers, struct error *err)
@@ -39,10 +51,13 @@ enum status forward_check_reply(const struct request_host *host, int64_t rows, i
 enum status forward_check_size(const struct request *r, struct error *err)
 {
     int64_t numbers = 0;
+    const struct model *m = r->host->model;
     for (size_t i = 0; i < r->n_prompts; i++) {
         if (r->prompts[i].text)
             return ST_OK;
-        numbers += floats(r, (int64_t)r->prompts[i].n_ids);
+        // An adapter may have a head of its own: forward_plan knows.
+        int64_t width = r->names[i].n ? 0 : base_width(m);
+        numbers += floats(r, m->classifier, width, (int64_t)r->prompts[i].n_ids);
     }
     return check(r->host, numbers, err);
 }
@@ -56,35 +71,87 @@ static const float *cut(float **at, bool wanted, int64_t n)
     return v;
 }
 
+/* Where a sequence's labels are read: an encoder's first token; a decoder's last that is no
+ * padding, or the first. */
+static int32_t labels_at(const struct model *m, const struct token_ids *ids)
+{
+    int32_t at = m->kind == MODEL_ENCODER ? 0 : (int32_t)ids->n - 1;
+    while (at > 0 && ids->v[at] == m->pad)
+        at--;
+    return at;
+}
+
+/* What row i gives. */
+static enum status plan_row(const struct request *r, size_t i, struct forward_row *row,
+                            struct error *err)
+{
+    const struct model *m = r->host->model;
+    const struct classifier *own = route_classifier(&r->routes[i]);
+    row->tokens = (int32_t)r->ids[i].n;
+    row->adapters = r->routes[i].refs;
+    row->n_adapters = (size_t)r->routes[i].n;
+    row->classifier = own ? own->kind : m->classifier;
+    row->width = own ? own->labels : base_width(m);
+    row->labels_at = labels_at(m, &r->ids[i]);
+    if (row->classifier && m->problem_type && r->outputs & OUTPUT_LOGPROBS &&
+        strcmp(m->problem_type, "single_label_classification") != 0)
+        return error_param(
+            err, ST_INVALID_VALUE, "outputs",
+            "the base's problem_type is %s, so its labels do not exclude each other: "
+            "ask for 'logits' instead of 'logprobs'",
+            m->problem_type);
+    if (!own && !m->has_head && r->outputs & OUTPUTS_OF_HEAD)
+        return error_param(err, ST_NOT_SUPPORTED, "outputs",
+                           "row %zu: a '%s' model has no logits, and none of the row's adapters "
+                           "brings a head along: ask for 'hidden_states' or 'embedding'",
+                           i, m->model_type);
+    return ST_OK;
+}
+
 enum status forward_plan(struct ticket *t, struct error *err)
 {
     struct request *r = t->request;
     const struct model *m = r->host->model;
     int64_t numbers = 0;
-    for (size_t i = 0; i < r->n_prompts; i++)
-        numbers += floats(r, (int64_t)r->ids[i].n);
+    r->rows = arena_alloc(&t->arena, r->n_prompts * sizeof *r->rows);
+    if (!r->rows)
+        return error_memory(err, "a request");
+    for (size_t i = 0; i < r->n_prompts; i++) {
+        struct forward_row *row = &r->rows[i];
+        enum status st = plan_row(r, i, row, err);
+        if (st != ST_OK)
+            return st;
+        numbers += floats(r, row->classifier, row->width, row->tokens);
+    }
     enum status st = check(r->host, numbers, err);
     if (st != ST_OK)
         return st;
-    r->rows = arena_alloc(&t->arena, r->n_prompts * sizeof *r->rows);
     r->results = malloc((size_t)numbers * sizeof *r->results + 1);
-    if (!r->rows || !r->results)
+    if (!r->results)
         return error_set(err, ST_OUT_OF_MEMORY, "not enough memory for a reply of %lld numbers",
                          (long long)numbers);
     float *at = r->results;
     for (size_t i = 0; i < r->n_prompts; i++) {
-        int64_t n = (int64_t)r->ids[i].n;
         struct forward_row *row = &r->rows[i];
-        row->tokens = (int32_t)n;
-        row->adapters = r->routes[i].refs;
-        row->n_adapters = (size_t)r->routes[i].n;
-        row->logits = cut(&at, r->outputs & OUTPUT_LOGITS, n * m->vocab);
-        row->last_logits = cut(&at, r->outputs & OUTPUT_LAST_LOGITS, m->vocab);
-        row->hidden = cut(&at, r->outputs & OUTPUT_HIDDEN, n * m->hidden);
-        row->logprobs = cut(&at, r->outputs & OUTPUT_LOGPROBS, n * m->vocab);
+        int64_t all = vectors(row->classifier, row->tokens) * row->width;
+        row->logits = cut(&at, r->outputs & OUTPUT_LOGITS, all);
+        row->last_logits = cut(&at, r->outputs & OUTPUT_LAST_LOGITS, row->width);
+        row->hidden = cut(&at, r->outputs & OUTPUT_HIDDEN, (int64_t)row->tokens * m->hidden);
+        row->logprobs = cut(&at, r->outputs & OUTPUT_LOGPROBS, all);
         row->embedding = cut(&at, r->outputs & OUTPUT_EMBEDDING, m->hidden);
     }
     return ST_OK;
+}
+
+bool forward_per_position(const struct request *r, int32_t row)
+{
+    const struct forward_row *v = &r->rows[row];
+    unsigned each = OUTPUT_HIDDEN;
+    if (v->classifier != CLASSIFIER_SEQUENCE)
+        each |= OUTPUT_LOGITS | OUTPUT_LOGPROBS;
+    else if (v->labels_at != v->tokens - 1)
+        each |= OUTPUTS_OF_HEAD;
+    return r->outputs & each;
 }
 
 /* The rows are const to readers; their memory is ours until the end. */
@@ -93,16 +160,25 @@ static float *at_row(const float *base, int64_t row, int64_t width)
     return base ? (float *)base + row * width : NULL;
 }
 
+/* Where the logits of position pos go, if they are wanted. */
+static float *logits_at(const struct forward_row *row, int32_t pos)
+{
+    bool one = row->classifier == CLASSIFIER_SEQUENCE;
+    if (one && pos != row->labels_at)
+        return NULL;
+    int32_t index = one ? 0 : pos;
+    float *to = at_row(row->logits, index, row->width);
+    if (!to)
+        to = at_row(row->logprobs, index, row->width);
+    return to || (!one && pos != row->tokens - 1) ? to : at_row(row->last_logits, 0, 0);
+}
+
 bool forward_output(const struct sequence *q, int32_t pos, struct row_output *out)
 {
     const struct model *m = q->request->host->model;
     const struct forward_row *row = &q->request->rows[q->prompt];
     bool last = pos == q->len - 1;
-    out->logits = at_row(row->logits, pos, m->vocab);
-    if (!out->logits)
-        out->logits = at_row(row->logprobs, pos, m->vocab);
-    if (!out->logits && last)
-        out->logits = at_row(row->last_logits, 0, 0);
+    out->logits = logits_at(row, pos);
     out->hidden = at_row(row->hidden, pos, m->hidden);
     if (q->whole && pos == 0)
         out->pooled = at_row(row->embedding, 0, 0);
@@ -117,6 +193,19 @@ static void copy(float *to, const float *from, int32_t n)
         memcpy(to, from, (size_t)n * sizeof *to);
 }
 
+/* What is derived from the logits of position pos. */
+static void finish_logits(const struct forward_row *row, int32_t pos, const float *logits)
+{
+    bool one = row->classifier == CLASSIFIER_SEQUENCE;
+    if (one || pos == row->tokens - 1)
+        copy(at_row(row->last_logits, 0, 0), logits, row->width);
+    float *logprobs = at_row(row->logprobs, one ? 0 : pos, row->width);
+    if (logprobs) {
+        copy(logprobs, logits, row->width);
+        sampler_log_softmax(logprobs, row->width);
+    }
+}
+
 enum status forward_finish(const struct sequence *q, int32_t from, int32_t n, struct error *err)
 {
     const struct model *m = q->request->host->model;
@@ -125,21 +214,15 @@ enum status forward_finish(const struct sequence *q, int32_t from, int32_t n, st
         struct row_output o = {0};
         if (!forward_output(q, pos, &o))
             continue;
-        if ((o.logits && !sampler_finite(o.logits, m->vocab)) ||
+        if ((o.logits && !sampler_finite(o.logits, row->width)) ||
             (o.hidden && !sampler_finite(o.hidden, m->hidden)) ||
             (o.pooled && !sampler_finite(o.pooled, m->hidden)))
             return error_set(err, ST_NON_FINITE_OUTPUT,
                              "row %d: the result at position %d is not finite", q->prompt, pos);
-        if (pos == q->len - 1) {
-            copy(at_row(row->last_logits, 0, 0), o.logits, m->vocab);
-            if (!q->whole)
-                copy(at_row(row->embedding, 0, 0), o.hidden, m->hidden);
-        }
-        float *logprobs = at_row(row->logprobs, pos, m->vocab);
-        if (logprobs) {
-            copy(logprobs, o.logits, m->vocab);
-            sampler_log_softmax(logprobs, m->vocab);
-        }
+        if (pos == q->len - 1 && !q->whole)
+            copy(at_row(row->embedding, 0, 0), o.hidden, m->hidden);
+        if (o.logits)
+            finish_logits(row, pos, o.logits);
     }
     return ST_OK;
 }

@@ -113,15 +113,17 @@ static void rotate(struct route *r)
         r->adapted[i] = &r->used[i]->adapted;
 }
 
-/* The weights hold the rotations already; biases that an adapter brings along are no weights. */
-static void biases_only(const struct merged *m, struct route *r)
+/* The weights hold the rotations already; biases and a head that an adapter brings along are none
+ * of them. */
+static void unmerged_only(const struct merged *m, struct route *r)
 {
     r->n_adapted = 0;
     for (int32_t i = 0; i < r->n; i++) {
-        if (!r->used[i]->has_bias)
+        const struct adapted *whole = &r->used[i]->adapted;
+        if (!whole->bias && !whole->classifier)
             continue;
-        struct adapted *a = &r->bias_only[r->n_adapted];
-        *a = (struct adapted){.rotation = m->none, .bias = r->used[i]->adapted.bias};
+        struct adapted *a = &r->unmerged[r->n_adapted];
+        *a = (struct adapted){m->none, whole->bias, whole->classifier};
         r->adapted[r->n_adapted++] = a;
     }
 }
@@ -143,7 +145,7 @@ enum status merged_enter(struct merged *m, struct route *r, struct error *err)
             view = e->view;
     if (view) {
         r->view = view_ref(view);
-        biases_only(m, r);
+        unmerged_only(m, r);
     } else {
         r->view = m->model->base; /* lives as long as the model */
         rotate(r);

@@ -58,17 +58,23 @@ static enum status begin(struct ticket *t, const struct request_host *host, enum
 static enum status only_decoder(const struct request_host *host, const char *what,
                                 struct error *err)
 {
-    if (host->model->kind == MODEL_DECODER)
-        return ST_OK;
-    return error_set(err, ST_NOT_SUPPORTED, "%s: '%s' is not a decoder", what,
-                     host->model->model_type);
+    const struct model *m = host->model;
+    if (m->kind != MODEL_DECODER)
+        return error_set(err, ST_NOT_SUPPORTED, "%s: '%s' is not a decoder", what, m->model_type);
+    if (m->classifier)
+        return error_set(err, ST_NOT_SUPPORTED,
+                         "%s: the base is a classifier (%s): POST "
+                         "/v1/forward gives its logits",
+                         what, m->architecture);
+    return ST_OK;
 }
 
-static enum status check_outputs(const struct request_host *host, unsigned outputs,
+/* adapted: rows have adapters, which may bring a head along (forward_plan will know). */
+static enum status check_outputs(const struct request_host *host, unsigned outputs, bool adapted,
                                  struct error *err)
 {
     const struct model *m = host->model;
-    if (!m->has_head && outputs & (OUTPUT_LOGITS | OUTPUT_LAST_LOGITS | OUTPUT_LOGPROBS))
+    if (!m->has_head && !adapted && outputs & OUTPUTS_OF_HEAD)
         return error_param(err, ST_NOT_SUPPORTED, "outputs",
                            "a '%s' model has no logits: ask for 'hidden_states' or 'embedding'",
                            m->model_type);
@@ -336,10 +342,13 @@ enum status request_forward(struct ticket *t, const struct request_host *host,
     r->outputs = q->outputs              ? q->outputs
                  : host->model->has_head ? OUTPUT_LAST_LOGITS
                                          : OUTPUT_HIDDEN;
-    TRY(check_outputs(host, r->outputs, err));
     r->n = 1;
-    for (size_t i = 0; q->adapters && i < q->n_rows; i++)
+    bool adapted = false;
+    for (size_t i = 0; q->adapters && i < q->n_rows; i++) {
         TRY(copy_names(t, &r->names[i], q->adapters[i].names, q->adapters[i].n, NULL, err));
+        adapted |= q->adapters[i].n > 0;
+    }
+    TRY(check_outputs(host, r->outputs, adapted, err));
     TRY(copy_prompts(t, q->rows, q->n_rows, "input_ids", err));
     return forward_check_size(r, err);
 }
@@ -527,9 +536,24 @@ enum status request_ids(struct ticket *t, struct error *err)
                         &r->grammar, err);
 }
 
+/* Rows of an adapter that was trained with a head of labels have no tokens to draw. */
+static enum status check_route(const struct request *r, struct error *err)
+{
+    const struct route *v = &r->routes[0];
+    for (int32_t i = 0; r->kind == REQUEST_GENERATE && i < v->n; i++)
+        if (v->used[i]->adapted.classifier)
+            return error_param(
+                err, ST_NOT_SUPPORTED, "model",
+                "adapter '%s' brings a classification head along, which gives labels "
+                "and no tokens: POST /v1/forward gives its logits",
+                v->used[i]->name);
+    return ST_OK;
+}
+
 enum status request_plan(struct ticket *t, struct error *err)
 {
     struct request *r = t->request;
+    TRY(check_route(r, err));
     if (r->kind == REQUEST_FORWARD)
         TRY(forward_plan(t, err));
     r->sequences = calloc(r->n_prompts * (size_t)r->n, sizeof *r->sequences);

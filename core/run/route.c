@@ -83,6 +83,26 @@ static enum status check_biases(const struct route *r, struct error *err)
                        first->name, second->name);
 }
 
+/* A row has one way out. */
+static enum status check_heads(const struct route *r, struct error *err)
+{
+    const struct adapter *first, *second;
+    if (!adapter_heads_collide(r->adapters, (size_t)r->n, &first, &second))
+        return ST_OK;
+    return error_param(err, ST_MODULES_TO_SAVE_UNSUPPORTED, "adapter",
+                       "'%s' and '%s' both bring a classification head along (modules_to_save): at "
+                       "most one adapter of a request may",
+                       first->name, second->name);
+}
+
+const struct classifier *route_classifier(const struct route *r)
+{
+    for (int32_t i = 0; i < r->n; i++)
+        if (r->used[i]->adapted.classifier)
+            return r->used[i]->adapted.classifier;
+    return NULL;
+}
+
 enum status route_enter(struct route *r, const struct chain_names *names, enum compute compute,
                         struct registry *registry, struct merged *merged, bool may_load,
                         bool *pending, struct arena *arena, struct error *err)
@@ -99,6 +119,8 @@ enum status route_enter(struct route *r, const struct chain_names *names, enum c
     }
     if (st == ST_OK && !*pending)
         st = check_biases(r, err);
+    if (st == ST_OK && !*pending)
+        st = check_heads(r, err);
     if (st == ST_OK && !*pending)
         st = copy_refs(r, arena, err);
     if (st == ST_OK && !*pending)

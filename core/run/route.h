@@ -4,7 +4,7 @@
  * bits. A route holds references and counts in every generation's in_flight until route_leave.
  *
  * Requests for a chain of adapters that is merged see the merged view and no rotations, only what
- * a merge leaves out (an adapter's own biases).
+ * a merge leaves out (an adapter's own biases, its head).
  */
 #ifndef OFTD_CORE_RUN_ROUTE_H
 #define OFTD_CORE_RUN_ROUTE_H
@@ -26,7 +26,7 @@ struct route {
     struct adapter *used[ADAPTERS_MAX]; /* with the strength: the same or derived, by reference */
     int32_t n;
     const struct adapted *adapted[ADAPTERS_MAX]; /* what rows go through */
-    struct adapted bias_only[ADAPTERS_MAX];
+    struct adapted unmerged[ADAPTERS_MAX];
     int32_t n_adapted;
     struct view *view; /* by reference */
     enum compute compute;
@@ -39,11 +39,13 @@ struct route {
 
 /* Finds generations and view. may_load (the loader's thread): adapters on disk are loaded,
  * strengths derived; otherwise *pending tells that the loader has to. On failure the route holds
- * nothing. ADAPTER_NOT_FOUND, BIAS_CONFLICT, MODEL_IS_MERGED, OUT_OF_MEMORY, and what loading
- * answers. */
+ * nothing. ADAPTER_NOT_FOUND, BIAS_CONFLICT, MODULES_TO_SAVE_UNSUPPORTED, MODEL_IS_MERGED,
+ * OUT_OF_MEMORY, and what loading answers. */
 enum status route_enter(struct route *r, const struct chain_names *names, enum compute compute,
                         struct registry *registry, struct merged *merged, bool may_load,
                         bool *pending, struct arena *arena, struct error *err);
+/* The head that one of the adapters brings along, or NULL; valid while the route is entered. */
+const struct classifier *route_classifier(const struct route *r);
 /* Gives everything back; does nothing on a route that holds nothing. */
 void route_leave(struct route *r, struct merged *merged);
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/grammar/grammar.h"
+#include "core/run/forward.h"
 
 /* Feeds the prompt to the stream; with echo its text and tokens are kept. */
 static enum status read_prompt(struct sequence *q, struct error *err)
@@ -70,7 +71,7 @@ enum status sequence_open(struct sequence *q, const int32_t *ids, int32_t n, int
     memcpy(q->tokens, ids, (size_t)n * sizeof *ids);
     q->whole = r->host->model->kind == MODEL_ENCODER;
     if (r->kind == REQUEST_FORWARD) {
-        q->per_position = r->outputs & (OUTPUT_LOGITS | OUTPUT_HIDDEN | OUTPUT_LOGPROBS);
+        q->per_position = forward_per_position(r, q->prompt);
         return ST_OK;
     }
     q->per_position = r->echo && r->sampling.logprobs >= 0;

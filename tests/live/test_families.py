@@ -1,5 +1,7 @@
 """Families whose texts only a run of many steps shows: longrope turns a text that outgrows its first length anew."""
 import json
+import math
+import os
 import struct
 
 from daemon import ROOT, Daemon
@@ -65,3 +67,105 @@ def test_bert():
 
 def test_roberta():
     check_encoder("roberta")
+
+
+# ---- classifiers (tests/vectors/classes) ----
+
+CLASSES = f"{ROOT}/tests/vectors/classes"
+CHAINS = {"base": [], "a": ["a"], "b": ["b"], "rot": ["rot"], "rot+a": ["rot", "a"], "t": ["t"]}
+
+
+def classifier(family, *args, folder="", adapters=("a", "b", "rot", "t")):
+    names = [n for n in adapters if os.path.isdir(f"{CLASSES}/{family}/adapters/{n}")]
+    more = [f for n in names for f in ("--adapter", f"{n}={CLASSES}/{family}/adapters/{n}")]
+    return Daemon(*more, *args, model=f"{CLASSES}/{family}/{folder}")
+
+
+def golden_ids(family):
+    (rows, length), ids = tensor(f"{CLASSES}/{family}/expected.safetensors", "input_ids")
+    return [list(ids[r * length:(r + 1) * length]) for r in range(rows)]
+
+
+def near(got, want):
+    return len(got) == len(want) and max(abs(x - y) for x, y in zip(got, want)) < 1e-4 * max(map(abs, want))
+
+
+def check_logits(family, who, rows):
+    """The rows' logits are those of the reference's class, shape and numbers."""
+    shape, want = tensor(f"{CLASSES}/{family}/expected.safetensors", f"logits.{who}")
+    each = len(want) // shape[0]
+    for r, row in enumerate(rows):
+        assert row["logits"]["shape"] == shape[1:], (family, who, row["logits"]["shape"])
+        assert near(row["logits"]["data"], want[r * each:(r + 1) * each]), (family, who, r)
+        last = row["logits"]["data"][-shape[-1]:]
+        assert row["last_logits"] == {"shape": shape[-1:], "datatype": "FP32", "data": last}, (family, who)
+        p = sum(math.exp(x) for x in row["logprobs"]["data"][-shape[-1]:])
+        assert row["logprobs"]["shape"] == shape[1:] and abs(p - 1) < 1e-5
+
+
+OUTPUTS = ["logits", "last_logits", "logprobs"]
+
+
+def check_classifier(family):
+    """Rows of the base and of every adapter in one batch: each has its own head, and no neighbour shows."""
+    ids = golden_ids(family)
+    with classifier(family) as d:
+        loaded = {a["name"] for a in d.ok("GET", "/v1/adapters")["adapters"]}
+        chains = {who: chain for who, chain in CHAINS.items() if set(chain) <= loaded}
+        assert len(chains) >= 5, chains
+        body = {"input_ids": ids * len(chains), "adapters": [c for c in chains.values() for _ in ids], "outputs": OUTPUTS}
+        rows = d.ok("POST", "/v1/forward", body)["rows"]
+        for i, (who, chain) in enumerate(chains.items()):
+            mine = rows[i * len(ids):(i + 1) * len(ids)]
+            check_logits(family, who, mine)
+            alone = d.ok("POST", "/v1/forward", {"input_ids": ids[1:], "adapters": [chain], "outputs": OUTPUTS})["rows"]
+            assert [alone[0][o] for o in OUTPUTS] == [mine[1][o] for o in OUTPUTS], (family, who)
+
+
+def test_classifier_of_each_family():
+    for family in sorted(os.listdir(CLASSES)):
+        if os.path.isdir(f"{CLASSES}/{family}"):
+            check_classifier(family)
+
+
+def test_head_on_a_plain_base():
+    """AutoModelForSequenceClassification on a plain checkpoint: adapters bring the only heads there are."""
+    for family in ("llama", "bert"):
+        ids = golden_ids(family)
+        with classifier(family, folder="plain", adapters=("a", "b", "t")) as d:
+            for who in ("a", "b", "t"):
+                body = {"input_ids": ids, "adapter": who, "outputs": OUTPUTS}
+                check_logits(family, who, d.ok("POST", "/v1/forward", body)["rows"])
+            body = {"input_ids": ids * 2, "adapters": ["a", "t", None, None], "outputs": ["logits"]}
+            if family == "bert":
+                r = d.post("/v1/forward", body)
+                assert (r.status, r.code()) == (501, "not_supported") and "row 2" in r.json()["error"]["message"], r.body
+                continue
+            rows = d.ok("POST", "/v1/forward", body)["rows"]
+            assert [r["logits"]["shape"] for r in rows] == [[3], [9, 4], [9, 40], [9, 40]]
+            _, want = tensor(f"{CLASSES}/llama/expected.safetensors", "logits.plain")
+            assert near(rows[2]["logits"]["data"], want[:360]) and near(rows[3]["logits"]["data"], want[360:])
+            r = d.post("/v1/completions", {"model": "a", "prompt": ids[0], "max_tokens": 1})
+            assert (r.status, r.code()) == (501, "not_supported") and "'a'" in r.json()["error"]["message"], r.body
+            assert len(d.complete(ids[0], max_tokens=2, ignore_eos=True, return_token_ids=True)["choices"][0]["token_ids"]) == 2
+
+
+def test_token_classifiers():
+    for family in ("bert", "gpt2"):
+        ids = golden_ids(family)
+        with classifier(family, folder="token", adapters=("t",)) as d:
+            body = {"input_ids": ids * 2, "adapters": [None, None, "t", "t"], "outputs": OUTPUTS}
+            rows = d.ok("POST", "/v1/forward", body)["rows"]
+            check_logits(family, "token", rows[:2])
+            check_logits(family, "t", rows[2:])
+
+
+def test_two_heads_are_refused():
+    with classifier("llama") as d:
+        r = d.post("/v1/forward", {"input_ids": [[5]], "adapters": [["a", "b"]]})
+        assert (r.status, r.code()) == (400, "modules_to_save_unsupported"), (r.status, r.body)
+        assert all(w in r.json()["error"]["message"] for w in ("'a'", "'b'", "head"))
+        r = d.post("/v1/merge", {"adapter": ["a", "b"]})
+        assert (r.status, r.code()) == (422, "modules_to_save_unsupported"), (r.status, r.body)
+        r = d.post("/v1/completions", {"prompt": [5], "max_tokens": 1})
+        assert (r.status, r.code()) == (501, "not_supported"), r.body

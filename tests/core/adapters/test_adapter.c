@@ -244,8 +244,7 @@ START_TEST(other_tensors)
     only(ST_MODULES_TO_SAVE_UNSUPPORTED, "model.layers.0.mlp.up_proj", NULL);
     validate(QV ",\"modules_to_save\":[\"score\"]",
              (struct toy_tensor[]){good[0], good[1], {"score.weight", DT_F32, 2, 12, 1}}, 3);
-    ck_assert_int_eq(found.n, 2);
-    ck_assert_int_eq(found.v[1].code, ST_MODULES_TO_SAVE_UNSUPPORTED);
+    only(ST_MODULES_TO_SAVE_UNSUPPORTED, "score", NULL); // of which class nobody says
 }
 END_TEST
 

@@ -125,9 +125,11 @@ START_TEST(unknown_keys)
     only(ST_CONFIG_UNKNOWN_FIELD, "rank_pattern", true);
     parse(SIZE ",\"target_parameters\":[\"x\"]");
     only(ST_CONFIG_UNKNOWN_FIELD, "target_parameters", true);
-    parse(SIZE ",\"modules_to_save\":[\"score\"]");
+    parse(SIZE ",\"modules_to_save\":[\"classifier\",\"score\"]");
+    ck_assert_int_eq(found.n, 0);
+    parse(SIZE ",\"modules_to_save\":[\"score\",\"qa_outputs\"]");
     only(ST_MODULES_TO_SAVE_UNSUPPORTED, "modules_to_save", true);
-    ck_assert_str_eq(found.v[0].module, "score");
+    ck_assert_str_eq(found.v[0].module, "qa_outputs");
 }
 END_TEST
 

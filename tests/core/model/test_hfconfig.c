@@ -148,6 +148,8 @@ END_TEST
 #define MISSING     ST_CONFIG_MISSING_FIELD
 #define UNSUPPORTED ST_CONFIG_UNSUPPORTED
 
+#define CLASSIFIER "{\"architectures\": [\"LlamaForSequenceClassification\"], "
+
 static const struct {
     const char *json;
     enum status code;
@@ -156,7 +158,15 @@ static const struct {
     {"{\"model_type\": \"mamba\"}", ST_MODEL_TYPE_UNSUPPORTED, "model_type"},
     {"{\"model_type\": null}", MISSING, "model_type"},
     {"{\"model_type\": 3}", INVALID, "model_type"},
-    {"{\"architectures\": [\"LlamaForSequenceClassification\"]}", UNSUPPORTED, "architectures"},
+    {"{\"architectures\": [\"LlamaForQuestionAnswering\"]}", UNSUPPORTED, "architectures"},
+    {"{\"architectures\": [\"BertForSequenceClassification\"]}", UNSUPPORTED, "architectures"},
+    {CLASSIFIER "\"id2label\": {\"0\": \"a\", \"2\": \"b\"}}", INVALID, "id2label"},
+    {CLASSIFIER "\"id2label\": {\"0\": \"a\", \"00\": \"b\"}}", INVALID, "id2label"},
+    {CLASSIFIER "\"id2label\": {\"0\": null}}", INVALID, "id2label"},
+    {CLASSIFIER "\"id2label\": [\"a\", \"b\"]}", INVALID, "id2label"},
+    {CLASSIFIER "\"id2label\": {}}", INVALID, "id2label"},
+    {CLASSIFIER "\"num_labels\": 0}", INVALID, "num_labels"},
+    {CLASSIFIER "\"problem_type\": \"ranking\"}", INVALID, "problem_type"},
     {"{\"architectures\": \"LlamaForCausalLM\"}", UNSUPPORTED, "architectures"},
     {"{\"hidden_act\": \"relu2\"}", UNSUPPORTED, "hidden_act"},
     {"{\"hidden_act\": 1}", INVALID, "hidden_act"},

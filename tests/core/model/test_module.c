@@ -52,7 +52,7 @@ static void made_new(struct made *a, const struct model *m)
     a->n = m->n_modules;
     a->rotation = calloc(a->n, sizeof *a->rotation);
     a->bias = calloc(a->n, sizeof *a->bias);
-    a->adapted = (struct adapted){a->rotation, NULL};
+    a->adapted = (struct adapted){.rotation = a->rotation};
 }
 
 static void made_free(struct made *a)
