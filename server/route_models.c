@@ -107,6 +107,27 @@ static void write_module(const struct server *s, const struct model *m, size_t i
 
 static const char *const model_kinds[] = {"decoder", "encoder", "convnet"};
 
+/* What a classifier's logits are of. */
+static void write_classifier(const struct model *m, struct buffer *b)
+{
+    if (!m->classifier) {
+        buffer_text(b, ",\"classifier\":null");
+        return;
+    }
+    buffer_format(b, ",\"classifier\":{\"of\":\"%s\",\"problem_type\":",
+                  m->classifier == CLASSIFIER_SEQUENCE ? "sequences" : "tokens");
+    if (m->problem_type)
+        buffer_cstring(b, m->problem_type);
+    else
+        buffer_text(b, "null");
+    buffer_text(b, ",\"labels\":[");
+    for (int32_t i = 0; i < m->labels; i++) {
+        buffer_text(b, i ? "," : "");
+        buffer_cstring(b, m->label_names[i]);
+    }
+    buffer_text(b, "]}");
+}
+
 void route_model(struct request *q)
 {
     const struct server *s = q->server;
@@ -141,6 +162,7 @@ void route_model(struct request *q)
                   o->kernels.exact ? o->kernels.exact->threads : 0,
                   o->compute_generate == COMPUTE_FAST ? "fast" : "exact",
                   o->compute_forward == COMPUTE_FAST ? "fast" : "exact");
+    write_classifier(m, &b);
     buffer_text(&b, ",\"modules\":[");
     for (size_t i = 0; i < m->n_modules; i++)
         write_module(s, m, i, &b);

@@ -2,9 +2,11 @@
 import json
 import math
 import os
+import shutil
 import struct
+import tempfile
 
-from daemon import ROOT, Daemon
+from daemon import ROOT, Daemon, oftd
 
 LONGROPE = f"{ROOT}/tests/vectors/families/phi3-longrope"  # transformers' own greedy texts, which cross 24 tokens
 
@@ -120,6 +122,11 @@ def check_classifier(family):
             check_logits(family, who, mine)
             alone = d.ok("POST", "/v1/forward", {"input_ids": ids[1:], "adapters": [chain], "outputs": OUTPUTS})["rows"]
             assert [alone[0][o] for o in OUTPUTS] == [mine[1][o] for o in OUTPUTS], (family, who)
+            for _ in range(2):  # whatever of the prefix is cached by now
+                again = d.ok("POST", "/v1/forward", {"input_ids": ids, "adapters": [chain] * 2})["rows"]
+                assert [r["last_logits"] for r in again] == [r["last_logits"] for r in mine], (family, who)
+        assert d.ok("GET", "/v1/model")["classifier"] == {"of": "sequences", "problem_type": None,
+                                                          "labels": ["LABEL_0", "LABEL_1", "LABEL_2"]}
 
 
 def test_classifier_of_each_family():
@@ -169,3 +176,52 @@ def test_two_heads_are_refused():
         assert (r.status, r.code()) == (422, "modules_to_save_unsupported"), (r.status, r.body)
         r = d.post("/v1/completions", {"prompt": [5], "max_tokens": 1})
         assert (r.status, r.code()) == (501, "not_supported"), r.body
+
+
+def test_merge_leaves_the_head_alone():
+    """Merged weights, the adapter's own head: the same labels as before, and after an unmerge the very bits."""
+    for family in ("llama", "roberta"):
+        ids = golden_ids(family)
+        with classifier(family) as d:
+            body = {"input_ids": ids, "adapter": "a", "outputs": OUTPUTS}
+            before = d.ok("POST", "/v1/forward", body)["rows"]
+            for mode in ("resident", "in_place"):
+                d.ok("POST", "/v1/merge", {"adapter": "a", "mode": mode})
+                merged = d.ok("POST", "/v1/forward", body)["rows"]
+                check_logits(family, "a", merged)
+                assert merged[0]["logits"] != before[0]["logits"], "it was not merged"
+                r = d.post("/v1/forward", {"input_ids": ids})
+                assert r.status == (200 if mode == "resident" else 409), r.body
+                d.ok("POST", "/v1/unmerge", {})
+                assert d.ok("POST", "/v1/forward", body)["rows"] == before
+
+
+def check_export(family, folder, who):
+    """A merged export is a checkpoint of the head's class: served by itself it gives the adapter's logits."""
+    with tempfile.TemporaryDirectory() as out:
+        code, _, log = oftd("merge", "--model", f"{CLASSES}/{family}/{folder}", "--adapter",
+                            f"{CLASSES}/{family}/adapters/{who}", "--output", f"{out}/m")
+        assert code == 0, log
+        config = json.load(open(f"{out}/m/config.json"))
+        kind = "TokenClassification" if who == "t" else "SequenceClassification"
+        assert config["architectures"][0].endswith(f"For{kind}") and len(config["id2label"]) == (4 if who == "t" else 3)
+        with Daemon(model=f"{out}/m") as d:
+            check_logits(family, who, d.ok("POST", "/v1/forward", {"input_ids": golden_ids(family), "outputs": OUTPUTS})["rows"])
+
+
+def test_export_with_a_head():
+    for family, folder, who in (("llama", "", "b"), ("llama", "plain", "a"), ("llama", "plain", "t"), ("bert", "plain", "b"),
+                                ("bert", "", "t"), ("roberta", "", "a"), ("gpt2", "", "t"), ("opt", "", "a")):
+        check_export(family, folder, who)
+
+
+def test_labels_that_do_not_exclude_each_other():
+    with tempfile.TemporaryDirectory() as out:
+        shutil.copytree(f"{CLASSES}/llama", f"{out}/m")
+        config = json.load(open(f"{out}/m/config.json"))
+        config["problem_type"] = "multi_label_classification"
+        json.dump(config, open(f"{out}/m/config.json", "w"))
+        with Daemon(model=f"{out}/m") as d:
+            r = d.post("/v1/forward", {"input_ids": [[5]], "outputs": ["logprobs"]})
+            assert (r.status, r.code()) == (400, "invalid_value") and "multi_label" in r.json()["error"]["message"], r.body
+            assert d.post("/v1/forward", {"input_ids": [[5]]}).status == 200
