@@ -53,8 +53,9 @@ struct batch {
     const int32_t *tokens; /* [rows] */
     struct kv_rows at;     /* [rows] positions and pages */
     /* An encoder's sequences come whole, in one pass, and at.ends is their length. */
-    /* [rows] the row's sequence is longer than model->stretch_at; NULL: none is */
-    const uint8_t *stretched;
+    /* [rows] the length of sequence by which the row's position turns, where the rope looks at it
+     * (model->stretch_at, dynamic_at); NULL: as in short ones */
+    const int32_t *lengths;
     const struct kv *kv;
     const struct row_group *groups; /* cover all rows, ascending */
     int32_t n_groups;

@@ -97,7 +97,7 @@ void model_forward(const struct model *m, const struct batch *b, struct scratch 
     embedding_rows(&p, b->tokens, b->at.positions);
     for (int i = 0; i < 2; i++)
         if (c->rope[i].inverse)
-            rope_fill(&c->rope[i], b->at.positions, b->stretched, b->rows, s->cosines[i],
+            rope_fill(&c->rope[i], b->at.positions, b->lengths, b->rows, s->inverse, s->cosines[i],
                       s->sines[i]);
     for (int32_t layer = 0; layer < m->layers; layer++)
         forward_layer(&p, b, layer);

@@ -18,9 +18,11 @@ struct rope {
     int32_t dim;
     float *inverse; /* [dim / 2] */
     float factor;
-    int64_t max_len; /* the formula holds up to this length; 0: any */
     /* longrope: sequences longer than original turn by stretched [dim / 2]; NULL: there is none */
     float *stretched;
+    /* dynamic: those longer than original by theta * (growth * length / original - growth + 1) ^
+     * (dim / (dim - 2)); 0: there is none */
+    float growth, theta;
     int32_t original;
 };
 

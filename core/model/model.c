@@ -23,7 +23,8 @@ static enum status publish(struct model *m, const struct checkpoint *cp,
     m->architecture = c->architecture;
     m->vocab = c->vocab;
     m->hidden = c->embedding_dim;
-    m->stretch_at = c->rope[0].original;
+    m->stretch_at = c->rope[0].stretched ? c->rope[0].original : 0;
+    m->dynamic_at = c->rope[0].growth > 0 ? c->rope[0].original : 0;
     m->heads = c->heads;
     m->kv_heads = c->kv_heads;
     m->head_dim = c->head_dim;
@@ -53,11 +54,6 @@ static enum status set_length(struct model *m, const struct model_options *optio
     if (m->max_len < 1 || m->max_len > INT32_MAX)
         return error_set(err, ST_INVALID_VALUE, "max_model_len: %lld is not a length",
                          (long long)m->max_len);
-    if (c->rope[0].max_len && m->max_len > c->rope[0].max_len)
-        return error_set(err, ST_CONFIG_UNSUPPORTED,
-                         "max_model_len: %lld is more than max_position_embeddings %lld, up to "
-                         "which rope_type dynamic is served",
-                         (long long)m->max_len, (long long)c->rope[0].max_len);
     if (c->positions == POSITIONS_LEARNED && m->max_len > c->max_positions)
         return error_set(err, ST_INVALID_VALUE,
                          "max_model_len: %lld is more than the %d positions that the model learned",

@@ -71,6 +71,8 @@ struct model {
                            dropped), else 0 */
     int32_t stretch_at; /* longrope: a sequence longer than this turns all its positions by other
                            frequencies (struct batch); 0: never */
+    int32_t dynamic_at; /* dynamic rope: positions of a prompt longer than this turn by its length,
+                           those generated behind it by the length at that moment; 0: never */
     bool tied;          /* the head is the input embedding */
     bool replicated;
     bool conv2d_peft;

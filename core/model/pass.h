@@ -49,6 +49,7 @@ struct scratch {
     float *gate, *up;                       /* [max_rows, ld_mlp]; fused: gate holds both */
     float *narrow;                          /* [max_rows, ld_narrow]; families that project */
     float *cosines[2], *sines[2];           /* [max_rows, rope[i].dim / 2] */
+    float *inverse;                         /* [head_dim / 2]; of one length */
     int32_t *rows_of;                       /* [max_rows] rows of learned positions */
     struct routing *routing;                /* mixtures of experts; else NULL */
     float *wide;                            /* [max_rows, ld_input]: model_module_forward's x */
@@ -116,9 +117,9 @@ void classifier_forward(const struct pass *p, const int32_t *rows, const float *
 /* Final norm and output layer of the wanted rows. */
 void head_forward(const struct pass *p, const struct row_output *outputs, int32_t n);
 
-/* cos and sin of each row's position, [rows, rope->dim / 2]; stretched [rows] (or NULL: none): the
- * row's sequence is longer than rope->original. */
-void rope_fill(const struct rope *rope, const int32_t *positions, const uint8_t *stretched,
-               int32_t rows, float *cosines, float *sines);
+/* cos and sin of each row's position, [rows, rope->dim / 2]; lengths as in struct batch; scratch
+ * [rope->dim / 2]. */
+void rope_fill(const struct rope *rope, const int32_t *positions, const int32_t *lengths,
+               int32_t rows, float *scratch, float *cosines, float *sines);
 
 #endif

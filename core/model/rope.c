@@ -4,7 +4,8 @@
  *     f_i = theta^(-2i/d), i < d/2          d = head_dim * partial_rotary_factor
  *     default   f
  *     linear    f / factor
- *     dynamic   f up to max_position_embeddings, where its formula is the identity; not beyond
+ *     dynamic   f up to P = max_position_embeddings; in a sequence of L > P positions f of another
+ *               theta' = theta * (factor * L / P - (factor - 1))^(d / (d - 2))
  *     llama3    long waves (l = 2 pi/f > o/low) f / factor, short ones (l < o/high) f, between
  *               them (1-s) f/factor + s f with s = (o/l - low) / (high - low)
  *     longrope  f / long_factor[i] where the whole sequence is longer than o, else f /
@@ -14,7 +15,11 @@
  *
  * Frequencies and angles (position * f) are f32, step by step as the reference computes them: far
  * into a text another rounding would be another angle. cos and sin are taken in double and rounded
- * once. So a row's angles depend on its position alone.
+ * once. So a row's angles depend on its position and, where the rope looks at it, on one length of
+ * its sequence. For longrope that is the whole length: what is stored must be turned anew when it
+ * passes o. For dynamic it is the length at the moment when the reference's generate turns the
+ * position (the prompt's for all of a prompt, then one more for each token), and keys stay as they
+ * were turned: that is what its cache holds.
  */
 #include <math.h>
 #include <stdio.h>
@@ -243,10 +248,15 @@ static int32_t read_dim(const struct keys *k, const struct keys *r, const struct
 /* ---- frequencies: in f32, operation by operation as the reference's tensors are ---- */
 
 /* theta^(2i/d) */
-static float wave_power(const struct rope_values *v, int32_t d, int32_t i)
+static float power_of(float theta, int32_t d, int32_t i)
 {
     float exponent = (float)(2 * i) / (float)d;
-    return (float)pow((float)v->theta, exponent);
+    return (float)pow(theta, exponent);
+}
+
+static float wave_power(const struct rope_values *v, int32_t d, int32_t i)
+{
+    return power_of((float)v->theta, d, i);
 }
 
 /* A scalar over a tensor is the tensor's reciprocal times the scalar there. */
@@ -322,7 +332,11 @@ static enum status fill(const struct keys *k, struct model_config *c, const stru
 {
     int32_t half = dim / 2;
     *out = (struct rope){.dim = dim, .factor = (float)v->attention};
-    out->max_len = v->type == ROPE_DYNAMIC ? c->max_positions : 0;
+    if (v->type == ROPE_DYNAMIC) {
+        out->growth = (float)v->factor;
+        out->theta = (float)v->theta;
+        out->original = c->max_positions;
+    }
     out->inverse = arena_alloc(&c->arena, (size_t)half * sizeof *out->inverse);
     if (!out->inverse)
         return ST_OUT_OF_MEMORY;
@@ -409,13 +423,36 @@ enum status rope_read(const struct keys *k, struct model_config *c)
     return s || f->rope_local_theta <= 0 ? s : read_local(k, c);
 }
 
-void rope_fill(const struct rope *rope, const int32_t *positions, const uint8_t *stretched,
-               int32_t rows, float *cosines, float *sines)
+/* The frequencies of a sequence of that length, to inverse. */
+static void fill_dynamic(const struct rope *rope, int32_t length, float *inverse)
 {
-    int32_t half = rope->dim / 2;
+    double exponent = (double)rope->dim / (rope->dim - 2);
+    float stretch = rope->growth * (float)length / (float)rope->original - (rope->growth - 1);
+    float theta = rope->theta * (float)pow(stretch, exponent);
+    for (int32_t i = 0; i < rope->dim / 2; i++)
+        inverse[i] = 1 / power_of(theta, rope->dim, i);
+}
+
+/* Those by which positions turn in a sequence of `length`; *made: the one that scratch holds. */
+static const float *frequencies(const struct rope *rope, int32_t length, int32_t *made,
+                                float *scratch)
+{
+    if (length <= rope->original || rope->original == 0)
+        return rope->inverse;
+    if (rope->stretched)
+        return rope->stretched;
+    if (*made != length)
+        fill_dynamic(rope, length, scratch);
+    *made = length;
+    return scratch;
+}
+
+void rope_fill(const struct rope *rope, const int32_t *positions, const int32_t *lengths,
+               int32_t rows, float *scratch, float *cosines, float *sines)
+{
+    int32_t half = rope->dim / 2, made = 0;
     for (int32_t r = 0; r < rows; r++) {
-        const float *inverse =
-            rope->stretched && stretched && stretched[r] ? rope->stretched : rope->inverse;
+        const float *inverse = frequencies(rope, lengths ? lengths[r] : 0, &made, scratch);
         for (int32_t i = 0; i < half; i++) {
             float angle = (float)positions[r] * inverse[i];
             cosines[(size_t)r * half + i] = (float)cos(angle) * rope->factor;

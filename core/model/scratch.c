@@ -64,6 +64,7 @@ static void cut_blocks(struct scratch *s, const struct model_config *c, struct p
     s->up = take(p, rows, s->ld_mlp, sizeof(float));
     s->narrow = take(p, rows, s->ld_narrow, sizeof(float));
     s->rows_of = take(p, rows, 1, sizeof *s->rows_of);
+    s->inverse = take(p, c->head_dim / 2 + 1, 1, sizeof(float));
     for (int i = 0; i < 2; i++) {
         s->cosines[i] = take(p, rows, c->rope[i].dim / 2, sizeof(float));
         s->sines[i] = take(p, rows, c->rope[i].dim / 2, sizeof(float));

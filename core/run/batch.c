@@ -19,11 +19,11 @@ enum status step_open(struct step *s, int32_t vocab, int32_t max_rows, int32_t m
     s->tokens = calloc(rows, sizeof *s->tokens);
     s->positions = calloc(rows, sizeof *s->positions);
     s->pages = calloc(rows, sizeof *s->pages);
-    s->stretched = calloc(rows, sizeof *s->stretched);
+    s->lengths = calloc(rows, sizeof *s->lengths);
     s->ends = calloc(rows, sizeof *s->ends);
     s->outputs = calloc(rows, sizeof *s->outputs);
     s->groups = calloc(sequences, sizeof *s->groups);
-    if (s->items && s->logits && s->tokens && s->positions && s->pages && s->stretched && s->ends &&
+    if (s->items && s->logits && s->tokens && s->positions && s->pages && s->lengths && s->ends &&
         s->outputs && s->groups)
         return ST_OK;
     step_close(s);
@@ -37,7 +37,7 @@ void step_close(struct step *s)
     free(s->tokens);
     free(s->positions);
     free(s->pages);
-    free(s->stretched);
+    free(s->lengths);
     free(s->ends);
     free(s->outputs);
     free(s->groups);
@@ -122,7 +122,7 @@ int32_t step_pass(struct step *s, int32_t first, const struct kv *kv, struct bat
             s->tokens[rows] = q->tokens[pos];
             s->positions[rows] = pos;
             s->pages[rows] = q->pages;
-            s->stretched[rows] = q->stretched;
+            s->lengths[rows] = sequence_turns_by(q, pos);
             s->ends[rows] = q->len;
             if (output(s, q, pos, &s->outputs[n_outputs]))
                 s->outputs[n_outputs++].row = rows;
@@ -133,7 +133,7 @@ int32_t step_pass(struct step *s, int32_t first, const struct kv *kv, struct bat
         .rows = rows,
         .tokens = s->tokens,
         .at = {rows, s->positions, s->pages, s->items[first]->whole ? s->ends : NULL},
-        .stretched = s->stretched,
+        .lengths = s->lengths,
         .kv = kv,
         .groups = s->groups,
         .n_groups = n_groups,

@@ -21,8 +21,8 @@ struct step {
 
     int32_t *tokens, *positions; /* [max_rows]; of the pass that was built last */
     const int32_t **pages;
-    uint8_t *stretched; /* [max_rows] */
-    int32_t *ends;      /* [max_rows]; encoders */
+    int32_t *lengths; /* [max_rows] */
+    int32_t *ends;    /* [max_rows]; encoders */
     struct row_output *outputs;
     struct row_group *groups; /* [max_sequences] */
 };

@@ -263,7 +263,7 @@ static int64_t positions_at_start(const struct scheduler *s, const struct sequen
  * otherwise be alone. */
 static bool take_pages(struct scheduler *s, struct sequence *q)
 {
-    sequence_match(q, s->o.kv, s->o.model->stretch_at);
+    sequence_match(q, s->o.kv, s->o.model);
     int32_t need = pages_for(positions_at_start(s, q)) - q->n_pages;
     if (need + s->n_running <= kvcache_available(s->o.kv) || !s->n_running)
         if (sequence_reserve(q, s->o.kv, q->computed + (int64_t)need * KV_PAGE))
@@ -404,7 +404,7 @@ static void plan_prompts(struct scheduler *s, int32_t budget)
 static void start_over(struct scheduler *s, struct sequence *q)
 {
     sequence_drop_pages(q, s->o.kv);
-    sequence_match(q, s->o.kv, s->o.model->stretch_at);
+    sequence_match(q, s->o.kv, s->o.model);
 }
 
 static void plan(struct scheduler *s)

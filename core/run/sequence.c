@@ -99,16 +99,32 @@ void sequence_clear(struct sequence *q)
 
 /* ---- pages ---- */
 
-int32_t sequence_match(struct sequence *q, struct kvcache *c, int32_t stretch_at)
+int32_t sequence_turns_by(const struct sequence *q, int32_t pos)
+{
+    if (q->request->host->model->dynamic_at > 0)
+        return pos < q->prompt_len ? q->prompt_len : pos + 1;
+    return q->stretched ? q->len : 0;
+}
+
+/* Keys of their own, where positions turn unlike those of a shorter text: a block that no text can
+ * have begins them. */
+static void set_apart(struct sequence *q, int32_t id)
+{
+    int32_t mark[KV_PAGE];
+    for (int i = 0; i < KV_PAGE; i++)
+        mark[i] = -id;
+    prefix_next(q->key, mark, q->key);
+}
+
+int32_t sequence_match(struct sequence *q, struct kvcache *c, const struct model *m)
 {
     q->computed = q->known = q->n_pages = q->first_page = 0;
     memcpy(q->key, q->route->key, PREFIX_KEY);
-    q->stretched = stretch_at > 0 && q->len > stretch_at;
-    if (q->stretched) { // keys of their own: a block that no text can have begins them
-        int32_t mark[KV_PAGE];
-        memset(mark, -1, sizeof mark);
-        prefix_next(q->key, mark, q->key);
-    }
+    q->stretched = m->stretch_at > 0 && q->len > m->stretch_at;
+    if (q->stretched)
+        set_apart(q, 1);
+    else if (m->dynamic_at > 0 && q->prompt_len > m->dynamic_at)
+        set_apart(q, q->prompt_len);
     /* the last token is always computed, so that its logits exist; so is every position that still
      * owes outputs */
     int32_t most = q->per_position && q->wanted < q->len - 1 ? q->wanted : q->len - 1;

@@ -85,8 +85,10 @@ static inline bool sequence_outgrown(const struct sequence *q, int32_t stretch_a
 {
     return stretch_at > 0 && q->len > stretch_at && !q->stretched;
 }
+/* The length of sequence by which position pos is turned (struct batch). */
+int32_t sequence_turns_by(const struct sequence *q, int32_t pos);
 /* Starts from nothing: takes what the prefix cache has; returns the positions found there. */
-int32_t sequence_match(struct sequence *q, struct kvcache *c, int32_t stretch_at);
+int32_t sequence_match(struct sequence *q, struct kvcache *c, const struct model *m);
 /* Pages for positions [0, upto); false: there are not enough, what was taken is kept. */
 bool sequence_reserve(struct sequence *q, struct kvcache *c, int64_t upto);
 /* `rows` more positions are stored: full pages become known, those behind the window go back. */

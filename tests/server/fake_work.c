@@ -90,6 +90,7 @@ enum status engine_forward(struct engine *e, const struct forward_request *req, 
         t->numbers[3] = NAN;
     for (size_t i = 0; i < t->n_rows; i++) {
         struct forward_row *r = &t->rows[i];
+        r->width = VOCAB;
         r->tokens = req->rows[i].text ? 1 : (int32_t)req->rows[i].n_ids;
         r->logits = req->outputs & OUTPUT_LOGITS ? t->numbers : NULL;
         r->last_logits = req->outputs & OUTPUT_LAST_LOGITS ? t->numbers : NULL;

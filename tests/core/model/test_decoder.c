@@ -4,10 +4,11 @@
 #include "tests/faults/fault.h"
 
 static const char *const names[] = {
-    "families/llama",     "families/mistral",  "families/qwen2",    "fixtures/plain-bf16",
-    "fixtures/plain-f16", "families/qwen3",    "families/gemma2",   "families/gemma3",
-    "families/phi3",      "families/gpt_neox", "families/falcon",   "families/opt",
-    "families/gpt2",      "families/mixtral",  "families/qwen3_moe"};
+    "families/llama",     "families/mistral",        "families/qwen2",     "fixtures/plain-bf16",
+    "fixtures/plain-f16", "families/qwen3",          "families/gemma2",    "families/gemma3",
+    "families/phi3",      "families/gpt_neox",       "families/falcon",    "families/opt",
+    "families/gpt2",      "families/mixtral",        "families/qwen3_moe", "fixtures/bnb4-gpt_neox",
+    "fixtures/bnb4-phi3", "fixtures/gptq4-gpt_neox", "fixtures/gptq4-phi3"};
 
 #define N_NAMES ((int)(sizeof names / sizeof *names))
 

@@ -1,4 +1,5 @@
 /* Frequencies by rope_type against families' formulas, and what is refused. */
+#include "core/model/pass.h"
 #include "tests/core/model/memory_checkpoint.h"
 
 /* The config of a small llama with this rope; head_dim 64, 4096 positions. */
@@ -175,25 +176,43 @@ START_TEST(yarn)
 }
 END_TEST
 
-START_TEST(dynamic_only_up_to_its_length)
+/* cos and sin of one row by the formula, in double. */
+static void assert_angles(const struct rope *rope, double theta, int32_t position, int32_t length)
+{
+    float scratch[32], cosines[32], sines[32];
+    rope_fill(rope, &position, &length, 1, scratch, cosines, sines);
+    for (int32_t i = 0; i < 32; i++) {
+        double angle = position * plain_frequency(theta, i, 64);
+        ck_assert_msg(fabs(cosines[i] - cos(angle)) < 1e-3 && fabs(sines[i] - sin(angle)) < 1e-3,
+                      "length %d: cos[%d] = %g, expected %g", (int)length, (int)i, cosines[i],
+                      cos(angle));
+    }
+}
+
+/* Whatever the lengths of the rows before: 16384 positions of factor 4 are theta times 13^(64/62).
+ */
+START_TEST(dynamic_grows_with_the_length)
 {
     struct memory_checkpoint mc;
     struct model *m;
-    struct error err = ERROR_INIT;
-    struct model_options options = {.claim_only = true, .max_len = 4097};
-    open_rope(&mc, OLD("\"type\": \"dynamic\", \"factor\": 4.0"));
-    ck_assert(model_open(&mc.cp, &options, &chain_default, &plain_kernels, NULL, NULL, &m, &err) ==
-              ST_CONFIG_UNSUPPORTED);
-    ck_assert(strstr(err.text, "4097") && strstr(err.text, "4096"));
-    options.max_len = 4096;
-    ck_assert(model_open(&mc.cp, &options, &chain_default, &plain_kernels, NULL, NULL, &m, &err) ==
-              ST_OK);
-    ck_assert_int_eq(m->max_len, 4096);
-    error_clear(&err);
-    close_rope(&mc, m);
-    // Other types have no such end.
-    read_rope(&mc, &m, OLD("\"type\": \"linear\", \"factor\": 4.0"), 16384);
+    const struct model_config *c =
+        read_rope(&mc, &m, OLD("\"type\": \"dynamic\", \"factor\": 4.0"), 16384);
     ck_assert_int_eq(m->max_len, 16384);
+    ck_assert_int_eq(m->dynamic_at, 4096);
+    ck_assert_int_eq(m->stretch_at, 0);
+    assert_angles(&c->rope[0], 10000, 1000, 4096);
+    assert_angles(&c->rope[0], 10000 * pow(13, 64.0 / 62), 1000, 16384);
+    assert_angles(&c->rope[0], 10000 * pow(5, 64.0 / 62), 3000, 8192);
+    float scratch[32], mixed[4 * 32], alone[32], sines[4 * 32];
+    const int32_t positions[] = {7, 7, 7, 7}, lengths[] = {8192, 8192, 100, 16384};
+    rope_fill(&c->rope[0], positions, lengths, 4, scratch, mixed, sines);
+    for (int32_t r = 0; r < 4; r++) {
+        rope_fill(&c->rope[0], positions + r, lengths + r, 1, scratch, alone, sines);
+        ck_assert(!memcmp(alone, mixed + 32 * r, sizeof alone));
+    }
+    close_rope(&mc, m);
+    read_rope(&mc, &m, OLD("\"type\": \"linear\", \"factor\": 4.0"), 16384);
+    ck_assert_int_eq(m->dynamic_at, 0);
     close_rope(&mc, m);
 }
 END_TEST
@@ -254,7 +273,7 @@ static Suite *suite(void)
     tcase_add_test(t, partial);
     tcase_add_test(t, llama3);
     tcase_add_test(t, yarn);
-    tcase_add_test(t, dynamic_only_up_to_its_length);
+    tcase_add_test(t, dynamic_grows_with_the_length);
     tcase_add_loop_test(t, refused, 0, N_BAD);
     suite_add_tcase(s, t);
     return s;
