@@ -12,6 +12,7 @@
 #include "tests/check_main.h"
 
 static struct kernels *cpu;
+static int n_checked;
 
 /* Bytes of the module's own tensors, its bias aside. */
 static size_t bytes_on_disk(const struct model *m, const struct checkpoint *cp, int32_t module)
@@ -42,6 +43,9 @@ static void check_checkpoint(const char *dir)
         size_t disk = bytes_on_disk(m, cp, (int32_t)i);
         ck_assert_msg(w->file_bytes == disk, "%s: %s: %zu bytes in the file, not %zu", dir,
                       m->modules[i].name, disk, w->file_bytes);
+        if (disk < 8 * 1024) // of a toy's the header alone is more than a tenth
+            continue;
+        n_checked++;
         ck_assert_msg(weight_bytes(w) <= disk + disk / 10,
                       "%s: %s (%s): %zu bytes in the file, %zu in memory", dir, m->modules[i].name,
                       m->modules[i].backend->name, disk, weight_bytes(w));
@@ -69,6 +73,7 @@ START_TEST(a_tenth_more_than_the_file)
 {
     ck_assert_int_eq(cpu_kernels_open("auto", COMPUTE_EXACT, 1, &cpu, NULL), ST_OK);
     check_folder("fixtures");
+    ck_assert_int_gt(n_checked, 100);
     cpu->close(cpu);
 }
 END_TEST
