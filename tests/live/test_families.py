@@ -259,3 +259,38 @@ def test_labels_that_do_not_exclude_each_other():
             r = d.post("/v1/forward", {"input_ids": [[5]], "outputs": ["logprobs"]})
             assert (r.status, r.code()) == (400, "invalid_value") and "multi_label" in r.json()["error"]["message"], r.body
             assert d.post("/v1/forward", {"input_ids": [[5]]}).status == 200
+
+
+def with_biases(source, out):
+    """An adapter folder as PEFT writes it with bias "oft_only": every rotated module's bias is its own."""
+    shutil.copytree(source, out)
+    config = json.load(open(f"{out}/adapter_config.json"))
+    json.dump({**config, "bias": "oft_only"}, open(f"{out}/adapter_config.json", "w"))
+    raw = open(f"{out}/adapter_model.safetensors", "rb").read()
+    n = struct.unpack("<Q", raw[:8])[0]
+    head, data = json.loads(raw[8:8 + n]), raw[8 + n:]
+    for name in [k for k in head if k.endswith(".oft_R.weight")]:
+        more = struct.pack("<16f", *(0.3 * math.sin(i + len(data)) for i in range(16)))
+        head[name.replace("oft_R.weight", "base_layer.bias")] = {"dtype": "F32", "shape": [16],
+                                                                 "data_offsets": [len(data), len(data) + len(more)]}
+        data += more
+    text = json.dumps(head).encode()
+    open(f"{out}/adapter_model.safetensors", "wb").write(struct.pack("<Q", len(text)) + text + data)
+
+
+def test_export_with_biases():
+    """`oftd merge` takes an adapter's biases along, as the daemon's export does."""
+    ids = golden_ids("bert")
+    with tempfile.TemporaryDirectory() as out:
+        with_biases(f"{CLASSES}/bert/adapters/a", f"{out}/a")
+        with Daemon("--adapter", f"a={out}/a", "--export-dir", out, model=f"{CLASSES}/bert") as d:
+            want = d.ok("POST", "/v1/forward", {"input_ids": ids, "adapter": "a"})["rows"]
+            d.ok("POST", "/v1/export", {"adapter": "a", "path": "served"})
+        _, plain = tensor(f"{CLASSES}/bert/expected.safetensors", "logits.a")
+        assert not near(want[0]["last_logits"]["data"], plain[:3]), "the biases do nothing"
+        code, _, log = oftd("merge", "--model", f"{CLASSES}/bert", "--adapter", f"{out}/a", "--output", f"{out}/merged")
+        assert code == 0, log
+        for folder in ("served", "merged"):
+            with Daemon(model=f"{out}/{folder}") as d:
+                got = d.ok("POST", "/v1/forward", {"input_ids": ids})["rows"]
+                assert all(near(g["last_logits"]["data"], w["last_logits"]["data"]) for g, w in zip(got, want)), folder
