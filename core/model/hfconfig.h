@@ -122,6 +122,7 @@ void options_llama(const struct keys *keys, struct model_config *c);
 void options_mistral(const struct keys *keys, struct model_config *c);
 void options_qwen2(const struct keys *keys, struct model_config *c);
 void options_qwen3(const struct keys *keys, struct model_config *c);
+void options_gemma(const struct keys *keys, struct model_config *c);
 void options_gemma2(const struct keys *keys, struct model_config *c);
 void options_gemma3(const struct keys *keys, struct model_config *c);
 void options_phi3(const struct keys *keys, struct model_config *c);

@@ -113,7 +113,16 @@ void options_qwen3(const struct keys *k, struct model_config *c)
     read_late_windows(k, c);
 }
 
-/* What both gemmas share: the scaled embedding, the scores' own scale, biases, caps. */
+/* The first files say "gelu" and mean its tanh form. */
+void options_gemma(const struct keys *k, struct model_config *c)
+{
+    keys_bool(k, "attention_bias", false, &c->attention_bias);
+    want(k, "use_bidirectional_attention", false);
+    c->embedding_scale = (float)sqrt(c->hidden);
+    c->activation = c->activation == ACT_GELU ? ACT_GELU_TANH : c->activation;
+}
+
+/* What both later gemmas share: the scaled embedding, the scores' own scale, biases, caps. */
 static void read_gemma(const struct keys *k, struct model_config *c, bool caps)
 {
     double scalar;

@@ -171,7 +171,7 @@ def test_classifier_of_each_family():
 
 def test_head_on_a_plain_base():
     """AutoModelForSequenceClassification on a plain checkpoint: adapters bring the only heads there are."""
-    for family in ("llama", "bert"):
+    for family in ("llama", "gemma", "bert"):
         ids = golden_ids(family)
         with classifier(family, folder="plain", adapters=("a", "b", "t")) as d:
             for who in ("a", "b", "t"):
@@ -184,7 +184,7 @@ def test_head_on_a_plain_base():
                 continue
             rows = d.ok("POST", "/v1/forward", body)["rows"]
             assert [r["logits"]["shape"] for r in rows] == [[3], [9, 4], [9, 40], [9, 40]]
-            _, want = tensor(f"{CLASSES}/llama/expected.safetensors", "logits.plain")
+            _, want = tensor(f"{CLASSES}/{family}/expected.safetensors", "logits.plain")
             assert near(rows[2]["logits"]["data"], want[:360]) and near(rows[3]["logits"]["data"], want[360:])
             r = d.post("/v1/completions", {"model": "a", "prompt": ids[0], "max_tokens": 1})
             assert (r.status, r.code()) == (501, "not_supported") and "'a'" in r.json()["error"]["message"], r.body

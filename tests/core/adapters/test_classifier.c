@@ -66,11 +66,12 @@ static const struct {
     int layers; /* of a sequence's head */
     bool bias, tokens;
 } families[] = {
-    {"llama", 1, false, true},       {"mistral", 1, false, true},  {"qwen2", 1, false, true},
-    {"qwen3", 1, false, true},       {"gemma2", 1, false, true},   {"phi3", 1, false, true},
-    {"gpt2", 1, false, true},        {"gpt_neox", 1, false, true}, {"falcon", 1, false, true},
-    {"opt", 1, false, false},        {"bert", 1, true, true},      {"roberta", 2, true, true},
-    {"llama/plain", 1, false, true}, {"bert/plain", 1, true, true}};
+    {"llama", 1, false, true},    {"mistral", 1, false, true},     {"qwen2", 1, false, true},
+    {"qwen3", 1, false, true},    {"gemma", 1, false, true},       {"gemma2", 1, false, true},
+    {"phi3", 1, false, true},     {"gpt2", 1, false, true},        {"gpt_neox", 1, false, true},
+    {"falcon", 1, false, true},   {"opt", 1, false, false},        {"bert", 1, true, true},
+    {"roberta", 2, true, true},   {"gemma/plain", 1, false, true}, {"llama/plain", 1, false, true},
+    {"bert/plain", 1, true, true}};
 #define N_FAMILIES ((int)(sizeof families / sizeof *families))
 
 START_TEST(heads_of_each_family)

@@ -9,7 +9,7 @@ One folder per family: a tiny seeded ...ForSequenceClassification checkpoint wit
     t     TOKEN_CLS (families that have the class), a head of four labels over the same backbone
 
 and expected.safetensors: `input_ids` [2, 9], row 1 ends in two padding tokens where there is one; `logits.<who>` of the class itself
-(who: base, a, b, rot, rot+a, t), float32, no attention mask. `plain/` (llama, bert): the backbone in its plain class, for heads that
+(who: base, a, b, rot, rot+a, t), float32, no attention mask. `plain/` (llama, gemma, bert): the backbone in its plain class, for heads that
 adapters bring along; `logits.plain` are its own. `token/` (bert, gpt2): a ForTokenClassification checkpoint; `logits.token`."""
 import json, os, shutil, sys
 
@@ -31,6 +31,7 @@ FAMILIES = {
     "mistral": dict(num_key_value_heads=1, sliding_window=4),
     "qwen2": dict(num_key_value_heads=1),
     "qwen3": dict(num_key_value_heads=1, head_dim=8),
+    "gemma": dict(num_key_value_heads=1, head_dim=8),
     "gemma2": dict(num_key_value_heads=1, head_dim=8, query_pre_attn_scalar=8, sliding_window=4),
     "phi3": dict(num_key_value_heads=1),
     "gpt2": dict(n_embd=16, n_layer=1, n_head=2, n_inner=24, n_positions=32),
@@ -85,7 +86,7 @@ def logits(model, ids):
 
 
 def make(family):
-    torch.manual_seed(sorted(FAMILIES).index(family) + 7)
+    torch.manual_seed(sorted(set(FAMILIES) - {"gemma"} | {family}).index(family) + 7)  # others keep theirs
     keys = {**COMMON, **FAMILIES[family], "num_labels": 3}
     for key in DROP.get(family, []):
         del keys[key]
@@ -132,10 +133,10 @@ def make(family):
         train(peft)
         peft.save_pretrained(f"{to}/adapters/t")
         out["logits.t"] = logits(peft, ids)
-    if family in ("llama", "bert"):
-        auto = AutoModelForCausalLM if family == "llama" else AutoModel
+    if family in ("llama", "bert", "gemma"):
+        auto = AutoModel if family == "bert" else AutoModelForCausalLM
         plain = auto.from_config(config)
-        if family == "llama":
+        if family != "bert":
             same_backbone(plain, base)
             out["logits.plain"] = logits(plain.eval(), ids)
         else:
