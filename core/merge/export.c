@@ -191,13 +191,8 @@ static bool carry(struct export *x, const struct tensor *t, int32_t module, bool
 /* Does the module make room for the adapter's head, or has the head's class no such module? */
 static bool gives_way(const struct export *x, int32_t module)
 {
-    const struct module *mod = &x->m->modules[module];
-    if (!x->head)
-        return false;
-    for (int i = 0; i < x->head->n_layers; i++)
-        if (!strcmp(mod->name, x->layers[i].name))
-            return true;
-    return !model_class_has(x->m, module, x->head->kind);
+    return x->head &&
+           (model_is_head(x->m, module) || !model_class_has(x->m, module, x->head->kind));
 }
 
 static enum status plan_file(struct export *x, struct error *err)

@@ -187,13 +187,19 @@ int model_head_layers(const struct model *m, enum classifier_kind kind,
     return n;
 }
 
+bool model_is_head(const struct model *m, int32_t module)
+{
+    return m->classifier &&
+           (module == m->config->classifier || module == m->config->classifier_dense);
+}
+
 bool model_class_has(const struct model *m, int32_t module, enum classifier_kind kind)
 {
     if (kind == CLASSIFIER_NONE)
         return true;
-    enum role role = m->config->rows[module]->role;
-    if (role == ROLE_CLASSIFIER || role == ROLE_CLASSIFIER_DENSE)
+    if (model_is_head(m, module))
         return kind == m->classifier;
+    enum role role = m->config->rows[module]->role;
     return role != ROLE_HEAD && (role != ROLE_POOLER || reads_pooler(m->config->family, kind));
 }
 

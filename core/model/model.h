@@ -135,6 +135,8 @@ struct head_layer {
  * it reads a pooler that the checkpoint does not have. */
 int model_head_layers(const struct model *m, enum classifier_kind kind,
                       struct head_layer out[HEAD_LAYERS_MAX]);
+/* Is the module one of the network's own head of labels? */
+bool model_is_head(const struct model *m, int32_t module);
 /* Is the module part of the class of that kind over this backbone? A classifier has no output
  * layer, and a pooler only if it reads it. CLASSIFIER_NONE: the network's own class. */
 bool model_class_has(const struct model *m, int32_t module, enum classifier_kind kind);

@@ -476,6 +476,18 @@ static enum status publish_adapters(struct ticket *t, struct error *err)
     return ST_OK;
 }
 
+/* What the base's head gives is not what such an adapter's rows get. */
+static enum status check_module(const struct request *r, struct error *err)
+{
+    const struct model *m = r->host->model;
+    if (r->kind != REQUEST_MODULE || !model_is_head(m, r->module) ||
+        !route_classifier(&r->routes[0]))
+        return ST_OK;
+    return error_param(err, ST_NOT_SUPPORTED, "module",
+                       "the adapter brings a head of its own along instead of the base's '%s'",
+                       m->modules[r->module].name);
+}
+
 enum status request_enter(struct ticket *t, bool may_load, struct error *err)
 {
     struct request *r = t->request;
@@ -488,7 +500,10 @@ enum status request_enter(struct ticket *t, bool may_load, struct error *err)
                         may_load, &pending, &t->arena, err));
         r->pending |= pending;
     }
-    return r->pending ? ST_OK : publish_adapters(t, err);
+    if (r->pending)
+        return ST_OK;
+    TRY(check_module(r, err));
+    return publish_adapters(t, err);
 }
 
 /* The template writes every special token itself, so the post-processor adds none. */

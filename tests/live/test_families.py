@@ -212,6 +212,28 @@ def test_two_heads_are_refused():
         assert (r.status, r.code()) == (501, "not_supported"), r.body
 
 
+def test_a_head_as_a_module():
+    x = {"module": "score", "input": {"shape": [1, 16], "data": [0.25] * 16}}
+    with classifier("llama") as d:
+        base = d.ok("POST", "/v1/forward", x)["output"]
+        assert base["shape"] == [1, 3] and d.ok("POST", "/v1/forward", {**x, "adapter": "rot"})["output"] == base
+        r = d.post("/v1/forward", {**x, "adapter": "a"})
+        assert (r.status, r.code()) == (501, "not_supported") and "'score'" in r.json()["error"]["message"], r.body
+
+
+def test_heads_in_fast_mode():
+    """Activations in 8 bits: near enough, and the right head for each row."""
+    for family in ("llama", "roberta"):
+        ids = golden_ids(family)
+        with classifier(family) as d:
+            body = {"input_ids": ids * 2, "adapters": ["a", "a", None, None]}
+            exact = d.ok("POST", "/v1/forward", body)["rows"]
+            fast = d.ok("POST", "/v1/forward", {**body, "compute": "fast"})["rows"]
+            for e, f in zip(exact, fast):
+                e, f = e["last_logits"]["data"], f["last_logits"]["data"]
+                assert max(abs(x - y) for x, y in zip(e, f)) < 0.1 * max(map(abs, e)), (family, e, f)
+
+
 def test_merge_leaves_the_head_alone():
     """Merged weights, the adapter's own head: the same labels as before, and after an unmerge the very bits."""
     for family in ("llama", "roberta"):
