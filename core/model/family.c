@@ -83,6 +83,8 @@ const struct family_module *family_classifier(const struct family *f, enum class
                                               enum role role)
 {
     enum condition when = kind == CLASSIFIER_SEQUENCE ? WHEN_SEQUENCE : WHEN_TOKEN;
+    if (kind == CLASSIFIER_TOKEN && f->no_token_class)
+        return NULL;
     for (const struct family_module *m = f->modules; m->name; m++)
         if (kind != CLASSIFIER_NONE && m->role == role && m->when == when)
             return m;

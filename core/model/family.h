@@ -109,6 +109,7 @@ struct family {
     const char *const *other_architectures; /* classes whose files serve it too, or NULL */
     const char *stem;                       /* ... of the names of its classifiers */
     bool classes_pooled; /* a sequence's classifier reads the pooler, not the final norm */
+    bool no_token_class; /* though it shares a list of modules with families that have one */
     enum model_kind kind;
     bool bare_names; /* the class has its modules without the prefix (the alias has it) */
     const struct family_module *modules;
