@@ -316,3 +316,16 @@ def test_export_with_biases():
             with Daemon(model=f"{out}/{folder}") as d:
                 got = d.ok("POST", "/v1/forward", {"input_ids": ids})["rows"]
                 assert all(near(g["last_logits"]["data"], w["last_logits"]["data"]) for g, w in zip(got, want)), folder
+
+
+def test_quantized_heads():
+    """bitsandbytes, as transformers applies it, leaves the last matrix alone where no bias follows it."""
+    for family, quantized in (("llama", set()), ("bert", {"classifier"}), ("roberta", {"classifier.dense", "classifier.out_proj"})):
+        with Daemon("--quantize", "bnb-nf4", model=f"{CLASSES}/{family}") as d:
+            modules = {m["name"]: m["backend"] for m in d.ok("GET", "/v1/model")["modules"]}
+            heads = {n for n in modules if n.split(".")[0] in ("score", "classifier")}
+            assert heads and {n for n in heads if modules[n] == "bnb_4bit"} == quantized, modules
+            assert list(modules.values()).count("bnb_4bit") > len(heads)
+            row = d.ok("POST", "/v1/forward", {"input_ids": golden_ids(family)})["rows"][0]
+            _, plain = tensor(f"{CLASSES}/{family}/expected.safetensors", "logits.base")
+            assert row["last_logits"]["shape"] == [3] and not near(row["last_logits"]["data"], plain[:3])
