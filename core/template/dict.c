@@ -85,7 +85,8 @@ static uint64_t hash(uint64_t seed, struct value v)
         return hash_text(seed, v.text->v, v.text->len);
     if (number(v, &f, &i)) {
         uint64_t bits;
-        memcpy(&bits, f == 0 ? &(double){0} : &f, sizeof bits); // an integer as its nearest float
+        f += 0.0; // -0.0 is 0; an integer counts as its nearest float
+        memcpy(&bits, &f, sizeof bits);
         return mix(seed ^ bits);
     }
     if (v.kind == VALUE_TUPLE) {

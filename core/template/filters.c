@@ -94,7 +94,7 @@ FILTER(trim)
 
 FILTER(replace)
 {
-    const struct text *t, *old, *new;
+    const struct text *t, *old = NULL, *new = NULL;
     int64_t max = -1;
     enum status s = show_text(r, c->self, &t);
     if (!s)

@@ -29,7 +29,7 @@ FILTER(list)
 FILTER(first)
 {
     struct iterator *i;
-    bool more;
+    bool more = false;
     enum status s = iterate_open(r, c->self, &i);
     if (!s)
         s = iterate_next(r, i, out, &more);
@@ -219,7 +219,7 @@ static enum status values_of(struct render *r, const struct keyed *v, size_t n, 
 FILTER(sort)
 {
     const struct list *l;
-    struct keyed *v, *other;
+    struct keyed *v = NULL, *other = NULL;
     enum status s = iterate_all(r, c->self, &l);
     if (!s)
         s = keyed(r, l->n, &v, &other);
@@ -235,7 +235,7 @@ FILTER(sort)
 FILTER(dictsort)
 {
     const struct list *l;
-    struct keyed *v, *other;
+    struct keyed *v = NULL, *other = NULL;
     struct value by = c->args[1], pairs = c->self, none = {0};
     bool value = by.kind == VALUE_TEXT && value_is(by.text, "value");
     if (by.kind != VALUE_MISSING && !value && !(by.kind == VALUE_TEXT && value_is(by.text, "key")))
@@ -261,7 +261,7 @@ FILTER(dictsort)
 FILTER(groupby)
 {
     const struct list *l;
-    struct keyed *v, *other;
+    struct keyed *v = NULL, *other = NULL;
     struct growing groups = {0};
     bool sensitive = operate_truth(c->args[2]);
     enum status s = iterate_all(r, c->self, &l);

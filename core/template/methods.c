@@ -166,7 +166,7 @@ METHOD(removesuffix)
 
 METHOD(replace)
 {
-    const struct text *old, *new;
+    const struct text *old = NULL, *new = NULL;
     int64_t max;
     enum status s = text(r, c->args[0], &old);
     if (!s)
@@ -255,8 +255,8 @@ static enum status window(struct render *r, const struct call *c, size_t *from, 
 static enum status find(struct render *r, const struct call *c, bool last, int64_t *out)
 {
     const struct text *what, *t = c->self.text;
-    size_t from, to;
-    bool valid;
+    size_t from = 0, to = 0;
+    bool valid = false;
     enum status s = text(r, c->args[0], &what);
     if (!s)
         s = window(r, c, &from, &to, &valid);

@@ -178,7 +178,7 @@ static enum status next_filtered(struct render *r, struct iterator *i, struct va
 {
     struct filter *filter = i->state;
     for (;;) {
-        struct value pass;
+        struct value pass = {0};
         enum status s = iterate_next(r, filter->from, out, more);
         if (s || !*more)
             return s;

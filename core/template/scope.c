@@ -187,32 +187,32 @@ static void merge(struct resolver *r, const struct branch *from, size_t n)
     }
 }
 
+/* Statements in a branch of their own, which begins as r's. */
+static struct branch apart(struct resolver *r, struct node *list)
+{
+    struct branch b = copy(r, r->branch);
+    struct resolver inner = *r;
+    inner.branch = &b;
+    analyse(&inner, list);
+    r->failed |= inner.failed;
+    return b;
+}
+
 /* if, its elifs (one branch, each an if of its own) and its else. */
 static void analyse_if(struct resolver *r, struct node *n)
 {
-    struct branch *before = r->branch, parts[3];
     place(r, n->a);
-    for (int k = 0; k < 3; k++) {
-        parts[k] = copy(r, before);
-        r->branch = &parts[k];
-        if (k == 0)
-            analyse(r, n->list);
-        struct node *elif = n->other;
-        for (; elif && elif->flag && elif->kind == NODE_IF; elif = elif->other) {
-            if (k != 1)
-                continue;
-            struct branch *here = r->branch, body;
-            place(r, elif->a);
-            body = copy(r, here);
-            r->branch = &body;
-            analyse(r, elif->list);
-            r->branch = here;
-            merge(r, &body, 1);
-        }
-        if (k == 2)
-            analyse(r, elif);
+    struct branch body = apart(r, n->list), elifs = copy(r, r->branch);
+    struct resolver inner = *r;
+    struct node *elif = n->other;
+    inner.branch = &elifs;
+    for (; elif && elif->flag && elif->kind == NODE_IF; elif = elif->other) {
+        place(&inner, elif->a);
+        struct branch one = apart(&inner, elif->list);
+        merge(&inner, &one, 1);
     }
-    r->branch = before;
+    r->failed |= inner.failed;
+    struct branch parts[3] = {body, elifs, apart(r, elif)};
     merge(r, parts, 3);
 }
 

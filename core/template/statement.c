@@ -36,10 +36,13 @@ static struct node *target_atom(struct parser *p, bool members)
     }
     if (!parser_expect(p, TOKEN_NAME))
         return NULL;
-    static const char *const words[] = {"true", "True", "false", "False", "none", "None", "loop"};
+    static const char *const words[] = {"true", "True", "false", "False", "none", "None"};
+    bool word = !members && value_is(t->v.text, "loop");
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
-        if (value_is(t->v.text, words[i]) && (i < 6 || !members))
-            return parser_invalid(p, t->line, "can't assign to '%s'", words[i]);
+        word |= value_is(t->v.text, words[i]);
+    if (word)
+        return parser_invalid(p, t->line, "can't assign to '%.*s'", (int)t->v.text->len,
+                              t->v.text->v);
     struct node *n = expression_name(p, t);
     if (!n || !members || !parser_skip(p, TOKEN_DOT))
         return n;
