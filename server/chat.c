@@ -13,6 +13,7 @@
 #include "server/conversation.h"
 #include "server/fields.h"
 #include "server/server.h"
+#include "server/tool_choice.h"
 
 /* ---- what was asked ---- */
 
@@ -24,30 +25,6 @@ static enum status read_logprobs(const json_t *body, struct completion *c, struc
         return error_param(err, ST_INVALID_VALUE, "top_logprobs",
                            "top_logprobs: logprobs must be true");
     c->request.logprobs = c->with_logprobs ? (int32_t)field_int(body, "top_logprobs", 0) : -1;
-    return ST_OK;
-}
-
-/* How calls will be found; TOOLS_NONE when there are none to make. */
-static enum status read_tools(struct request *q, struct completion *c, struct error *err)
-{
-    const json_t *choice = field(q->json, "tool_choice");
-    const char *word = json_string_value(choice);
-    struct text template = {0};
-    if (choice && (!word || !strcmp(word, "required")))
-        return error_param(err, ST_NOT_SUPPORTED, "tool_choice",
-                           "a call cannot be demanded: tool_choice may be auto or none");
-    c->one_call = !field_bool(q->json, "parallel_tool_calls", true);
-    if (!json_array_size(field(q->json, "tools")) || (word && !strcmp(word, "none")))
-        return ST_OK;
-    enum status s = engine_chat_template(q->server->engine, true, &template, err);
-    if (s)
-        return s;
-    c->tool_format = tool_format_of(template.v, template.len);
-    if (c->tool_format == TOOLS_NONE)
-        return error_param(err, ST_NOT_SUPPORTED, "tools",
-                           "the base's chat template writes tool calls in no way that is known: "
-                           "send tool_choice none");
-    c->request.skip_special &= !tool_format_special(c->tool_format);
     return ST_OK;
 }
 
@@ -65,7 +42,7 @@ static enum status read_chat(struct request *q, struct completion *c, struct err
     r->max_tokens = (int32_t)field_int(body, "max_completion_tokens", most);
     r->add_special = field_bool(body, "add_special_tokens", false);
     enum status s = read_logprobs(body, c, err);
-    s = s ? s : read_tools(q, c, err);
+    s = s ? s : tool_choice_read(q, c, err);
     return s ? s : conversation_read(q, &c->chat, err);
 }
 
@@ -149,7 +126,8 @@ static const char *finish_of(const struct completion *c, const struct choice *x)
 {
     size_t n;
     calls_of(c, x, &n);
-    return n && x->finish == FINISH_STOP ? "\"tool_calls\"" : completion_finish(x->finish);
+    bool calls = n && x->finish == FINISH_STOP && !c->named_call; /* OpenAI's named call: stop */
+    return calls ? "\"tool_calls\"" : completion_finish(x->finish);
 }
 
 /* What stands behind the message in every choice. */

@@ -52,6 +52,7 @@ struct completion {
     struct chat chat;             /* chat: the conversation, its variables owned */
     enum tool_format tool_format; /* chat: how calls are found in the text */
     bool one_call;                /* chat: of several calls the first alone is told */
+    bool named_call;              /* chat: the one function that must be called */
     struct piece first;           /* read before the stream began */
     bool has_first;
 };

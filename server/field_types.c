@@ -11,6 +11,7 @@
 
 #include "core/adapters/registry.h"
 
+#define TOOL_CHOICES "auto|none|required"
 #define NAME_PATTERN "^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 
 /* ---- values ---- */
@@ -200,8 +201,8 @@ bool field_type_fits(const struct field_row *r, const json_t *v)
         return is_list(v, r->low, r->high);
     case TYPE_CONTENT:
         return json_is_string(v) || is_list(v, r->low, r->high);
-    case TYPE_WORD_OR_OBJECT:
-        return json_is_object(v) || is_word(v, r->extra);
+    case TYPE_TOOL_CHOICE:
+        return json_is_object(v) || is_word(v, TOOL_CHOICES);
     case TYPE_SCHEMA:
         return json_is_object(v) || json_is_boolean(v) || json_is_string(v);
     case TYPE_NONE:
@@ -283,8 +284,8 @@ void field_type_describe(const struct field_row *r, char *text, size_t size)
     case TYPE_CONTENT:
         snprintf(text, size, "a string, or a list of text parts");
         break;
-    case TYPE_WORD_OR_OBJECT:
-        snprintf(text, size, "one of %s, or an object", r->extra);
+    case TYPE_TOOL_CHOICE:
+        snprintf(text, size, "one of %s, or a function of the tools", TOOL_CHOICES);
         break;
     case TYPE_SCHEMA:
         snprintf(text, size, "a JSON schema, or its text");
@@ -419,9 +420,9 @@ json_t *field_type_schema(const struct field_row *r)
     case TYPE_CONTENT:
         return json_pack("{s:[{s:s}, {s:s, s:o}]}", "anyOf", "type", "string", "type", "array",
                          "items", reference(r->extra));
-    case TYPE_WORD_OR_OBJECT:
-        return json_pack("{s:[{s:o}, {s:s}]}", "anyOf", "enum", words_json(r->extra, false), "type",
-                         "object");
+    case TYPE_TOOL_CHOICE:
+        return json_pack("{s:[{s:o}, o]}", "anyOf", "enum", words_json(TOOL_CHOICES, false),
+                         reference(r->extra));
     default:
         return schema_of_text(r);
     }

@@ -34,7 +34,7 @@ enum field_type {
     TYPE_OBJECT,
     TYPE_LIST,
     TYPE_CONTENT,
-    TYPE_WORD_OR_OBJECT,
+    TYPE_TOOL_CHOICE,
     TYPE_SCHEMA
 };
 

@@ -148,7 +148,7 @@ static enum status check_value(const struct field_row *r, const json_t *v, struc
     if (!field_type_fits(r, v))
         return refuse_value(r, err);
     enum status s = ST_OK;
-    if (r->type == TYPE_OBJECT)
+    if (r->type == TYPE_OBJECT || (r->type == TYPE_TOOL_CHOICE && json_is_object(v)))
         s = check_object(r, v, err);
     bool list = r->type == TYPE_LIST || r->type == TYPE_CONTENT;
     for (size_t i = 0; list && !s && i < json_array_size(v); i++)

@@ -6,7 +6,9 @@
  *            <|python_tag|> before it perhaps
  *   mistral  [TOOL_CALLS][{"name": f, "arguments": {...}}, ...], or for each call
  *            [TOOL_CALLS]f[CALL_ID]id[ARGS]{...}
- *   bar      <|tool_call|>[{"name": f, "arguments": {...}}], a <|/tool_call|> behind it perhaps
+ *   list     [{"name": f, "parameters": {...}}, ...], which a grammar holds the text to: no
+ * family's bar      <|tool_call|>[{"name": f, "arguments": {...}}], a <|/tool_call|> behind it
+ * perhaps
  *
  * Which one a base speaks is what its chat template contains, since the template writes the calls
  * of earlier turns that way. The invariant: every byte of the text goes to the content or to a call
@@ -49,6 +51,7 @@ static const struct format {
                        .named = true,
                        .special = true,
                        .short_ids = true},
+    [TOOLS_LIST] = {.open = "[", .close = ""},
     [TOOLS_BAR] = {.open = "<|tool_call|>",
                    .close = "<|/tool_call|>",
                    .evidence = {"<|tool_call|>"},

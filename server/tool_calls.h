@@ -7,7 +7,7 @@
 #include "core/buffer.h"
 
 /* How a family writes its calls; tool_calls.c has the table. */
-enum tool_format { TOOLS_NONE, TOOLS_HERMES, TOOLS_LLAMA, TOOLS_MISTRAL, TOOLS_BAR };
+enum tool_format { TOOLS_NONE, TOOLS_HERMES, TOOLS_LLAMA, TOOLS_MISTRAL, TOOLS_BAR, TOOLS_LIST };
 
 /* By what the base's chat template contains; NONE: no way of writing that is known. */
 enum tool_format tool_format_of(const char *template, size_t len);

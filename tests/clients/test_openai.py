@@ -100,7 +100,7 @@ def test_openai_errors(d):
     for fields, error, code in (({"model": "nobody"}, openai.NotFoundError, "model_not_found"),
                                 ({"temperature": 3}, openai.BadRequestError, "invalid_value"),
                                 ({"extra_body": {"temprature": 1}}, openai.BadRequestError, "unknown_field"),
-                                ({"tools": [TOOL], "tool_choice": "required"}, openai.InternalServerError, "not_supported"),
+                                ({"tools": [TOOL]}, openai.InternalServerError, "not_supported"),
                                 ({"messages": [{"role": "user", "content": "a " * 9000}]}, openai.BadRequestError, "context_length_exceeded")):
         try:
             c.chat.completions.create(**{"model": "base", "messages": HELLO, **fields})
@@ -125,6 +125,16 @@ def test_openai_tools():
             final = s.get_final_completion().choices[0]
         assert kinds.count("tool_calls.function.arguments.done") == 1 and "tool_calls.function.arguments.delta" in kinds
         assert json.loads(final.message.tool_calls[0].function.arguments) == {"city": "Genève"} and final.message.content == "I look."
+
+
+def test_openai_demands(d):
+    """A base that knows no tools must call one."""
+    tool = {"type": "function", "function": {"name": "paint", "parameters": {
+        "type": "object", "properties": {"colour": {"enum": ["red", "blue"]}}, "required": ["colour"], "additionalProperties": False}}}
+    for choice in ("required", {"type": "function", "function": {"name": "paint"}}):
+        r = client_of(d).chat.completions.create(model="base", messages=HELLO, tools=[tool], tool_choice=choice, parallel_tool_calls=False)
+        call = r.choices[0].message.tool_calls[0].function
+        assert call.name == "paint" and json.loads(call.arguments)["colour"] in ("red", "blue")
 
 
 # ---- LiteLLM ----

@@ -131,7 +131,7 @@ def test_refused(d):
                                ({"messages": HELLO, "adapter": "nobody"}, 404, "adapter_not_found"),
                                ({"messages": HELLO, "top_logprobs": 1}, 400, "invalid_value"),
                                ({"messages": HELLO, "tools": TOOLS}, 501, "not_supported"),
-                               ({"messages": HELLO, "tool_choice": "required"}, 501, "not_supported"),
+                               ({"messages": HELLO, "tool_choice": "required"}, 400, "invalid_value"),
                                ({"messages": HELLO, "response_format": {"type": "json_schema"}}, 400, "missing_field"),
                                ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
                                 400, "invalid_value")):
@@ -258,3 +258,44 @@ def test_one_call_alone():
         assert [k["function"]["name"] for k in c["message"]["tool_calls"]] == ["f"]
         cut = chat(d, tools=TOOLS, max_tokens=7)["choices"][0]
         assert cut["finish_reason"] == "length" and cut["message"]["tool_calls"][0]["function"]["arguments"] == '{"a": [1, '
+
+
+def function(name, **properties):
+    return {"type": "function", "function": {"name": name, "parameters": {
+        "type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}}}
+
+
+MUST = [function("paint", colour={"enum": ["red", "blue"]}, coats={"type": "integer", "minimum": 1, "maximum": 9}),
+        {"type": "function", "function": {"name": "wait", "parameters": {
+            "type": "object", "$defs": {"unit": {"enum": ["s", "h"]}}, "properties": {"unit": {"$ref": "#/$defs/unit"}},
+            "required": ["unit"], "additionalProperties": False}}}]
+
+
+def check_call(k):
+    arguments = json.loads(k["function"]["arguments"])
+    if k["function"]["name"] == "paint":
+        assert set(arguments) == {"colour", "coats"} and arguments["colour"] in ("red", "blue") and 1 <= arguments["coats"] <= 9
+    else:
+        assert k["function"]["name"] == "wait" and arguments in ({"unit": "s"}, {"unit": "h"})
+
+
+def test_a_call_that_must_come(d):
+    """Of a base that has never seen a tool; by which function, and as one of several."""
+    for name in ("paint", "wait"):
+        named = {"type": "function", "function": {"name": name}}
+        for seed in range(3):
+            c = chat(d, tools=MUST, tool_choice=named, temperature=1, seed=seed)["choices"][0]
+            assert c["finish_reason"] == "stop" and c["message"]["content"] is None and len(c["message"]["tool_calls"]) == 1
+            assert c["message"]["tool_calls"][0]["function"]["name"] == name
+            check_call(c["message"]["tool_calls"][0])
+    f = {"tools": MUST, "tool_choice": "required", "parallel_tool_calls": False, "temperature": 1, "seed": 3}
+    c = chat(d, **f)["choices"][0]
+    assert c["finish_reason"] == "tool_calls" and len(c["message"]["tool_calls"]) == 1
+    check_call(c["message"]["tool_calls"][0])
+    _, chunks = chunks_of(d, **f)
+    parts = [k for x in chunks for k in x["choices"][0]["delta"].get("tool_calls", [])]
+    streamed = "".join(k["function"]["arguments"] for k in parts)
+    assert parts[0]["function"]["name"] and streamed == c["message"]["tool_calls"][0]["function"]["arguments"]
+    assert chunks[-1]["choices"][0]["finish_reason"] == "tool_calls"
+    r = d.post("/v1/chat/completions", {"messages": HELLO, "tools": MUST, "tool_choice": {"type": "function", "function": {"name": "x"}}})
+    assert (r.status, r.json()["error"]["param"]) == (400, "tool_choice")

@@ -19,6 +19,8 @@ struct row {
 #define TOOL                                                                                       \
     "{\"type\":\"function\",\"function\":{\"name\":\"f\",\"parameters\":{\"type\":\"object\"}}}"
 #define CALL(args)             "<tool_call>{\\\"name\\\": \\\"f\\\", \\\"arguments\\\": " args "}</tool_call>"
+#define LISTED                 "{\\\"name\\\":\\\"f\\\",\\\"parameters\\\":{\\\"a\\\":1}}"
+#define NAMED(name)            "\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":\"" name "\"}}"
 #define WITH_TOOLS(text, rest) "{\"messages\":[" SAY(text) "],\"tools\":[" TOOL "]" rest "}"
 
 static const struct row rows[] = {
@@ -134,10 +136,17 @@ static const struct row rows[] = {
      "\"refusal\":null},\"logprobs\":null,\"finish_reason\":\"stop\""},
     {CHAT, "{\"messages\":[" SAY(CALL("{}")) "]}", 200, "\"content\":\"<tool_call>{"},
     {CHAT, WITH_TOOLS("no calls", ",\"tool_choice\":\"auto\""), 200, "\"content\":\"no calls\""},
-    {CHAT, WITH_TOOLS("a", ",\"tool_choice\":\"required\""), 501, "a call cannot be demanded"},
+    {CHAT, WITH_TOOLS("[" LISTED "," LISTED "]", ",\"tool_choice\":\"required\""), 200,
+     "\"arguments\":\"{\\\"a\\\":1}\"}}]},\"logprobs\":null,\"finish_reason\":\"tool_calls\""},
+    {CHAT, WITH_TOOLS("[" LISTED "]", "," NAMED("f")), 200,
+     "\"arguments\":\"{\\\"a\\\":1}\"}}]},\"logprobs\":null,\"finish_reason\":\"stop\""},
+    {CHAT, WITH_TOOLS("a", "," NAMED("g")), 400, "tools has no function g"},
+    {CHAT, ASK(",\"tool_choice\":\"required\""), 400, "tools has no function"},
     {CHAT,
-     WITH_TOOLS("a", ",\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":\"f\"}}"), 501,
-     "\"param\":\"tool_choice\""},
+     WITH_TOOLS("a",
+                ",\"tool_choice\":\"required\",\"response_format\":{\"type\":\"json_object\"}"),
+     400, "exclude each other"},
+    {CHAT, WITH_TOOLS("a", ",\"tool_choice\":{\"type\":\"function\"}"), 400, "missing_field"},
     {CHAT, WITH_TOOLS("a", ",\"tool_choice\":\"perhaps\""), 400, "one of auto|none|required"},
     {CHAT, "{\"messages\":[" SAY("a") "],\"tools\":[{\"type\":\"function\"}]}", 400,
      "missing_field"},
@@ -261,7 +270,7 @@ START_TEST(test_faults)
 {
     static const char *const bodies[] = {
         ASK(",\"logprobs\":true"), WITH_TOOLS("a " CALL("{\\\"a\\\": 1}"), ""),
-        WITH_TOOLS(CALL("{}"), ",\"stream\":true"),
+        WITH_TOOLS(CALL("{}"), ",\"stream\":true"), WITH_TOOLS("[" LISTED "]", "," NAMED("f")),
         "{\"messages\":[{\"role\":\"assistant\",\"content\":[{\"type\":\"text\",\"text\":\"a\"}],"
         "\"tool_calls\":[{\"function\":{\"name\":\"f\",\"arguments\":\"{}\"}}],\"reasoning\":\"r\"}"
         "]}"};

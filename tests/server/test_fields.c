@@ -75,7 +75,12 @@ static const struct row rows[] = {
      ST_INVALID_VALUE, "documents"},
     {FIELDS_chat_completions, "{\"messages\":[{\"role\":\"user\"}],\"prompt\":\"a\"}",
      ST_UNKNOWN_FIELD, "prompt"},
-    {FIELDS_chat_completions, "{\"messages\":[{\"role\":\"user\"}],\"tool_choice\":{}}", ST_OK, ""},
+    {FIELDS_chat_completions, "{\"messages\":[{\"role\":\"user\"}],\"tool_choice\":{}}",
+     ST_MISSING_FIELD, "type"},
+    {FIELDS_chat_completions,
+     "{\"messages\":[{\"role\":\"user\"}],\"tool_choice\":{\"type\":\"function\",\"function\":{"
+     "\"name\":\"f\"}}}",
+     ST_OK, ""},
     {FIELDS_chat_completions, "{\"messages\":[{\"role\":\"user\"}],\"tool_choice\":\"x\"}",
      ST_INVALID_VALUE, "tool_choice"},
     {FIELDS_message, "{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"\"}]}", ST_OK,

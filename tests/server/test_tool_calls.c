@@ -74,6 +74,8 @@ static const struct row rows[] = {
     {TOOLS_MISTRAL, "[1] [TOOL", "[1] [TOOL"},
     {TOOLS_MISTRAL, "[TOOL_CALLS]nothing\nelse", "[TOOL_CALLS]nothing\nelse"},
     {TOOLS_MISTRAL, "[TOOL_CALLS][ARGS]{}", "[TOOL_CALLS][ARGS]{}"},
+    {TOOLS_LIST, "[{\"name\":\"f\",\"parameters\":{\"a\": 1}}, {\"name\":\"g\",\"parameters\":{}}]",
+     "|f({\"a\": 1})|g({})"},
     {TOOLS_BAR, "<|tool_call|>[{\"name\": \"f\", \"arguments\": {}}]<|/tool_call|>", "|f({})"},
     {TOOLS_BAR, "So:<|tool_call|>[{\"name\": \"f\", \"arguments\": {\"x\": 0}}]",
      "So:|f({\"x\": 0})"},
