@@ -7,6 +7,7 @@
 #include "core/grammar/grammar.h"
 #include "core/memory.h"
 #include "core/run/defaults.h"
+#include "core/run/image.h"
 #include "core/run/sequence.h"
 
 /* ---- the options ---- */
@@ -171,16 +172,19 @@ static void forward(void *ctx, enum compute mode, struct batch *b)
     model_forward(e->model, b, e->scratch[mode]);
 }
 
-static void module(void *ctx, struct request *r, int32_t first, int32_t rows)
+static int32_t module(void *ctx, struct request *r, int32_t first, int32_t rows, struct error *err)
 {
     struct engine *e = ctx;
     const struct route *route = &r->routes[0];
+    if (r->at_once > 0)
+        return images_run(r, first, kernels_of(e, r->compute), e->scratch[r->compute], err);
     const struct row_group group = {
         .count = rows, .n = route->n_adapted, .adapted = route->adapted};
     model_module_forward(e->model, r->module, route->view, kernels_of(e, r->compute), &group, 1,
                          rows, r->module_x ? r->module_x + first * r->module_in : NULL,
                          r->module_ids ? r->module_ids + first : NULL,
                          r->module_result + first * r->module_out, e->scratch[r->compute]);
+    return rows;
 }
 
 /* ---- where tickets go after intake and loader ---- */
@@ -257,7 +261,7 @@ static enum status open_kv(struct engine *e, struct error *err)
     e->host.max_len = m->max_len;
     if (m->kind == MODEL_ENCODER && e->o.max_rows < m->max_len)
         e->o.max_rows = (int32_t)m->max_len; // a text is one pass
-    if (m->kind == MODEL_CONVNET)
+    if (m->image.channels > 0)               // an image brings its own
         return kvcache_open(1, 1, 1, 1, &e->kv, err);
     uint64_t page = model_kv_page_bytes(m);
     if (!o->kv_memory) {
@@ -545,6 +549,8 @@ static enum status submit(struct engine *e, struct ticket *t, enum status st, st
         st = engine_admit(e, t, true, request_estimate(t->request), err);
     if (st == ST_OK) {
         st = request_enter(t, false, err);
+        if (st == ST_OK && !t->request->pending && request_in_slices(t->request))
+            st = request_plan(t, err);
         if (st != ST_OK)
             forget(e, t);
     }
@@ -555,7 +561,7 @@ static enum status submit(struct engine *e, struct ticket *t, enum status st, st
     const struct request *r = t->request;
     atomic_store(&t->waiting, (int)(r->n_prompts * (size_t)r->n));
     *out = t;
-    if (r->kind != REQUEST_MODULE)
+    if (!request_in_slices(r))
         intake_submit(e->intake, t);
     else if (r->pending)
         jobs_submit(e->jobs, t);

@@ -230,8 +230,15 @@ struct name_list {
     const char *const *names;
     size_t n;
 };
+/* Images of one size. */
+struct images {
+    const float *pixels; /* [n, channels, height, width] */
+    int32_t n;
+    struct image_size size;
+};
 struct forward_request {
     const struct prompt *rows;
+    const struct images *images; /* instead of rows, or NULL; n_rows of them */
     size_t n_rows;
     const struct name_list *adapters; /* [n_rows] or NULL: base */
     unsigned outputs;                 /* OUTPUT_* */
@@ -240,8 +247,10 @@ struct forward_request {
     const char *request_id;
 };
 struct forward_row {
-    int32_t tokens; /* T */
-    int32_t width;  /* V: of the vocabulary, or the labels of the row's classification head */
+    int32_t tokens;  /* T */
+    int hidden_rank; /* of an image's hidden state, which is [hidden_shape]; 0: [T, H] */
+    int64_t hidden_shape[3];
+    int32_t width; /* V: of the vocabulary, or the labels of the row's classification head */
     /* What the logits are of. A sequence's are one vector: `logits` and `logprobs` are [V] too. */
     enum classifier_kind classifier;
     int32_t labels_at; /* the position at which a sequence's labels are read */
@@ -261,16 +270,19 @@ struct module_request {
     const float *x;     /* [rows, k] or NULL */
     const int32_t *ids; /* [rows], an embedding */
     int32_t rows;
-    int64_t width; /* k as sent */
+    int64_t width;        /* k as sent */
+    struct images images; /* a Conv2d; pixels NULL: none */
     int compute;
     const char *request_id;
 };
-/* A linear module takes x, an embedding ids, neither takes both (INVALID_VALUE); MODULE_NOT_FOUND;
- * NOT_SUPPORTED: a Conv2d. */
+/* A linear module takes x, an embedding ids, a Conv2d images, none takes another's (INVALID_VALUE);
+ * MODULE_NOT_FOUND. */
 enum status engine_module(struct engine *e, const struct module_request *req, struct ticket **out,
                           struct error *err);
-const float *ticket_module(const struct ticket *t, int32_t *rows,
-                           int64_t *n); /* after a good end */
+/* After a good end: rows (or images) of n numbers; of an image they are [shape], else shape is [n].
+ */
+const float *ticket_module(const struct ticket *t, int32_t *rows, int64_t *n);
+int ticket_module_shape(const struct ticket *t, int64_t shape[3]); /* returns the rank */
 
 /* ---- text
  * ---------------------------------------------------------------------------------------- */

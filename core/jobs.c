@@ -224,7 +224,7 @@ static void enter(struct jobs *s, struct ticket *t)
         st = error_set(&err, ST_CANCELLED, NULL);
     if (st == ST_OK)
         st = request_enter(t, true, &err);
-    if (st == ST_OK && t->request->kind != REQUEST_MODULE)
+    if (st == ST_OK)
         st = request_plan(t, &err);
     if (st == ST_OK)
         s->o.ready(s->o.ctx, t);

@@ -267,7 +267,10 @@ void field_type_describe(const struct field_row *r, char *text, size_t size)
         snprintf(text, size, "a flat list of numbers that a float holds");
         break;
     case TYPE_SHAPE:
-        snprintf(text, size, "a list of %.0f to %.0f sizes", r->low, r->high);
+        if (r->low < r->high)
+            snprintf(text, size, "a list of %.0f to %.0f sizes", r->low, r->high);
+        else
+            snprintf(text, size, "a list of %.0f sizes", r->low);
         break;
     case TYPE_OUTPUTS:
         snprintf(text, size, "a list of %s", r->extra);

@@ -7,6 +7,7 @@
 
 #include "server/fields.h"
 #include "server/handlers.h"
+#include "server/images.h"
 #include "server/names.h"
 #include "server/reply.h"
 #include "server/server.h"
@@ -64,12 +65,17 @@ static bool add_row(struct tensors *t, const struct model *m, const struct forwa
         bool hidden = bit & (OUTPUT_HIDDEN | OUTPUT_EMBEDDING);
         bool all_positions = bit & (OUTPUT_LOGITS | OUTPUT_LOGPROBS | OUTPUT_HIDDEN) &&
                              (hidden || r->classifier != CLASSIFIER_SEQUENCE);
-        const int64_t shape[] = {r->tokens, hidden ? m->hidden : r->width};
+        const int64_t two[] = {r->tokens, hidden ? m->hidden : r->width};
+        const int64_t *shape = all_positions ? two : two + 1;
+        int rank = all_positions ? 2 : 1;
         if (!v)
             continue;
+        if (bit == OUTPUT_HIDDEN && r->hidden_rank) {
+            shape = r->hidden_shape;
+            rank = r->hidden_rank;
+        }
         buffer_format(text, ",\"%s\":", outputs[k].name);
-        if (!tensors_add(t, v, all_positions ? shape : shape + 1, all_positions ? 2 : 1,
-                         outputs[k].name, index))
+        if (!tensors_add(t, v, shape, rank, outputs[k].name, index))
             return false;
     }
     buffer_text(text, "}");
@@ -145,9 +151,15 @@ static enum status read_rows(struct request *q, struct forward_request *r, struc
 {
     const json_t *ids = field(q->json, "input_ids"), *texts = field(q->json, "text");
     const json_t *list = ids ? ids : texts;
-    if (!ids == !texts)
-        return error_param(err, ids ? ST_INVALID_VALUE : ST_MISSING_FIELD, "input_ids",
-                           "send either input_ids, text, or module with input");
+    bool images = field(q->json, "pixel_values");
+    if (!!ids + !!texts + images != 1)
+        return error_param(err, ids || texts ? ST_INVALID_VALUE : ST_MISSING_FIELD, "input_ids",
+                           "send either input_ids, text, pixel_values, or module with input");
+    if (images) {
+        enum status s = images_read(q->json, "pixel_values", &q->arena, &r->images, err);
+        r->n_rows = s ? 0 : (size_t)r->images->n;
+        return s;
+    }
     r->n_rows = json_array_size(list);
     struct prompt *rows = arena_alloc(&q->arena, r->n_rows * sizeof *rows);
     if (!rows)

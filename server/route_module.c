@@ -7,6 +7,7 @@
 
 #include "server/fields.h"
 #include "server/handlers.h"
+#include "server/images.h"
 #include "server/names.h"
 #include "server/reply.h"
 #include "server/server.h"
@@ -30,12 +31,15 @@ static void answer_module(struct request *q)
     }
     const float *v = ticket_module(q->ticket, &rows, &n);
     struct tensors *t = tensors_new(q);
-    /* the input's shape, its last size replaced; ids have none to replace */
+    /* the input's shape without what a row of it has (ids are all rows), then what a row became */
     const json_t *sizes = field(field(q->json, "input"), "shape");
-    int rank = (int)json_array_size(sizes) - !is_embedding(q);
+    int64_t row[3];
+    int row_rank = ticket_module_shape(q->ticket, row);
+    int rank = row_rank > 1 ? 1 : (int)json_array_size(sizes) - !is_embedding(q);
     for (int i = 0; i < rank; i++)
         shape[i] = json_as_int(json_array_get(sizes, (size_t)i));
-    shape[rank++] = n;
+    for (int i = 0; i < row_rank; i++)
+        shape[rank++] = row[i];
     if (t)
         buffer_text(tensors_text(t), "{\"output\":");
     if (!t || !tensors_add(t, v, shape, rank, "output", 0)) {
@@ -50,8 +54,8 @@ static void answer_module(struct request *q)
 }
 
 /* Fills rows, width and x or ids of r from `input`. */
-static enum status read_input(struct request *q, bool ids, struct module_request *r,
-                              struct error *err)
+static enum status read_rows(struct request *q, bool ids, struct module_request *r,
+                             struct error *err)
 {
     const json_t *input = field(q->json, "input");
     const json_t *shape = field(input, "shape"), *data = field(input, "data");
@@ -95,25 +99,37 @@ static enum status check_reply_size(const struct request *q, const struct module
                        rows, (long long)m->n, (unsigned long long)bytes, (unsigned long long)limit);
 }
 
+static enum status read_input(struct request *q, const struct module *m, struct module_request *r,
+                              struct error *err)
+{
+    enum status s;
+    if (m->kind != MODULE_CONV2D) {
+        s = read_rows(q, m->kind == MODULE_EMBEDDING, r, err);
+        return s ? s : check_reply_size(q, m, r->rows, err);
+    }
+    const struct images *images = NULL;
+    s = images_read(q->json, "input", &q->arena, &images, err);
+    if (!s)
+        r->images = *images;
+    return s;
+}
+
 static enum status read_module(struct request *q, struct module_request *r, struct error *err)
 {
     const struct model *m = engine_model(q->server->engine);
     if (!field(q->json, "input"))
         return error_param(err, ST_MISSING_FIELD, "input", "a module needs an input");
-    if (field(q->json, "input_ids") || field(q->json, "text") || field(q->json, "adapters"))
-        return error_param(err, ST_INVALID_VALUE, "module",
-                           "send either input_ids, text, or module with input and adapter");
+    if (field(q->json, "input_ids") || field(q->json, "text") || field(q->json, "pixel_values") ||
+        field(q->json, "adapters"))
+        return error_param(
+            err, ST_INVALID_VALUE, "module",
+            "send either input_ids, text, pixel_values, or module with input and adapter");
     int32_t i = model_module(m, r->module);
     if (i < 0)
         return error_param(err, ST_MODULE_NOT_FOUND, "module", "there is no module '%.200s'",
                            r->module);
-    const struct module *module = &m->modules[i];
-    if (module->kind == MODULE_CONV2D)
-        return error_param(err, ST_NOT_SUPPORTED, "module", "%s: a Conv2d alone is not supported",
-                           module->name);
     enum status s = names_read(q, field(q->json, "adapter"), &r->adapters, err);
-    s = s ? s : read_input(q, module->kind == MODULE_EMBEDDING, r, err);
-    return s ? s : check_reply_size(q, module, r->rows, err);
+    return s ? s : read_input(q, &m->modules[i], r, err);
 }
 
 void route_forward_module(struct request *q)

@@ -343,12 +343,12 @@ static void check_convolutions(const struct model *m, const struct packed *p, co
                                struct findings *f)
 {
     for (size_t i = 0; i < p->n_modules && !m->conv2d_peft; i++)
-        if (p->vectors[i].data && m->modules[i].kind == MODULE_CONV2D)
+        if (p->vectors[i].data && module_has_windows(&m->modules[i]))
             findings_add(
                 f, SEVERITY_WARNING, ST_CONV2D_FORWARD_DIFFERS, m->modules[i].name, "oft_R", NULL,
                 NULL,
-                "%s: %s: patches are rotated as a merge does it; unless the kernel is 1x1, "
-                "PEFT's unmerged forward differs",
+                "%s: %s: patches are rotated as a merge does it; PEFT's unmerged forward differs "
+                "(--conv2d peft)",
                 path, m->modules[i].name);
 }
 

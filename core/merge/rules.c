@@ -66,10 +66,10 @@ static bool targets_unmergeable(const struct rule_case *c, char *what, size_t si
     return name_modules(c, cannot_requantize, what, size);
 }
 
-/* A 1x1 kernel would not differ, but then its patches are its channels. */
+/* A 1x1 kernel's merged form is PEFT's forward too. */
 static bool is_peft_convolution(const struct rule_case *c, const struct module *mod)
 {
-    return c->m->conv2d_peft && mod->kind == MODULE_CONV2D;
+    return c->m->conv2d_peft && module_has_windows(mod);
 }
 
 static bool targets_peft_convolution(const struct rule_case *c, char *what, size_t size)

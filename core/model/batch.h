@@ -50,8 +50,10 @@ struct batch {
     const struct view *view;
     const struct kernels *kernels;
     int32_t rows;
-    const int32_t *tokens; /* [rows] */
-    struct kv_rows at;     /* [rows] positions and pages */
+    const int32_t *tokens; /* [rows]; NULL: embedded */
+    const float *embedded; /* [rows, ld_embedded] what enters the first layer */
+    int64_t ld_embedded;
+    struct kv_rows at; /* [rows] positions and pages */
     /* An encoder's sequences come whole, in one pass, and at.ends is their length. */
     /* [rows] the length of sequence by which the row's position turns, where the rope looks at it
      * (model->stretch_at, dynamic_at); NULL: as in short ones */

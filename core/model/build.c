@@ -28,6 +28,10 @@ static enum status count_layers(struct model *m, const struct model_options *opt
         m->layers = c->base_layers;
         return ST_OK;
     }
+    if (m->kind == MODEL_CONVNET)
+        return error_set(err, ST_NOT_SUPPORTED,
+                         "layer_replication: the stages of a '%s' network cannot be repeated",
+                         m->model_type);
     for (size_t i = 0; i < options->n_replication; i++) {
         struct layer_range r = options->replication[i];
         if (r.first < 0 || r.end > c->base_layers || r.first >= r.end)
@@ -101,6 +105,10 @@ static int32_t *reference(struct model_config *c, enum role role)
         return &c->project_out;
     case ROLE_HEAD:
         return &c->head;
+    case ROLE_PATCH:
+        return &c->patches;
+    case ROLE_STEM:
+        return &c->stem_module;
     case ROLE_CLASSIFIER:
         return &c->classifier;
     case ROLE_CLASSIFIER_DENSE:
@@ -108,6 +116,28 @@ static int32_t *reference(struct model_config *c, enum role role)
     default:
         return NULL;
     }
+}
+
+/* PEFT counts a window's inputs as a square's. */
+static void set_shape(const struct model_config *c, enum role role, int32_t layer, int32_t expert,
+                      struct module *u)
+{
+    struct conv2d *v = &u->conv;
+    if (u->kind != MODULE_CONV2D) {
+        hfconfig_shape(c, role, &u->n, &u->k);
+        u->rotate_dim = u->k;
+        return;
+    }
+    if (role == ROLE_PATCH) {
+        *v = (struct conv2d){.channels = c->image.channels, .dilation = {1, 1}};
+        memcpy(v->kernel, c->patch, sizeof v->kernel);
+        memcpy(v->stride, c->patch, sizeof v->stride);
+        u->n = c->hidden;
+    } else {
+        convnet_shape(c, role, layer, expert, v, &u->n);
+    }
+    u->k = (int64_t)v->channels * v->kernel[0] * v->kernel[1];
+    u->rotate_dim = (int64_t)v->channels * v->kernel[0] * v->kernel[0];
 }
 
 /* Appends one module; layer and expert -1 for those of none. */
@@ -135,8 +165,7 @@ static enum status add_module(struct model *m, const struct checkpoint *cp,
     };
     if (!u->name || !u->file || (alias && !u->alias))
         return ST_OUT_OF_MEMORY;
-    hfconfig_shape(c, row->role, &u->n, &u->k);
-    u->rotate_dim = u->k;
+    set_shape(c, row->role, l ? l->base : -1, expert, u);
     if (l) {
         if (expert <= 0)
             l->module[row->role] = index;
@@ -179,9 +208,10 @@ static enum status add_layer(struct model *m, const struct checkpoint *cp,
             continue;
         }
         const struct family_module *stop = run_end(row, family_per_expert);
-        for (int32_t e = 0; e < m->config->experts; e++)
+        for (int32_t e = 0; e < build_repeats(m, l->base); e++)
             for (const struct family_module *r = row; r < stop && s == ST_OK; r++)
-                s = add_module(m, cp, r, layer, e);
+                if (build_holds(m, r->when, l->base))
+                    s = add_module(m, cp, r, layer, e);
         row = stop;
     }
     return s;
@@ -194,13 +224,14 @@ static enum status list_modules(struct model *m, const struct checkpoint *cp)
     size_t most = 0;
     enum status s = ST_OK;
     for (const struct family_module *row = rows; row->name; row++)
-        most += (family_per_layer(row->name) ? (size_t)m->layers : 1) *
-                (family_per_expert(row->name) ? (size_t)c->experts : 1);
+        for (int32_t l = 0; l < (family_per_layer(row->name) ? m->layers : 1); l++)
+            most += family_per_expert(row->name) ? (size_t)build_repeats(m, c->layers[l].base) : 1;
     m->modules = arena_alloc(&c->arena, most * sizeof *m->modules);
     c->rows = arena_alloc(&c->arena, most * sizeof *c->rows);
     if (!m->modules || !c->rows)
         return ST_OUT_OF_MEMORY;
     c->position = c->type = c->project_in = c->project_out = c->pooler = c->head = -1;
+    c->patches = c->stem_module = -1;
     c->classifier = c->classifier_dense = -1;
     for (const struct family_module *row = rows; row->name && s == ST_OK;) {
         if (!family_per_layer(row->name)) {
@@ -317,6 +348,7 @@ enum status build_network(struct model *m, const struct checkpoint *cp,
     if (s != ST_OK)
         return s;
     m->config->bare = names_bare(m, cp);
+    m->config->old_layers = names_old_layers(m, cp);
     for (const struct backend *const *b = chain->backends; *b; b++)
         m->plain = *b;
     note_stored(m, cp);
@@ -331,6 +363,8 @@ enum status build_network(struct model *m, const struct checkpoint *cp,
     if (!claim_modules(m, cp, chain, findings))
         return error_memory(err, "the network");
     check_norms(m, cp, findings);
+    convnet_check(m, cp, findings);
+    patches_check(m, cp, findings);
     check_biases(m, cp, findings);
     return check_leftovers(m, cp, findings) ? error_memory(err, "the network") : ST_OK;
 }
@@ -412,5 +446,10 @@ enum status build_load(struct model *m, const struct checkpoint *cp,
 {
     if (!load_norms(m, cp) || !load_biases(m, cp))
         return error_memory(err, "the base");
+    enum status s = convnet_load(m, cp, err);
+    if (s == ST_OK)
+        s = patches_load(m, cp, err);
+    if (s != ST_OK)
+        return s;
     return load_weights(m, cp, options, progress, progress_ctx, limit, err);
 }

@@ -37,6 +37,19 @@ enum status quantize_load(const struct backend *backend, const struct scheme *sc
 void check_layers(const struct model *m, const struct checkpoint *cp, struct findings *findings);
 void check_sizes(const struct model *m, const struct checkpoint *cp, struct findings *findings);
 void check_norms(const struct model *m, const struct checkpoint *cp, struct findings *findings);
+/* convnet_build.c: the batch norms of a convnet; patches.c: the tables of a network of patches.
+ * Each does nothing where the network has none; loading returns OUT_OF_MEMORY or
+ * NON_FINITE_WEIGHTS. */
+void convnet_check(const struct model *m, const struct checkpoint *cp, struct findings *findings);
+enum status convnet_load(struct model *m, const struct checkpoint *cp, struct error *err);
+void patches_check(const struct model *m, const struct checkpoint *cp, struct findings *findings);
+enum status patches_load(struct model *m, const struct checkpoint *cp, struct error *err);
+/* Their tensors in seen [cp->n_tensors]. */
+void convnet_mark(const struct model *m, const struct checkpoint *cp, bool *seen);
+void patches_mark(const struct model *m, const struct checkpoint *cp, bool *seen);
+/* A vector of n floats, <module>.<suffix>. */
+void check_vector(const struct checkpoint *cp, const char *module, const char *suffix, int64_t n,
+                  struct findings *findings);
 void check_biases(const struct model *m, const struct checkpoint *cp, struct findings *findings);
 enum status check_leftovers(const struct model *m, const struct checkpoint *cp,
                             struct findings *findings);
@@ -55,7 +68,15 @@ static inline bool build_holds(const struct model *m, enum condition when, int32
     const struct model_config *c = m->config;
     if (when == WHEN_DENSE || when == WHEN_SPARSE)
         return layer >= 0 && c->sparse[layer] == (when == WHEN_SPARSE);
+    if (when == WHEN_SHORTCUT)
+        return layer >= 0 && convnet_has_shortcut(c, layer);
     return c->conditions >> when & 1;
+}
+/* How often a row with `@` is there in a base layer: its experts, or a stage's blocks. */
+static inline int32_t build_repeats(const struct model *m, int32_t layer)
+{
+    const struct model_config *c = m->config;
+    return c->depths ? c->depths[layer] : c->experts;
 }
 /* The name under which the file keeps a module or norm of a base layer (-1: none), into buf, which
  * is returned: the first of its spellings that has tensors, with or without the family's prefix. */
@@ -63,6 +84,8 @@ char *names_file(const struct model *m, const struct checkpoint *cp,
                  const struct family_module *row, int32_t layer, int32_t expert, char *buf,
                  size_t size);
 char *names_norm(const struct model *m, const char *pattern, int32_t layer, char *buf, size_t size);
+/* name with another last word, into buf, which is returned. */
+char *names_beside(const char *name, const char *last, char buf[FAMILY_NAME_MAX]);
 /* The pattern of a module's own name: without the prefix where the class has none. */
 const char *names_canonical(const struct model *m, const char *pattern);
 /* ... of its other name, or NULL: there is none. */
@@ -71,6 +94,8 @@ const char *names_alias(const struct model *m, const struct family_module *row);
 const struct tensor *build_norm(const struct checkpoint *cp, const char *norm, const char *suffix);
 /* Whether the file leaves the family's prefix out. */
 bool names_bare(const struct model *m, const struct checkpoint *cp);
+/* Whether it numbers its layers below the family's other_layers. */
+bool names_old_layers(const struct model *m, const struct checkpoint *cp);
 /* Elements of a norm's weight. */
 int64_t build_norm_dim(const struct model *m, enum norm_role role);
 

@@ -79,9 +79,8 @@ void check_sizes(const struct model *m, const struct checkpoint *cp, struct find
     }
 }
 
-/* A vector of n floats. */
-static void check_vector(const struct checkpoint *cp, const char *module, const char *suffix,
-                         int64_t n, struct findings *findings)
+void check_vector(const struct checkpoint *cp, const char *module, const char *suffix, int64_t n,
+                  struct findings *findings)
 {
     const struct tensor *t = build_tensor(cp, module, suffix);
     char expected[48], got[128];
@@ -175,10 +174,11 @@ static void mark_module(const struct model *m, const struct checkpoint *cp,
     char name[FAMILY_NAME_MAX];
     // Also layers that the expanded network leaves out.
     int32_t layers = family_per_layer(row->name) ? m->config->base_layers : 1;
-    int32_t experts = family_per_expert(row->name) ? m->config->experts : 1;
-    for (int32_t l = 0; l < layers; l++)
-        for (int32_t e = 0; e < experts && build_holds(m, row->when, l); e++)
+    for (int32_t l = 0; l < layers; l++) {
+        int32_t most = family_per_expert(row->name) ? build_repeats(m, l) : 1;
+        for (int32_t e = 0; e < most && build_holds(m, row->when, l); e++)
             mark(cp, names_file(m, cp, row, l, e, name, sizeof name), seen);
+    }
 }
 
 static void mark_norm(const struct model *m, const struct checkpoint *cp, const char *pattern,
@@ -239,6 +239,8 @@ enum status check_leftovers(const struct model *m, const struct checkpoint *cp,
     for (const struct family_norm *norm = f->norms; norm->name; norm++)
         if (build_holds(m, norm->when, -1))
             mark_norm(m, cp, norm->name, seen);
+    convnet_mark(m, cp, seen);
+    patches_mark(m, cp, seen);
     for (size_t i = 0; i < cp->n_tensors; i++) {
         const struct tensor *t = &cp->tensors[i];
         if (seen[i] || ignored(f, t->name) || repeats_embedding(m, cp, t))

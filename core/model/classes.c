@@ -29,17 +29,24 @@ static bool same_word(const char *a, const char *b)
     return strcasecmp(a, b) == 0; // the first llama files say LLaMAForCausalLM
 }
 
+/* An image's labels are a sequence's by another name. */
+static const char *suffix_of(const struct family *f, size_t row)
+{
+    return f->images && classes[row].kind == CLASSIFIER_SEQUENCE ? "ForImageClassification"
+                                                                 : classes[row].suffix;
+}
+
 /* Is `name` the family's class of that row? */
 static bool is_class(const struct family *f, size_t row, const char *name)
 {
     size_t n = strlen(f->stem);
     return family_classifier(f, classes[row].kind, ROLE_CLASSIFIER) &&
-           !strncasecmp(name, f->stem, n) && same_word(name + n, classes[row].suffix);
+           !strncasecmp(name, f->stem, n) && same_word(name + n, suffix_of(f, row));
 }
 
 static char *class_name(const struct family *f, size_t row, char *buf, size_t size)
 {
-    snprintf(buf, size, "%s%s", f->stem, classes[row].suffix);
+    snprintf(buf, size, "%s%s", f->stem, suffix_of(f, row));
     return buf;
 }
 
@@ -50,7 +57,7 @@ static void refuse_architecture(const struct keys *k, const struct family *f)
     for (size_t i = 0; i < N_CLASSES; i++)
         if (family_classifier(f, classes[i].kind, ROLE_CLASSIFIER) && (size_t)n < sizeof expected)
             n += snprintf(expected + n, sizeof expected - (size_t)n, ", [\"%s%s\"]", f->stem,
-                          classes[i].suffix);
+                          suffix_of(f, i));
     keys_refuse(k, ST_CONFIG_UNSUPPORTED, "architectures", expected);
 }
 
@@ -62,6 +69,8 @@ static bool read_class(const struct keys *k, struct model_config *c)
     const char *name = json_string_value(json_array_get(list, 0));
     char buf[FAMILY_NAME_MAX];
     c->architecture = f->architecture;
+    if (!list && f->images)
+        name = f->architecture;
     for (size_t i = 0; name && i < N_CLASSES; i++)
         if (is_class(f, i, name)) {
             c->classifier_kind = classes[i].kind;

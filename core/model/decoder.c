@@ -9,6 +9,8 @@
  *     PARALLEL   x += attention(norm(x)) + mlp(norm'(x))
  *     POST       x = norm(x + attention(x));        x = norm(x + mlp(x))
  */
+#include <string.h>
+
 #include "core/model/pass.h"
 
 static void norm_rows(const struct pass *p, const struct norm_args *norm, const float *x,
@@ -90,11 +92,23 @@ static void forward_layer(const struct pass *p, const struct batch *b, int32_t l
     }
 }
 
+/* Rows that something else than the embedding made. */
+static void take_rows(const struct pass *p, const float *rows, int64_t ld)
+{
+    const struct scratch *s = p->scratch;
+    for (int64_t r = 0; r < p->rows; r++)
+        memcpy(s->x + r * s->ld_hidden, rows + r * ld,
+               (size_t)p->model->config->hidden * sizeof *rows);
+}
+
 void model_forward(const struct model *m, const struct batch *b, struct scratch *s)
 {
-    const struct pass p = {m, b->view, b->kernels, b->groups, b->n_groups, b->rows, s};
+    const struct pass p = {m, b->view, b->kernels, b->groups, b->n_groups, b->rows, s, false};
     const struct model_config *c = m->config;
-    embedding_rows(&p, b->tokens, b->at.positions);
+    if (b->tokens)
+        embedding_rows(&p, b->tokens, b->at.positions);
+    else
+        take_rows(&p, b->embedded, b->ld_embedded);
     for (int i = 0; i < 2; i++)
         if (c->rope[i].inverse)
             rope_fill(&c->rope[i], b->at.positions, b->lengths, b->rows, s->inverse, s->cosines[i],

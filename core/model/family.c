@@ -105,6 +105,13 @@ static const char *bias_text(const struct family *f, enum role role, enum role f
 
 char *family_describe(const struct family *f, char *buf, size_t size)
 {
+    if (f->kind == MODEL_CONVNET) {
+        snprintf(buf, size,
+                 "%s; images; stages of convolutions, each with a batch norm; default OFT targets: "
+                 "%s",
+                 f->architecture, f->targets ? f->targets : "none");
+        return buf;
+    }
     bool fused = find_role(f, ROLE_QKV) != NULL;
     bool sequence = family_classifier(f, CLASSIFIER_SEQUENCE, ROLE_CLASSIFIER) != NULL;
     bool token = family_classifier(f, CLASSIFIER_TOKEN, ROLE_CLASSIFIER) != NULL;
@@ -113,7 +120,9 @@ char *family_describe(const struct family *f, char *buf, size_t size)
              "%s; default OFT targets: %s",
              f->architecture, f->norm == NORM_RMS ? "RMS" : "layer",
              f->norm_plus_one ? " times (1 + weight)" : "",
-             find_role(f, ROLE_POSITION) ? "learned" : "rotary",
+             find_role(f, ROLE_PATCH)      ? "images in squares, learned"
+             : find_role(f, ROLE_POSITION) ? "learned"
+                                           : "rotary",
              !fused                 ? "split"
              : f->qkv == QKV_GROUPS ? "fused by kv head"
                                     : "fused in blocks",
@@ -122,9 +131,12 @@ char *family_describe(const struct family *f, char *buf, size_t size)
              : find_role(f, ROLE_GATE) || find_role(f, ROLE_GATE_UP) ? "gated"
                                                                      : "plain",
              bias_text(f, find_role(f, ROLE_UP) ? ROLE_UP : ROLE_EXPERT_UP, ROLE_GATE_UP),
-             f->tied ? "tied unless told" : "untied unless told",
+             f->images ? "labels"
+             : f->tied ? "tied unless told"
+                       : "untied unless told",
              sequence && token ? "sequences, tokens"
              : sequence        ? "sequences"
+             : f->images       ? "images"
                                : "nothing",
              f->targets ? f->targets : "none");
     return buf;

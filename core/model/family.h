@@ -37,6 +37,12 @@ enum role {
     ROLE_POOLER,           /* the first token's way out of an encoder: tanh(W h + b) */
     ROLE_CLASSIFIER_DENSE, /* tanh(W h + b) before ... */
     ROLE_CLASSIFIER,       /* ... labels: W h [+ b] */
+    ROLE_PATCH,            /* an image's squares become tokens */
+    ROLE_STEM,             /* a convnet's first convolution */
+    ROLE_SHORTCUT,
+    ROLE_CONV_1, /* of a block, one for each in the stage, like the next two */
+    ROLE_CONV_2,
+    ROLE_CONV_3,
     ROLE_COUNT
 };
 
@@ -73,7 +79,9 @@ enum condition {
     WHEN_SEQUENCE,   /* ... of labels of a sequence, ... */
     WHEN_TOKEN,      /* ... or of each token */
     WHEN_DENSE,      /* of a layer: it has an MLP, ... */
-    WHEN_SPARSE      /* ... or a mixture of experts */
+    WHEN_SPARSE,     /* ... or a mixture of experts */
+    WHEN_SHORTCUT,   /* of a stage: its first block changes the shape */
+    WHEN_BOTTLENECK  /* a block has three convolutions, not two */
 };
 
 /* Rows of a fused qkv: all of q, k, v in turn; or for each kv head its q heads, its k, its v. */
@@ -89,12 +97,14 @@ struct family_keys {
 };
 
 struct family_module {
-    const char *name; /* `#`: the layer's number, `@`: the expert's; NULL ends a list */
+    const char *name; /* `#`: the layer's (convnet: stage's) number, `@`: the expert's (block's) in
+                         it; NULL ends a list */
     enum role role;
     enum bias_rule bias;
     const char *file, *alias; /* other names, in files (NULL: none) and for PEFT */
     enum module_kind kind;    /* MODULE_LINEAR: an embedding role makes it MODULE_EMBEDDING */
     enum condition when;
+    const char *norm; /* the last word of the name of the batch norm behind it, or NULL */
 };
 
 struct family_norm {
@@ -114,8 +124,11 @@ struct family {
     bool bare_names; /* the class has its modules without the prefix (the alias has it) */
     const struct family_module *modules;
     const struct family_norm *norms;
-    const char *prefix; /* of all names but the head's; files may lack it ("model.") */
-    const char *layers; /* the prefix below which the file numbers its layers */
+    const char *prefix;              /* of all names but the head's; files may lack it ("model.") */
+    const char *layers;              /* the prefix below which the file numbers its layers */
+    const char *other_layers;        /* ... and the older files', or NULL */
+    bool images;                     /* it reads pixel_values, its logits are of labels */
+    const char *class_token, *table; /* of images: tensors of the first token; of all positions */
     const char *const *other_names;
     const char *const *ignored; /* tensors whose names end so are left over from training */
     const char *const *keys;    /* of config.json that only some families know */
@@ -128,6 +141,9 @@ struct family {
     /* Reads what only some configs say into config, after the common keys; c->windows [base_layers]
      * and c->local are there and zero. */
     void (*options)(const struct keys *keys, struct model_config *config);
+    /* Reads all sizes, where no layers of attention have them: instead of the common keys and of
+     * options. OUT_OF_MEMORY or ST_OK. */
+    enum status (*shape)(const struct keys *keys, struct model_config *config);
     const char *default_activation;
     int32_t max_positions;               /* where config.json names none */
     int32_t head_dim;                    /* likewise; 0: hidden / heads */

@@ -229,6 +229,19 @@ static const struct family *read_family(const struct keys *k)
     return f;
 }
 
+/* What has layers of attention. */
+static enum status read_transformer(const struct keys *k, const struct checkpoint *cp,
+                                    struct model_config *c)
+{
+    read_sizes(k, c);
+    read_heads(k, c);
+    enum status s = read_layers(k, c);
+    if (s == ST_OK && !c->family->images &&
+        keys_int(k, "vocab_size", 1, VOCAB_MAX, KEYS_REQUIRED, &c->vocab))
+        s = read_tokens(k, cp->generation, c);
+    return s == ST_OK && c->positions == POSITIONS_ROPE ? rope_read(k, c) : s;
+}
+
 enum status hfconfig_read(const struct checkpoint *cp, struct model_config *c,
                           struct findings *findings)
 {
@@ -239,21 +252,17 @@ enum status hfconfig_read(const struct checkpoint *cp, struct model_config *c,
         return ST_OK;
     c->conditions = 1u << WHEN_ALWAYS;
     c->embedding_scale = 1;
+    c->bos = -1;
     keys_check_known(&k, c->family);
     if (classes_read(&k, c))
         return ST_OUT_OF_MEMORY;
-    read_sizes(&k, c);
     keys_bool(&k, "tie_word_embeddings", c->family->tied, &c->tied);
     c->tied = c->tied && !c->classifier_kind;
     read_norm_eps(&k, c);
     read_activation(&k, c);
-    read_heads(&k, c);
-    enum status s = read_layers(&k, c);
-    if (s == ST_OK && keys_int(&k, "vocab_size", 1, VOCAB_MAX, KEYS_REQUIRED, &c->vocab))
-        s = read_tokens(&k, cp->generation, c);
-    if (s == ST_OK && c->positions == POSITIONS_ROPE)
-        s = rope_read(&k, c);
-    return s;
+    if (!c->family->shape)
+        return read_transformer(&k, cp, c);
+    return c->family->shape(&k, c);
 }
 
 /* Every size that a matrix may have, and the keys that decide it. */

@@ -57,6 +57,11 @@ struct module_name {
     int32_t module;
 };
 
+/* A batch norm in inference: x * scale + shift, by channel. */
+struct affine {
+    float *scale, *shift;
+};
+
 struct model_config {
     const struct family *family;
     const char *architecture;
@@ -88,16 +93,23 @@ struct model_config {
     int32_t expert_inner;
     bool experts_renormalised; /* the chosen ones' weights sum to 1 */
     bool *sparse;              /* [base_layers] has experts instead of an MLP */
-    int32_t *windows;          /* [base_layers], 0: none */
-    bool *local;               /* [base_layers] turns by rope[1] */
-    struct rope rope[2];       /* of all layers; of local ones */
-    float *alibi;              /* [heads] slopes, or NULL */
+    struct image_size image;   /* what is read, see struct model */
+    int32_t patch[2];          /* the sides of an image's squares */
+    int32_t stem;              /* convnets: channels behind the stem */
+    int32_t *widths, *depths;  /* [base_layers] channels and blocks of a stage; NULL: no convnet */
+    bool stride_first_stage, stride_first_conv; /* ... where the shape shrinks */
+    int32_t convs;                              /* of a block */
+    int32_t *windows;                           /* [base_layers], 0: none */
+    bool *local;                                /* [base_layers] turns by rope[1] */
+    struct rope rope[2];                        /* of all layers; of local ones */
+    float *alibi;                               /* [heads] slopes, or NULL */
     int32_t *eos;
     size_t n_eos;
     int32_t bos;
 
     /* of build.c */
     bool bare;                         /* the file leaves the family's prefix out */
+    bool old_layers;                   /* ... and has the older word for the layers */
     struct layer *layers;              /* [model->layers] */
     const struct family_module **rows; /* [model->n_modules] */
     struct module_name *by_name;       /* [n_names] sorted */
@@ -105,6 +117,10 @@ struct model_config {
     int32_t embedding, head;
     int32_t position, type, project_in, project_out, pooler; /* -1: none; head too */
     int32_t classifier, classifier_dense;
+    int32_t patches, stem_module; /* likewise */
+    struct affine *affine;        /* [n_modules] what follows a convolution; scale NULL: nothing */
+    float *class_token;           /* [hidden] */
+    float *table;                 /* [max_positions, hidden] of an image's positions */
     struct norm_args final_norm, embedding_norm;
     struct arena arena;
 };
@@ -134,6 +150,15 @@ void options_bert(const struct keys *keys, struct model_config *c);
 void options_roberta(const struct keys *keys, struct model_config *c);
 void options_mixtral(const struct keys *keys, struct model_config *c);
 void options_qwen3_moe(const struct keys *keys, struct model_config *c);
+void options_vit(const struct keys *keys, struct model_config *c);
+
+/* convnet_build.c: likewise, of convnets. */
+enum status shape_resnet(const struct keys *keys, struct model_config *c);
+/* The window and rows of a convolution of a role in a stage's block (-1: in none). */
+void convnet_shape(const struct model_config *c, enum role role, int32_t stage, int32_t block,
+                   struct conv2d *conv, int64_t *n);
+/* Whether a stage's first block changes the shape. */
+bool convnet_has_shortcut(const struct model_config *c, int32_t stage);
 
 /* Rows and columns of the matrix of a role. */
 void hfconfig_shape(const struct model_config *c, enum role role, int64_t *n, int64_t *k);

@@ -21,7 +21,7 @@ static enum status publish(struct model *m, const struct checkpoint *cp,
     m->kind = c->family->kind;
     m->model_type = c->family->model_type;
     m->architecture = c->architecture;
-    m->vocab = c->vocab;
+    m->vocab = c->family->images ? c->labels : c->vocab;
     m->hidden = c->embedding_dim;
     m->stretch_at = c->rope[0].stretched ? c->rope[0].original : 0;
     m->dynamic_at = c->rope[0].growth > 0 ? c->rope[0].original : 0;
@@ -29,6 +29,7 @@ static enum status publish(struct model *m, const struct checkpoint *cp,
     m->kv_heads = c->kv_heads;
     m->head_dim = c->head_dim;
     m->tied = c->tied;
+    m->image = c->image;
     m->classifier = c->classifier_kind;
     m->labels = c->labels;
     m->label_names = c->label_names;
@@ -54,6 +55,10 @@ static enum status set_length(struct model *m, const struct model_options *optio
     if (m->max_len < 1 || m->max_len > INT32_MAX)
         return error_set(err, ST_INVALID_VALUE, "max_model_len: %lld is not a length",
                          (long long)m->max_len);
+    if (c->image.channels > 0 && m->max_len != c->max_positions)
+        return error_set(err, ST_INVALID_VALUE,
+                         "max_model_len: %lld, but an image takes %d positions",
+                         (long long)m->max_len, (int)c->max_positions);
     if (c->positions == POSITIONS_LEARNED && m->max_len > c->max_positions)
         return error_set(err, ST_INVALID_VALUE,
                          "max_model_len: %lld is more than the %d positions that the model learned",
@@ -96,7 +101,7 @@ static enum status open_network(struct model *m, const struct checkpoint *cp,
     if (s == ST_OK) {
         m->window = widest_window(m);
         m->has_head = m->config->head >= 0 || m->config->classifier >= 0;
-        m->has_pooler = m->kind == MODEL_DECODER || m->config->pooler >= 0;
+        m->has_pooler = m->kind != MODEL_ENCODER || m->config->pooler >= 0;
     }
     findings_clear(&findings);
     return s;
@@ -154,6 +159,7 @@ enum status model_spec(const struct model *m, const struct checkpoint *cp, int32
                                 .kind = u->kind,
                                 .n = u->n,
                                 .k = u->k,
+                                .conv = {u->conv.channels, u->conv.kernel[0], u->conv.kernel[1], 1},
                                 .quant = cp->quant};
     out->tensors = checkpoint_below(cp, u->file, &out->n_tensors);
     if (!out->tensors)

@@ -41,13 +41,27 @@ struct model_options {
         memory_limit; /* refuse a base that needs more bytes than this; 0: what the machine has */
 };
 
+/* A Conv2d's windows, rows first: kernel[0] x kernel[1] pixels, dilation apart, of each of
+ * `channels` channels, a window every stride pixels of an image with padding zeros around it. A row
+ * of W is a window in the order (channel, row, column). */
+struct conv2d {
+    int32_t channels, kernel[2], stride[2], padding[2], dilation[2];
+};
+
+/* What an image network is given: 0 channels: it reads tokens; height and width 0: any that fit. */
+struct image_size {
+    int32_t channels, height, width;
+};
+
 struct module {
     const char *name;  /* canonical: PEFT on transformers 5 */
     const char *alias; /* the other generation's name, or NULL */
     const char *file;  /* prefix of its tensors in the checkpoint */
     enum module_kind kind;
     int64_t n, k;       /* W [n, k], whole */
-    int64_t rotate_dim; /* what an OFT adapter rotates: k, or the embedding dim */
+    int64_t rotate_dim; /* what an OFT adapter rotates: k, or the embedding dim; a Conv2d's channels
+                           times kernel[0] squared, as PEFT counts */
+    struct conv2d conv; /* MODULE_CONV2D */
     int32_t layer;      /* in the expanded network, or -1 */
     int32_t base; /* index of the module that owns the stored weight: itself, or (replicated layer,
                      tied head) another */
@@ -83,6 +97,7 @@ struct model {
     size_t n_eos;
     int32_t bos;               /* -1: none */
     bool has_head, has_pooler; /* it has logits; it can give `embedding` (decoders always can) */
+    struct image_size image;   /* its logits are of labels then, vocab of them an image */
     enum classifier_kind classifier; /* its own class; an adapter may bring a head along */
     int32_t labels;                  /* of a classifier */
     const char *const *label_names;  /* [labels] */
@@ -111,6 +126,13 @@ enum status model_open(const struct checkpoint *cp, const struct model_options *
                        progress_report *progress, void *progress_ctx, struct model **out,
                        struct error *err);
 void model_close(struct model *m);
+
+/* Is the module a convolution of more than 1x1? PEFT's unmerged forward of its adapters differs
+ * from the merged one then (formats: Conv2d). */
+static inline bool module_has_windows(const struct module *u)
+{
+    return u->kind == MODULE_CONV2D && (u->conv.kernel[0] > 1 || u->conv.kernel[1] > 1);
+}
 
 /* By canonical name or alias; -1: none. */
 int32_t model_module(const struct model *m, const char *name);

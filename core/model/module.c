@@ -39,13 +39,13 @@ struct pass pass_of_rows(const struct pass *p, const int32_t *rows, int32_t n,
     return part;
 }
 
-/* Which of the groups [first, end) rotate the module's input, rows counted from row0. */
+/* Which of the groups [first, end) still rotate the module's input, rows counted from row0. */
 static void collect(const struct pass *p, int32_t module, int32_t first, int32_t end, int32_t row0,
                     struct input *in)
 {
     const struct rotation **next = in->rotations;
     in->n = 0;
-    for (int32_t g = first; g < end; g++) {
+    for (int32_t g = first; g < end && !p->rotated; g++) {
         const struct row_group *rows = &p->groups[g];
         struct rotate_group *to = &in->groups[in->n];
         *to = (struct rotate_group){rows->first - row0, rows->count, 0, next};
@@ -175,7 +175,7 @@ void model_module_forward(const struct model *m, int32_t module, const struct vi
                           float *out, struct scratch *s)
 {
     const struct module *u = &m->modules[module];
-    const struct pass p = {m, view, kernels, groups, n_groups, rows, s};
+    const struct pass p = {m, view, kernels, groups, n_groups, rows, s, false};
     if (u->kind == MODULE_EMBEDDING) {
         embedding_forward(&p, module, ids, out, u->k);
         return;

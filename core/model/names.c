@@ -17,6 +17,17 @@ const char *names_make(struct model *m, const char *pattern, int32_t layer, int3
 
 /* ---- in the file ---- */
 
+/* The pattern with the older files' word for the layers, in buf, if this is one of them. */
+static const char *dated(const struct model *m, const char *pattern, char buf[FAMILY_NAME_MAX])
+{
+    const struct family *f = m->config->family;
+    size_t n = strlen(f->layers);
+    if (!m->config->old_layers || strncmp(pattern, f->layers, n) != 0)
+        return pattern;
+    snprintf(buf, FAMILY_NAME_MAX, "%s%s", f->other_layers, pattern + n);
+    return buf;
+}
+
 /* Past the family's prefix if the file leaves it out. */
 static const char *bare(const struct model *m, const char *pattern)
 {
@@ -53,7 +64,15 @@ const char *names_alias(const struct model *m, const struct family_module *row)
 
 char *names_norm(const struct model *m, const char *pattern, int32_t layer, char *buf, size_t size)
 {
-    return family_name(bare(m, pattern), layer, -1, buf, size);
+    char old[FAMILY_NAME_MAX];
+    return family_name(bare(m, dated(m, pattern, old)), layer, -1, buf, size);
+}
+
+char *names_beside(const char *name, const char *last, char buf[FAMILY_NAME_MAX])
+{
+    const char *dot = strrchr(name, '.');
+    snprintf(buf, FAMILY_NAME_MAX, "%.*s%s", dot ? (int)(dot + 1 - name) : 0, name, last);
+    return buf;
 }
 
 static bool in_file(const struct model *m, const struct checkpoint *cp, const char *pattern,
@@ -81,6 +100,14 @@ bool names_bare(const struct model *m, const struct checkpoint *cp)
     size_t n;
     snprintf(name, sizeof name, "%.*s", (int)strlen(prefix) - 1, prefix);
     return !checkpoint_below(cp, name, &n);
+}
+
+bool names_old_layers(const struct model *m, const struct checkpoint *cp)
+{
+    const struct family *f = m->config->family;
+    size_t n;
+    return f->other_layers && !checkpoint_below(cp, bare(m, f->layers), &n) &&
+           checkpoint_below(cp, bare(m, f->other_layers), &n);
 }
 
 /* ---- of modules ---- */
@@ -133,9 +160,12 @@ static bool visit_pattern(const struct model *m, const char *pattern, name_visit
     int32_t copies = family_per_layer(pattern) ? m->layers : 1;
     char buf[FAMILY_NAME_MAX];
     for (int32_t l = 0; l < copies; l++) {
-        family_name(pattern, l, -1, buf, sizeof buf);
-        if (!visit_ancestors(buf, each, ctx) || !each(ctx, buf, strlen(buf)))
-            return false;
+        int32_t most = family_per_expert(pattern) ? build_repeats(m, m->config->layers[l].base) : 1;
+        for (int32_t e = 0; e < most; e++) {
+            family_name(pattern, l, e, buf, sizeof buf);
+            if (!visit_ancestors(buf, each, ctx) || !each(ctx, buf, strlen(buf)))
+                return false;
+        }
     }
     return true;
 }
@@ -143,10 +173,14 @@ static bool visit_pattern(const struct model *m, const char *pattern, name_visit
 static bool visit_all(const struct model *m, name_visitor *each, void *ctx)
 {
     const struct family *f = m->config->family;
-    char prefixed[FAMILY_NAME_MAX];
-    for (size_t i = 0; i < m->n_modules; i++)
+    char buf[FAMILY_NAME_MAX], prefixed[FAMILY_NAME_MAX];
+    for (size_t i = 0; i < m->n_modules; i++) {
+        const char *norm = m->config->rows[i]->norm;
         if (!visit_ancestors(m->modules[i].name, each, ctx))
             return false;
+        if (norm && !visit_pattern(m, names_beside(m->modules[i].name, norm, buf), each, ctx))
+            return false;
+    }
     for (const struct family_norm *n = f->norms; n->name; n++)
         if (build_holds(m, n->when, -1) &&
             !visit_pattern(m, names_canonical(m, n->name), each, ctx))

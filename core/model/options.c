@@ -356,3 +356,48 @@ void options_roberta(const struct keys *k, struct model_config *c)
     else
         c->max_positions -= c->position_offset;
 }
+
+/* One number for both sides, or [height, width]. */
+static bool read_sides(const struct keys *k, const char *key, int32_t fallback, int32_t sides[2])
+{
+    const json_t *v = keys_get(k, key);
+    if (!json_is_array(v)) {
+        bool ok = keys_int(k, key, 1, 1 << 16, fallback, &sides[0]);
+        sides[1] = sides[0];
+        return ok;
+    }
+    for (size_t i = 0; i < 2; i++) {
+        json_int_t side = json_integer_value(json_array_get(v, i));
+        if (json_array_size(v) != 2 || side < 1 || side > 1 << 16) {
+            keys_refuse(k, ST_CONFIG_INVALID_VALUE, key,
+                        "a number from 1 to 65536, or [height, width]");
+            return false;
+        }
+        sides[i] = (int32_t)side;
+    }
+    return true;
+}
+
+/* A token for each whole square of the image, behind one that stands for all of it. */
+void options_vit(const struct keys *k, struct model_config *c)
+{
+    int32_t sides[2];
+    all_heads(c);
+    keys_bool(k, "qkv_bias", true, &c->attention_bias);
+    bool ok = keys_int(k, "num_channels", 1, 1 << 10, 3, &c->image.channels);
+    ok &= read_sides(k, "image_size", 224, sides);
+    ok &= read_sides(k, "patch_size", 16, c->patch);
+    if (!ok)
+        return;
+    c->image.height = sides[0];
+    c->image.width = sides[1];
+    int64_t squares = (int64_t)(sides[0] / c->patch[0]) * (sides[1] / c->patch[1]);
+    if (squares < 1 || squares >= 1 << 20 ||
+        (int64_t)c->image.channels * c->patch[0] * c->patch[1] > 1 << 24)
+        keys_refuse(k, ST_CONFIG_INVALID_VALUE, "patch_size",
+                    "sides that cut image_size into 1 to 1048575 squares of at most 16777216 "
+                    "numbers");
+    else
+        c->max_positions = c->position_rows = (int32_t)squares + 1;
+    c->positions = POSITIONS_LEARNED;
+}

@@ -12,6 +12,12 @@
 #define PRODUCTS_MAX 3  /* modules that share an input: q, k, v */
 #define HEAD_ROWS    32 /* rows of logits computed at once */
 
+/* Floats from one row to the next of a matrix that goes into products. */
+static inline int64_t row_stride(int64_t columns)
+{
+    return (columns + TILE_K - 1) / TILE_K * TILE_K;
+}
+
 /* The input of one module of a product: which rows are rotated by what, and the result. */
 struct input {
     struct rotate_group *groups;       /* [max_groups] */
@@ -67,6 +73,7 @@ struct pass {
     const struct row_group *groups; /* cover rows [0, rows), ascending */
     int32_t n_groups, rows;
     struct scratch *scratch;
+    bool rotated; /* what goes into products has been through its rotations already */
 };
 
 /* x of all rows through one module, rotated and with the bias of each row's adapters. */

@@ -35,7 +35,7 @@ static bool is_converted(const struct model *m, size_t i, const struct scheme *s
     const struct family_module *row = m->config->rows[i];
     if (u->kind == MODULE_CONV1D)
         return scheme->conv1d;
-    bool way_out = row->role == ROLE_HEAD ||
+    bool way_out = u->output_embedding ||
                    (row->role == ROLE_CLASSIFIER && !hfconfig_has_bias(m->config, row->bias));
     if (u->kind != MODULE_LINEAR || way_out)
         return false;

@@ -5,34 +5,8 @@
 #include <stdlib.h>
 
 #include "core/memory.h"
+#include "core/model/cut.h"
 #include "core/model/pass.h"
-
-#define ALIGNMENT 64
-
-struct plan {
-    char *base; /* NULL: only count */
-    size_t used;
-    bool overflow;
-};
-
-/* n elements of `size` bytes; NULL while counting. */
-static void *take(struct plan *p, int64_t n, int64_t per, size_t size)
-{
-    const int64_t v[] = {n, per, (int64_t)size};
-    int64_t bytes;
-    size_t at = p->used;
-    if (!size_product(v, 3, &bytes) || (uint64_t)bytes > SIZE_MAX / 4 || at > SIZE_MAX / 4) {
-        p->overflow = true;
-        return NULL;
-    }
-    p->used += ((size_t)bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-    return p->base ? p->base + at : NULL;
-}
-
-static int64_t padded(int64_t k)
-{
-    return (k + TILE_K - 1) / TILE_K * TILE_K;
-}
 
 /* The most that prepare may need for a module's input. */
 static size_t input_bytes(const struct model *m, const struct kernels *kernels, int32_t rows)
@@ -49,65 +23,66 @@ static size_t input_bytes(const struct model *m, const struct kernels *kernels, 
     return most;
 }
 
-static void cut_blocks(struct scratch *s, const struct model_config *c, struct plan *p)
+static void cut_blocks(struct scratch *s, const struct model_config *c, struct cut *p)
 {
     int32_t rows = s->max_rows;
-    s->x = take(p, rows, s->ld_hidden, sizeof(float));
-    s->normed = take(p, rows, s->ld_hidden, sizeof(float));
-    s->branch = take(p, rows, s->ld_hidden, sizeof(float));
-    s->q = take(p, rows, s->ld_q, sizeof(float));
-    s->attended = take(p, rows, s->ld_q, sizeof(float));
-    s->k = take(p, rows, s->ld_kv, sizeof(float));
-    s->v = take(p, rows, s->ld_kv, sizeof(float));
-    s->qkv = take(p, rows, s->ld_qkv, sizeof(float));
-    s->gate = take(p, rows, s->ld_mlp, sizeof(float));
-    s->up = take(p, rows, s->ld_mlp, sizeof(float));
-    s->narrow = take(p, rows, s->ld_narrow, sizeof(float));
-    s->rows_of = take(p, rows, 1, sizeof *s->rows_of);
-    s->inverse = take(p, c->head_dim / 2 + 1, 1, sizeof(float));
+    s->x = cut_take(p, rows, s->ld_hidden, sizeof(float));
+    s->normed = cut_take(p, rows, s->ld_hidden, sizeof(float));
+    s->branch = cut_take(p, rows, s->ld_hidden, sizeof(float));
+    s->q = cut_take(p, rows, s->ld_q, sizeof(float));
+    s->attended = cut_take(p, rows, s->ld_q, sizeof(float));
+    s->k = cut_take(p, rows, s->ld_kv, sizeof(float));
+    s->v = cut_take(p, rows, s->ld_kv, sizeof(float));
+    s->qkv = cut_take(p, rows, s->ld_qkv, sizeof(float));
+    s->gate = cut_take(p, rows, s->ld_mlp, sizeof(float));
+    s->up = cut_take(p, rows, s->ld_mlp, sizeof(float));
+    s->narrow = cut_take(p, rows, s->ld_narrow, sizeof(float));
+    s->rows_of = cut_take(p, rows, 1, sizeof *s->rows_of);
+    s->inverse = cut_take(p, c->head_dim / 2 + 1, 1, sizeof(float));
     for (int i = 0; i < 2; i++) {
-        s->cosines[i] = take(p, rows, c->rope[i].dim / 2, sizeof(float));
-        s->sines[i] = take(p, rows, c->rope[i].dim / 2, sizeof(float));
+        s->cosines[i] = cut_take(p, rows, c->rope[i].dim / 2, sizeof(float));
+        s->sines[i] = cut_take(p, rows, c->rope[i].dim / 2, sizeof(float));
     }
 }
 
-static void cut_routing(struct scratch *s, const struct model_config *c, struct plan *p)
+static void cut_routing(struct scratch *s, const struct model_config *c, struct cut *p)
 {
     int32_t rows = s->max_rows;
     struct routing counting = {0};
-    s->routing = take(p, 1, 1, sizeof *s->routing);
+    s->routing = cut_take(p, 1, 1, sizeof *s->routing);
     struct routing *r = s->routing ? s->routing : &counting;
-    r->ld_experts = padded(c->experts);
-    r->logits = take(p, rows, r->ld_experts, sizeof(float));
-    r->chosen = take(p, rows, c->experts_used, sizeof *r->chosen);
-    r->share = take(p, rows, c->experts_used, sizeof *r->share);
-    r->rows = take(p, rows, 1, sizeof *r->rows);
-    r->row_share = take(p, rows, 1, sizeof *r->row_share);
-    r->in = take(p, rows, s->ld_hidden, sizeof(float));
-    r->out = take(p, rows, s->ld_hidden, sizeof(float));
-    r->groups = take(p, s->max_groups, 1, sizeof *r->groups);
+    r->ld_experts = row_stride(c->experts);
+    r->logits = cut_take(p, rows, r->ld_experts, sizeof(float));
+    r->chosen = cut_take(p, rows, c->experts_used, sizeof *r->chosen);
+    r->share = cut_take(p, rows, c->experts_used, sizeof *r->share);
+    r->rows = cut_take(p, rows, 1, sizeof *r->rows);
+    r->row_share = cut_take(p, rows, 1, sizeof *r->row_share);
+    r->in = cut_take(p, rows, s->ld_hidden, sizeof(float));
+    r->out = cut_take(p, rows, s->ld_hidden, sizeof(float));
+    r->groups = cut_take(p, s->max_groups, 1, sizeof *r->groups);
 }
 
 static void cut(struct scratch *s, const struct model *m, const struct kernels *kernels,
-                struct plan *p)
+                struct cut *p)
 {
     int32_t rows = s->max_rows, groups = s->max_groups;
     int32_t out = rows < HEAD_ROWS ? rows : HEAD_ROWS;
-    cut_blocks(s, m->config, p);
+    if (m->kind != MODEL_CONVNET)
+        cut_blocks(s, m->config, p);
     if (m->config->experts > 0)
         cut_routing(s, m->config, p);
-    s->wide = take(p, rows, s->ld_input, sizeof(float));
-    s->tail = take(p, out, s->ld_hidden, sizeof(float));
-    s->tail_narrow = take(p, out, s->ld_narrow, sizeof(float));
-    s->logits = take(p, out, m->vocab, sizeof(float));
-    s->tail_groups = take(p, groups, 1, sizeof *s->tail_groups);
+    s->wide = cut_take(p, rows, s->ld_input, sizeof(float));
+    s->tail = cut_take(p, out, s->ld_hidden, sizeof(float));
+    s->tail_narrow = cut_take(p, out, s->ld_narrow, sizeof(float));
+    s->logits = cut_take(p, out, m->vocab, sizeof(float));
+    s->tail_groups = cut_take(p, groups, 1, sizeof *s->tail_groups);
     for (int i = 0; i < PRODUCTS_MAX; i++) {
         // Only the first slot meets every module; the others only those that read hidden.
         size_t bytes = i == 0 ? input_bytes(m, kernels, rows)
                               : kernels->act_bytes(kernels, rows, m->config->hidden);
-        s->input[i].groups = take(p, groups, 1, sizeof *s->input[i].groups);
-        s->input[i].rotations = take(p, groups, ADAPTERS_MAX, sizeof *s->input[i].rotations);
-        s->input[i].buffer = take(p, (int64_t)bytes, 1, 1);
+        s->input[i].groups = cut_take(p, groups, 1, sizeof *s->input[i].groups);
+        s->input[i].rotations = cut_take(p, groups, ADAPTERS_MAX, sizeof *s->input[i].rotations);
+        s->input[i].buffer = cut_take(p, (int64_t)bytes, 1, 1);
     }
 }
 
@@ -124,23 +99,24 @@ static void set_strides(struct scratch *s, const struct model *m)
 {
     const struct model_config *c = m->config;
     int64_t q = (int64_t)c->heads * c->head_dim, kv = (int64_t)c->kv_heads * c->head_dim;
-    s->ld_hidden = padded(c->hidden);
-    s->ld_q = padded(q);
-    s->ld_kv = padded(kv);
-    s->ld_qkv = has_role(m, ROLE_QKV) ? padded(q + 2 * kv) : 0;
-    s->ld_mlp = padded(has_role(m, ROLE_GATE_UP) ? 2 * (int64_t)c->intermediate : c->intermediate);
-    if (s->ld_mlp < padded(c->expert_inner))
-        s->ld_mlp = padded(c->expert_inner);
-    s->ld_narrow = c->project_in >= 0 ? padded(c->embedding_dim) : 0;
+    s->ld_hidden = row_stride(c->hidden);
+    s->ld_q = row_stride(q);
+    s->ld_kv = row_stride(kv);
+    s->ld_qkv = has_role(m, ROLE_QKV) ? row_stride(q + 2 * kv) : 0;
+    s->ld_mlp =
+        row_stride(has_role(m, ROLE_GATE_UP) ? 2 * (int64_t)c->intermediate : c->intermediate);
+    if (s->ld_mlp < row_stride(c->expert_inner))
+        s->ld_mlp = row_stride(c->expert_inner);
+    s->ld_narrow = c->project_in >= 0 ? row_stride(c->embedding_dim) : 0;
     for (size_t i = 0; i < m->n_modules; i++)
-        if (padded(m->modules[i].k) > s->ld_input)
-            s->ld_input = padded(m->modules[i].k);
+        if (row_stride(m->modules[i].k) > s->ld_input)
+            s->ld_input = row_stride(m->modules[i].k);
 }
 
 enum status scratch_open(const struct model *m, const struct kernels *kernels, int32_t max_rows,
                          int32_t max_groups, struct scratch **out, struct error *err)
 {
-    struct plan p = {0};
+    struct cut p = {0};
     *out = NULL;
     struct scratch *s = calloc(1, sizeof *s);
     if (!s)
@@ -156,7 +132,7 @@ enum status scratch_open(const struct model *m, const struct kernels *kernels, i
         free(s);
         return error_memory(err, "the buffers of a pass");
     }
-    p = (struct plan){.base = s->memory};
+    p = (struct cut){.memory = s->memory};
     cut(s, m, kernels, &p);
     *out = s;
     return ST_OK;

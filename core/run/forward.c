@@ -11,14 +11,20 @@ static int64_t vectors(enum classifier_kind kind, int64_t t)
     return kind == CLASSIFIER_SEQUENCE ? 1 : t;
 }
 
-/* Floats of one row of t tokens whose logits are `width` wide. */
+/* Numbers of the last hidden state of a row of t tokens, or of an image. */
+static int64_t states(const struct request *r, int64_t t)
+{
+    return r->kind == REQUEST_IMAGES ? image_numbers(&r->images) : t * r->host->model->hidden;
+}
+
+/* Floats of one row of t tokens (or one image) whose logits are `width` wide. */
 static int64_t floats(const struct request *r, enum classifier_kind kind, int64_t width, int64_t t)
 {
     const struct model *m = r->host->model;
     int64_t n = 0;
     n += r->outputs & OUTPUT_LOGITS ? vectors(kind, t) * width : 0;
     n += r->outputs & OUTPUT_LAST_LOGITS ? width : 0;
-    n += r->outputs & OUTPUT_HIDDEN ? t * m->hidden : 0;
+    n += r->outputs & OUTPUT_HIDDEN ? states(r, t) : 0;
     n += r->outputs & OUTPUT_LOGPROBS ? vectors(kind, t) * width : 0;
     n += r->outputs & OUTPUT_EMBEDDING ? m->hidden : 0;
     return n;
@@ -52,12 +58,13 @@ enum status forward_check_size(const struct request *r, struct error *err)
 {
     int64_t numbers = 0;
     const struct model *m = r->host->model;
-    for (size_t i = 0; i < r->n_prompts; i++) {
-        if (r->prompts[i].text)
+    for (size_t i = 0; i < r->n_routes; i++) {
+        const struct prompt *prompt = r->kind == REQUEST_IMAGES ? NULL : &r->prompts[i];
+        if (prompt && prompt->text)
             return ST_OK;
         // An adapter may have a head of its own: forward_plan knows.
         int64_t width = r->names[i].n ? 0 : base_width(m);
-        numbers += floats(r, m->classifier, width, (int64_t)r->prompts[i].n_ids);
+        numbers += floats(r, m->classifier, width, prompt ? (int64_t)prompt->n_ids : 0);
     }
     return check(r->host, numbers, err);
 }
@@ -87,12 +94,17 @@ static enum status plan_row(const struct request *r, size_t i, struct forward_ro
 {
     const struct model *m = r->host->model;
     const struct classifier *own = route_classifier(&r->routes[i]);
-    row->tokens = (int32_t)r->ids[i].n;
     row->adapters = r->routes[i].refs;
     row->n_adapters = (size_t)r->routes[i].n;
     row->classifier = own ? own->kind : m->classifier;
     row->width = own ? own->labels : base_width(m);
-    row->labels_at = labels_at(m, &r->ids[i]);
+    if (r->kind == REQUEST_IMAGES) {
+        row->hidden_rank = r->images.rank;
+        memcpy(row->hidden_shape, r->images.shape, sizeof row->hidden_shape);
+    } else {
+        row->tokens = (int32_t)r->ids[i].n;
+        row->labels_at = labels_at(m, &r->ids[i]);
+    }
     if (row->classifier && m->problem_type && r->outputs & OUTPUT_LOGPROBS &&
         strcmp(m->problem_type, "single_label_classification") != 0)
         return error_param(
@@ -113,10 +125,10 @@ enum status forward_plan(struct ticket *t, struct error *err)
     struct request *r = t->request;
     const struct model *m = r->host->model;
     int64_t numbers = 0;
-    r->rows = arena_alloc(&t->arena, r->n_prompts * sizeof *r->rows);
+    r->rows = arena_alloc(&t->arena, r->n_routes * sizeof *r->rows);
     if (!r->rows)
         return error_memory(err, "a request");
-    for (size_t i = 0; i < r->n_prompts; i++) {
+    for (size_t i = 0; i < r->n_routes; i++) {
         struct forward_row *row = &r->rows[i];
         enum status st = plan_row(r, i, row, err);
         if (st != ST_OK)
@@ -131,12 +143,12 @@ enum status forward_plan(struct ticket *t, struct error *err)
         return error_set(err, ST_OUT_OF_MEMORY, "not enough memory for a reply of %lld numbers",
                          (long long)numbers);
     float *at = r->results;
-    for (size_t i = 0; i < r->n_prompts; i++) {
+    for (size_t i = 0; i < r->n_routes; i++) {
         struct forward_row *row = &r->rows[i];
         int64_t all = vectors(row->classifier, row->tokens) * row->width;
         row->logits = cut(&at, r->outputs & OUTPUT_LOGITS, all);
         row->last_logits = cut(&at, r->outputs & OUTPUT_LAST_LOGITS, row->width);
-        row->hidden = cut(&at, r->outputs & OUTPUT_HIDDEN, (int64_t)row->tokens * m->hidden);
+        row->hidden = cut(&at, r->outputs & OUTPUT_HIDDEN, states(r, row->tokens));
         row->logprobs = cut(&at, r->outputs & OUTPUT_LOGPROBS, all);
         row->embedding = cut(&at, r->outputs & OUTPUT_EMBEDDING, m->hidden);
     }

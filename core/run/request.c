@@ -8,6 +8,7 @@
 #include "core/run/defaults.h"
 #include "core/grammar/grammar.h"
 #include "core/run/forward.h"
+#include "core/run/image.h"
 #include "core/run/sequence.h"
 
 #define TRY(call)                                                                                  \
@@ -335,7 +336,11 @@ enum status request_forward(struct ticket *t, const struct request_host *host,
     if (!q->n_rows || q->n_rows > (size_t)host->options->max_forward_rows)
         return error_param(err, ST_INVALID_VALUE, "input_ids", "1..%d rows are allowed, got %zu",
                            host->options->max_forward_rows, q->n_rows);
-    TRY(begin(t, host, REQUEST_FORWARD, q->n_rows, q->n_rows, err));
+    enum request_kind kind = q->images ? REQUEST_IMAGES : REQUEST_FORWARD;
+    if (!q->images && host->model->image.channels > 0)
+        return error_param(err, ST_NOT_SUPPORTED, "input_ids",
+                           "a '%s' model reads images: send pixel_values", host->model->model_type);
+    TRY(begin(t, host, kind, q->images ? 0 : q->n_rows, q->n_rows, err));
     struct request *r = t->request;
     r->compute = q->compute < 0 ? host->options->compute_forward : (enum compute)q->compute;
     r->add_special = q->add_special;
@@ -349,8 +354,17 @@ enum status request_forward(struct ticket *t, const struct request_host *host,
         adapted |= q->adapters[i].n > 0;
     }
     TRY(check_outputs(host, r->outputs, adapted, err));
+    if (q->images)
+        return images_forward(t, q, err);
     TRY(copy_prompts(t, q->rows, q->n_rows, "input_ids", err));
     return forward_check_size(r, err);
+}
+
+static const char *module_kind_text(enum module_kind kind)
+{
+    return kind == MODULE_EMBEDDING ? "an embedding"
+           : kind == MODULE_CONV2D  ? "a convolution"
+                                    : "a linear one";
 }
 
 enum status request_module(struct ticket *t, const struct request_host *host,
@@ -364,15 +378,19 @@ enum status request_module(struct ticket *t, const struct request_host *host,
                            q->module ? q->module : "");
     const struct module *m = &host->model->modules[index];
     bool lookup = m->kind == MODULE_EMBEDDING;
-    if (m->kind == MODULE_CONV2D)
-        return error_param(err, ST_NOT_SUPPORTED, "module",
-                           "module '%s' is a Conv2d, which is not run by itself", m->name);
+    r->compute = q->compute < 0 ? host->options->compute_forward : (enum compute)q->compute;
+    r->module = index;
+    TRY(copy_names(t, &r->names[0], q->adapters.names, q->adapters.n, NULL, err));
+    if ((m->kind == MODULE_CONV2D) != (q->images.pixels != NULL))
+        return error_param(err, ST_INVALID_VALUE, "input", "module '%s', %s, takes %s", m->name,
+                           module_kind_text(m->kind), q->images.pixels ? "no images" : "images");
+    if (q->images.pixels)
+        return images_module(t, q, err);
     if (q->rows < 1)
         return error_param(err, ST_INVALID_VALUE, "input", "the input has no rows");
     if (lookup ? !q->ids || q->x : !q->x || q->ids)
         return error_param(err, ST_INVALID_VALUE, "input", "module '%s', %s, takes %s", m->name,
-                           lookup ? "an embedding" : "a linear one",
-                           lookup ? "ids" : "rows of numbers");
+                           module_kind_text(m->kind), lookup ? "ids" : "rows of numbers");
     if (!lookup && q->width != m->k)
         return error_param(err, ST_INVALID_VALUE, "input",
                            "module '%s' takes rows of %lld numbers, got %lld", m->name,
@@ -382,12 +400,9 @@ enum status request_module(struct ticket *t, const struct request_host *host,
             return error_param(err, ST_INVALID_VALUE, "input",
                                "id %d is outside the %lld rows of module '%s'", q->ids[i],
                                (long long)m->n, m->name);
-    r->compute = q->compute < 0 ? host->options->compute_forward : (enum compute)q->compute;
-    r->module = index;
     r->module_rows = q->rows;
     r->module_in = m->k;
     r->module_out = lookup ? m->k : m->n;
-    TRY(copy_names(t, &r->names[0], q->adapters.names, q->adapters.n, NULL, err));
     TRY(forward_check_reply(host, (int64_t)q->rows, r->module_out, err));
     size_t rows = (size_t)q->rows;
     if (lookup)
@@ -434,6 +449,8 @@ int64_t request_estimate(const struct request *r)
     int64_t n = chat_bytes(r->chat.variables);
     for (size_t i = 0; i < r->n_prompts; i++)
         n += (int64_t)(r->prompts[i].text ? r->prompts[i].text_len : r->prompts[i].n_ids);
+    if (r->kind == REQUEST_IMAGES)
+        n += (int64_t)r->module_rows * r->images.positions;
     return n;
 }
 
@@ -568,9 +585,13 @@ static enum status check_route(const struct request *r, struct error *err)
 enum status request_plan(struct ticket *t, struct error *err)
 {
     struct request *r = t->request;
+    if (r->kind == REQUEST_MODULE)
+        return ST_OK;
     TRY(check_route(r, err));
-    if (r->kind == REQUEST_FORWARD)
+    if (r->kind != REQUEST_GENERATE)
         TRY(forward_plan(t, err));
+    if (r->kind == REQUEST_IMAGES)
+        return ST_OK;
     r->sequences = calloc(r->n_prompts * (size_t)r->n, sizeof *r->sequences);
     if (!r->sequences)
         return error_memory(err, "a request");
@@ -618,7 +639,7 @@ void request_end(struct ticket *t, enum status status, struct error *err)
         sequence_clear(&r->sequences[i]);
     request_leave(r);
     if (status == ST_OK && r->rows)
-        ticket_set_rows(t, r->rows, r->n_prompts);
+        ticket_set_rows(t, r->rows, r->n_routes);
     ticket_end(t, status, err);
 }
 
@@ -636,6 +657,16 @@ const float *ticket_module(const struct ticket *t, int32_t *rows, int64_t *n)
     *rows = r ? r->module_rows : 0;
     *n = r ? r->module_out : 0;
     return r ? r->module_result : NULL;
+}
+
+int ticket_module_shape(const struct ticket *t, int64_t shape[3])
+{
+    const struct request *r = finished(t, REQUEST_MODULE);
+    shape[0] = r ? r->module_out : 0;
+    if (!r || !r->at_once)
+        return 1;
+    memcpy(shape, r->images.shape, sizeof r->images.shape);
+    return r->images.rank;
 }
 
 const int32_t *ticket_ids(const struct ticket *t, size_t *n)

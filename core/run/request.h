@@ -11,6 +11,7 @@
 #ifndef OFTD_CORE_RUN_REQUEST_H
 #define OFTD_CORE_RUN_REQUEST_H
 
+#include "core/model/image.h"
 #include "core/run/chat.h"
 #include "core/run/route.h"
 #include "core/run/sampler.h"
@@ -24,6 +25,7 @@ struct grammars;
 enum request_kind {
     REQUEST_GENERATE,
     REQUEST_FORWARD,
+    REQUEST_IMAGES, /* a raw pass of pixel_values; like a module's, it runs slice by slice */
     REQUEST_MODULE,
     REQUEST_TOKENIZE,
     REQUEST_DETOKENIZE,
@@ -78,6 +80,9 @@ struct request {
 
     int32_t module, module_rows, module_done; /* module */
     int64_t module_in, module_out;
+    struct image_plan images; /* images, or a Conv2d by itself (module_rows: images) */
+    const float *pixels;
+    int32_t at_once; /* images of a slice; 0: rows of numbers or ids */
     const float *module_x;
     const int32_t *module_ids;
     float *module_result; /* [module_rows, module_out]; malloc */
@@ -85,6 +90,12 @@ struct request {
     char *text; /* detokenize, render: the answer; malloc */
     size_t text_len;
 };
+
+/* Does it run slice by slice beside the sequences, without the way through intake? */
+static inline bool request_in_slices(const struct request *r)
+{
+    return r->kind == REQUEST_MODULE || r->kind == REQUEST_IMAGES;
+}
 
 /* Copies and checks. On failure the ticket is left for ticket_discard. */
 enum status request_generate(struct ticket *t, const struct request_host *host,
@@ -107,7 +118,8 @@ int64_t request_estimate(const struct request *r);
 enum status request_enter(struct ticket *t, bool may_load, struct error *err);
 /* Text to ids, and their lengths against the context; what the text must be to a grammar. */
 enum status request_ids(struct ticket *t, struct error *err);
-/* Sequences and result buffers: after this the worker needs no memory that it must have. */
+/* Sequences and result buffers, of those that have some: after this the worker needs no memory that
+ * it must have, but for the maps of images. */
 enum status request_plan(struct ticket *t, struct error *err);
 /* Detokenize, render: the whole work. */
 enum status request_text(struct ticket *t, struct error *err);

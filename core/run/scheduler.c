@@ -5,6 +5,7 @@
 
 #include "core/run/batch.h"
 #include "core/run/forward.h"
+#include "core/run/image.h"
 
 /* What starting a sequence costs its lane beside the rows of its prompt. */
 #define START_COST 64
@@ -217,7 +218,7 @@ static void settle(struct scheduler *s)
 static void enqueue(struct scheduler *s, struct ticket *t)
 {
     struct request *r = t->request;
-    if (r->kind == REQUEST_MODULE) {
+    if (request_in_slices(r)) {
         push(&s->modules, t);
         return;
     }
@@ -506,7 +507,7 @@ static bool run_passes(struct scheduler *s)
     return s->step.n_items > 0;
 }
 
-/* One slice of the module request at the head, which then stands at the end. */
+/* One slice of the module or image request at the head, which then stands at the end. */
 static bool run_module(struct scheduler *s)
 {
     struct ticket *t = pop(&s->modules);
@@ -521,14 +522,18 @@ static bool run_module(struct scheduler *s)
         return true;
     }
     int32_t left = r->module_rows - r->module_done;
-    int32_t n = left < s->o.max_rows ? left : s->o.max_rows;
-    s->o.module(s->o.ctx, r, r->module_done, n);
+    int32_t most = left < s->o.max_rows ? left : s->o.max_rows;
+    int32_t n = s->o.module(s->o.ctx, r, r->module_done, most, &r->error);
     r->module_done += n;
-    if (r->module_done < r->module_rows) {
+    if (n && r->module_done < r->module_rows) {
         push(&s->modules, t);
         return true;
     }
-    if (!sampler_finite(r->module_result, (int64_t)r->module_rows * r->module_out))
+    if (!n)
+        r->status = r->error.code;
+    else if (r->kind == REQUEST_IMAGES)
+        r->status = images_finish(r, &r->error);
+    else if (!sampler_finite(r->module_result, (int64_t)r->module_rows * r->module_out))
         r->status =
             error_set(&r->error, ST_NON_FINITE_OUTPUT, "module '%s': a result is not finite",
                       s->o.model->modules[r->module].name);

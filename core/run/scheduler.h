@@ -29,9 +29,10 @@ struct scheduler_options {
     struct kvcache *kv; /* borrowed, the worker's alone */
     struct stats *stats;
     int32_t max_rows, prefill_chunk, max_sequences; /* max_rows >= max_sequences */
-    /* The arithmetic: one pass; rows [first, first + rows) of a module request. */
+    /* The arithmetic: one pass; from row (or image) `first` of a module or image request at most
+     * `most`, returns how many, 0: err tells what failed. */
     void (*forward)(void *ctx, enum compute mode, struct batch *b);
-    void (*module)(void *ctx, struct request *r, int32_t first, int32_t rows);
+    int32_t (*module)(void *ctx, struct request *r, int32_t first, int32_t most, struct error *err);
     void (*started)(void *ctx, struct ticket *t); /* all of it runs or ran; once a ticket */
     void *ctx;
 };

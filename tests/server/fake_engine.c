@@ -527,6 +527,12 @@ const float *ticket_module(const struct ticket *t, int32_t *rows, int64_t *n)
     return t->numbers;
 }
 
+int ticket_module_shape(const struct ticket *t, int64_t shape[3])
+{
+    shape[0] = t->module_n;
+    return 1;
+}
+
 const int32_t *ticket_ids(const struct ticket *t, size_t *n)
 {
     *n = t->n_ids;

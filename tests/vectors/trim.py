@@ -12,7 +12,7 @@ FIXTURES = ["plain-bf16", "bnb8", "bnb4-nf4-dq", "eetq8", "gptq3", "gptq4-g32-ac
             "autoround4", "inc-fp8",
             "aqlm-2x8", "hqq2-g16-axis0"]
 FAMILIES = ["llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "gpt_neox", "falcon", "opt", "gpt2", "mixtral",
-            "qwen3_moe", "bert", "roberta"]
+            "qwen3_moe", "bert", "roberta", "resnet", "vit"]
 TOKENIZERS = ["gpt2", "opt", "llama3", "qwen2", "deepseek-v3", "falcon", "gpt-neox", "llama2", "llama1-normalized", "phi3", "gemma",
               "bert-uncased", "t5"]
 

@@ -365,6 +365,10 @@ END_TEST
 START_TEST(convolutions)
 {
     toy.modules[TOY_Q1].kind = MODULE_CONV2D;
+    toy.modules[TOY_Q1].conv = (struct conv2d){.kernel = {1, 1}};
+    validate(QV, good, 2);
+    ck_assert_int_eq(found.n, 0); // both readings agree
+    toy.modules[TOY_Q1].conv.kernel[0] = 2;
     validate(QV, good, 2);
     only(ST_CONV2D_FORWARD_DIFFERS, "model.layers.1.self_attn.q_proj", NULL);
     ck_assert_int_eq(found.errors, 0);

@@ -157,8 +157,11 @@ START_TEST(refusals)
     ck_assert_int_eq(merge(&a, 1, &dense), ST_OK);
     ck_assert_str_eq(report.modules[1].backend, "eetq");
     toy.modules[TOY_UP0].kind = MODULE_CONV2D;
+    toy.modules[TOY_UP0].conv = (struct conv2d){.kernel = {1, 1}};
     ck_assert_int_eq(merge(&a, 1, &dense), ST_OK);
     toy.m.conv2d_peft = true;
+    ck_assert_int_eq(merge(&a, 1, &dense), ST_OK); // both readings agree
+    toy.modules[TOY_UP0].conv.kernel[1] = 3;
     ck_assert_int_eq(merge(&a, 1, &dense), ST_MERGE_UNSUPPORTED_BACKEND);
     adapter_unref(a);
 }

@@ -161,6 +161,21 @@ static inline void fixture_prefill(const struct fixture *f, int32_t s, int32_t c
     }
 }
 
+/* x R by definition, in double, in place. */
+static inline void rotate_by_definition(const struct rotation *r, double *x)
+{
+    double y[64];
+    for (int32_t b = 0; b < r->blocks; b++, x += r->block) {
+        const float *m = (const float *)r->data + (r->shared ? 0 : (size_t)b * r->block * r->block);
+        for (int32_t c = 0; c < r->block; c++) {
+            y[c] = 0;
+            for (int32_t k = 0; k < r->block; k++)
+                y[c] += x[k] * m[k * r->block + c];
+        }
+        memcpy(x, y, (size_t)r->block * sizeof *x);
+    }
+}
+
 /* max |got - want| / max |want| */
 static inline double relative(const float *got, const float *want, int64_t n)
 {

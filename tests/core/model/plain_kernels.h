@@ -168,10 +168,11 @@ static inline void plain_attention(const struct kernels *self, const struct atte
     for (int32_t r = 0; r < a->rows->rows; r++)
         for (int32_t h = 0; h < a->heads; h++) {
             int32_t at = a->rows->positions[r];
+            int32_t last = a->rows->ends ? a->rows->ends[r] - 1 : at;
             int32_t from = a->window && at - a->window + 1 > 0 ? at - a->window + 1 : 0;
             const float *q = a->q + r * a->ldq + h * dim;
             double score[1024], most = -INFINITY, sum = 0, out[256] = {0};
-            for (int32_t j = from; j <= at; j++) {
+            for (int32_t j = from; j <= last; j++) {
                 const float *k =
                     plain_slot(a->kv, a->kv->k, a->layer, a->rows->pages[r], j, h / share);
                 score[j - from] = 0;
@@ -182,7 +183,7 @@ static inline void plain_attention(const struct kernels *self, const struct atte
                     score[j - from] = a->softcap * tanh(score[j - from] / a->softcap);
                 most = fmax(most, score[j - from]);
             }
-            for (int32_t j = from; j <= at; j++) {
+            for (int32_t j = from; j <= last; j++) {
                 const float *v =
                     plain_slot(a->kv, a->kv->v, a->layer, a->rows->pages[r], j, h / share);
                 double p = exp(score[j - from] - most);

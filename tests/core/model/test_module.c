@@ -63,21 +63,6 @@ static void made_free(struct made *a)
     free(a->bias);
 }
 
-/* x R by definition, in double, in place. */
-static void rotate(const struct rotation *r, double *x)
-{
-    double y[64];
-    for (int32_t b = 0; b < r->blocks; b++, x += r->block) {
-        const float *m = (const float *)r->data + (r->shared ? 0 : (size_t)b * r->block * r->block);
-        for (int32_t c = 0; c < r->block; c++) {
-            y[c] = 0;
-            for (int32_t k = 0; k < r->block; k++)
-                y[c] += x[k] * m[k * r->block + c];
-        }
-        memcpy(x, y, (size_t)r->block * sizeof *x);
-    }
-}
-
 /* y = x R.. W^T + bias by definition. */
 static void definition(const struct fixture *f, int32_t module, const float *x, int64_t ldx,
                        const struct row_group *groups, int32_t n_groups, float *out)
@@ -93,7 +78,7 @@ static void definition(const struct fixture *f, int32_t module, const float *x, 
             for (int32_t a = 0; a < groups[g].n; a++) {
                 const struct adapted *ad = groups[g].adapted[a];
                 if (ad->rotation[module])
-                    rotate(ad->rotation[module], row);
+                    rotate_by_definition(ad->rotation[module], row);
                 if (ad->bias && ad->bias[module])
                     bias = ad->bias[module];
             }

@@ -101,11 +101,14 @@ static inline void fake_forward(void *ctx, enum compute mode, struct batch *b)
     }
 }
 
-static inline void fake_module(void *ctx, struct request *r, int32_t first, int32_t rows)
+static inline int32_t fake_module(void *ctx, struct request *r, int32_t first, int32_t rows,
+                                  struct error *err)
 {
     (void)ctx;
+    (void)err;
     for (int64_t i = (int64_t)first * r->module_out; i < (first + rows) * r->module_out; i++)
         r->module_result[i] = (float)i;
+    return rows;
 }
 
 static inline void on_started(void *ctx, struct ticket *t)
