@@ -261,8 +261,8 @@ static struct MHD_Response *make_response(struct exchange *x)
 {
     struct reply *r = &x->q.reply;
     if (r->produce)
-        return MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, HEAD_MEMORY, read_reply, x,
-                                                 NULL);
+        return MHD_create_response_from_callback(r->produced ? r->produced : MHD_SIZE_UNKNOWN,
+                                                 HEAD_MEMORY, read_reply, x, NULL);
     struct MHD_Response *response =
         MHD_create_response_from_buffer(r->len, r->body, MHD_RESPMEM_MUST_FREE);
     if (response)
@@ -414,7 +414,7 @@ static void run(struct exchange *x)
     struct bodies *bodies = x->listener->http->bodies;
     struct error err = ERROR_INIT;
     x->complete = true;
-    if (body_take_parsed(bodies, &x->in, &err)) {
+    if (body_take_parsed(bodies, &x->in, x->q.json_len, &err)) {
         reply_error(&x->q, &err);
     } else {
         x->q.body = x->in.text.v;

@@ -7,9 +7,10 @@
 
 #include "server/request.h"
 
-#define TYPE_JSON "application/json"
-#define TYPE_SSE  "text/event-stream; charset=utf-8"
-#define TYPE_TEXT "text/plain; charset=utf-8"
+#define TYPE_JSON  "application/json"
+#define TYPE_SSE   "text/event-stream; charset=utf-8"
+#define TYPE_TEXT  "text/plain; charset=utf-8"
+#define TYPE_BYTES "application/octet-stream"
 
 int reply_status(enum status s);
 

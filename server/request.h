@@ -34,6 +34,7 @@ struct reply {
     char *body; /* whole, malloc'ed, or NULL */
     size_t len;
     reply_produce *produce; /* the body in parts */
+    uint64_t produced;      /* bytes of them together, 0: known at the end only */
     struct reply_header *headers;
 };
 
@@ -61,7 +62,8 @@ struct request {
 
     const char *body;
     size_t body_len;
-    json_t *json; /* the parsed body; owned */
+    size_t json_len; /* of the body is JSON; tensors follow. SIZE_MAX: all of it */
+    json_t *json;    /* the parsed body; owned */
 
     void *state; /* the handler's own, freed by state_free */
     void (*state_free)(void *state);

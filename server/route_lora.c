@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "server/adapters_log.h"
 #include "server/fields.h"
 #include "server/handlers.h"
 #include "server/reply.h"
@@ -62,11 +63,12 @@ static void refuse_load(struct request *q, struct error *err)
 
 static void answer_load(struct request *q)
 {
+    const char *name = field_text(q->json, "lora_name");
     struct error err = ERROR_INIT;
-    if (ticket_status(q->ticket, &err))
+    if (adapters_log_load(q, name, &err))
         refuse_load(q, &err);
     else
-        success(q, field_text(q->json, "lora_name"), "added");
+        success(q, name, "added");
 }
 
 void route_lora_load(struct request *q)
@@ -105,11 +107,12 @@ static void refuse_unload(struct request *q, struct error *err)
 
 static void answer_unload(struct request *q)
 {
+    const char *name = field_text(q->json, "lora_name");
     struct error err = ERROR_INIT;
-    if (ticket_status(q->ticket, &err))
+    if (adapters_log_unload(q, name, &err))
         refuse_unload(q, &err);
     else
-        success(q, field_text(q->json, "lora_name"), "removed");
+        success(q, name, "removed");
 }
 
 void route_lora_unload(struct request *q)
