@@ -60,6 +60,8 @@ const struct route routes[] = {
     {"DELETE", "/v1/adapters/{name}", PLANE_ADMIN, false, route_adapters_unload, FIELDS_none, false, "timeout_s:number", "Unloaded", "Drain and free"},
     {"POST", "/v1/load_lora_adapter", PLANE_ADMIN, false, route_lora_load, FIELDS_load_lora, false, "", "text/plain", "As vLLM does"},
     {"POST", "/v1/unload_lora_adapter", PLANE_ADMIN, false, route_lora_unload, FIELDS_unload_lora, false, "", "text/plain", "As vLLM does"},
+    {"POST", "/adapters", PLANE_ADMIN, false, route_sagemaker_load, FIELDS_load_sagemaker, false, "", "text/plain", "As SageMaker's containers do"},
+    {"DELETE", "/adapters/{name}", PLANE_ADMIN, false, route_sagemaker_unload, FIELDS_none, false, "", "text/plain", "As SageMaker's containers do"},
     {"POST", "/v1/merge", PLANE_ADMIN, false, route_merge, FIELDS_merge, false, "", "Merge", "Fold adapters into weights"},
     {"GET", "/v1/merge", PLANE_ADMIN, false, route_merges, FIELDS_none, false, "", "MergeList", "What is merged"},
     {"POST", "/v1/unmerge", PLANE_ADMIN, false, route_unmerge, FIELDS_unmerge, false, "", "Unmerge", "The original bytes again"},
