@@ -23,6 +23,7 @@
 #include "server/cmd_common.h"
 #include "server/http.h"
 #include "server/server.h"
+#include "server/systemd.h"
 
 #define REPLY_GRACE_MS 5000 /* for replies that are being sent when all work has ended */
 
@@ -157,8 +158,14 @@ static enum status open_server(struct daemon *d, struct error *err)
 static enum status open_http(struct daemon *d, struct error *err)
 {
     const struct config *c = d->config;
+    struct systemd_sockets passed;
+    enum status s = systemd_sockets(&passed, err);
+    if (s)
+        return s;
     const struct http_options options = {.listen = c->listen,
                                          .admin_listen = c->admin_listen,
+                                         .listen_fd = passed.http,
+                                         .admin_fd = passed.admin,
                                          .tls_cert = c->tls_cert,
                                          .tls_key = c->tls_key,
                                          .threads = (int)c->http_threads,
@@ -167,7 +174,7 @@ static enum status open_http(struct daemon *d, struct error *err)
                                          .header_timeout_s = (int)c->header_timeout,
                                          .idle_timeout_s = (int)c->idle_timeout,
                                          .write_timeout_s = (int)c->write_timeout};
-    enum status s = http_start(&options, &d->server, &d->http, err);
+    s = http_start(&options, &d->server, &d->http, err);
     atomic_store(&d->server.http, d->http);
     return s;
 }
@@ -313,6 +320,7 @@ static enum status load(struct daemon *d, bool *stopped, struct error *err)
     }
     if (*stopped) {
         atomic_store(&l.stop, true);
+        systemd_notify("STOPPING=1");
         log_event(d->server.log, LOG_INFO, "stopping", LOG_TEXT("message", "while loading"));
         let_signals_kill();
     }
@@ -339,8 +347,8 @@ static void tell_of_chat(struct daemon *d)
 
 static void announce(struct daemon *d)
 {
-    const struct config *c = d->config;
     const struct model *m = engine_model(d->engine);
+    systemd_notify("READY=1");
     printf("oftd: listening on %s\n", http_url(d->http));
     fflush(stdout);
     log_event(
@@ -349,9 +357,8 @@ static void announce(struct daemon *d)
         LOG_INT("threads", d->exact->threads), LOG_INT("weight_bytes", (int64_t)m->weight_bytes),
         LOG_TEXT("listen", http_url(d->http)), LOG_TEXT("admin_listen", http_admin_url(d->http)));
     tell_of_chat(d);
-    if (auth_keyless(d->server.auth) && strncmp(c->listen, "unix:", 5) &&
-        strncmp(c->listen, "127.", 4) && strncmp(c->listen, "localhost:", 10))
-        log_event(d->server.log, LOG_WARNING, "open_to_all", LOG_TEXT("listen", c->listen),
+    if (auth_keyless(d->server.auth) && !http_loopback(d->http))
+        log_event(d->server.log, LOG_WARNING, "open_to_all", LOG_TEXT("listen", http_url(d->http)),
                   LOG_TEXT("message", "everybody who reaches this address may infer"));
 }
 
@@ -365,6 +372,7 @@ static void serve(struct daemon *d)
             break;
     }
     let_signals_kill();
+    systemd_notify("STOPPING=1");
     log_event(d->server.log, LOG_INFO, "draining",
               LOG_INT("timeout_s", d->config->shutdown_timeout));
     engine_drain(d->engine, d->config->shutdown_timeout * 1000);

@@ -10,6 +10,7 @@
 #include "core/arena.h"
 #include "core/buffer.h"
 #include "core/engine.h"
+#include "server/trace.h"
 
 struct request;
 struct route;
@@ -54,7 +55,8 @@ struct request {
     struct listener_role role;
     const char *method, *path; /* path: decoded, without the query */
     char id[REQUEST_ID_MAX + 1];
-    double started; /* CLOCK_MONOTONIC seconds */
+    char trace_id[TRACE_ID_DIGITS + 1]; /* of the caller's trace, or "" */
+    double started;                     /* CLOCK_MONOTONIC seconds */
     struct arena arena;
 
     const struct route *route; /* NULL: none found */

@@ -165,7 +165,8 @@ static void add_cors(struct request *q, const char *origin)
     reply_header(q, "Vary", "Origin");
     reply_header(q, "Access-Control-Expose-Headers",
                  "x-request-id, x-adapter-id, x-adapter-digest, x-queue-time-ms, "
-                 "x-time-to-first-token-ms, x-prompt-tokens, x-generated-tokens");
+                 "x-time-to-first-token-ms, x-prompt-tokens, x-generated-tokens, traceparent, "
+                 "Inference-Header-Content-Length");
 }
 
 static void answer_options(struct request *q, const char *allow, bool cors)
@@ -177,7 +178,8 @@ static void answer_options(struct request *q, const char *allow, bool cors)
     if (cors) {
         reply_header(q, "Access-Control-Allow-Methods", methods);
         reply_header(q, "Access-Control-Allow-Headers",
-                     "Authorization, Content-Type, X-Request-Id");
+                     "Authorization, Content-Type, X-Request-Id, traceparent, "
+                     "Inference-Header-Content-Length");
         reply_header(q, "Access-Control-Max-Age", "600");
     }
     reply_buffer(q, 204, NULL, &nothing);
@@ -248,6 +250,9 @@ size_t routes_begin(struct request *q)
     q->json_len = SIZE_MAX;
     name_request(q);
     reply_header(q, "X-Request-Id", q->id);
+    const char *trace = request_header(q, "traceparent");
+    if (trace_parent(trace, q->trace_id))
+        reply_header(q, "traceparent", trace);
     enum status s = check_origin(q, &err);
     q->route = s ? NULL : find(q, allow, sizeof allow);
     if (!s && !strcmp(q->method, "OPTIONS") && *allow)
@@ -323,7 +328,8 @@ void routes_done(struct request *q)
     atomic_fetch_add(&s->counters.reply_bytes, q->reply_bytes);
     bool quiet = q->route && q->route->plane == PLANE_PUBLIC && status < 400;
     log_event(s->log, quiet ? LOG_DEBUG : LOG_INFO, "request", LOG_TEXT("id", q->id),
-              LOG_TEXT("method", q->method), LOG_TEXT("path", q->route ? q->path : "(unknown)"),
+              LOG_TEXT("trace_id", q->trace_id), LOG_TEXT("method", q->method),
+              LOG_TEXT("path", q->route ? q->path : "(unknown)"),
               LOG_INT("status", lost ? 499 : status), LOG_INT("bytes", (int64_t)q->reply_bytes),
               LOG_REAL("ms", 1e3 * (monotonic() - q->started)),
               LOG_TEXT("adapter", header_sent(q, "x-adapter-id")),
