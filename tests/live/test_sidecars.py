@@ -1,10 +1,11 @@
 """What runs beside a model server and keeps its adapters as a list says: vLLM's side-car (the loop of the Gateway API
 inference extension's lora-syncer) and SageMaker's container interface."""
 import os
+import re
 import shutil
 import tempfile
 
-from daemon import ADAPTERS, Daemon
+from daemon import ADAPTERS, Daemon, eventually
 
 
 class SideCar:
@@ -56,6 +57,19 @@ def test_reconciling():
             assert (r.status, r.code()) == (404, "model_not_found")
             log = d.log_text()
             assert log.count("adapter_loaded") == 3 and log.count("adapter_refused") == 1 and "adapter_unloaded" in log
+
+
+def test_administration_inside_the_pod():
+    """As deploy/sidecar sets it up: served to all, administered from this machine, without a key."""
+    with Daemon("--adapter-dir", ADAPTERS, "--no-autoload", "--admin-listen", "127.0.0.1:0", listen="0.0.0.0:0") as d:
+        front = d.port
+        admin = eventually(lambda: re.search(r"admin_listen=http://127.0.0.1:(\d+)", d.log_text()), what="its address in the log")
+        d.port = int(admin.group(1))
+        s = SideCar(d)
+        assert s.reconcile({"austen": "austen", "devil-2": "devil"}) == [("load", "austen", 200), ("load", "devil-2", 200)]
+        d.port = front
+        assert s.registered() == {"base", "austen", "devil-2"}
+        assert d.post("/v1/unload_lora_adapter", {"lora_name": "austen"}).status == 404
 
 
 def test_paths_outside_the_roots():
