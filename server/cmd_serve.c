@@ -1,7 +1,8 @@
 /*
  * `oftd serve`, the daemon: config -> chain -> engine -> listen -> load -> serve -> drain -> close.
- * It listens before it loads, so that health tells how far it is; the line on standard output comes
- * when requests are taken. Signals are read as events by this thread: no handler runs anywhere.
+ * It listens before it loads, so that health tells how far it is (a socket of the service manager's
+ * is served when it has loaded: connections wait there); the line on standard output comes when
+ * requests are taken. Signals are read as events by this thread: no handler runs anywhere.
  */
 #include <errno.h>
 #include <poll.h>
@@ -38,6 +39,7 @@ struct daemon {
     struct engine *engine;
     struct server server;
     struct http *http;
+    struct systemd_sockets passed;
     int signals; /* a signalfd */
 };
 
@@ -158,14 +160,10 @@ static enum status open_server(struct daemon *d, struct error *err)
 static enum status open_http(struct daemon *d, struct error *err)
 {
     const struct config *c = d->config;
-    struct systemd_sockets passed;
-    enum status s = systemd_sockets(&passed, err);
-    if (s)
-        return s;
     const struct http_options options = {.listen = c->listen,
                                          .admin_listen = c->admin_listen,
-                                         .listen_fd = passed.http,
-                                         .admin_fd = passed.admin,
+                                         .listen_fd = d->passed.http,
+                                         .admin_fd = d->passed.admin,
                                          .tls_cert = c->tls_cert,
                                          .tls_key = c->tls_key,
                                          .threads = (int)c->http_threads,
@@ -174,7 +172,7 @@ static enum status open_http(struct daemon *d, struct error *err)
                                          .header_timeout_s = (int)c->header_timeout,
                                          .idle_timeout_s = (int)c->idle_timeout,
                                          .write_timeout_s = (int)c->write_timeout};
-    s = http_start(&options, &d->server, &d->http, err);
+    enum status s = http_start(&options, &d->server, &d->http, err);
     atomic_store(&d->server.http, d->http);
     return s;
 }
@@ -216,7 +214,9 @@ static enum status open_daemon(struct daemon *d, struct error *err)
     s = s ? s : open_engine(d, err);
     s = s ? s : check_names(d, err);
     s = s ? s : open_server(d, err);
-    return s ? s : open_http(d, err);
+    s = s ? s : systemd_sockets(&d->passed, err);
+    bool wait = d->passed.http || d->passed.admin; /* who comes early is not told 503 */
+    return s || wait ? s : open_http(d, err);
 }
 
 static void close_daemon(struct daemon *d)
@@ -373,6 +373,7 @@ static void serve(struct daemon *d)
     }
     let_signals_kill();
     systemd_notify("STOPPING=1");
+    http_quiesce(d->http);
     log_event(d->server.log, LOG_INFO, "draining",
               LOG_INT("timeout_s", d->config->shutdown_timeout));
     engine_drain(d->engine, d->config->shutdown_timeout * 1000);
@@ -389,6 +390,8 @@ int cmd_serve(int argc, char **argv, char **envp)
     bool stopped = false;
     enum status s = open_daemon(&d, &err);
     s = s ? s : load(&d, &stopped, &err);
+    if (!s && !stopped && !d.http)
+        s = open_http(&d, &err);
     if (!s && !stopped) {
         announce(&d);
         serve(&d);

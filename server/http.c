@@ -662,12 +662,23 @@ static void nap_ms(int ms)
     nanosleep(&t, NULL);
 }
 
-/* The library shuts down the socket that it listens on, for whoever else holds it, too: whose
- * connections then would wait in vain for our successor. */
+/* When it stops, the library shuts down the socket that it listens on, for whoever else holds it,
+ * too; this takes the socket away from it. */
+static void quiesce(struct listener *l)
+{
+    if (l->daemon && l->passed && l->socket.fd < 0)
+        l->socket.fd = MHD_quiesce_daemon(l->daemon);
+}
+
+void http_quiesce(struct http *h)
+{
+    for (size_t i = 0; i < h->n_listeners; i++)
+        quiesce(&h->listeners[i]);
+}
+
 static void stop_listener(struct listener *l)
 {
-    if (l->daemon && l->passed)
-        l->socket.fd = MHD_quiesce_daemon(l->daemon);
+    quiesce(l);
     if (l->daemon)
         MHD_stop_daemon(l->daemon);
     listen_close(&l->socket);

@@ -29,6 +29,9 @@ const char *http_url(const struct http *h);
 const char *http_admin_url(const struct http *h);
 /* Only this machine reaches the listener for inference. */
 bool http_loopback(const struct http *h);
+/* Takes no new connections from sockets that were passed: they wait for whoever serves there next.
+ */
+void http_quiesce(struct http *h);
 /* Waits up to grace_ms for replies that are being sent, then closes everything. All tickets must
  * end by themselves (engine_drain). NULL is fine. */
 void http_stop(struct http *h, int grace_ms);

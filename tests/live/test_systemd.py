@@ -1,9 +1,10 @@
 """The service manager's protocols: sockets that it passes, and what it is told (sd_listen_fds(3), sd_notify(3))."""
 import os
+import signal
 import socket
 import tempfile
 
-from daemon import ADAPTERS, SLOW, Daemon, eventually
+from daemon import ADAPTERS, SLOW, Daemon, Stream, eventually
 
 
 def listening(family=socket.AF_INET, address=("127.0.0.1", 0)):
@@ -62,11 +63,29 @@ def test_passed_socket():
             assert d.port == port and d.get("/health").status == 200
             assert d.complete("It is", max_tokens=2)["choices"]
     early.settimeout(10)
-    assert early.recv(1000).startswith(b"HTTP/1.1 ")
+    assert early.recv(1000).startswith(b"HTTP/1.1 200 ")
     late = socket.create_connection(("127.0.0.1", port))
     with Daemon(sockets={"oftd.socket": s}) as d:
         late.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         assert b"200" in late.recv(1000)
+
+
+def test_a_restart_refuses_no_new_connection():
+    s = listening()
+    d = Daemon(sockets={"http": s})
+    running = Stream(d, "It is", max_tokens=400, ignore_eos=True)
+    frames = running.frames()
+    next(frames)
+    d.process.send_signal(signal.SIGTERM)
+    eventually(lambda: "draining" in d.log_text(), what="the drain")
+    waiting = d.connect()
+    waiting.sendall(b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    assert sum(1 for _ in frames) > 50  # what runs goes on to its end
+    running.close()
+    assert d.process.wait(30) == 0
+    with Daemon(sockets={"http": s}):
+        assert waiting.recv(1000).startswith(b"HTTP/1.1 200 ")
+    d.process.stdout.close()
 
 
 def test_passed_admin_socket():

@@ -6,7 +6,7 @@ import shutil
 import struct
 import tempfile
 
-from daemon import ADAPTERS, Daemon
+from daemon import ADAPTERS, ROOT, Daemon
 
 IDS = [[5, 6, 7], [9, 10, 11]]
 
@@ -130,6 +130,18 @@ def test_attention_mask(d):
     refused(infer(d, ids(), {**mask, "data": [1, 1, 1, 0, 0, 0]}), "attention_mask", "row 1")
     refused(infer(d, ids(), {**mask, "data": [1, 1, 1, 0, 0, 2]}), "attention_mask", "element 5")
     refused(infer(d, ids(), {**mask, "shape": [3, 2]}), "attention_mask", "[2, 3]")
+
+
+def test_an_encoder_has_no_logits():
+    with Daemon(model=os.path.join(ROOT, "tests", "vectors", "families", "bert")) as d:
+        assert [o["name"] for o in d.ok("GET", "/v2/models/bert")["outputs"]] == ["hidden_states", "embedding"]
+        mask = {"name": "attention_mask", "shape": [2, 3], "datatype": "INT64", "data": [[1, 1, 1], [1, 1, 0]]}
+        o = infer(d, ids(), mask, model="bert").json()["outputs"]
+        want = forward(d, [IDS[0], IDS[1][:2]], outputs=["hidden_states"])
+        both = want[0]["hidden_states"]["data"] + want[1]["hidden_states"]["data"]
+        assert [x["name"] for x in o] == ["hidden_states"] and o[0]["shape"] == [2, 3, 64]
+        assert o[0]["data"] == both + [0] * 64
+        refused(infer(d, ids(), model="bert", outputs=["logits"]), "logits", status=501)
 
 
 def test_an_adapter_is_a_model(d):
