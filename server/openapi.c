@@ -138,6 +138,9 @@ static const struct {
     {"V2Infer", OBJECT("\"model_name\",\"model_version\",\"outputs\"",
                        "\"model_name\":" TEXT ",\"model_version\":" TEXT ",\"id\":" TEXT
                        ",\"outputs\":" LIST(REF("V2Output")))},
+    {"V2Generated",
+     OBJECT("\"model_name\",\"model_version\",\"text_output\"",
+            "\"model_name\":" TEXT ",\"model_version\":" TEXT ",\"text_output\":" TEXT)},
     {"V2Index",
      LIST(OBJECT("\"name\",\"version\",\"state\",\"reason\"",
                  "\"name\":" TEXT ",\"version\":" TEXT ",\"state\":" TEXT ",\"reason\":" TEXT))},

@@ -49,8 +49,10 @@ const struct route routes[] = {
     {"GET", "/v2/models/{model}/versions/{version}", PLANE_INFER, false, route_v2_metadata, FIELDS_none, false, "", "V2Model", "Model metadata"},
     {"GET", "/v2/models/{model}/versions/{version}/ready", PLANE_INFER, false, route_v2_model_ready, FIELDS_none, false, "", "V2Ready", "Model ready?"},
     {"POST", "/v2/models/{model}/versions/{version}/infer", PLANE_INFER, false, route_v2_infer, FIELDS_infer, true, "", "V2Infer", "The raw pass on tensors"},
-    {"POST", "/v2/models/{model}/generate", PLANE_INFER, false, route_not_supported, FIELDS_none, true, "", "", "Generate"},
-    {"POST", "/v2/models/{model}/generate_stream", PLANE_INFER, false, route_not_supported, FIELDS_none, true, "", "", "Generate"},
+    {"POST", "/v2/models/{model}/generate", PLANE_INFER, false, route_v2_generate, FIELDS_generate, true, "", "V2Generated", "Text from text"},
+    {"POST", "/v2/models/{model}/versions/{version}/generate", PLANE_INFER, false, route_v2_generate, FIELDS_generate, true, "", "V2Generated", "Text from text"},
+    {"POST", "/v2/models/{model}/generate_stream", PLANE_INFER, false, route_v2_generate_stream, FIELDS_generate, true, "", "text/event-stream", "Text from text"},
+    {"POST", "/v2/models/{model}/versions/{version}/generate_stream", PLANE_INFER, false, route_v2_generate_stream, FIELDS_generate, true, "", "text/event-stream", "Text from text"},
 
     {"GET", "/v1/adapters", PLANE_ADMIN, false, route_adapters_list, FIELDS_none, false, "available:boolean", "AdapterList", "Loaded, and available in the roots"},
     {"POST", "/v1/adapters", PLANE_ADMIN, false, route_adapters_load, FIELDS_load, false, "wait:boolean", "Adapter", "Load or replace"},

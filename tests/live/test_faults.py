@@ -109,6 +109,17 @@ class Protocol(Operation):
         return "refused", status, "out_of_memory" if "memory" in text else text
 
 
+class ProtocolStream(Protocol):
+    """There is no [DONE]: it ends whole, or with an error's frame."""
+
+    may_be_cut = False
+
+    def outcome(self, status, body):
+        if status != 200 or b'data: {"error"' not in body:
+            return super().outcome(status, body)
+        return super().outcome(500, body.decode().strip().split("data: ")[-1])
+
+
 MERGE, UNMERGE = ("POST", "/v1/merge", {"adapter": "austen"}), ("POST", "/v1/unmerge", {"adapter": "austen"})
 DELETE = ("DELETE", "/v1/adapters/x")
 ASK = {"model": "austen", "prompt": "It is a truth", "max_tokens": 6, "temperature": 0, "ignore_eos": True}
@@ -221,6 +232,12 @@ def test_chat(d):
 
 def test_chat_stream(d):
     sweep(d, Streaming("POST", "/v1/chat/completions", {**CHAT, "stream": True}))
+
+
+def test_generate(d):
+    body = {"text_input": "It is a truth", **{k: ASK[k] for k in ("max_tokens", "temperature", "ignore_eos")}}
+    sweep(d, Protocol("POST", "/v2/models/austen/generate", body), 30)
+    sweep(d, ProtocolStream("POST", "/v2/models/austen/generate_stream", body), 30)
 
 
 def test_merge(d):

@@ -281,3 +281,51 @@ def test_repository():
             refused(d.post("/v2/repository/models/a/load", {"parameters": {"config": "{}"}}), "config", status=501)
             log = d.log_text()
             assert "adapter_loaded" in log and "adapter_unloaded" in log and "adapter_refused" in log
+
+
+def frames(d, path, body):
+    """(status, the objects of the frames) of a stream."""
+    r = d.post(path, body)
+    assert r.headers["content-type"] == "text/event-stream; charset=utf-8" and r.body.endswith(b"\n\n"), r.body[:300]
+    parts = r.body.decode().split("\n\n")[:-1]
+    assert all(p.startswith("data: ") and "\n" not in p for p in parts), parts
+    return r.status, [json.loads(p[6:]) for p in parts]
+
+
+def test_generate(d):
+    ask = {"max_tokens": 12, "temperature": 0, "ignore_eos": True}
+    want = d.ok("POST", "/v1/completions", {"prompt": "It is a truth", "model": "austen", **ask})["choices"][0]["text"]
+    generation = str(d.ok("GET", "/v1/adapters/austen")["generation"])
+    whole = {"model_name": "austen", "model_version": generation, "text_output": want}
+    for body in ({"parameters": ask}, ask, {"max_tokens": 12, "parameters": {"temperature": 0, "ignore_eos": True}},
+                 {**ask, "stream": True, "parameters": {}}):
+        r = d.post("/v2/models/austen/generate", {"text_input": "It is a truth", **body})
+        assert r.status == 200 and r.json() == whole, r.body
+        assert r.headers["x-adapter-id"] == "austen" and r.headers["x-generated-tokens"] == "12"
+        status, parts = frames(d, "/v2/models/austen/generate_stream", {"text_input": "It is a truth", **body})
+        assert status == 200 and len(parts) > 3 and "".join(p["text_output"] for p in parts) == want
+        assert all(p["model_name"] == "austen" and p["model_version"] == generation for p in parts)
+    r = d.ok("POST", f"/v2/models/base:austen/versions/{generation}/generate", {"text_input": "It is a truth", **ask})
+    assert r == {**whole, "model_name": "base:austen"}
+    r = d.ok("POST", "/v2/models/base/generate", {"text_input": "It is a truth", "adapter": "austen", **ask})
+    assert r == {"model_name": "base", "model_version": "1", "text_output": want}
+
+
+def test_generate_refusals(d):
+    t = {"text_input": "It is", "max_tokens": 2}
+    for path in ("generate", "generate_stream"):
+        def r(body, model="base"):
+            return d.post(f"/v2/models/{model}/{path}", body)
+        refused(r({}), "text_input")
+        refused(r({**t, "temprature": 1}), "temprature", "temperature")
+        refused(r({**t, "parameters": {"temprature": 1}}), "temprature", "temperature")
+        refused(r({**t, "parameters": {"max_tokens": 3}}), "max_tokens", "twice")
+        refused(r({**t, "model": "austen"}), "model")
+        refused(r({**t, "parameters": {"model": "austen"}}), "model")
+        refused(r({**t, "n": 2}), "n is", status=501)
+        refused(r({**t, "return_token_ids": True}), "return_token_ids", status=501)
+        refused(r({**t, "exclude_input_in_output": False}), "exclude_input_in_output", status=501)
+        refused(r(t, "nobody"), "nobody", status=404)
+        refused(r({**t, "adapter": "devil"}, "austen"), "austen")
+        refused(r(t, "base/versions/2"), "version 1", status=404)
+        refused(r({**t, "text_input": "a " * 4000}), "tokens")
