@@ -40,11 +40,6 @@ static bool add_row(struct tensors *t, const struct model *m, const struct forwa
             continue;
         buffer_format(text, ",\"%s\":", k->name);
         if (!tensors_add(t, v, shape, rank, k->name, index))
-            if (!v)
-                continue;
-        buffer_format(text, ",\"%s\":", k->name);
-        if (!tensors_add(t, v, k->each_token ? shape : shape + 1, k->each_token ? 2 : 1, k->name,
-                         index))
             return false;
     }
     buffer_text(text, "}");

@@ -1,6 +1,7 @@
 """The open inference protocol (/v2): tensors as JSON and as bytes, models and versions, the repository. What /v1/forward
 says is the oracle for every number."""
 import json
+import math
 import os
 import shutil
 import struct
@@ -329,3 +330,17 @@ def test_generate_refusals(d):
         refused(r({**t, "adapter": "devil"}, "austen"), "austen")
         refused(r(t, "base/versions/2"), "version 1", status=404)
         refused(r({**t, "text_input": "a " * 4000}), "tokens")
+
+
+def test_heads_of_adapters():
+    """Rows of one tensor have heads of one width: labels of a sequence are one vector, labels of tokens one each."""
+    folder = os.path.join(ROOT, "tests", "vectors", "classes", "llama")
+    with Daemon(*(f for n in "abt" for f in ("--adapter", f"{n}={folder}/adapters/{n}")), model=folder) as d:
+        mask = {"name": "attention_mask", "shape": [2, 3], "datatype": "INT32", "data": [1, 1, 1, 1, 1, 0]}
+        for who, shape in ((["a", ""], [2, 3]), (["a", "b"], [2, 3]), (["t", "t"], [2, 3, 4])):
+            want = forward(d, [IDS[0], IDS[1][:2]], adapters=[n or None for n in who], outputs=["logits"])
+            o = infer(d, ids(), names(who), mask, model="llama", outputs=["logits"]).json()["outputs"][0]
+            both = want[0]["logits"]["data"] + want[1]["logits"]["data"]
+            assert o["shape"] == shape and o["data"] == both + [0] * (math.prod(shape) - len(both)), who
+        for o in ("logits", "last_logits"):
+            refused(infer(d, ids(), names(["t", "a"]), model="llama", outputs=[o]), o, "row 1", "3", "4")
