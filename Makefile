@@ -62,6 +62,7 @@ install: $(BUILD)/oftd docs ## install the program, its manual page and service 
 	install -D -m 755 $(BUILD)/oftd $(DESTDIR)$(PREFIX)/bin/oftd
 	install -D -m 644 $(BUILD)/oftd.1 $(DESTDIR)$(PREFIX)/share/man/man1/oftd.1
 	install -D -m 644 deploy/oftd.service $(DESTDIR)$(PREFIX)/lib/systemd/system/oftd.service
+	install -D -m 644 deploy/oftd.socket $(DESTDIR)$(PREFIX)/lib/systemd/system/oftd.socket
 
 # ---- tests -------------------------------------------------------------------------------------
 SUPPORT := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard tests/support/*.c tests/faults/fault.c))

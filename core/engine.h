@@ -245,6 +245,9 @@ struct forward_request {
     int compute;                      /* -1: default */
     bool add_special;
     const char *request_id;
+    /* What the reply spends, for its limit: bytes a number (0: as decimal digits), and positions a
+     * row at least (it is filled up). */
+    int32_t number_bytes, positions;
 };
 struct forward_row {
     int32_t tokens;  /* T */

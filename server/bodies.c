@@ -162,9 +162,10 @@ uint64_t body_parsed_size(const char *text, size_t len)
            members * MEMBER_BYTES + containers * CONTAINER_BYTES + 2 * (uint64_t)len;
 }
 
-enum status body_take_parsed(struct bodies *b, struct body *body, struct error *err)
+enum status body_take_parsed(struct bodies *b, struct body *body, size_t json, struct error *err)
 {
-    uint64_t parsed = body_parsed_size(body->text.v, body->text.len), all = body->taken + parsed;
+    size_t len = json < body->text.len ? json : body->text.len;
+    uint64_t parsed = body_parsed_size(body->text.v, len), all = body->taken + parsed;
     if (all > b->limit) {
         error_set(err, ST_BODY_TOO_LARGE,
                   "the body takes up to %llu bytes when it is read, all bodies together may take "

@@ -35,9 +35,9 @@ struct body {
 /* OVERLOADED when all bodies together would take too much, OUT_OF_MEMORY. */
 enum status body_add(struct bodies *b, struct body *body, const void *data, size_t n,
                      struct error *err);
-/* Before the text is parsed, for what is parsed. The same, and BODY_TOO_LARGE when there could
- * never be room. */
-enum status body_take_parsed(struct bodies *b, struct body *body, struct error *err);
+/* Before the text is parsed, for what is parsed of its first json bytes (of all, if there are
+ * fewer). The same, and BODY_TOO_LARGE when there could never be room. */
+enum status body_take_parsed(struct bodies *b, struct body *body, size_t json, struct error *err);
 /* Parsed: the text may go, what was parsed stays. */
 void body_drop_text(struct bodies *b, struct body *body);
 void body_free(struct bodies *b, struct body *body); /* all of it */

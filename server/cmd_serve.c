@@ -1,7 +1,8 @@
 /*
  * `oftd serve`, the daemon: config -> chain -> engine -> listen -> load -> serve -> drain -> close.
- * It listens before it loads, so that health tells how far it is; the line on standard output comes
- * when requests are taken. Signals are read as events by this thread: no handler runs anywhere.
+ * It listens before it loads, so that health tells how far it is (a socket of the service manager's
+ * is served when it has loaded: connections wait there); the line on standard output comes when
+ * requests are taken. Signals are read as events by this thread: no handler runs anywhere.
  */
 #include <errno.h>
 #include <poll.h>
@@ -23,6 +24,7 @@
 #include "server/cmd_common.h"
 #include "server/http.h"
 #include "server/server.h"
+#include "server/systemd.h"
 
 #define REPLY_GRACE_MS 5000 /* for replies that are being sent when all work has ended */
 
@@ -37,6 +39,7 @@ struct daemon {
     struct engine *engine;
     struct server server;
     struct http *http;
+    struct systemd_sockets passed;
     int signals; /* a signalfd */
 };
 
@@ -159,6 +162,8 @@ static enum status open_http(struct daemon *d, struct error *err)
     const struct config *c = d->config;
     const struct http_options options = {.listen = c->listen,
                                          .admin_listen = c->admin_listen,
+                                         .listen_fd = d->passed.http,
+                                         .admin_fd = d->passed.admin,
                                          .tls_cert = c->tls_cert,
                                          .tls_key = c->tls_key,
                                          .threads = (int)c->http_threads,
@@ -209,7 +214,9 @@ static enum status open_daemon(struct daemon *d, struct error *err)
     s = s ? s : open_engine(d, err);
     s = s ? s : check_names(d, err);
     s = s ? s : open_server(d, err);
-    return s ? s : open_http(d, err);
+    s = s ? s : systemd_sockets(&d->passed, err);
+    bool wait = d->passed.http || d->passed.admin; /* who comes early is not told 503 */
+    return s || wait ? s : open_http(d, err);
 }
 
 static void close_daemon(struct daemon *d)
@@ -313,6 +320,7 @@ static enum status load(struct daemon *d, bool *stopped, struct error *err)
     }
     if (*stopped) {
         atomic_store(&l.stop, true);
+        systemd_notify("STOPPING=1");
         log_event(d->server.log, LOG_INFO, "stopping", LOG_TEXT("message", "while loading"));
         let_signals_kill();
     }
@@ -339,8 +347,8 @@ static void tell_of_chat(struct daemon *d)
 
 static void announce(struct daemon *d)
 {
-    const struct config *c = d->config;
     const struct model *m = engine_model(d->engine);
+    systemd_notify("READY=1");
     printf("oftd: listening on %s\n", http_url(d->http));
     fflush(stdout);
     log_event(
@@ -349,9 +357,8 @@ static void announce(struct daemon *d)
         LOG_INT("threads", d->exact->threads), LOG_INT("weight_bytes", (int64_t)m->weight_bytes),
         LOG_TEXT("listen", http_url(d->http)), LOG_TEXT("admin_listen", http_admin_url(d->http)));
     tell_of_chat(d);
-    if (auth_keyless(d->server.auth) && strncmp(c->listen, "unix:", 5) &&
-        strncmp(c->listen, "127.", 4) && strncmp(c->listen, "localhost:", 10))
-        log_event(d->server.log, LOG_WARNING, "open_to_all", LOG_TEXT("listen", c->listen),
+    if (auth_keyless(d->server.auth) && !http_loopback(d->http))
+        log_event(d->server.log, LOG_WARNING, "open_to_all", LOG_TEXT("listen", http_url(d->http)),
                   LOG_TEXT("message", "everybody who reaches this address may infer"));
 }
 
@@ -365,6 +372,8 @@ static void serve(struct daemon *d)
             break;
     }
     let_signals_kill();
+    systemd_notify("STOPPING=1");
+    http_quiesce(d->http);
     log_event(d->server.log, LOG_INFO, "draining",
               LOG_INT("timeout_s", d->config->shutdown_timeout));
     engine_drain(d->engine, d->config->shutdown_timeout * 1000);
@@ -381,6 +390,8 @@ int cmd_serve(int argc, char **argv, char **envp)
     bool stopped = false;
     enum status s = open_daemon(&d, &err);
     s = s ? s : load(&d, &stopped, &err);
+    if (!s && !stopped && !d.http)
+        s = open_http(&d, &err);
     if (!s && !stopped) {
         announce(&d);
         serve(&d);

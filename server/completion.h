@@ -37,6 +37,16 @@ struct completion_form {
     bool (*pending)(const struct completion *c, const struct choice *x);
     /* Choice x as JSON: the next frame's part of what is new, or (whole) all. */
     void (*write)(struct completion *c, struct choice *x, bool whole, struct buffer *out);
+    /* A form whose answer is no list of choices has these instead of the two above: the whole
+     * answer; the frames of what is new in choice x; those of the end. */
+    void (*answer)(const struct request *q, struct completion *c, const struct usage *usage,
+                   struct buffer *out);
+    void (*frames)(const struct request *q, struct completion *c, struct choice *x,
+                   struct buffer *out);
+    void (*end)(const struct request *q, struct completion *c, const struct usage *usage,
+                struct buffer *out);
+    /* (optional) Before anything is answered: is it what was asked for? */
+    enum status (*admitted)(const struct request *q, const struct completion *c, struct error *err);
 };
 extern const struct completion_form text_form; /* completion.c */
 
@@ -53,6 +63,7 @@ struct completion {
     enum tool_format tool_format; /* chat: how calls are found in the text */
     bool one_call;                /* chat: of several calls the first alone is told */
     bool named_call;              /* chat: the one function that must be called */
+    void *own;                    /* the form's, in the request's arena */
     struct piece first;           /* read before the stream began */
     bool has_first;
 };
@@ -66,6 +77,9 @@ void completion_free(void *completion);
 /* Adds a piece to its choice and returns it; NULL when memory ran out. */
 struct choice *completion_add(struct completion *c, const struct piece *p);
 void completion_usage(const struct usage *u, struct buffer *out);
+
+/* Reads the checked body of q, generates and answers, in the form's words (route_completions.c). */
+void route_generate(struct request *q, const struct completion_form *form);
 
 /* For the forms. */
 /* A token's text as JSON; a number that JSON has; `null` or the reason's name as JSON. */

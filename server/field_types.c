@@ -189,6 +189,8 @@ bool field_type_fits(const struct field_row *r, const json_t *v)
         return is_list(v, r->low, r->high) && all(v, is_id_list);
     case TYPE_NUMBERS:
         return is_list(v, r->low, r->high) && all(v, is_finite_number);
+    case TYPE_ELEMENTS:
+        return is_list(v, r->low, r->high);
     case TYPE_SHAPE:
         return is_list(v, r->low, r->high) && all(v, is_size);
     case TYPE_OUTPUTS:
@@ -265,6 +267,9 @@ void field_type_describe(const struct field_row *r, char *text, size_t size)
         break;
     case TYPE_NUMBERS:
         snprintf(text, size, "a flat list of numbers that a float holds");
+        break;
+    case TYPE_ELEMENTS:
+        snprintf(text, size, "a list of the elements, flat or nested as the shape says");
         break;
     case TYPE_SHAPE:
         if (r->low < r->high)
@@ -350,6 +355,9 @@ static const char *schema_text(enum field_type t)
     case TYPE_NUMBERS:
         return "{\"type\":\"array\",\"minItems\":%L,\"maxItems\":%H,\"items\":"
                "{\"type\":\"number\",\"minimum\":-3.4e38,\"maximum\":3.4e38}}";
+    case TYPE_ELEMENTS:
+        return "{\"type\":\"array\",\"minItems\":%L,\"maxItems\":%H,\"items\":"
+               "{\"type\":[\"number\",\"string\",\"array\"]}}";
     case TYPE_SHAPE:
         return "{\"type\":\"array\",\"minItems\":%L,\"maxItems\":%H,\"items\":"
                "{\"type\":\"integer\",\"minimum\":1,\"maximum\":2147483647}}";

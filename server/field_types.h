@@ -28,6 +28,7 @@ enum field_type {
     TYPE_IDS,
     TYPE_IDS_LIST,
     TYPE_NUMBERS,
+    TYPE_ELEMENTS,
     TYPE_SHAPE,
     TYPE_OUTPUTS,
     TYPE_BIAS,

@@ -13,7 +13,10 @@ request_step route_models, route_model_by_id, route_model, route_props;
 request_step route_adapters_list, route_adapters_get, route_adapters_load, route_adapters_unload,
     route_adapters_batch, route_adapters_validate;
 /* route_lora.c */
-request_step route_lora_load, route_lora_unload;
+request_step route_lora_load, route_lora_unload, route_sagemaker_load, route_sagemaker_unload;
+/* route_v2_models.c, route_v2_infer.c, route_v2_generate.c */
+request_step route_v2_server, route_v2_metadata, route_v2_model_ready, route_v2_index,
+    route_v2_load, route_v2_unload, route_v2_infer, route_v2_generate, route_v2_generate_stream;
 /* route_merge.c */
 request_step route_merge, route_merges, route_unmerge, route_export;
 /* route_page.c */

@@ -50,6 +50,7 @@ struct listener {
     struct http *http;
     struct MHD_Daemon *daemon;
     struct listen_socket socket;
+    bool passed; /* somebody else holds the socket, too */
     struct listener_role role;
 };
 
@@ -261,8 +262,8 @@ static struct MHD_Response *make_response(struct exchange *x)
 {
     struct reply *r = &x->q.reply;
     if (r->produce)
-        return MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, HEAD_MEMORY, read_reply, x,
-                                                 NULL);
+        return MHD_create_response_from_callback(r->produced ? r->produced : MHD_SIZE_UNKNOWN,
+                                                 HEAD_MEMORY, read_reply, x, NULL);
     struct MHD_Response *response =
         MHD_create_response_from_buffer(r->len, r->body, MHD_RESPMEM_MUST_FREE);
     if (response)
@@ -414,7 +415,7 @@ static void run(struct exchange *x)
     struct bodies *bodies = x->listener->http->bodies;
     struct error err = ERROR_INIT;
     x->complete = true;
-    if (body_take_parsed(bodies, &x->in, &err)) {
+    if (body_take_parsed(bodies, &x->in, x->q.json_len, &err)) {
         reply_error(&x->q, &err);
     } else {
         x->q.body = x->in.text.v;
@@ -546,17 +547,20 @@ static size_t unescape(void *cls, struct MHD_Connection *connection, char *s)
 
 /* ---- starting and stopping ---- */
 
-static enum status start_listener(struct http *h, struct listener *l, const char *address,
+/* fd: a socket that listens, or 0: on the address. */
+static enum status start_listener(struct http *h, struct listener *l, const char *address, int fd,
                                   struct error *err)
 {
     const struct http_options *o = &h->options;
-    bool tls = h->cert && strncmp(address, "unix:", 5);
     l->http = h;
-    enum status s = listen_open(address, tls, &l->socket, err);
+    enum status s = fd ? listen_passed(fd, h->cert != NULL, &l->socket, err)
+                       : listen_open(address, h->cert != NULL, &l->socket, err);
     if (s)
         return s;
+    bool tls = h->cert && !l->socket.local;
+    l->passed = fd != 0;
     l->role.loopback = l->socket.loopback;
-    l->role.local_socket = l->socket.path[0] != 0;
+    l->role.local_socket = l->socket.local;
     unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC;
     struct MHD_OptionItem items[] = {
         {MHD_OPTION_LISTEN_SOCKET, l->socket.fd, NULL},
@@ -579,7 +583,7 @@ static enum status start_listener(struct http *h, struct listener *l, const char
     l->daemon = MHD_start_daemon(flags, 0, NULL, NULL, on_request, l, MHD_OPTION_ARRAY, items,
                                  MHD_OPTION_END);
     if (!l->daemon) {
-        s = error_set(err, ST_IO_ERROR, "cannot serve on %s%s", address,
+        s = error_set(err, ST_IO_ERROR, "cannot serve on %s%s", l->socket.url,
                       tls ? ": are certificate and key a pair of PEM files?" : "");
         listen_close(&l->socket);
         return s;
@@ -621,11 +625,13 @@ enum status http_start(const struct http_options *options, struct server *server
     if (!s)
         s = watch_open(&calls, &h->watch, err);
     const char *addresses[LISTENERS] = {options->listen, options->admin_listen};
-    for (size_t i = 0; i < LISTENERS && addresses[i] && !s; i++) {
+    const int fds[LISTENERS] = {options->listen_fd, options->admin_fd};
+    bool admin = options->admin_listen || options->admin_fd;
+    for (size_t i = 0; i < 1 + (size_t)admin && !s; i++) {
         struct listener *l = &h->listeners[h->n_listeners++];
         l->role.admin = i == 1;
-        l->role.has_admin = i == 0 && options->admin_listen;
-        s = start_listener(h, l, addresses[i], err);
+        l->role.has_admin = i == 0 && admin;
+        s = start_listener(h, l, addresses[i], fds[i], err);
     }
     if (s) {
         http_stop(h, 0);
@@ -645,10 +651,37 @@ const char *http_admin_url(const struct http *h)
     return h->n_listeners > 1 ? h->listeners[1].socket.url : NULL;
 }
 
+bool http_loopback(const struct http *h)
+{
+    return h->listeners[0].role.loopback;
+}
+
 static void nap_ms(int ms)
 {
     struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
     nanosleep(&t, NULL);
+}
+
+/* When it stops, the library shuts down the socket that it listens on, for whoever else holds it,
+ * too; this takes the socket away from it. */
+static void quiesce(struct listener *l)
+{
+    if (l->daemon && l->passed && l->socket.fd < 0)
+        l->socket.fd = MHD_quiesce_daemon(l->daemon);
+}
+
+void http_quiesce(struct http *h)
+{
+    for (size_t i = 0; i < h->n_listeners; i++)
+        quiesce(&h->listeners[i]);
+}
+
+static void stop_listener(struct listener *l)
+{
+    quiesce(l);
+    if (l->daemon)
+        MHD_stop_daemon(l->daemon);
+    listen_close(&l->socket);
 }
 
 void http_stop(struct http *h, int grace_ms)
@@ -661,11 +694,8 @@ void http_stop(struct http *h, int grace_ms)
      * these end: this loop does, too. */
     while (atomic_load(&h->suspended) > 0)
         nap_ms(5);
-    for (size_t i = 0; i < h->n_listeners; i++) {
-        if (h->listeners[i].daemon)
-            MHD_stop_daemon(h->listeners[i].daemon);
-        listen_close(&h->listeners[i].socket);
-    }
+    for (size_t i = 0; i < h->n_listeners; i++)
+        stop_listener(&h->listeners[i]);
     watch_close(h->watch);
     bodies_close(h->bodies);
     if (h->no_memory)

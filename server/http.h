@@ -10,6 +10,7 @@
 struct http_options {
     const char *listen;             /* HOST:PORT or unix:PATH */
     const char *admin_listen;       /* NULL: none */
+    int listen_fd, admin_fd;        /* instead: sockets that listen; 0: none */
     const char *tls_cert, *tls_key; /* PEM files, both or neither */
     int threads;                    /* of each listener, and for large bodies */
     int max_connections;
@@ -26,6 +27,11 @@ enum status http_start(const struct http_options *options, struct server *server
 /* "http://127.0.0.1:8080" of the listener for inference; of the admin listener or NULL. */
 const char *http_url(const struct http *h);
 const char *http_admin_url(const struct http *h);
+/* Only this machine reaches the listener for inference. */
+bool http_loopback(const struct http *h);
+/* Takes no new connections from sockets that were passed: they wait for whoever serves there next.
+ */
+void http_quiesce(struct http *h);
 /* Waits up to grace_ms for replies that are being sent, then closes everything. All tickets must
  * end by themselves (engine_drain). NULL is fine. */
 void http_stop(struct http *h, int grace_ms);

@@ -69,7 +69,7 @@ static enum status listen_unix(const char *address, const char *path, struct lis
         unlink(path);
         return fail(out, address, strerror(errno), err);
     }
-    out->loopback = true;
+    out->loopback = out->local = true;
     snprintf(out->url, sizeof out->url, "unix:%s", path);
     return ST_OK;
 }
@@ -160,6 +160,26 @@ enum status listen_open(const char *address, bool tls, struct listen_socket *out
     if (!strncmp(address, "unix:", 5))
         return listen_unix(address, address + 5, out, err);
     return listen_tcp(address, tls, out, err);
+}
+
+enum status listen_passed(int fd, bool tls, struct listen_socket *out, struct error *err)
+{
+    struct sockaddr_un a = {0};
+    socklen_t len = sizeof a, size = sizeof(int);
+    int listens = 0;
+    *out = (struct listen_socket){.fd = -1};
+    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) || !listens)
+        return error_set(err, ST_INVALID_VALUE, "descriptor %d is no socket that listens", fd);
+    fcntl(fd, F_SETFD, FD_CLOEXEC);
+    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+    out->fd = fd;
+    getsockname(fd, (struct sockaddr *)&a, &len);
+    out->local = out->loopback = a.sun_family == AF_UNIX;
+    if (!out->local)
+        describe(out, tls);
+    else
+        snprintf(out->url, sizeof out->url, "unix:%.*s", (int)sizeof a.sun_path, a.sun_path);
+    return ST_OK;
 }
 
 static int connect_unix(const char *path)

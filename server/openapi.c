@@ -123,6 +123,30 @@ static const struct {
                                      ",\"report\":" REF("Any") ",\"warnings\":" LIST(TEXT))},
     {"MergeList", OBJECT("\"merged\"", "\"merged\":" LIST(REF("Any")))},
     {"Unmerge", OBJECT("\"unmerged\",\"bytes\"", "\"unmerged\":" LIST(TEXT) ",\"bytes\":" INTEGER)},
+    {"V2Server", OBJECT("\"name\",\"version\",\"extensions\"",
+                        "\"name\":" TEXT ",\"version\":" TEXT ",\"extensions\":" LIST(TEXT))},
+    {"V2Metadata", OBJECT("\"name\",\"datatype\",\"shape\"",
+                          "\"name\":" TEXT ",\"datatype\":" TEXT ",\"shape\":" LIST(INTEGER))},
+    {"V2Model",
+     OBJECT("\"name\",\"versions\",\"platform\",\"inputs\",\"outputs\"",
+            "\"name\":" TEXT ",\"versions\":" LIST(TEXT) ",\"platform\":" TEXT ",\"inputs\":" LIST(
+                REF("V2Metadata")) ",\"outputs\":" LIST(REF("V2Metadata")))},
+    {"V2Ready", OBJECT("\"name\",\"ready\"", "\"name\":" TEXT ",\"ready\":{\"type\":\"boolean\"}")},
+    {"V2Output", OBJECT("\"name\",\"datatype\",\"shape\"",
+                        "\"name\":" TEXT ",\"datatype\":{\"const\":\"FP32\"},\"shape\":" LIST(
+                            INTEGER) ",\"data\":" LIST(NUMBER) ",\"parameters\":" REF("Any"))},
+    {"V2Infer", OBJECT("\"model_name\",\"model_version\",\"outputs\"",
+                       "\"model_name\":" TEXT ",\"model_version\":" TEXT ",\"id\":" TEXT
+                       ",\"outputs\":" LIST(REF("V2Output")))},
+    {"V2Generated",
+     OBJECT("\"model_name\",\"model_version\",\"text_output\"",
+            "\"model_name\":" TEXT ",\"model_version\":" TEXT ",\"text_output\":" TEXT)},
+    {"V2Index",
+     LIST(OBJECT("\"name\",\"version\",\"state\",\"reason\"",
+                 "\"name\":" TEXT ",\"version\":" TEXT ",\"state\":" TEXT ",\"reason\":" TEXT))},
+    {"V2Loaded", OBJECT("\"name\",\"load\"", "\"name\":" TEXT ",\"load\":{\"type\":\"boolean\"}")},
+    {"V2Unloaded",
+     OBJECT("\"name\",\"unload\"", "\"name\":" TEXT ",\"unload\":{\"type\":\"boolean\"}")},
     {"Export", OBJECT("\"path\",\"bytes\"", "\"path\":" TEXT ",\"bytes\":" INTEGER)},
 };
 
@@ -150,6 +174,11 @@ static json_t *good_answer(const struct route *r)
         json_t *both = content(TYPE_JSON, reference(r->reply));
         json_object_set_new(json_object_get(both, "content"), "text/event-stream", json_object());
         return described(both, "The completion, or with stream its frames");
+    }
+    if (r->handler == route_v2_infer) {
+        json_t *both = content(TYPE_JSON, reference(r->reply));
+        json_object_set_new(json_object_get(both, "content"), TYPE_BYTES, json_object());
+        return described(both, "The outputs, as numbers or as bytes behind the JSON");
     }
     json_t *answer =
         strchr(r->reply, '/') ? content(r->reply, NULL) : content(TYPE_JSON, reference(r->reply));
@@ -225,6 +254,8 @@ static json_t *operation(const struct route *r)
     json_t *body = content(TYPE_JSON, reference(fields_name(r->body)));
     if (body)
         json_object_set_new(body, "required", json_boolean(!fields_optional(r->body)));
+    if (r->body == FIELDS_infer)
+        json_object_set_new(json_object_get(body, "content"), TYPE_BYTES, json_object());
     json_object_set_new(o, "requestBody", body);
     return o;
 }

@@ -304,21 +304,29 @@ void reply_plain_error(enum status code, int status, struct buffer *out)
     write_error(status_text(code), code, status, out);
 }
 
-/* The body without jansson: memory may have run out. NULL then too: an empty body. */
-static void plain_error(struct request *q, const struct error *err, int status)
+/* The body without jansson: memory may have run out. */
+static void plain_error(const struct request *q, const struct error *err, struct buffer *out)
 {
-    struct buffer b = {0};
     const char *text = err->text[0] ? err->text : status_text(err->code);
     if (inference_protocol(q)) {
-        buffer_text(&b, "{\"error\":");
-        buffer_cstring(&b, text);
-        buffer_text(&b, "}");
+        buffer_text(out, "{\"error\":");
+        buffer_cstring(out, text);
+        buffer_text(out, "}");
     } else {
-        write_error(text, err->code, status, &b);
+        write_error(text, err->code, status_of(err), out);
     }
-    if (b.failed)
-        buffer_free(&b);
-    answer(q, status, TYPE_JSON, b.v, b.len);
+}
+
+void reply_error_body(const struct request *q, const struct error *err, struct buffer *out)
+{
+    json_t *body = inference_protocol(q) ? NULL : reply_error_json(err);
+    char *text = body ? json_dumps(body, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    json_decref(body);
+    if (text)
+        buffer_text(out, text);
+    else
+        plain_error(q, err, out);
+    free(text);
 }
 
 void reply_error(struct request *q, struct error *err)
@@ -330,13 +338,11 @@ void reply_error(struct request *q, struct error *err)
         reply_header(q, "Retry-After", seconds);
     if (status == 401)
         reply_header(q, "WWW-Authenticate", "Bearer");
-    json_t *body = inference_protocol(q) ? NULL : reply_error_json(err);
-    char *text = body ? json_dumps(body, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
-    json_decref(body);
-    if (text)
-        answer(q, status, TYPE_JSON, text, strlen(text));
-    else
-        plain_error(q, err, status);
+    struct buffer body = {0};
+    reply_error_body(q, err, &body);
+    if (body.failed) /* an empty one */
+        buffer_free(&body);
+    answer(q, status, TYPE_JSON, body.v, body.len);
     error_clear(err);
 }
 

@@ -7,9 +7,10 @@
 
 #include "server/request.h"
 
-#define TYPE_JSON "application/json"
-#define TYPE_SSE  "text/event-stream; charset=utf-8"
-#define TYPE_TEXT "text/plain; charset=utf-8"
+#define TYPE_JSON  "application/json"
+#define TYPE_SSE   "text/event-stream; charset=utf-8"
+#define TYPE_TEXT  "text/plain; charset=utf-8"
+#define TYPE_BYTES "application/octet-stream"
 
 int reply_status(enum status s);
 
@@ -21,6 +22,8 @@ void reply_text(struct request *q, int status, const char *text);
 void reply_produce_body(struct request *q, const char *type, reply_produce *produce);
 /* The error in the words of the route (OpenAI's, or the inference protocol's below /v2). */
 void reply_error(struct request *q, struct error *err);
+/* Its body alone, in the same words: for where the status line has gone. */
+void reply_error_body(const struct request *q, const struct error *err, struct buffer *out);
 /* The body of an error of a code alone, for a reply that has no request. */
 void reply_plain_error(enum status code, int status, struct buffer *out);
 /* The same for a code alone. */

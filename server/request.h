@@ -10,6 +10,7 @@
 #include "core/arena.h"
 #include "core/buffer.h"
 #include "core/engine.h"
+#include "server/trace.h"
 
 struct request;
 struct route;
@@ -34,6 +35,7 @@ struct reply {
     char *body; /* whole, malloc'ed, or NULL */
     size_t len;
     reply_produce *produce; /* the body in parts */
+    uint64_t produced;      /* bytes of them together, 0: known at the end only */
     struct reply_header *headers;
 };
 
@@ -53,7 +55,8 @@ struct request {
     struct listener_role role;
     const char *method, *path; /* path: decoded, without the query */
     char id[REQUEST_ID_MAX + 1];
-    double started; /* CLOCK_MONOTONIC seconds */
+    char trace_id[TRACE_ID_DIGITS + 1]; /* of the caller's trace, or "" */
+    double started;                     /* CLOCK_MONOTONIC seconds */
     struct arena arena;
 
     const struct route *route; /* NULL: none found */
@@ -61,7 +64,8 @@ struct request {
 
     const char *body;
     size_t body_len;
-    json_t *json; /* the parsed body; owned */
+    size_t json_len; /* of the body is JSON; tensors follow. SIZE_MAX: all of it */
+    json_t *json;    /* the parsed body; owned */
 
     void *state; /* the handler's own, freed by state_free */
     void (*state_free)(void *state);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "server/adapters_json.h"
+#include "server/adapters_log.h"
 #include "server/fields.h"
 #include "server/handlers.h"
 #include "server/reply.h"
@@ -86,28 +87,14 @@ void route_adapters_get(struct request *q)
 
 /* ---- loading ---- */
 
-static void log_loaded(struct log *log, const char *id, const struct adapter_info *a)
-{
-    log_event(log, LOG_INFO, "adapter_loaded", LOG_TEXT("id", id), LOG_TEXT("adapter", a->name),
-              LOG_INT("generation", (int64_t)a->generation), LOG_TEXT("digest", a->digest));
-}
-
-static void log_refused(struct log *log, const char *id, const char *name, const struct error *err)
-{
-    log_event(log, LOG_WARNING, "adapter_refused", LOG_TEXT("id", id), LOG_TEXT("adapter", name),
-              LOG_TEXT("code", status_code(err->code)), LOG_TEXT("message", err->text));
-}
-
 static void answer_load(struct request *q)
 {
     struct error err = ERROR_INIT;
-    if (ticket_status(q->ticket, &err)) {
-        log_refused(q->server->log, q->id, field_text(q->json, "name"), &err);
+    if (adapters_log_load(q, field_text(q->json, "name"), &err)) {
         reply_error(q, &err);
         return;
     }
     const struct job_result *r = ticket_job(q->ticket);
-    log_loaded(q->server->log, q->id, &r->adapter);
     reply_json(q, r->replaced ? 200 : 201, adapter_info_json(&r->adapter));
 }
 
@@ -124,9 +111,9 @@ static void background_ended(void *arg)
     struct background *b = arg;
     struct error err = ERROR_INIT;
     if (ticket_status(b->ticket, &err))
-        log_refused(b->log, b->id, b->name, &err);
+        adapters_log_refused(b->log, b->id, b->name, &err);
     else
-        log_loaded(b->log, b->id, &ticket_job(b->ticket)->adapter);
+        adapters_log_loaded(b->log, b->id, &ticket_job(b->ticket)->adapter);
     error_clear(&err);
     ticket_free(b->ticket);
     free(b);
@@ -150,7 +137,7 @@ static void load_in_background(struct request *q, const struct adapter_request *
     memcpy(b->id, q->id, sizeof b->id);
     memcpy(b->name, r->name, len);
     if (ticket_ended(b->ticket) && ticket_status(b->ticket, &err)) {
-        log_refused(b->log, b->id, b->name, &err);
+        adapters_log_refused(b->log, b->id, b->name, &err);
         reply_error(q, &err);
         ticket_free(b->ticket);
         free(b);
@@ -261,15 +248,13 @@ void route_adapters_batch(struct request *q)
 static void answer_unload(struct request *q)
 {
     struct error err = ERROR_INIT;
-    if (ticket_status(q->ticket, &err)) {
+    if (adapters_log_unload(q, q->params[0], &err)) {
         reply_error(q, &err);
         return;
     }
-    const struct job_result *r = ticket_job(q->ticket);
-    log_event(q->server->log, LOG_INFO, "adapter_unloaded", LOG_TEXT("id", q->id),
-              LOG_TEXT("adapter", q->params[0]), LOG_INT("bytes", (int64_t)r->bytes));
     reply_json(q, 200,
-               json_pack("{s:s, s:I}", "name", q->params[0], "bytes", (json_int_t)r->bytes));
+               json_pack("{s:s, s:I}", "name", q->params[0], "bytes",
+                         (json_int_t)ticket_job(q->ticket)->bytes));
 }
 
 void route_adapters_unload(struct request *q)

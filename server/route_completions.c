@@ -51,24 +51,36 @@ static void refuse(struct request *q, struct error *err)
     reply_error(q, err);
 }
 
+static void write_choices(const struct request *q, struct completion *c, const struct usage *usage,
+                          struct buffer *out)
+{
+    buffer_format(out,
+                  "{\"id\":\"%s%s\",\"object\":\"%s\",\"created\":%lld,\"model\":", c->form->prefix,
+                  q->id, c->form->object, (long long)c->created);
+    buffer_cstring(out, c->model);
+    buffer_text(out, ",\"choices\":[");
+    for (size_t i = 0; i < c->n_choices; i++) {
+        buffer_text(out, i ? "," : "");
+        c->form->write(c, &c->choices[i], true, out);
+    }
+    buffer_text(out, "],\"usage\":");
+    completion_usage(usage, out);
+    buffer_text(out, "}");
+}
+
 static void write_whole(struct request *q, struct completion *c)
 {
     struct buffer b = {0};
     struct usage usage = {0, 0, 0};
     ticket_usage(q->ticket, &usage);
-    buffer_format(&b,
-                  "{\"id\":\"%s%s\",\"object\":\"%s\",\"created\":%lld,\"model\":", c->form->prefix,
-                  q->id, c->form->object, (long long)c->created);
-    buffer_cstring(&b, c->model);
-    buffer_text(&b, ",\"choices\":[");
-    for (size_t i = 0; i < c->n_choices; i++) {
-        buffer_text(&b, i ? "," : "");
-        c->form->write(c, &c->choices[i], true, &b);
-    }
-    buffer_text(&b, "],\"usage\":");
-    completion_usage(&usage, &b);
-    buffer_text(&b, "}");
+    (c->form->answer ? c->form->answer : write_choices)(q, c, &usage, &b);
     reply_buffer(q, 200, TYPE_JSON, &b);
+}
+
+static enum status check_admitted(const struct request *q, struct error *err)
+{
+    const struct completion *c = q->state;
+    return c->form->admitted ? c->form->admitted(q, c, err) : ST_OK;
 }
 
 static void answer_whole(struct request *q)
@@ -76,7 +88,7 @@ static void answer_whole(struct request *q)
     struct completion *c = q->state;
     struct error err = ERROR_INIT;
     struct piece piece;
-    if (ticket_status(q->ticket, &err)) {
+    if (ticket_status(q->ticket, &err) || check_admitted(q, &err)) {
         refuse(q, &err);
         return;
     }
@@ -99,7 +111,7 @@ static void begin_stream(struct request *q)
         request_wait(q, NULL, TICKET_EVENT, begin_stream);
         return;
     }
-    if (!c->has_first && ticket_status(q->ticket, &err)) {
+    if ((!c->has_first && ticket_status(q->ticket, &err)) || check_admitted(q, &err)) {
         refuse(q, &err);
         return;
     }
@@ -108,7 +120,7 @@ static void begin_stream(struct request *q)
     reply_produce_body(q, TYPE_SSE, stream_produce);
 }
 
-static void generate(struct request *q, const struct completion_form *form)
+void route_generate(struct request *q, const struct completion_form *form)
 {
     struct error err = ERROR_INIT;
     struct completion *c = NULL;
@@ -128,10 +140,10 @@ static void generate(struct request *q, const struct completion_form *form)
 
 void route_completions(struct request *q)
 {
-    generate(q, &text_form);
+    route_generate(q, &text_form);
 }
 
 void route_chat_completions(struct request *q)
 {
-    generate(q, &chat_form);
+    route_generate(q, &chat_form);
 }

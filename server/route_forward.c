@@ -2,43 +2,16 @@
  * POST /v1/forward: rows through the whole network. With `module` it is one module's pass
  * (route_module.c).
  */
-#include <stdio.h>
 #include <string.h>
 
 #include "server/fields.h"
 #include "server/handlers.h"
 #include "server/images.h"
 #include "server/names.h"
+#include "server/outputs.h"
 #include "server/reply.h"
 #include "server/server.h"
 #include "server/tensors.h"
-
-static const struct {
-    const char *name;
-    enum output bit;
-} outputs[] = {{"logits", OUTPUT_LOGITS},
-               {"last_logits", OUTPUT_LAST_LOGITS},
-               {"hidden_states", OUTPUT_HIDDEN},
-               {"logprobs", OUTPUT_LOGPROBS},
-               {"embedding", OUTPUT_EMBEDDING}};
-#define N_OUTPUTS (sizeof outputs / sizeof outputs[0])
-
-static const float *output_of(const struct forward_row *r, enum output bit)
-{
-    switch (bit) {
-    case OUTPUT_LOGITS:
-        return r->logits;
-    case OUTPUT_LAST_LOGITS:
-        return r->last_logits;
-    case OUTPUT_HIDDEN:
-        return r->hidden;
-    case OUTPUT_LOGPROBS:
-        return r->logprobs;
-    case OUTPUT_EMBEDDING:
-        return r->embedding;
-    }
-    return NULL;
-}
 
 static void write_adapters(const struct adapter_ref *refs, size_t n, struct buffer *b)
 {
@@ -59,23 +32,15 @@ static bool add_row(struct tensors *t, const struct model *m, const struct forwa
     struct buffer *text = tensors_text(t);
     buffer_format(text, "%s{\"index\":%zu,\"adapters\":", index ? "," : "", index);
     write_adapters(r->adapters, r->n_adapters, text);
-    for (size_t k = 0; k < N_OUTPUTS; k++) {
-        enum output bit = outputs[k].bit;
-        const float *v = output_of(r, bit);
-        bool hidden = bit & (OUTPUT_HIDDEN | OUTPUT_EMBEDDING);
-        bool all_positions = bit & (OUTPUT_LOGITS | OUTPUT_LOGPROBS | OUTPUT_HIDDEN) &&
-                             (hidden || r->classifier != CLASSIFIER_SEQUENCE);
-        const int64_t two[] = {r->tokens, hidden ? m->hidden : r->width};
-        const int64_t *shape = all_positions ? two : two + 1;
-        int rank = all_positions ? 2 : 1;
+    for (size_t i = 0; i < N_OUTPUTS; i++) {
+        const struct output_kind *k = &outputs_kinds[i];
+        const float *v = outputs_of(r, k);
+        int64_t shape[3];
+        int rank = outputs_shape(m, r, k, shape);
         if (!v)
             continue;
-        if (bit == OUTPUT_HIDDEN && r->hidden_rank) {
-            shape = r->hidden_shape;
-            rank = r->hidden_rank;
-        }
-        buffer_format(text, ",\"%s\":", outputs[k].name);
-        if (!tensors_add(t, v, shape, rank, outputs[k].name, index))
+        buffer_format(text, ",\"%s\":", k->name);
+        if (!tensors_add(t, v, shape, rank, k->name, index))
             return false;
     }
     buffer_text(text, "}");
@@ -92,41 +57,11 @@ static struct tensors *build_reply(struct request *q, const struct forward_row *
     buffer_text(text, "{\"model\":");
     buffer_cstring(text, engine_name(e));
     buffer_text(text, ",\"rows\":[");
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < n; i++)
         if (!add_row(t, engine_model(e), &rows[i], i))
             return NULL;
-        q->prompt_tokens += rows[i].tokens;
-    }
     buffer_format(text, "],\"usage\":{\"prompt_tokens\":%lld}}", (long long)q->prompt_tokens);
     return t;
-}
-
-static void add_row_headers(struct request *q, const struct forward_row *rows, size_t n)
-{
-    struct ticket_times times;
-    char text[32];
-    struct adapter_ref *refs = NULL;
-    size_t count = 0, total = 0;
-    for (size_t i = 0; i < n; i++)
-        total += rows[i].n_adapters;
-    refs = arena_alloc(&q->arena, (total + 1) * sizeof *refs);
-    for (size_t i = 0; refs && i < n; i++)
-        for (size_t k = 0; k < rows[i].n_adapters; k++) {
-            size_t seen = 0;
-            while (seen < count && (strcmp(refs[seen].digest, rows[i].adapters[k].digest) ||
-                                    strcmp(refs[seen].name, rows[i].adapters[k].name)))
-                seen++;
-            if (seen == count)
-                refs[count++] = rows[i].adapters[k];
-        }
-    names_headers(q, refs, count);
-    ticket_times(q->ticket, &times);
-    if (times.admitted >= 0) {
-        snprintf(text, sizeof text, "%.3f", 1e3 * times.admitted);
-        reply_header(q, "x-queue-time-ms", text);
-    }
-    snprintf(text, sizeof text, "%lld", (long long)q->prompt_tokens);
-    reply_header(q, "x-prompt-tokens", text);
 }
 
 static void answer_forward(struct request *q)
@@ -138,12 +73,12 @@ static void answer_forward(struct request *q)
         return;
     }
     const struct forward_row *rows = ticket_forward(q->ticket, &n);
+    outputs_headers(q, rows, n);
     struct tensors *t = build_reply(q, rows, n);
     if (!t) {
         reply_failure(q, ST_OUT_OF_MEMORY, NULL, NULL);
         return;
     }
-    add_row_headers(q, rows, n);
     tensors_reply(q, t);
 }
 
@@ -203,14 +138,18 @@ static enum status read_adapters(struct request *q, struct forward_request *r, s
     return s;
 }
 
+static unsigned output_bit(const char *name)
+{
+    const struct output_kind *k = outputs_named(name);
+    return k ? k->bit : 0;
+}
+
 static unsigned read_outputs(const json_t *body)
 {
     const json_t *list = field(body, "outputs");
     unsigned bits = list ? 0 : OUTPUT_LAST_LOGITS;
     for (size_t i = 0; i < json_array_size(list); i++)
-        for (size_t k = 0; k < N_OUTPUTS; k++)
-            if (!strcmp(json_string_value(json_array_get(list, i)), outputs[k].name))
-                bits |= outputs[k].bit;
+        bits |= output_bit(json_string_value(json_array_get(list, i)));
     return bits;
 }
 

@@ -5,8 +5,10 @@
  */
 #include "server/routes.h"
 
+#include <errno.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <time.h>
@@ -40,15 +42,17 @@ const struct route routes[] = {
     {"POST", "/v1/chat/completions", PLANE_INFER, false, route_chat_completions, FIELDS_chat_completions, true, "", "ChatCompletion", "Chat"},
     {"POST", "/v1/embeddings", PLANE_INFER, false, route_not_supported, FIELDS_none, true, "", "", "Embeddings"},
     {"POST", "/apply-template", PLANE_INFER, false, route_apply_template, FIELDS_apply_template, true, "", "Prompt", "Render a chat"},
-    {"GET", "/v2", PLANE_INFER, false, route_not_supported, FIELDS_none, false, "", "", "Server metadata"},
-    {"GET", "/v2/models/{model}", PLANE_INFER, false, route_not_supported, FIELDS_none, false, "", "", "Model metadata"},
-    {"GET", "/v2/models/{model}/ready", PLANE_INFER, false, route_not_supported, FIELDS_none, false, "", "", "Model ready?"},
-    {"POST", "/v2/models/{model}/infer", PLANE_INFER, false, route_not_supported, FIELDS_none, true, "", "", "Infer"},
-    {"GET", "/v2/models/{model}/versions/{version}", PLANE_INFER, false, route_not_supported, FIELDS_none, false, "", "", "Model metadata"},
-    {"GET", "/v2/models/{model}/versions/{version}/ready", PLANE_INFER, false, route_not_supported, FIELDS_none, false, "", "", "Model ready?"},
-    {"POST", "/v2/models/{model}/versions/{version}/infer", PLANE_INFER, false, route_not_supported, FIELDS_none, true, "", "", "Infer"},
-    {"POST", "/v2/models/{model}/generate", PLANE_INFER, false, route_not_supported, FIELDS_none, true, "", "", "Generate"},
-    {"POST", "/v2/models/{model}/generate_stream", PLANE_INFER, false, route_not_supported, FIELDS_none, true, "", "", "Generate"},
+    {"GET", "/v2", PLANE_INFER, true, route_v2_server, FIELDS_none, false, "", "V2Server", "Server metadata"},
+    {"GET", "/v2/models/{model}", PLANE_INFER, false, route_v2_metadata, FIELDS_none, false, "", "V2Model", "Model metadata"},
+    {"GET", "/v2/models/{model}/ready", PLANE_INFER, false, route_v2_model_ready, FIELDS_none, false, "", "V2Ready", "Model ready?"},
+    {"POST", "/v2/models/{model}/infer", PLANE_INFER, false, route_v2_infer, FIELDS_infer, true, "", "V2Infer", "The raw pass on tensors"},
+    {"GET", "/v2/models/{model}/versions/{version}", PLANE_INFER, false, route_v2_metadata, FIELDS_none, false, "", "V2Model", "Model metadata"},
+    {"GET", "/v2/models/{model}/versions/{version}/ready", PLANE_INFER, false, route_v2_model_ready, FIELDS_none, false, "", "V2Ready", "Model ready?"},
+    {"POST", "/v2/models/{model}/versions/{version}/infer", PLANE_INFER, false, route_v2_infer, FIELDS_infer, true, "", "V2Infer", "The raw pass on tensors"},
+    {"POST", "/v2/models/{model}/generate", PLANE_INFER, false, route_v2_generate, FIELDS_generate, true, "", "V2Generated", "Text from text"},
+    {"POST", "/v2/models/{model}/versions/{version}/generate", PLANE_INFER, false, route_v2_generate, FIELDS_generate, true, "", "V2Generated", "Text from text"},
+    {"POST", "/v2/models/{model}/generate_stream", PLANE_INFER, false, route_v2_generate_stream, FIELDS_generate, true, "", "text/event-stream", "Text from text"},
+    {"POST", "/v2/models/{model}/versions/{version}/generate_stream", PLANE_INFER, false, route_v2_generate_stream, FIELDS_generate, true, "", "text/event-stream", "Text from text"},
 
     {"GET", "/v1/adapters", PLANE_ADMIN, false, route_adapters_list, FIELDS_none, false, "available:boolean", "AdapterList", "Loaded, and available in the roots"},
     {"POST", "/v1/adapters", PLANE_ADMIN, false, route_adapters_load, FIELDS_load, false, "wait:boolean", "Adapter", "Load or replace"},
@@ -58,13 +62,15 @@ const struct route routes[] = {
     {"DELETE", "/v1/adapters/{name}", PLANE_ADMIN, false, route_adapters_unload, FIELDS_none, false, "timeout_s:number", "Unloaded", "Drain and free"},
     {"POST", "/v1/load_lora_adapter", PLANE_ADMIN, false, route_lora_load, FIELDS_load_lora, false, "", "text/plain", "As vLLM does"},
     {"POST", "/v1/unload_lora_adapter", PLANE_ADMIN, false, route_lora_unload, FIELDS_unload_lora, false, "", "text/plain", "As vLLM does"},
+    {"POST", "/adapters", PLANE_ADMIN, false, route_sagemaker_load, FIELDS_load_sagemaker, false, "", "text/plain", "As SageMaker's containers do"},
+    {"DELETE", "/adapters/{name}", PLANE_ADMIN, false, route_sagemaker_unload, FIELDS_none, false, "", "text/plain", "As SageMaker's containers do"},
     {"POST", "/v1/merge", PLANE_ADMIN, false, route_merge, FIELDS_merge, false, "", "Merge", "Fold adapters into weights"},
     {"GET", "/v1/merge", PLANE_ADMIN, false, route_merges, FIELDS_none, false, "", "MergeList", "What is merged"},
     {"POST", "/v1/unmerge", PLANE_ADMIN, false, route_unmerge, FIELDS_unmerge, false, "", "Unmerge", "The original bytes again"},
     {"POST", "/v1/export", PLANE_ADMIN, false, route_export, FIELDS_export, false, "", "Export", "Write a checkpoint"},
-    {"POST", "/v2/repository/index", PLANE_ADMIN, false, route_not_supported, FIELDS_none, false, "", "", "Index"},
-    {"POST", "/v2/repository/models/{model}/load", PLANE_ADMIN, false, route_not_supported, FIELDS_none, false, "", "", "Load"},
-    {"POST", "/v2/repository/models/{model}/unload", PLANE_ADMIN, false, route_not_supported, FIELDS_none, false, "", "", "Unload"},
+    {"POST", "/v2/repository/index", PLANE_ADMIN, false, route_v2_index, FIELDS_repository_index, false, "", "V2Index", "The base and the adapters"},
+    {"POST", "/v2/repository/models/{model}/load", PLANE_ADMIN, false, route_v2_load, FIELDS_repository_load, false, "", "V2Loaded", "Load or reload"},
+    {"POST", "/v2/repository/models/{model}/unload", PLANE_ADMIN, false, route_v2_unload, FIELDS_repository_unload, false, "", "V2Unloaded", "Drain and free"},
 };
 /* clang-format on */
 const size_t n_routes = sizeof routes / sizeof routes[0];
@@ -161,7 +167,8 @@ static void add_cors(struct request *q, const char *origin)
     reply_header(q, "Vary", "Origin");
     reply_header(q, "Access-Control-Expose-Headers",
                  "x-request-id, x-adapter-id, x-adapter-digest, x-queue-time-ms, "
-                 "x-time-to-first-token-ms, x-prompt-tokens, x-generated-tokens");
+                 "x-time-to-first-token-ms, x-prompt-tokens, x-generated-tokens, traceparent, "
+                 "Inference-Header-Content-Length");
 }
 
 static void answer_options(struct request *q, const char *allow, bool cors)
@@ -173,7 +180,8 @@ static void answer_options(struct request *q, const char *allow, bool cors)
     if (cors) {
         reply_header(q, "Access-Control-Allow-Methods", methods);
         reply_header(q, "Access-Control-Allow-Headers",
-                     "Authorization, Content-Type, X-Request-Id");
+                     "Authorization, Content-Type, X-Request-Id, traceparent, "
+                     "Inference-Header-Content-Length");
         reply_header(q, "Access-Control-Max-Age", "600");
     }
     reply_buffer(q, 204, NULL, &nothing);
@@ -194,6 +202,23 @@ static enum status check_origin(struct request *q, struct error *err)
     return code;
 }
 
+/* How much of the body is JSON: all, or what the header of the inference protocol says, and the
+ * bytes of tensors follow. */
+static enum status read_json_length(struct request *q, struct error *err)
+{
+    static const char name[] = "Inference-Header-Content-Length";
+    const char *v = q->route->body == FIELDS_infer ? request_header(q, name) : NULL;
+    char *end = NULL;
+    if (!v)
+        return ST_OK;
+    errno = 0;
+    unsigned long long n = *v >= '0' && *v <= '9' ? strtoull(v, &end, 10) : 0;
+    if (!end || *end || errno || n >= SIZE_MAX)
+        return error_param(err, ST_INVALID_VALUE, name, "%s: a number of bytes is expected", name);
+    q->json_len = (size_t)n;
+    return ST_OK;
+}
+
 static enum status check_route(struct request *q, const char *allow, struct error *err)
 {
     if (!*allow)
@@ -209,7 +234,7 @@ static enum status check_route(struct request *q, const char *allow, struct erro
         auth_check(s->auth, q->route->plane, request_header(q, "Authorization"), exposed, err);
     if (!code && !q->route->before_ready)
         code = engine_check(s->engine, err);
-    return code;
+    return code ? code : read_json_length(q, err);
 }
 
 static double monotonic(void)
@@ -224,8 +249,12 @@ size_t routes_begin(struct request *q)
     struct error err = ERROR_INIT;
     char allow[64];
     q->started = monotonic();
+    q->json_len = SIZE_MAX;
     name_request(q);
     reply_header(q, "X-Request-Id", q->id);
+    const char *trace = request_header(q, "traceparent");
+    if (trace_parent(trace, q->trace_id))
+        reply_header(q, "traceparent", trace);
     enum status s = check_origin(q, &err);
     q->route = s ? NULL : find(q, allow, sizeof allow);
     if (!s && !strcmp(q->method, "OPTIONS") && *allow)
@@ -249,10 +278,16 @@ void routes_too_large(struct request *q, size_t limit)
 static enum status parse_body(struct request *q, struct error *err)
 {
     enum status s = ST_OK;
-    if (!q->body_len)
+    if (q->json_len == SIZE_MAX)
+        q->json_len = q->body_len;
+    if (q->json_len > q->body_len)
+        return error_param(err, ST_INVALID_VALUE, "Inference-Header-Content-Length",
+                           "Inference-Header-Content-Length is %zu, but the body has %zu bytes",
+                           q->json_len, q->body_len);
+    if (!q->json_len)
         q->json = json_object();
     else
-        s = json_parse(q->body, q->body_len, q->server->options.json_depth, "the body", &q->json,
+        s = json_parse(q->body, q->json_len, q->server->options.json_depth, "the body", &q->json,
                        err);
     if (s == ST_CONFIG_DUPLICATE_KEY)
         s = err->code = ST_INVALID_JSON;
@@ -295,7 +330,8 @@ void routes_done(struct request *q)
     atomic_fetch_add(&s->counters.reply_bytes, q->reply_bytes);
     bool quiet = q->route && q->route->plane == PLANE_PUBLIC && status < 400;
     log_event(s->log, quiet ? LOG_DEBUG : LOG_INFO, "request", LOG_TEXT("id", q->id),
-              LOG_TEXT("method", q->method), LOG_TEXT("path", q->route ? q->path : "(unknown)"),
+              LOG_TEXT("trace_id", q->trace_id), LOG_TEXT("method", q->method),
+              LOG_TEXT("path", q->route ? q->path : "(unknown)"),
               LOG_INT("status", lost ? 499 : status), LOG_INT("bytes", (int64_t)q->reply_bytes),
               LOG_REAL("ms", 1e3 * (monotonic() - q->started)),
               LOG_TEXT("adapter", header_sent(q, "x-adapter-id")),

@@ -7,8 +7,6 @@
  */
 #include "server/stream.h"
 
-#include <stdlib.h>
-
 #include "server/completion.h"
 #include "server/reply.h"
 #include "server/server.h"
@@ -43,7 +41,9 @@ static bool write_piece(struct request *q, struct completion *c, const struct pi
     struct choice *choice = completion_add(c, p);
     if (!choice)
         return false;
-    while (c->form->pending(c, choice) && !out->failed) {
+    if (c->form->frames)
+        c->form->frames(q, c, choice, out);
+    while (!c->form->frames && c->form->pending(c, choice) && !out->failed) {
         open_frame(q, c, out);
         c->form->write(c, choice, false, out);
         close_frame(c, NULL, out);
@@ -51,18 +51,11 @@ static bool write_piece(struct request *q, struct completion *c, const struct pi
     return !out->failed;
 }
 
-static void write_error(struct error *err, struct buffer *out)
+static void write_error(struct request *q, struct error *err, struct buffer *out)
 {
-    json_t *body = reply_error_json(err);
-    char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
     buffer_text(out, "event: error\ndata: ");
-    if (text)
-        buffer_text(out, text);
-    else
-        reply_plain_error(err->code, reply_status(err->code), out);
+    reply_error_body(q, err, out);
     buffer_text(out, "\n\n");
-    free(text);
-    json_decref(body);
 }
 
 static void write_end(struct request *q, struct completion *c, struct buffer *out)
@@ -73,7 +66,9 @@ static void write_end(struct request *q, struct completion *c, struct buffer *ou
     q->prompt_tokens = usage.prompt_tokens;
     q->generated_tokens = usage.generated_tokens;
     if (ticket_status(q->ticket, &err)) {
-        write_error(&err, out);
+        write_error(q, &err, out);
+    } else if (c->form->end) {
+        c->form->end(q, c, &usage, out);
     } else {
         if (c->include_usage) {
             open_frame(q, c, out);
@@ -92,7 +87,7 @@ static enum produce cut_short(struct request *q, struct buffer *out, size_t whol
     out->failed = false;
     out->len = whole;
     error_memory(&err, "a frame of the stream");
-    write_error(&err, out);
+    write_error(q, &err, out);
     error_clear(&err);
     return PRODUCE_END;
 }

@@ -36,22 +36,31 @@ static int32_t base_width(const struct model *m)
     return m->classifier ? m->labels : m->vocab;
 }
 
-static enum status check(const struct request_host *host, int64_t numbers, struct error *err)
+/* Positions of the reply for a row of t tokens. */
+static int64_t sent(const struct request *r, int64_t t)
+{
+    return t < r->positions ? r->positions : t;
+}
+
+/* each: bytes a number, 0: as decimal digits. */
+static enum status check(const struct request_host *host, int64_t numbers, int32_t each,
+                         struct error *err)
 {
     uint64_t most = host->options->max_reply_bytes;
-    if (!most || (uint64_t)numbers <= most / BYTES_A_NUMBER)
+    int32_t bytes = each ? each : BYTES_A_NUMBER;
+    if (!most || (uint64_t)numbers <= most / (uint64_t)bytes)
         return ST_OK;
     return error_param(err, ST_REPLY_TOO_LARGE, "outputs",
                        "the reply would hold %lld numbers, about %lld bytes of at most %llu: ask "
-                       "for 'last_logits', or use the binary protocol (/v2/models/{model}/infer)",
-                       (long long)numbers, (long long)numbers * BYTES_A_NUMBER,
-                       (unsigned long long)most);
+                       "for 'last_logits'%s",
+                       (long long)numbers, (long long)numbers * bytes, (unsigned long long)most,
+                       each ? "" : ", or use the binary protocol (/v2/models/{model}/infer)");
 }
 
 enum status forward_check_reply(const struct request_host *host, int64_t rows, int64_t width,
                                 struct error *err)
 {
-    return check(host, rows * width, err);
+    return check(host, rows * width, 0, err);
 }
 
 enum status forward_check_size(const struct request *r, struct error *err)
@@ -64,9 +73,9 @@ enum status forward_check_size(const struct request *r, struct error *err)
             return ST_OK;
         // An adapter may have a head of its own: forward_plan knows.
         int64_t width = r->names[i].n ? 0 : base_width(m);
-        numbers += floats(r, m->classifier, width, prompt ? (int64_t)prompt->n_ids : 0);
+        numbers += floats(r, m->classifier, width, prompt ? sent(r, (int64_t)prompt->n_ids) : 0);
     }
-    return check(r->host, numbers, err);
+    return check(r->host, numbers, r->number_bytes, err);
 }
 
 static const float *cut(float **at, bool wanted, int64_t n)
@@ -124,7 +133,7 @@ enum status forward_plan(struct ticket *t, struct error *err)
 {
     struct request *r = t->request;
     const struct model *m = r->host->model;
-    int64_t numbers = 0;
+    int64_t numbers = 0, filled = 0;
     r->rows = arena_alloc(&t->arena, r->n_routes * sizeof *r->rows);
     if (!r->rows)
         return error_memory(err, "a request");
@@ -134,8 +143,9 @@ enum status forward_plan(struct ticket *t, struct error *err)
         if (st != ST_OK)
             return st;
         numbers += floats(r, row->classifier, row->width, row->tokens);
+        filled += floats(r, row->classifier, row->width, sent(r, row->tokens));
     }
-    enum status st = check(r->host, numbers, err);
+    enum status st = check(r->host, filled, r->number_bytes, err);
     if (st != ST_OK)
         return st;
     r->results = malloc((size_t)numbers * sizeof *r->results + 1);

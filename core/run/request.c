@@ -347,6 +347,8 @@ enum status request_forward(struct ticket *t, const struct request_host *host,
     r->outputs = q->outputs              ? q->outputs
                  : host->model->has_head ? OUTPUT_LAST_LOGITS
                                          : OUTPUT_HIDDEN;
+    r->number_bytes = q->number_bytes;
+    r->positions = q->positions;
     r->n = 1;
     bool adapted = false;
     for (size_t i = 0; q->adapters && i < q->n_rows; i++) {

@@ -74,9 +74,10 @@ struct request {
     enum status status;         /* what the worker found wrong */
     struct error error;
 
-    unsigned outputs;         /* forward: OUTPUT_* */
-    struct forward_row *rows; /* [n_prompts] */
-    float *results;           /* one block behind all rows; malloc */
+    unsigned outputs;                /* forward: OUTPUT_* */
+    int32_t number_bytes, positions; /* forward: of the reply, see struct forward_request */
+    struct forward_row *rows;        /* [n_prompts] */
+    float *results;                  /* one block behind all rows; malloc */
 
     int32_t module, module_rows, module_done; /* module */
     int64_t module_in, module_out;

@@ -4,6 +4,7 @@ TEST_SLOW=N: it is N times slower than usual (sanitizers, valgrind): every time-
 TEST_UNDER="valgrind ...": what the daemon runs under.
 """
 import contextlib
+import fcntl
 import http.client
 import json
 import os
@@ -48,16 +49,27 @@ class Reply:
 class Daemon:
     """Serves the demo base; adapters: names of demo adapters to load at the start."""
 
-    def __init__(self, *args, adapters=(), listen="127.0.0.1:0", env=None, wait=True, model=BASE):
+    def __init__(self, *args, adapters=(), listen="127.0.0.1:0", env=None, wait=True, model=BASE, sockets=None):
         command = [*os.environ.get("TEST_UNDER", "").split(), OFTD, "serve", "--model", model, "--listen", listen, *args]
         for a in adapters:
             command += ["--adapter", f"{a}={ADAPTERS}/{a}"]
+        more = {}
+        if sockets:
+            command, more = self.pass_sockets(command, sockets)
         self.log = tempfile.NamedTemporaryFile("w+", suffix=".log", errors="replace")
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, text=True,
-                                        env={**os.environ, **(env or {})})
+                                        env={**os.environ, **(env or {})}, **more)
         self.url = self.tls = None
         if wait:
             self.wait_until_ready()
+
+    @staticmethod
+    def pass_sockets(command, sockets):
+        """As a service manager passes them, {name: socket}: from descriptor 3 on, and LISTEN_PID is the daemon's."""
+        high = [fcntl.fcntl(s, fcntl.F_DUPFD, 100) for s in sockets.values()]
+        script = f"LISTEN_PID=$$ LISTEN_FDS={len(high)} LISTEN_FDNAMES={':'.join(sockets)} exec \"$@\""
+        return ["sh", "-c", script, "sh", *command], {
+            "pass_fds": range(3, 3 + len(high)), "preexec_fn": lambda: [os.dup2(f, 3 + i) for i, f in enumerate(high)]}
 
     def wait_until_ready(self, timeout=60):
         end = time.time() + timeout * SLOW

@@ -99,6 +99,27 @@ class Streaming(Operation):
         return "refused", 500, json.loads(last.split("data: ", 1)[1])["error"]["code"]
 
 
+class Protocol(Operation):
+    """Below /v2 an error is its sentence alone; where there was no memory for a request at all, nobody knows its path."""
+
+    def outcome(self, status, body):
+        if status < 300 or isinstance(json.loads(body)["error"], dict):
+            return super().outcome(status, body)
+        text = json.loads(body)["error"]
+        return "refused", status, "out_of_memory" if "memory" in text else text
+
+
+class ProtocolStream(Protocol):
+    """There is no [DONE]: it ends whole, or with an error's frame."""
+
+    may_be_cut = False
+
+    def outcome(self, status, body):
+        if status != 200 or b'data: {"error"' not in body:
+            return super().outcome(status, body)
+        return super().outcome(500, body.decode().strip().split("data: ")[-1])
+
+
 MERGE, UNMERGE = ("POST", "/v1/merge", {"adapter": "austen"}), ("POST", "/v1/unmerge", {"adapter": "austen"})
 DELETE = ("DELETE", "/v1/adapters/x")
 ASK = {"model": "austen", "prompt": "It is a truth", "max_tokens": 6, "temperature": 0, "ignore_eos": True}
@@ -186,6 +207,13 @@ def test_forward(d):
     sweep(d, Operation("POST", "/v1/forward", {"text": ["It is", "a truth"], "adapters": ["austen", None]}))
 
 
+def test_infer(d):
+    names = {"name": "adapter", "datatype": "BYTES", "shape": [2], "data": ["austen", ""]}
+    ids = {"name": "input_ids", "datatype": "INT64", "shape": [2, 2], "data": [[5, 6], [7, 8]]}
+    outputs = [{"name": "logits", "parameters": {"binary_data": True}}, {"name": "embedding"}]
+    sweep(d, Protocol("POST", "/v2/models/base/infer", {"inputs": [ids, names], "outputs": outputs}))
+
+
 def test_completion(d):
     sweep(d, Operation("POST", "/v1/completions", {**ASK, "logprobs": 2}))
 
@@ -204,6 +232,12 @@ def test_chat(d):
 
 def test_chat_stream(d):
     sweep(d, Streaming("POST", "/v1/chat/completions", {**CHAT, "stream": True}))
+
+
+def test_generate(d):
+    body = {"text_input": "It is a truth", **{k: ASK[k] for k in ("max_tokens", "temperature", "ignore_eos")}}
+    sweep(d, Protocol("POST", "/v2/models/austen/generate", body), 30)
+    sweep(d, ProtocolStream("POST", "/v2/models/austen/generate_stream", body), 30)
 
 
 def test_merge(d):

@@ -71,9 +71,18 @@ def test_unknown_routes_and_methods(d):
 def test_routes_of_later_versions(d):
     r = d.post("/v1/embeddings", {"anything": 1})
     assert (r.status, r.code()) == (501, "not_supported")
-    r = d.post("/v2/models/base/infer", {})
-    assert r.status == 501 and isinstance(r.json()["error"], str)
-    assert d.post("/v2/repository/index", {}).status == 501
+
+
+def test_traceparent():
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    with Daemon("--log-format", "json") as d:
+        r = d.post("/tokenize", {"content": "a"}, headers={"traceparent": parent, "X-Request-Id": "traced"})
+        assert r.headers["traceparent"] == parent
+        r = d.post("/tokenize", {"content": "a"}, headers={"traceparent": parent.upper(), "X-Request-Id": "untraced"})
+        assert "traceparent" not in r.headers
+        lines = lambda: {l.get("id"): l for l in map(json.loads, filter(lambda l: l[0] == "{", d.log_text().splitlines()))}
+        eventually(lambda: "untraced" in lines(), what="the second line")
+        assert lines()["traced"]["trace_id"] == "0af7651916cd43dd8448eb211c80319c" and "trace_id" not in lines()["untraced"]
 
 
 def test_request_id(d):

@@ -75,6 +75,7 @@ enum status engine_forward(struct engine *e, const struct forward_request *req, 
     pthread_mutex_lock(&e->lock);
     e->submitter = pthread_self();
     pthread_mutex_unlock(&e->lock);
+    unsigned outputs = req->outputs ? req->outputs : OUTPUT_LAST_LOGITS;
     size_t longest = 1;
     for (size_t i = 0; i < req->n_rows; i++)
         if (req->rows[i].n_ids > longest)
@@ -92,11 +93,11 @@ enum status engine_forward(struct engine *e, const struct forward_request *req, 
         struct forward_row *r = &t->rows[i];
         r->width = VOCAB;
         r->tokens = req->rows[i].text ? 1 : (int32_t)req->rows[i].n_ids;
-        r->logits = req->outputs & OUTPUT_LOGITS ? t->numbers : NULL;
-        r->last_logits = req->outputs & OUTPUT_LAST_LOGITS ? t->numbers : NULL;
-        r->hidden = req->outputs & OUTPUT_HIDDEN ? t->numbers : NULL;
-        r->logprobs = req->outputs & OUTPUT_LOGPROBS ? t->numbers : NULL;
-        r->embedding = req->outputs & OUTPUT_EMBEDDING ? t->numbers : NULL;
+        r->logits = outputs & OUTPUT_LOGITS ? t->numbers : NULL;
+        r->last_logits = outputs & OUTPUT_LAST_LOGITS ? t->numbers : NULL;
+        r->hidden = outputs & OUTPUT_HIDDEN ? t->numbers : NULL;
+        r->logprobs = outputs & OUTPUT_LOGPROBS ? t->numbers : NULL;
+        r->embedding = outputs & OUTPUT_EMBEDDING ? t->numbers : NULL;
         r->adapters = t->refs_v;
         r->n_adapters = t->n_refs;
     }

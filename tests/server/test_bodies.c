@@ -34,12 +34,12 @@ START_TEST(account)
     body_free(b, &two);
     ck_assert_uint_eq(bodies_taken(b), one.taken);
     ck_assert_int_eq(body_add(b, &one, text, 3000, &err), ST_OK);
-    ck_assert_int_eq(body_take_parsed(b, &one, &err), ST_BODY_TOO_LARGE);
+    ck_assert_int_eq(body_take_parsed(b, &one, SIZE_MAX, &err), ST_BODY_TOO_LARGE);
     body_free(b, &one);
     ck_assert_uint_eq(bodies_taken(b), 0);
 
     ck_assert_int_eq(body_add(b, &one, "[1,2]", 5, &err), ST_OK);
-    ck_assert_int_eq(body_take_parsed(b, &one, &err), ST_OK);
+    ck_assert_int_eq(body_take_parsed(b, &one, SIZE_MAX, &err), ST_OK);
     body_drop_text(b, &one);
     ck_assert_uint_eq(bodies_taken(b), body_parsed_size("[1,2]", 5));
     body_free(b, &one);
@@ -134,7 +134,7 @@ START_TEST(memory)
         if (!s)
             s = body_add(b, &body, "[1]", 3, &err);
         if (!s)
-            s = body_take_parsed(b, &body, &err);
+            s = body_take_parsed(b, &body, SIZE_MAX, &err);
         bool fired = fault_disarm();
         ck_assert_int_eq(s, fired ? ST_OUT_OF_MEMORY : ST_OK);
         if (b) {

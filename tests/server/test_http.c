@@ -19,6 +19,8 @@ struct row {
     const char *holds;
 };
 
+#define V2_IDS "{\"name\":\"input_ids\",\"datatype\":\"INT64\",\"shape\":[2,1],\"data\":[[1],[2]]}"
+
 static const struct row rows[] = {
     {"GET", "/", NULL, 200, "<title>oftd</title>"},
     {"GET", "/health", NULL, 200, "{\"status\":\"ok\"}"},
@@ -107,13 +109,37 @@ static const struct row rows[] = {
     {"POST", "/v1/unmerge", "{\"adapter\":\"alpha\"}", 409, "not_merged"},
     {"POST", "/v1/export", "{\"path\":\"x\",\"dtype\":\"float16\"}", 200, "\"bytes\":99"},
     {"POST", "/v1/embeddings", "{\"any\":1}", 501, "not_supported"},
-    {"POST", "/v2/models/base/infer", "{}", 501, "{\"error\":\"POST "},
+    {"GET", "/v2", NULL, 200, "\"binary_tensor_data\""},
     {"HEAD", "/", NULL, 200, "Content-Security-Policy: default-src 'none'; script-src 'self';"},
     {"GET", "/page/page.css", NULL, 200, "Content-Type: text/css; charset=utf-8"},
     {"GET", "/page/page.js", NULL, 200, "X-Content-Type-Options: nosniff"},
     {"GET", "/page/mark.svg", NULL, 200, "Referrer-Policy: no-referrer"},
     {"GET", "/page/files.S", NULL, 404, "route_not_found"},
     {"GET", "/page/", NULL, 404, "route_not_found"},
+    {"GET", "/v2/models/base", NULL, 200, "\"versions\":[\"1\"]"},
+    {"GET", "/v2/models/alpha/ready", NULL, 200, "\"ready\":true"},
+    {"GET", "/v2/models/gamma", NULL, 404, "{\"error\":\"there is no model 'gamma'\"}"},
+    {"GET", "/v2/models/base/versions/2/ready", NULL, 404, "version 1 serves"},
+    {"POST", "/v2/models/base/infer", "{}", 400, "{\"error\":\"inputs is required\"}"},
+    {"POST", "/v2/models/base/infer", "{\"inputs\":[" V2_IDS "]}", 200, "\"shape\":[2,32000]"},
+    {"POST", "/v2/models/alpha/infer", "{\"inputs\":[" V2_IDS "]}", 200,
+     "\"model_name\":\"alpha\""},
+    {"POST", "/v2/models/gamma/infer", "{\"inputs\":[" V2_IDS "]}", 404, "no model 'gamma'"},
+    {"POST", "/v2/models/base/infer", "{\"inputs\":[" V2_IDS "],\"outputs\":[{\"name\":\"x\"}]}",
+     400, "there is no tensor 'x'"},
+    {"POST", "/v2/models/alpha/generate", "{\"text_input\":\"x\",\"max_tokens\":2}", 200,
+     "\"text_output\":\"t0 t1 \"}"},
+    {"POST", "/v2/models/base/generate_stream", "{\"text_input\":\"x\",\"max_tokens\":2}", 200,
+     "\"text_output\":\"t1 \"}\n\n"},
+    {"POST", "/v2/models/base/generate_stream", "{\"text_input\":\"broken\"}", 200,
+     "data: {\"error\":\""},
+    {"POST", "/v2/models/base/generate_stream", "{\"text_input\":\"fail\"}", 500, "{\"error\":\""},
+    {"POST", "/v2/models/gamma/generate", "{\"text_input\":\"x\"}", 404, "no model 'gamma'"},
+    {"POST", "/v2/repository/index", "{}", 200, "\"state\":\"READY\""},
+    {"POST", "/v2/repository/models/late/load", "", 200, "\"load\":true"},
+    {"POST", "/v2/repository/models/late/unload", "", 200, "\"unload\":true"},
+    {"POST", "/v2/repository/models/late/unload", "", 404, "{\"error\":\"there is no adapter"},
+    {"POST", "/v2/repository/models/base/load", "", 409, "'base' is the base"},
 };
 #define N_ROWS (sizeof rows / sizeof rows[0])
 
