@@ -241,6 +241,8 @@ struct forward_request {
     const struct images *images; /* instead of rows, or NULL; n_rows of them */
     size_t n_rows;
     const struct name_list *adapters; /* [n_rows] or NULL: base */
+    const float *strengths;           /* of every row's adapters, or NULL: 1 */
+    const char *param;                /* the field that holds the rows; NULL: input_ids */
     unsigned outputs;                 /* OUTPUT_* */
     int compute;                      /* -1: default */
     bool add_special;

@@ -12,65 +12,12 @@
 #include <time.h>
 
 #include "server/fields.h"
+#include "server/inputs.h"
 #include "server/names.h"
 #include "server/server.h"
 #include "server/structured.h"
 
 /* ---- what was asked ---- */
-
-static int32_t *read_ids(struct request *q, const json_t *list, size_t *n)
-{
-    *n = json_array_size(list);
-    int32_t *ids = arena_alloc(&q->arena, (*n + 1) * sizeof *ids);
-    for (size_t i = 0; ids && i < *n; i++)
-        ids[i] = (int32_t)json_as_int(json_array_get(list, i));
-    return ids;
-}
-
-static bool read_prompt(struct request *q, const json_t *value, struct prompt *p)
-{
-    if (json_is_string(value)) {
-        p->text = json_string_value(value);
-        p->text_len = json_string_length(value);
-        return true;
-    }
-    p->ids = read_ids(q, value, &p->n_ids);
-    return p->ids != NULL;
-}
-
-/* A string, strings, ids, or lists of ids. */
-static enum status read_prompts(struct request *q, struct completion *c, struct error *err)
-{
-    struct generate_request *r = &c->request;
-    const json_t *value = field(q->json, "prompt");
-    bool many = json_is_array(value) && !json_is_number(json_array_get(value, 0));
-    r->n_prompts = many ? json_array_size(value) : 1;
-    struct prompt *prompts = arena_alloc(&q->arena, r->n_prompts * sizeof *prompts);
-    bool whole = prompts != NULL;
-    for (size_t i = 0; i < r->n_prompts && whole; i++)
-        whole = read_prompt(q, many ? json_array_get(value, i) : value, &prompts[i]);
-    r->prompts = prompts;
-    return whole ? ST_OK : error_memory(err, "reading prompts");
-}
-
-static enum status read_strengths(struct request *q, struct generate_request *r, struct error *err)
-{
-    const json_t *value = field(q->json, "strength");
-    if (!value)
-        return ST_OK;
-    bool list = json_is_array(value);
-    if (list && json_array_size(value) != r->n_adapters)
-        return error_param(err, ST_INVALID_VALUE, "strength",
-                           "%zu strengths for %zu adapters: one for each is expected",
-                           json_array_size(value), r->n_adapters);
-    float *v = arena_alloc(&q->arena, (r->n_adapters + 1) * sizeof *v);
-    if (!v)
-        return error_memory(err, "reading strengths");
-    for (size_t i = 0; i < r->n_adapters; i++)
-        v[i] = (float)json_number_value(list ? json_array_get(value, i) : value);
-    r->strengths = v;
-    return ST_OK;
-}
 
 static enum status read_stops(struct request *q, struct generate_request *r, struct error *err)
 {
@@ -78,7 +25,7 @@ static enum status read_stops(struct request *q, struct generate_request *r, str
     bool list = json_is_array(value);
     size_t n = !value ? 0 : list ? json_array_size(value) : 1;
     struct text *stops = arena_alloc(&q->arena, (n + 1) * sizeof *stops);
-    r->stop_token_ids = read_ids(q, ids, &r->n_stop_token_ids);
+    r->stop_token_ids = inputs_ids(q, ids, &r->n_stop_token_ids);
     if (!stops || !r->stop_token_ids)
         return error_memory(err, "reading stops");
     for (size_t i = 0; i < n; i++) {
@@ -110,7 +57,6 @@ static enum status read_bias(struct request *q, struct generate_request *r, stru
 static void read_numbers(const json_t *body, struct generate_request *r)
 {
     const json_t *seed = field(body, "seed");
-    const char *compute = field_text(body, "compute");
     r->n = (int32_t)field_int(body, "n", UNSET_INT);
     r->min_tokens = (int32_t)field_int(body, "min_tokens", UNSET_INT);
     r->top_k = (int32_t)field_int(body, "top_k", UNSET_INT);
@@ -125,7 +71,7 @@ static void read_numbers(const json_t *body, struct generate_request *r)
     r->seed = seed ? (uint64_t)json_as_int(seed) : 0;
     r->ignore_eos = field_bool(body, "ignore_eos", false);
     r->skip_special = field_bool(body, "skip_special_tokens", true);
-    r->compute = !compute ? -1 : strcmp(compute, "fast") ? COMPUTE_EXACT : COMPUTE_FAST;
+    r->compute = inputs_compute(body);
 }
 
 static enum status read_request(struct request *q, struct completion *c, struct error *err)
@@ -147,7 +93,7 @@ static enum status read_request(struct request *q, struct completion *c, struct 
     r->adapters = names.names;
     r->n_adapters = names.n;
     s = c->form->read(q, c, err);
-    s = s ? s : read_strengths(q, r, err);
+    s = s ? s : inputs_strengths(q, r->n_adapters, &r->strengths, err);
     s = s ? s : read_stops(q, r, err);
     s = s ? s : read_bias(q, r, err);
     s = s ? s : structured_read(q, r, err);
@@ -294,7 +240,7 @@ static enum status read_text_form(struct request *q, struct completion *c, struc
     r->echo = field_bool(body, "echo", false);
     r->add_special = field_bool(body, "add_special_tokens", true);
     c->with_logprobs = field(body, "logprobs") != NULL;
-    return read_prompts(q, c, err);
+    return inputs_prompts(q, "prompt", &r->prompts, &r->n_prompts, err);
 }
 
 static void add_text(struct completion *c, struct choice *x, const struct text *text, bool finished)

@@ -75,6 +75,16 @@ static const struct {
             "\"id\":" TEXT ",\"object\":{\"const\":\"chat.completion\"},\"created\":" INTEGER
             ",\"model\":" TEXT ",\"choices\":" LIST(REF("ChatChoice")) ",\"usage\":" REF("Usage"))},
     {"Prompt", OBJECT("\"prompt\"", "\"prompt\":" TEXT)},
+    {"Embedding", OBJECT("\"object\",\"index\",\"embedding\"",
+                         "\"object\":{\"const\":\"embedding\"},\"index\":" INTEGER
+                         ",\"embedding\":{\"anyOf\":[" LIST(NUMBER) "," TEXT "]}")},
+    {"Embeddings",
+     OBJECT("\"object\",\"data\",\"model\",\"usage\"",
+            "\"object\":{\"const\":\"list\"},\"data\":" LIST(
+                REF("Embedding")) ",\"model\":" TEXT
+                                  ",\"usage\":" OBJECT("\"prompt_tokens\",\"total_tokens\"",
+                                                       "\"prompt_tokens\":" INTEGER
+                                                       ",\"total_tokens\":" INTEGER))},
     {"Tensor", OBJECT("\"shape\",\"datatype\",\"data\"",
                       "\"shape\":" LIST(
                           INTEGER) ",\"datatype\":{\"const\":\"FP32\"},\"data\":" LIST(NUMBER))},

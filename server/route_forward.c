@@ -2,12 +2,13 @@
  * POST /v1/forward: rows through the whole network. With `module` it is one module's pass
  * (route_module.c).
  */
-#include <stdio.h>
 #include <string.h>
 
+#include "server/account.h"
 #include "server/fields.h"
 #include "server/handlers.h"
 #include "server/images.h"
+#include "server/inputs.h"
 #include "server/names.h"
 #include "server/reply.h"
 #include "server/server.h"
@@ -86,6 +87,7 @@ static struct tensors *build_reply(struct request *q, const struct forward_row *
 {
     const struct engine *e = q->server->engine;
     struct tensors *t = tensors_new(q);
+    int64_t tokens = 0;
     if (!t)
         return NULL;
     struct buffer *text = tensors_text(t);
@@ -95,38 +97,10 @@ static struct tensors *build_reply(struct request *q, const struct forward_row *
     for (size_t i = 0; i < n; i++) {
         if (!add_row(t, engine_model(e), &rows[i], i))
             return NULL;
-        q->prompt_tokens += rows[i].tokens;
+        tokens += rows[i].tokens;
     }
-    buffer_format(text, "],\"usage\":{\"prompt_tokens\":%lld}}", (long long)q->prompt_tokens);
+    buffer_format(text, "],\"usage\":{\"prompt_tokens\":%lld}}", (long long)tokens);
     return t;
-}
-
-static void add_row_headers(struct request *q, const struct forward_row *rows, size_t n)
-{
-    struct ticket_times times;
-    char text[32];
-    struct adapter_ref *refs = NULL;
-    size_t count = 0, total = 0;
-    for (size_t i = 0; i < n; i++)
-        total += rows[i].n_adapters;
-    refs = arena_alloc(&q->arena, (total + 1) * sizeof *refs);
-    for (size_t i = 0; refs && i < n; i++)
-        for (size_t k = 0; k < rows[i].n_adapters; k++) {
-            size_t seen = 0;
-            while (seen < count && (strcmp(refs[seen].digest, rows[i].adapters[k].digest) ||
-                                    strcmp(refs[seen].name, rows[i].adapters[k].name)))
-                seen++;
-            if (seen == count)
-                refs[count++] = rows[i].adapters[k];
-        }
-    names_headers(q, refs, count);
-    ticket_times(q->ticket, &times);
-    if (times.admitted >= 0) {
-        snprintf(text, sizeof text, "%.3f", 1e3 * times.admitted);
-        reply_header(q, "x-queue-time-ms", text);
-    }
-    snprintf(text, sizeof text, "%lld", (long long)q->prompt_tokens);
-    reply_header(q, "x-prompt-tokens", text);
 }
 
 static void answer_forward(struct request *q)
@@ -143,7 +117,7 @@ static void answer_forward(struct request *q)
         reply_failure(q, ST_OUT_OF_MEMORY, NULL, NULL);
         return;
     }
-    add_row_headers(q, rows, n);
+    account_headers(q, false);
     tensors_reply(q, t);
 }
 
@@ -171,14 +145,9 @@ static enum status read_rows(struct request *q, struct forward_request *r, struc
             rows[i].text_len = json_string_length(row);
             continue;
         }
-        size_t n = json_array_size(row);
-        int32_t *v = arena_alloc(&q->arena, n * sizeof *v);
-        if (!v)
+        rows[i].ids = inputs_ids(q, row, &rows[i].n_ids);
+        if (!rows[i].ids)
             return error_memory(err, "reading rows");
-        for (size_t k = 0; k < n; k++)
-            v[k] = (int32_t)json_as_int(json_array_get(row, k));
-        rows[i].ids = v;
-        rows[i].n_ids = n;
     }
     r->rows = rows;
     return ST_OK;
@@ -214,16 +183,10 @@ static unsigned read_outputs(const json_t *body)
     return bits;
 }
 
-static int read_compute(const json_t *body)
-{
-    const char *compute = field_text(body, "compute");
-    return !compute ? -1 : strcmp(compute, "fast") ? COMPUTE_EXACT : COMPUTE_FAST;
-}
-
 static void forward_network(struct request *q)
 {
     struct forward_request r = {.outputs = read_outputs(q->json),
-                                .compute = read_compute(q->json),
+                                .compute = inputs_compute(q->json),
                                 .add_special = field_bool(q->json, "add_special_tokens", true),
                                 .request_id = q->id};
     struct error err = ERROR_INIT;

@@ -41,9 +41,12 @@ struct row_group {
 /* Where results of a row go; NULL: not wanted. */
 struct row_output {
     int32_t row;
-    float *hidden; /* [hidden] after the final norm */
-    float *logits; /* [vocab], or of a classifier [labels] */
-    float *pooled; /* [hidden] of an encoder's first token, through its pooler */
+    float *hidden;   /* [hidden] after the final norm */
+    float *logits;   /* [vocab], or of a classifier [labels] */
+    float *pooled;   /* [hidden] of an encoder's first token, through its pooler */
+    float *gathered; /* [hidden] that takes in what `hidden` would be: weight times it is added, or
+                        (weight 0) the larger of both stays */
+    float weight;
 };
 
 struct batch {

@@ -10,6 +10,7 @@
 
 #include "core/memory.h"
 #include "core/model/build.h"
+#include "core/model/pooling.h"
 #include "core/model/view.h"
 
 /* What others may read of the config. */
@@ -101,7 +102,7 @@ static enum status open_network(struct model *m, const struct checkpoint *cp,
     if (s == ST_OK) {
         m->window = widest_window(m);
         m->has_head = m->config->head >= 0 || m->config->classifier >= 0;
-        m->has_pooler = m->kind != MODEL_ENCODER || m->config->pooler >= 0;
+        s = pooling_read(cp->dir, m, err);
     }
     findings_clear(&findings);
     return s;

@@ -22,6 +22,18 @@ enum model_kind { MODEL_DECODER, MODEL_ENCODER, MODEL_CONVNET };
 /* What logits are of: tokens, labels of a whole sequence, labels of each token. */
 enum classifier_kind { CLASSIFIER_NONE, CLASSIFIER_SEQUENCE, CLASSIFIER_TOKEN };
 
+/* How a text's hidden states become its embedding (pooling.h). */
+enum pooling {
+    POOLING_NONE,
+    POOLING_POOLER, /* tanh(W h_0 + b) */
+    POOLING_FIRST,
+    POOLING_LAST,
+    POOLING_MEAN,
+    POOLING_MEAN_SQRT, /* sum h_i / sqrt(n) */
+    POOLING_WEIGHTED,  /* sum (i + 1) h_i / sum (i + 1) */
+    POOLING_MAX
+};
+
 /* Half-open ranges of base layers, in the order of the expanded network (PEFT's layer_replication).
  */
 struct layer_range {
@@ -95,8 +107,10 @@ struct model {
     json_t *quantization; /* the quantization_config of what is quantized here, or NULL */
     const int32_t *eos;   /* end tokens: union of both configs */
     size_t n_eos;
-    int32_t bos;               /* -1: none */
-    bool has_head, has_pooler; /* it has logits; it can give `embedding` (decoders always can) */
+    int32_t bos;   /* -1: none */
+    bool has_head; /* it has logits */
+    enum pooling pooling;
+    const char *no_embedding;        /* why it cannot give `embedding` (POOLING_NONE), or NULL */
     struct image_size image;   /* its logits are of labels then, vocab of them an image */
     enum classifier_kind classifier; /* its own class; an adapter may bring a head along */
     int32_t labels;                  /* of a classifier */

@@ -79,10 +79,10 @@ static enum status check_outputs(const struct request_host *host, unsigned outpu
         return error_param(err, ST_NOT_SUPPORTED, "outputs",
                            "a '%s' model has no logits: ask for 'hidden_states' or 'embedding'",
                            m->model_type);
-    if (!m->has_pooler && outputs & OUTPUT_EMBEDDING)
+    if (m->pooling == POOLING_NONE && outputs & OUTPUT_EMBEDDING)
         return error_param(err, ST_NOT_SUPPORTED, "outputs",
-                           "this checkpoint has no pooler, so there is no 'embedding': ask for "
-                           "'hidden_states'");
+                           "%s, so there is no 'embedding': /v1/forward has 'hidden_states'",
+                           m->no_embedding ? m->no_embedding : "it is no network of texts");
     return ST_OK;
 }
 
@@ -132,6 +132,9 @@ static enum status copy_prompts(struct ticket *t, const struct prompt *prompts, 
                                 const char *param, struct error *err)
 {
     struct request *r = t->request;
+    r->param = arena_strdup(&t->arena, param);
+    if (!r->param)
+        return error_memory(err, "a request");
     for (size_t i = 0; i < n; i++) {
         const struct prompt *from = &prompts[i];
         struct prompt *to = &r->prompts[i];
@@ -333,12 +336,13 @@ enum status request_generate(struct ticket *t, const struct request_host *host,
 enum status request_forward(struct ticket *t, const struct request_host *host,
                             const struct forward_request *q, struct error *err)
 {
+    const char *param = q->param ? q->param : "input_ids";
     if (!q->n_rows || q->n_rows > (size_t)host->options->max_forward_rows)
-        return error_param(err, ST_INVALID_VALUE, "input_ids", "1..%d rows are allowed, got %zu",
+        return error_param(err, ST_INVALID_VALUE, param, "1..%d rows are allowed, got %zu",
                            host->options->max_forward_rows, q->n_rows);
     enum request_kind kind = q->images ? REQUEST_IMAGES : REQUEST_FORWARD;
     if (!q->images && host->model->image.channels > 0)
-        return error_param(err, ST_NOT_SUPPORTED, "input_ids",
+        return error_param(err, ST_NOT_SUPPORTED, param,
                            "a '%s' model reads images: send pixel_values", host->model->model_type);
     TRY(begin(t, host, kind, q->images ? 0 : q->n_rows, q->n_rows, err));
     struct request *r = t->request;
@@ -350,13 +354,13 @@ enum status request_forward(struct ticket *t, const struct request_host *host,
     r->n = 1;
     bool adapted = false;
     for (size_t i = 0; q->adapters && i < q->n_rows; i++) {
-        TRY(copy_names(t, &r->names[i], q->adapters[i].names, q->adapters[i].n, NULL, err));
+        TRY(copy_names(t, &r->names[i], q->adapters[i].names, q->adapters[i].n, q->strengths, err));
         adapted |= q->adapters[i].n > 0;
     }
     TRY(check_outputs(host, r->outputs, adapted, err));
     if (q->images)
         return images_forward(t, q, err);
-    TRY(copy_prompts(t, q->rows, q->n_rows, "input_ids", err));
+    TRY(copy_prompts(t, q->rows, q->n_rows, param, err));
     return forward_check_size(r, err);
 }
 
@@ -538,9 +542,6 @@ static enum status chat_ids(const struct request *r, struct token_ids *ids, stru
 enum status request_ids(struct ticket *t, struct error *err)
 {
     struct request *r = t->request;
-    const char *param = r->kind == REQUEST_FORWARD ? "input_ids"
-                        : r->chat.variables        ? "messages"
-                                                   : "prompt";
     for (size_t i = 0; i < r->n_prompts; i++) {
         const struct prompt *p = &r->prompts[i];
         struct token_ids *ids = &r->ids[i];
@@ -559,8 +560,8 @@ enum status request_ids(struct ticket *t, struct error *err)
         int32_t bos = r->host->model->bos;
         if (!ids->n && bos >= 0 && !token_ids_push(ids, bos))
             return error_memory(err, "a prompt");
-        TRY(check_length(r->host, param, ids->n, room_wanted(r), err));
-        TRY(check_ids(r->host, param, ids->v, ids->n, err));
+        TRY(check_length(r->host, r->param, ids->n, room_wanted(r), err));
+        TRY(check_ids(r->host, r->param, ids->v, ids->n, err));
     }
     if (!r->grammar_kind)
         return ST_OK;

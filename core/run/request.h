@@ -51,6 +51,7 @@ struct request {
     struct prompt *prompts; /* [n_prompts], in the arena */
     size_t n_prompts;
     struct chat chat;      /* of the first prompt; a reference */
+    const char *param;     /* what the client calls them */
     struct token_ids *ids; /* [n_prompts] */
     bool add_special, skip_special;
     struct chain_names *names; /* [n_routes] */

@@ -297,6 +297,7 @@ struct engine *fake_engine_new(int step_us)
                               .architecture = "Fake",
                               .vocab = VOCAB,
                               .hidden = HIDDEN,
+                              .pooling = POOLING_LAST,
                               .max_len = 4096,
                               .quant_method = "",
                               .bos = -1,

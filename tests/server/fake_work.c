@@ -92,6 +92,7 @@ enum status engine_forward(struct engine *e, const struct forward_request *req, 
         struct forward_row *r = &t->rows[i];
         r->width = VOCAB;
         r->tokens = req->rows[i].text ? 1 : (int32_t)req->rows[i].n_ids;
+        t->usage.prompt_tokens += r->tokens;
         r->logits = req->outputs & OUTPUT_LOGITS ? t->numbers : NULL;
         r->last_logits = req->outputs & OUTPUT_LAST_LOGITS ? t->numbers : NULL;
         r->hidden = req->outputs & OUTPUT_HIDDEN ? t->numbers : NULL;

@@ -144,7 +144,7 @@ static inline void open_world(struct world *w, struct sizes z)
     *w = (struct world){.poison = -1};
     w->model = (struct model){.model_type = "fake",
                               .has_head = true,
-                              .has_pooler = true,
+                              .pooling = POOLING_LAST,
                               .kind = MODEL_DECODER,
                               .layers = 1,
                               .vocab = VOCAB,
