@@ -95,6 +95,8 @@ static enum status open_network(struct model *m, const struct checkpoint *cp,
         s = set_length(m, options, err);
     if (s == ST_OK && !findings.errors)
         s = build_network(m, cp, options, chain, &findings, err);
+    if (s == ST_OK && !findings.errors)
+        s = pooling_read(cp->dir, m, &findings, err);
     if (s == ST_OK && findings.errors)
         s = error_from_findings(err, &findings);
     if (s == ST_OK && options->quantize)
@@ -102,7 +104,6 @@ static enum status open_network(struct model *m, const struct checkpoint *cp,
     if (s == ST_OK) {
         m->window = widest_window(m);
         m->has_head = m->config->head >= 0 || m->config->classifier >= 0;
-        s = pooling_read(cp->dir, m, err);
     }
     findings_clear(&findings);
     return s;

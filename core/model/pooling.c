@@ -67,7 +67,8 @@ static enum status read_file(const char *dir, const char *file, bool list, bool 
 static enum status invalid(struct error *err, const char *file, const char *key,
                            const char *expected)
 {
-    return error_set(err, ST_CONFIG_INVALID_VALUE, "%s: %s: %s is expected", file, key, expected);
+    return error_param(err, ST_CONFIG_INVALID_VALUE, key, "%s: %s: %s is expected", file, key,
+                       expected);
 }
 
 /* The word's pooling; POOLING_NONE: there is no such word. */
@@ -115,8 +116,8 @@ static enum status read_width(const json_t *config, const char *file, const stru
         width = json_object_get(config, key = "word_embedding_dimension");
     if (!width || json_integer_value(width) == m->hidden)
         return ST_OK;
-    return error_set(err, ST_CONFIG_INVALID_VALUE, "%s: %s: the model's width %d is expected", file,
-                     key, m->hidden);
+    return error_param(err, ST_CONFIG_INVALID_VALUE, key,
+                       "%s: %s: the model's width %d is expected", file, key, m->hidden);
 }
 
 static enum status read_config(const char *dir, const char *folder, bool optional, struct model *m,
@@ -170,7 +171,7 @@ static enum status read_steps(const json_t *steps, const char **folder, const ch
     return ST_OK;
 }
 
-enum status pooling_read(const char *dir, struct model *m, struct error *err)
+static enum status read_folder(const char *dir, struct model *m, struct error *err)
 {
     const char *folder = NULL, *other = NULL;
     json_t *steps = NULL;
@@ -190,4 +191,20 @@ enum status pooling_read(const char *dir, struct model *m, struct error *err)
         s = none(m, STEPS_FILE " lists a step that is not served:", other, err);
     json_decref(steps);
     return s;
+}
+
+enum status pooling_read(const char *dir, struct model *m, struct findings *findings,
+                         struct error *err)
+{
+    struct error why = ERROR_INIT;
+    enum status s = read_folder(dir, m, &why);
+    if (s == ST_OUT_OF_MEMORY) {
+        error_move(err, &why);
+        return s;
+    }
+    if (s)
+        findings_add(findings, SEVERITY_ERROR, s, NULL, *why.param ? why.param : NULL, NULL, NULL,
+                     "%s", why.text);
+    error_clear(&why);
+    return ST_OK;
 }
