@@ -164,6 +164,8 @@ struct generate_request {
     bool has_seed;
     uint64_t seed;
     bool echo, ignore_eos, skip_special, add_special;
+    bool score_prompt;       /* its tokens come first, with logprob and rank, echoed or not */
+    int32_t prompt_logprobs; /* and so many alternatives each */
     const struct text *stop;
     size_t n_stop;
     const int32_t *stop_token_ids;
@@ -187,11 +189,12 @@ struct token_logprob {
 };
 struct token_info {
     int32_t id;
-    bool prompt;       /* an echoed prompt token */
+    bool prompt;       /* a prompt token (echo, score_prompt) */
     const char *piece; /* its text */
     size_t piece_len;
     size_t text_offset;              /* bytes of the choice's text before it */
-    float logprob;                   /* NAN: none (first echoed token) */
+    float logprob;                   /* NAN: none (the first of the prompt) */
+    int32_t rank;                    /* of a scored prompt: tokens at least as likely, itself too */
     const struct token_logprob *top; /* [n_top], descending */
     int32_t n_top;
 };

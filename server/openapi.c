@@ -51,7 +51,8 @@ static const struct {
     {"Choice",
      OBJECT("\"index\",\"text\",\"logprobs\",\"finish_reason\"",
             "\"index\":" INTEGER ",\"text\":" TEXT ",\"logprobs\":{\"type\":[\"object\",\"null\"]},"
-            "\"finish_reason\":{\"type\":[\"string\",\"null\"]},\"token_ids\":" LIST(INTEGER))},
+            "\"finish_reason\":{\"type\":[\"string\",\"null\"]},\"token_ids\":" LIST(
+                INTEGER) ",\"prompt_logprobs\":" LIST("{\"type\":[\"object\",\"null\"]}"))},
     {"Completion",
      OBJECT("\"id\",\"object\",\"created\",\"model\",\"choices\",\"usage\"",
             "\"id\":" TEXT ",\"object\":{\"const\":\"text_completion\"},\"created\":" INTEGER

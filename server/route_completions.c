@@ -30,10 +30,7 @@ static void write_whole(struct request *q, struct completion *c)
                   q->id, c->form->object, (long long)c->created);
     buffer_cstring(&b, c->model);
     buffer_text(&b, ",\"choices\":[");
-    for (size_t i = 0; i < c->n_choices; i++) {
-        buffer_text(&b, i ? "," : "");
-        c->form->write(c, &c->choices[i], true, &b);
-    }
+    completion_whole(c, &b);
     buffer_text(&b, "],\"usage\":");
     completion_usage(&usage, &b);
     buffer_text(&b, "}");

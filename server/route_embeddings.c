@@ -16,8 +16,9 @@
 #include "server/reply.h"
 #include "server/server.h"
 
-#define NUMBERS_A_TIME 768 /* their bytes are a multiple of three: base64 without padding inside   \
-                            */
+#define NUMBERS_A_TIME                                                                             \
+    768 /* their bytes are a multiple of three: base64 without padding inside                      \
+         */
 
 struct embeddings {
     const char *model; /* as the reply calls it */

@@ -228,6 +228,8 @@ static enum status sampling_numbers(struct request *r, const struct generate_req
                  &p->max_tokens, err));
     TRY(pick_int(q->min_tokens, 0, 0, p->max_tokens, "min_tokens", &p->min_tokens, err));
     TRY(pick_int(q->logprobs, -1, INT32_MIN + 1, LOGPROBS_MAX, "logprobs", &p->logprobs, err));
+    TRY(pick_int(q->score_prompt ? q->prompt_logprobs : -1, -1, -1, LOGPROBS_MAX, "prompt_logprobs",
+                 &p->prompt_logprobs, err));
     TRY(pick_int(q->n, 1, 1, r->host->options->max_n, "n", &r->n, err));
     p->seed = q->seed;
     if (!q->has_seed && getrandom(&p->seed, sizeof p->seed, 0) != (ssize_t)sizeof p->seed)

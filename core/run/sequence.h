@@ -60,7 +60,7 @@ struct sequence {
     size_t text_len, text_out; /* bytes of the choice's text so far, and of those that left */
     struct token_info *held;   /* tokens that have not left */
     size_t n_held, held_cap;
-    struct token_info *echo; /* [prompt_len] or NULL */
+    struct token_info *echo; /* [prompt_len] or NULL; the first choice's, which scores it */
     struct text echo_text;
     enum finish_reason finish;
     int64_t last_token; /* ns, for the figures */
