@@ -179,7 +179,7 @@ done:
     return s;
 }
 
-static enum status read_kind(const char *path, size_t max_bytes, json_type kind, json_t **out,
+static enum status read_kind(const char *path, size_t max_bytes, bool list, json_t **out,
                              struct error *err)
 {
     char *text = NULL;
@@ -190,23 +190,23 @@ static enum status read_kind(const char *path, size_t max_bytes, json_type kind,
         return s;
     s = json_parse(text, len, JSON_DEPTH_MAX, path, out, err);
     free(text);
-    if (!s && json_typeof(*out) != kind) {
+    if (!s && (list ? !json_is_array(*out) : !json_is_object(*out))) {
         json_decref(*out);
         *out = NULL;
         s = error_set(err, ST_INVALID_JSON, "%s: %s is expected", path,
-                      kind == JSON_OBJECT ? "an object" : "a list");
+                      list ? "a list" : "an object");
     }
     return s;
 }
 
 enum status json_read(const char *path, size_t max_bytes, json_t **out, struct error *err)
 {
-    return read_kind(path, max_bytes, JSON_OBJECT, out, err);
+    return read_kind(path, max_bytes, false, out, err);
 }
 
 enum status json_read_list(const char *path, size_t max_bytes, json_t **out, struct error *err)
 {
-    return read_kind(path, max_bytes, JSON_ARRAY, out, err);
+    return read_kind(path, max_bytes, true, out, err);
 }
 
 /* Edit distance (insert, delete, replace), at most `limit` + 1; words beyond 63 bytes count as far.

@@ -8,8 +8,8 @@
 #include "core/model/model.h"
 
 /* Fills m->pooling and m->no_embedding; the network must have been built. What we cannot do leaves
- * the model without embeddings, with the reason; a file that is broken is a finding. Fails only when
- * memory runs out. */
+ * the model without embeddings, with the reason; a file that is broken is a finding. Fails only
+ * when memory runs out. */
 enum status pooling_read(const char *dir, struct model *m, struct findings *findings,
                          struct error *err);
 
