@@ -69,8 +69,6 @@ def test_unknown_routes_and_methods(d):
 
 
 def test_routes_of_later_versions(d):
-    r = d.post("/v1/embeddings", {"anything": 1})
-    assert (r.status, r.code()) == (501, "not_supported")
     r = d.post("/v2/models/base/infer", {})
     assert r.status == 501 and isinstance(r.json()["error"], str)
     assert d.post("/v2/repository/index", {}).status == 501

@@ -121,7 +121,6 @@ static const struct row rows[] = {
     {"POST", "/v1/unmerge", "", 409, "not_merged"},
     {"POST", "/v1/unmerge", "{\"adapter\":\"alpha\"}", 409, "not_merged"},
     {"POST", "/v1/export", "{\"path\":\"x\",\"dtype\":\"float16\"}", 200, "\"bytes\":99"},
-    {"POST", "/v1/embeddings", "{\"any\":1}", 501, "not_supported"},
     {"POST", "/v2/models/base/infer", "{}", 501, "{\"error\":\"POST "},
     {"HEAD", "/", NULL, 200, "Content-Security-Policy: default-src 'none'; script-src 'self';"},
     {"GET", "/page/page.css", NULL, 200, "Content-Type: text/css; charset=utf-8"},
