@@ -217,7 +217,7 @@ static void add_token(struct completion *c, struct choice *x, const struct token
     if (!c->with_logprobs || (t->prompt && !c->request.echo))
         return;
     struct token_info shown = *t; /* a scored prompt may have brought more */
-    if (shown.n_top > c->request.logprobs)
+    if (t->prompt && shown.n_top > c->request.logprobs)
         shown.n_top = c->request.logprobs;
     c->form->add_logprob(x, &shown);
     x->any_logprob = true;

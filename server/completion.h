@@ -42,6 +42,14 @@ struct completion_form {
     bool (*pending)(const struct completion *c, const struct choice *x);
     /* Choice x as JSON: the next frame's part of what is new, or (whole) all. */
     void (*write)(struct completion *c, struct choice *x, bool whole, struct buffer *out);
+    /* A form whose answer is no list of choices has these instead of the two above: the whole
+     * answer; the frames of what is new in choice x; those of the end. */
+    void (*answer)(const struct request *q, struct completion *c, const struct usage *usage,
+                   struct buffer *out);
+    void (*frames)(const struct request *q, struct completion *c, struct choice *x,
+                   struct buffer *out);
+    void (*end)(const struct request *q, struct completion *c, const struct usage *usage,
+                struct buffer *out);
 };
 extern const struct completion_form text_form; /* completion.c */
 
@@ -59,6 +67,7 @@ struct completion {
     enum tool_format tool_format; /* chat: how calls are found in the text */
     bool one_call;                /* chat: of several calls the first alone is told */
     bool named_call;              /* chat: the one function that must be called */
+    int64_t sequence;             /* responses: the number of the next event */
     struct piece first;           /* read before the stream began */
     bool has_first;
 };

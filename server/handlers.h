@@ -5,8 +5,8 @@
 #include "server/request.h"
 
 /* route_completions.c, route_forward.c, route_module.c, route_tokenize.c */
-request_step route_completions, route_chat_completions, route_forward, route_forward_module,
-    route_tokenize, route_detokenize, route_apply_template;
+request_step route_completions, route_chat_completions, route_responses, route_forward,
+    route_forward_module, route_tokenize, route_detokenize, route_apply_template;
 /* route_embeddings.c */
 request_step route_embeddings;
 /* route_models.c */

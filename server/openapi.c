@@ -76,6 +76,19 @@ static const struct {
             "\"id\":" TEXT ",\"object\":{\"const\":\"chat.completion\"},\"created\":" INTEGER
             ",\"model\":" TEXT ",\"choices\":" LIST(REF("ChatChoice")) ",\"usage\":" REF("Usage"))},
     {"Prompt", OBJECT("\"prompt\"", "\"prompt\":" TEXT)},
+    {"ResponsePart",
+     OBJECT("\"type\",\"text\",\"annotations\"",
+            "\"type\":{\"const\":\"output_text\"},\"text\":" TEXT
+            ",\"annotations\":" LIST(REF("Any")) ",\"logprobs\":" LIST(REF("Any")))},
+    {"ResponseMessage",
+     OBJECT("\"type\",\"id\",\"status\",\"role\",\"content\"",
+            "\"type\":{\"const\":\"message\"},\"id\":" TEXT ",\"status\":" TEXT
+            ",\"role\":{\"const\":\"assistant\"},\"content\":" LIST(REF("ResponsePart")))},
+    {"Response",
+     OBJECT("\"id\",\"object\",\"created_at\",\"status\",\"model\",\"output\",\"usage\"",
+            "\"id\":" TEXT ",\"object\":{\"const\":\"response\"},\"created_at\":" INTEGER
+            ",\"status\":{\"enum\":[\"completed\",\"incomplete\"]},\"model\":" TEXT
+            ",\"output\":" LIST(REF("ResponseMessage")) ",\"usage\":" REF("Any"))},
     {"Embedding", OBJECT("\"object\",\"index\",\"embedding\"",
                          "\"object\":{\"const\":\"embedding\"},\"index\":" INTEGER
                          ",\"embedding\":{\"anyOf\":[" LIST(NUMBER) "," TEXT "]}")},
@@ -157,7 +170,8 @@ static json_t *described(json_t *response, const char *text)
 
 static json_t *good_answer(const struct route *r)
 {
-    if (r->handler == route_completions || r->handler == route_chat_completions) {
+    if (r->handler == route_completions || r->handler == route_chat_completions ||
+        r->handler == route_responses) {
         json_t *both = content(TYPE_JSON, reference(r->reply));
         json_object_set_new(json_object_get(both, "content"), "text/event-stream", json_object());
         return described(both, "The completion, or with stream its frames");

@@ -1,7 +1,7 @@
 /*
- * POST /v1/completions and /v1/chat/completions, which differ in their form alone. Whole: wait for
- * the end, then write all choices. Streamed: wait for the first piece (until then a failure still
- * has a status line), then hand the ticket to stream.c.
+ * POST /v1/completions, /v1/chat/completions, /v1/responses, which differ in their form alone.
+ * Whole: wait for the end, then write all choices. Streamed: wait for the first piece (until then a
+ * failure still has a status line), then hand the ticket to stream.c.
  */
 #include "server/account.h"
 #include "server/chat.h"
@@ -9,6 +9,7 @@
 #include "server/handlers.h"
 #include "server/names.h"
 #include "server/reply.h"
+#include "server/responses.h"
 #include "server/server.h"
 #include "server/stream.h"
 
@@ -20,20 +21,26 @@ static void refuse(struct request *q, struct error *err)
     reply_error(q, err);
 }
 
+static void write_choices(const struct request *q, struct completion *c, const struct usage *usage,
+                          struct buffer *out)
+{
+    buffer_format(out,
+                  "{\"id\":\"%s%s\",\"object\":\"%s\",\"created\":%lld,\"model\":", c->form->prefix,
+                  q->id, c->form->object, (long long)c->created);
+    buffer_cstring(out, c->model);
+    buffer_text(out, ",\"choices\":[");
+    completion_whole(c, out);
+    buffer_text(out, "],\"usage\":");
+    completion_usage(usage, out);
+    buffer_text(out, "}");
+}
+
 static void write_whole(struct request *q, struct completion *c)
 {
     struct buffer b = {0};
     struct usage usage = {0, 0, 0};
     ticket_usage(q->ticket, &usage);
-    buffer_format(&b,
-                  "{\"id\":\"%s%s\",\"object\":\"%s\",\"created\":%lld,\"model\":", c->form->prefix,
-                  q->id, c->form->object, (long long)c->created);
-    buffer_cstring(&b, c->model);
-    buffer_text(&b, ",\"choices\":[");
-    completion_whole(c, &b);
-    buffer_text(&b, "],\"usage\":");
-    completion_usage(&usage, &b);
-    buffer_text(&b, "}");
+    (c->form->answer ? c->form->answer : write_choices)(q, c, &usage, &b);
     reply_buffer(q, 200, TYPE_JSON, &b);
 }
 
@@ -100,4 +107,9 @@ void route_completions(struct request *q)
 void route_chat_completions(struct request *q)
 {
     generate(q, &chat_form);
+}
+
+void route_responses(struct request *q)
+{
+    generate(q, &responses_form);
 }

@@ -38,6 +38,7 @@ const struct route routes[] = {
     {"POST", "/tokenize", PLANE_INFER, false, route_tokenize, FIELDS_tokenize, true, "", "Tokens", "Text to ids"},
     {"POST", "/detokenize", PLANE_INFER, false, route_detokenize, FIELDS_detokenize, true, "", "Content", "Ids to text"},
     {"POST", "/v1/chat/completions", PLANE_INFER, false, route_chat_completions, FIELDS_chat_completions, true, "", "ChatCompletion", "Chat"},
+    {"POST", "/v1/responses", PLANE_INFER, false, route_responses, FIELDS_responses, true, "", "Response", "A response that is not kept"},
     {"POST", "/v1/embeddings", PLANE_INFER, false, route_embeddings, FIELDS_embeddings, true, "", "Embeddings", "Texts to vectors"},
     {"POST", "/apply-template", PLANE_INFER, false, route_apply_template, FIELDS_apply_template, true, "", "Prompt", "Render a chat"},
     {"GET", "/v2", PLANE_INFER, false, route_not_supported, FIELDS_none, false, "", "", "Server metadata"},

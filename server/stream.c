@@ -43,7 +43,9 @@ static bool write_piece(struct request *q, struct completion *c, const struct pi
     struct choice *choice = completion_add(c, p);
     if (!choice)
         return false;
-    while (c->form->pending(c, choice) && !out->failed) {
+    if (c->form->frames)
+        c->form->frames(q, c, choice, out);
+    while (!c->form->frames && c->form->pending(c, choice) && !out->failed) {
         open_frame(q, c, out);
         c->form->write(c, choice, false, out);
         close_frame(c, NULL, out);
@@ -74,6 +76,8 @@ static void write_end(struct request *q, struct completion *c, struct buffer *ou
     q->generated_tokens = usage.generated_tokens;
     if (ticket_status(q->ticket, &err)) {
         write_error(&err, out);
+    } else if (c->form->end) {
+        c->form->end(q, c, &usage, out);
     } else {
         if (c->include_usage) {
             open_frame(q, c, out);
