@@ -138,6 +138,8 @@ struct prompt {
     const int32_t *ids;
     size_t n_ids;
     const struct chat *chat; /* or NULL; a text then */
+    const char *second;      /* with text: the other one of a pair, or NULL */
+    size_t second_len;
 };
 struct logit_bias {
     int32_t token;

@@ -7,8 +7,8 @@
 /* route_completions.c, route_forward.c, route_module.c, route_tokenize.c */
 request_step route_completions, route_chat_completions, route_responses, route_forward,
     route_forward_module, route_tokenize, route_detokenize, route_apply_template;
-/* route_embeddings.c */
-request_step route_embeddings;
+/* route_embeddings.c, route_scores.c */
+request_step route_embeddings, route_score, route_rerank;
 /* route_models.c */
 request_step route_models, route_model_by_id, route_model, route_props;
 /* route_adapters.c */

@@ -3,6 +3,8 @@
 #include <string.h>
 
 #include "server/fields.h"
+#include "server/names.h"
+#include "server/server.h"
 
 int32_t *inputs_ids(struct request *q, const json_t *list, size_t *n)
 {
@@ -55,6 +57,25 @@ enum status inputs_strengths(struct request *q, size_t n, const float **out, str
     for (size_t i = 0; i < n; i++)
         v[i] = (float)json_number_value(list ? json_array_get(value, i) : value);
     *out = v;
+    return ST_OK;
+}
+
+enum status inputs_row_adapters(struct request *q, struct forward_request *r, const char **model,
+                                bool *by_model, struct error *err)
+{
+    struct name_list names;
+    const char *named = field_text(q->json, "model");
+    *model = named ? named : engine_name(q->server->engine);
+    enum status s = names_resolve(q, named, field(q->json, "adapter"), &names, by_model, err);
+    s = s ? s : inputs_strengths(q, names.n, &r->strengths, err);
+    if (s)
+        return s;
+    struct name_list *lists = arena_alloc(&q->arena, (r->n_rows + 1) * sizeof *lists);
+    if (!lists)
+        return error_memory(err, "reading adapters");
+    for (size_t i = 0; i < r->n_rows; i++)
+        lists[i] = names;
+    r->adapters = lists;
     return ST_OK;
 }
 

@@ -99,6 +99,18 @@ static const struct {
                                   ",\"usage\":" OBJECT("\"prompt_tokens\",\"total_tokens\"",
                                                        "\"prompt_tokens\":" INTEGER
                                                        ",\"total_tokens\":" INTEGER))},
+    {"Scores", OBJECT("\"id\",\"object\",\"created\",\"model\",\"data\",\"usage\"",
+                      "\"id\":" TEXT ",\"object\":{\"const\":\"list\"},\"created\":" INTEGER
+                      ",\"model\":" TEXT
+                      ",\"data\":" LIST(OBJECT("\"object\",\"index\",\"score\"",
+                                               "\"object\":{\"const\":\"score\"},\"index\":" INTEGER
+                                               ",\"score\":" NUMBER)) ",\"usage\":" REF("Usage"))},
+    {"Ranking",
+     OBJECT("\"id\",\"model\",\"results\",\"usage\"",
+            "\"id\":" TEXT ",\"model\":" TEXT ",\"results\":" LIST(
+                OBJECT("\"index\",\"relevance_score\"",
+                       "\"index\":" INTEGER ",\"relevance_score\":" NUMBER ",\"document\":" OBJECT(
+                           "\"text\"", "\"text\":" TEXT))) ",\"usage\":" REF("Usage"))},
     {"Tensor", OBJECT("\"shape\",\"datatype\",\"data\"",
                       "\"shape\":" LIST(
                           INTEGER) ",\"datatype\":{\"const\":\"FP32\"},\"data\":" LIST(NUMBER))},

@@ -136,25 +136,6 @@ static enum status check_model(const json_t *body, const struct model *m, struct
     return ST_OK;
 }
 
-static enum status read_adapters(struct request *q, struct embeddings *e, struct forward_request *r,
-                                 struct error *err)
-{
-    struct name_list names;
-    const char *model = field_text(q->json, "model");
-    e->model = model ? model : engine_name(q->server->engine);
-    enum status s = names_resolve(q, model, field(q->json, "adapter"), &names, &e->by_model, err);
-    s = s ? s : inputs_strengths(q, names.n, &r->strengths, err);
-    if (s)
-        return s;
-    struct name_list *lists = arena_alloc(&q->arena, (r->n_rows + 1) * sizeof *lists);
-    if (!lists)
-        return error_memory(err, "reading adapters");
-    for (size_t i = 0; i < r->n_rows; i++)
-        lists[i] = names;
-    r->adapters = lists;
-    return ST_OK;
-}
-
 void route_embeddings(struct request *q)
 {
     struct forward_request r = {.outputs = OUTPUT_EMBEDDING,
@@ -174,7 +155,7 @@ void route_embeddings(struct request *q)
         s = check_model(q->json, engine_model(q->server->engine), &err);
     }
     s = s ? s : inputs_prompts(q, "input", &r.rows, &r.n_rows, &err);
-    s = s ? s : read_adapters(q, e, &r, &err);
+    s = s ? s : inputs_row_adapters(q, &r, &e->model, &e->by_model, &err);
     s = s ? s : engine_forward(q->server->engine, &r, &ticket, &err);
     if (s)
         refuse(q, &err);

@@ -40,6 +40,8 @@ const struct route routes[] = {
     {"POST", "/v1/chat/completions", PLANE_INFER, false, route_chat_completions, FIELDS_chat_completions, true, "", "ChatCompletion", "Chat"},
     {"POST", "/v1/responses", PLANE_INFER, false, route_responses, FIELDS_responses, true, "", "Response", "A response that is not kept"},
     {"POST", "/v1/embeddings", PLANE_INFER, false, route_embeddings, FIELDS_embeddings, true, "", "Embeddings", "Texts to vectors"},
+    {"POST", "/v1/score", PLANE_INFER, false, route_score, FIELDS_score, true, "", "Scores", "Pairs of texts to scores"},
+    {"POST", "/v1/rerank", PLANE_INFER, false, route_rerank, FIELDS_rerank, true, "", "Ranking", "Documents by their score"},
     {"POST", "/apply-template", PLANE_INFER, false, route_apply_template, FIELDS_apply_template, true, "", "Prompt", "Render a chat"},
     {"GET", "/v2", PLANE_INFER, false, route_not_supported, FIELDS_none, false, "", "", "Server metadata"},
     {"GET", "/v2/models/{model}", PLANE_INFER, false, route_not_supported, FIELDS_none, false, "", "", "Model metadata"},

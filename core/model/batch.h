@@ -54,6 +54,7 @@ struct batch {
     const struct kernels *kernels;
     int32_t rows;
     const int32_t *tokens; /* [rows]; NULL: embedded */
+    const int32_t *types;  /* [rows] below model->token_types; NULL: all 0 */
     const float *embedded; /* [rows, ld_embedded] what enters the first layer */
     int64_t ld_embedded;
     struct kv_rows at; /* [rows] positions and pages */

@@ -34,6 +34,9 @@ enum pooling {
     POOLING_MAX
 };
 
+/* What a classifier of one label makes of its logit where a pair of texts is scored. */
+enum score_kind { SCORE_SIGMOID, SCORE_LOGIT, SCORE_OTHER };
+
 /* Half-open ranges of base layers, in the order of the expanded network (PEFT's layer_replication).
  */
 struct layer_range {
@@ -107,11 +110,15 @@ struct model {
     json_t *quantization; /* the quantization_config of what is quantized here, or NULL */
     const int32_t *eos;   /* end tokens: union of both configs */
     size_t n_eos;
-    int32_t bos;   /* -1: none */
-    bool has_head; /* it has logits */
+    int32_t bos; /* -1: none */
+    int32_t
+        token_types; /* rows of the embedding that tells the texts of a pair, 0: there is none */
+    bool has_head;   /* it has logits */
     enum pooling pooling;
+    enum score_kind score;
+    const char *other_score;         /* the name of a SCORE_OTHER */
     const char *no_embedding;        /* why it cannot give `embedding` (POOLING_NONE), or NULL */
-    struct image_size image;   /* its logits are of labels then, vocab of them an image */
+    struct image_size image;         /* its logits are of labels then, vocab of them an image */
     enum classifier_kind classifier; /* its own class; an adapter may bring a head along */
     int32_t labels;                  /* of a classifier */
     const char *const *label_names;  /* [labels] */

@@ -1,9 +1,11 @@
 /*
- * Owns the reading of a sentence-transformers folder, as far as it says how a text is pooled:
+ * Owns the reading of a sentence-transformers folder, as far as it says how a text is pooled and a
+ * pair of texts scored:
  *
  *     modules.json               the steps: Transformer, Pooling (and its folder), Normalize
- *     1_Pooling/config.json      "pooling_mode": a word or words; older files: a flag for each
- * word, and the mean if none is set
+ *     1_Pooling/config.json      "pooling_mode": a word or words; in older files flags
+ *     config_sentence_transformers.json    "activation_fn": what the logit of a pair goes through;
+ *                                older models say it in config.json
  *
  * Normalizing is the client's business (a field of the request), so that step changes nothing here.
  * Any other step (Dense) would change every number: such a model has no embedding, in words, rather
@@ -22,6 +24,7 @@
 
 #define STEPS_FILE "modules.json"
 #define FOLDER     "1_Pooling"
+#define SCORE_FILE "config_sentence_transformers.json"
 #define BYTES_MAX  (1u << 20)
 
 static const struct {
@@ -171,33 +174,81 @@ static enum status read_steps(const json_t *steps, const char **folder, const ch
     return ST_OK;
 }
 
-static enum status read_folder(const char *dir, struct model *m, struct error *err)
+/* ---- scores ---- */
+
+static enum status other_score(struct model *m, const char *name, struct error *err)
 {
+    m->score = SCORE_OTHER;
+    m->other_score = arena_strdup(&m->config->arena, name);
+    return m->other_score ? ST_OK : error_memory(err, "reading how pairs are scored");
+}
+
+/* sentence-transformers takes functions of torch alone from a file. */
+static enum status read_function(const char *name, struct model *m, struct error *err)
+{
+    if (!strcmp(name, "torch.nn.modules.linear.Identity"))
+        m->score = SCORE_LOGIT;
+    else if (!strncmp(name, "torch.", 6) &&
+             strcmp(name, "torch.nn.modules.activation.Sigmoid") != 0)
+        return other_score(m, name, err);
+    return ST_OK;
+}
+
+/* listed: there is a modules.json, without which the library does not look at its own config. */
+static enum status read_score(const struct checkpoint *cp, bool listed, struct model *m,
+                              struct error *err)
+{
+    json_t *own = NULL;
+    enum status s = listed ? read_file(cp->dir, SCORE_FILE, false, true, &own, err) : ST_OK;
+    if (s)
+        return s;
+    const json_t *older = json_object_get(cp->config, "sentence_transformers");
+    const char *name = json_string_value(json_object_get(own, "activation_fn"));
+    if (!name)
+        name = json_string_value(json_object_get(older, "activation_fn"));
+    if (!name)
+        name =
+            json_string_value(json_object_get(cp->config, "sbert_ce_default_activation_function"));
+    m->score = SCORE_SIGMOID;
+    if (name)
+        s = read_function(name, m, err);
+    json_decref(own);
+    return s;
+}
+
+/* ---- the folder ---- */
+
+static enum status read_folder(const struct checkpoint *cp, struct model *m, struct error *err)
+{
+    const char *dir = cp->dir;
     const char *folder = NULL, *other = NULL;
     json_t *steps = NULL;
     enum status s = ST_OK;
     m->no_embedding = NULL;
-    m->pooling = m->kind == MODEL_DECODER ? POOLING_LAST
-                 : m->config->pooler >= 0 ? POOLING_POOLER
-                                          : POOLING_NONE;
+    m->pooling = m->kind == MODEL_DECODER                             ? POOLING_LAST
+                 : m->kind != MODEL_ENCODER || m->config->pooler >= 0 ? POOLING_POOLER
+                                                                      : POOLING_NONE;
     if (m->pooling == POOLING_NONE)
         s = none(m, "this checkpoint", "has no pooler", err);
-    if (s || m->kind == MODEL_CONVNET)
+    if (s || m->image.channels > 0)
         return s;
     s = read_file(dir, STEPS_FILE, true, true, &steps, err);
+    s = s ? s : read_score(cp, steps != NULL, m, err);
     s = s ? s : read_steps(steps, &folder, &other, err);
     s = s ? s : read_config(dir, folder ? folder : FOLDER, !folder, m, err);
     if (!s && other)
         s = none(m, STEPS_FILE " lists a step that is not served:", other, err);
+    if (!s && other)
+        s = other_score(m, other, err);
     json_decref(steps);
     return s;
 }
 
-enum status pooling_read(const char *dir, struct model *m, struct findings *findings,
+enum status pooling_read(const struct checkpoint *cp, struct model *m, struct findings *findings,
                          struct error *err)
 {
     struct error why = ERROR_INIT;
-    enum status s = read_folder(dir, m, &why);
+    enum status s = read_folder(cp, m, &why);
     if (s == ST_OUT_OF_MEMORY) {
         error_move(err, &why);
         return s;

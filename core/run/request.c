@@ -23,8 +23,10 @@ static void release(struct ticket *t)
     struct request *r = t->request;
     if (!r)
         return;
-    for (size_t i = 0; r->ids && i < r->n_prompts; i++)
+    for (size_t i = 0; r->types && i < r->n_prompts; i++) {
         token_ids_free(&r->ids[i]);
+        token_ids_free(&r->types[i]);
+    }
     for (size_t i = 0; i < r->n_sequences; i++)
         sequence_clear(&r->sequences[i]);
     free(r->sequences);
@@ -47,9 +49,10 @@ static enum status begin(struct ticket *t, const struct request_host *host, enum
     r->host = host;
     r->prompts = arena_alloc(&t->arena, (n_prompts + 1) * sizeof *r->prompts);
     r->ids = arena_alloc(&t->arena, (n_prompts + 1) * sizeof *r->ids);
+    r->types = arena_alloc(&t->arena, (n_prompts + 1) * sizeof *r->types);
     r->names = arena_alloc(&t->arena, (n_routes + 1) * sizeof *r->names);
     r->routes = arena_alloc(&t->arena, (n_routes + 1) * sizeof *r->routes);
-    if (!r->prompts || !r->ids || !r->names || !r->routes)
+    if (!r->prompts || !r->ids || !r->types || !r->names || !r->routes)
         return error_memory(err, "a request");
     r->n_prompts = n_prompts;
     r->n_routes = n_routes;
@@ -148,6 +151,9 @@ static enum status copy_prompts(struct ticket *t, const struct prompt *prompts, 
                 return error_param(err, ST_TOKENIZER_MISSING, param, NULL);
             to->text = arena_strndup(&t->arena, from->text, from->text_len);
             to->text_len = from->text_len;
+            if (from->second)
+                to->second = arena_strndup(&t->arena, from->second, from->second_len);
+            to->second_len = from->second_len;
         } else if (from->n_ids) {
             st = check_length(r->host, param, from->n_ids, room_wanted(r), err);
             if (st == ST_OK)
@@ -157,7 +163,8 @@ static enum status copy_prompts(struct ticket *t, const struct prompt *prompts, 
             to->ids = arena_copy(&t->arena, from->ids, from->n_ids * sizeof *from->ids);
             to->n_ids = from->n_ids;
         }
-        if ((from->text && !to->text) || (from->n_ids && !from->text && !to->ids))
+        if ((from->text && !to->text) || (from->second && !to->second) ||
+            (from->n_ids && !from->text && !to->ids))
             return error_memory(err, "a prompt");
     }
     return ST_OK;
@@ -454,7 +461,8 @@ int64_t request_estimate(const struct request *r)
 {
     int64_t n = chat_bytes(r->chat.variables);
     for (size_t i = 0; i < r->n_prompts; i++)
-        n += (int64_t)(r->prompts[i].text ? r->prompts[i].text_len : r->prompts[i].n_ids);
+        n += (int64_t)(r->prompts[i].text ? r->prompts[i].text_len + r->prompts[i].second_len
+                                          : r->prompts[i].n_ids);
     if (r->kind == REQUEST_IMAGES)
         n += (int64_t)r->module_rows * r->images.positions;
     return n;
@@ -541,6 +549,25 @@ static enum status chat_ids(const struct request *r, struct token_ids *ids, stru
     return st;
 }
 
+/* A pair's ids, and their types if the network has such. */
+static enum status pair_ids(const struct request *r, size_t i, struct error *err)
+{
+    const struct prompt *p = &r->prompts[i];
+    const struct text_pair texts = {p->text, p->second, p->text_len, p->second_len};
+    struct token_ids *types = &r->types[i];
+    int32_t most = r->host->model->token_types;
+    TRY(tokenizer_encode_pair(r->host->tokenizer, &texts, r->add_special, &r->ids[i], types, err));
+    for (size_t k = 0; most && k < types->n; k++)
+        if (types->v[k] >= most)
+            return error_param(
+                err, ST_INVALID_VALUE, r->param,
+                "the tokenizer gives a token of a pair the type %d, the model has %d", types->v[k],
+                most);
+    if (!most)
+        types->n = 0;
+    return ST_OK;
+}
+
 enum status request_ids(struct ticket *t, struct error *err)
 {
     struct request *r = t->request;
@@ -551,7 +578,9 @@ enum status request_ids(struct ticket *t, struct error *err)
             return error_set(err, ST_CANCELLED, NULL);
         if (r->chat.variables)
             TRY(chat_ids(r, ids, err));
-        if (p->text)
+        if (p->second)
+            TRY(pair_ids(r, i, err));
+        else if (p->text)
             TRY(tokenizer_encode(r->host->tokenizer, p->text, p->text_len, r->add_special, ids,
                                  err));
         for (size_t j = 0; j < p->n_ids; j++)
@@ -612,6 +641,7 @@ enum status request_plan(struct ticket *t, struct error *err)
             q->route = &r->routes[r->kind == REQUEST_FORWARD ? i : 0];
             q->prompt = (int32_t)i;
             q->choice = c;
+            q->types = r->types[i].n ? r->types[i].v : NULL;
             TRY(sequence_open(q, ids->v, (int32_t)ids->n, (int32_t)limit, err));
         }
     }

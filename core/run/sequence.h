@@ -35,7 +35,8 @@ struct sequence {
     enum sequence_state state;
     uint64_t order; /* of submission */
 
-    int32_t *tokens; /* [limit] */
+    int32_t *tokens;      /* [limit] */
+    const int32_t *types; /* [prompt_len], the request's; NULL: all 0 */
     int32_t len, prompt_len, limit;
     int32_t computed, wanted;
     bool whole;     /* an encoder's: all positions in one pass, no prefix of it means anything */

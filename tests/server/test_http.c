@@ -87,6 +87,16 @@ static const struct row rows[] = {
      "\"embedding\":\"AAAAAHfWiD531gg/s0FNPw==\"}],\"model\":\"alpha\",\"usage\":{"},
     {"POST", "/v1/embeddings", "{\"input\":\"a\",\"model\":\"nobody\"}", 404, "model_not_found"},
     {"POST", "/v1/embeddings", "{\"input\":\"a\",\"dimensions\":3}", 501, "have 4 dimensions"},
+    {"POST", "/v1/score", "{\"text_1\":\"a\",\"text_2\":[\"b\",\"c\"],\"model\":\"beta\"}", 200,
+     "\"model\":\"beta\",\"data\":[{\"object\":\"score\",\"index\":0,\"score\":0.5},{\"object\":"
+     "\"score\",\"index\":1,\"score\":0.5}],\"usage\":{\"prompt_tokens\":2,"},
+    {"POST", "/v1/score", "{\"text_1\":\"a\",\"text_2\":\"b\",\"model\":\"alpha\"}", 501,
+     "this model gives no labels"},
+    {"POST", "/v1/score", "{\"text_1\":\"a\",\"text_2\":\"b\"}", 501, "not_supported"},
+    {"POST", "/v1/rerank",
+     "{\"query\":\"a\",\"documents\":[\"b\",\"c\"],\"top_n\":1,\"adapter\":\"beta\"}", 200,
+     "\"results\":[{\"index\":0,\"document\":{\"text\":\"b\"},\"relevance_score\":0.5}],\"usage\":"
+     "{"},
     {"POST", "/tokenize", "{\"content\":\"ab\"}", 200, "{\"tokens\":[97,98,1]}"},
     {"POST", "/tokenize", "{\"content\":\"a\",\"with_pieces\":true}", 200,
      "{\"id\":97,\"piece\":\"b\"}"},

@@ -119,9 +119,52 @@ START_TEST(folders)
         error_clear(&err);
     } else {
         ck_assert_int_eq(m->pooling, cases[_i].pooling);
+        ck_assert_int_eq(m->score == SCORE_OTHER,
+                         cases[_i].word && !strcmp(cases[_i].word, "Dense"));
         ck_assert_int_eq(m->no_embedding != NULL, m->pooling == POOLING_NONE);
         if (m->no_embedding)
             ck_assert_ptr_nonnull(strstr(m->no_embedding, cases[_i].word));
+        model_close(m);
+    }
+    memory_checkpoint_free(&mc);
+}
+END_TEST
+
+/* What the logit of a pair goes through. */
+static const struct {
+    bool listed;             /* there is a modules.json */
+    const char *own;         /* config_sentence_transformers.json */
+    const char *key, *value; /* of config.json */
+    int score;               /* -1: the folder is refused */
+} scores[] = {
+    {false, NULL, NULL, NULL, SCORE_SIGMOID},
+    {true, "{\"activation_fn\":\"torch.nn.modules.linear.Identity\"}", NULL, NULL, SCORE_LOGIT},
+    {true, "{\"activation_fn\":\"torch.nn.modules.activation.Tanh\"}", NULL, NULL, SCORE_OTHER},
+    {true, "{\"activation_fn\":\"mine.Tanh\"}", NULL, NULL, SCORE_SIGMOID},
+    {true, "{\"activation_fn\":null}", "sbert_ce_default_activation_function",
+     "torch.nn.modules.linear.Identity", SCORE_LOGIT},
+    {true, "{\"activation_fn\":\"torch.nn.modules.activation.Sigmoid\"}",
+     "sbert_ce_default_activation_function", "torch.nn.modules.linear.Identity", SCORE_SIGMOID},
+    {false, "{\"activation_fn\":\"torch.nn.modules.linear.Identity\"}", NULL, NULL, SCORE_SIGMOID},
+    {true, "[]", NULL, NULL, -1},
+};
+
+START_TEST(scoring)
+{
+    struct memory_checkpoint mc;
+    struct model *m;
+    memory_checkpoint_llama(&mc);
+    put_files(0);
+    write_file("modules.json", scores[_i].listed ? "[" STEP("a.Transformer", "") "]" : NULL);
+    write_file("config_sentence_transformers.json", scores[_i].own);
+    if (scores[_i].key)
+        json_object_set_new(mc.cp.config, scores[_i].key, json_string(scores[_i].value));
+    enum status s = open_there(&mc, &m, NULL);
+    write_file("config_sentence_transformers.json", NULL);
+    ck_assert_int_eq(s == ST_OK, scores[_i].score >= 0);
+    if (!s) {
+        ck_assert_int_eq(m->score, scores[_i].score);
+        ck_assert_int_eq(m->other_score != NULL, m->score == SCORE_OTHER);
         model_close(m);
     }
     memory_checkpoint_free(&mc);
@@ -159,6 +202,7 @@ static Suite *suite(void)
     int n = (int)(sizeof cases / sizeof cases[0]);
     tcase_add_unchecked_fixture(t, make_folder, remove_folder);
     tcase_add_loop_test(t, folders, 0, n);
+    tcase_add_loop_test(t, scoring, 0, (int)(sizeof scores / sizeof scores[0]));
     tcase_add_loop_test(t, memory_runs_out, 8, 11);
     suite_add_tcase(s, t);
     return s;
