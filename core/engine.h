@@ -157,6 +157,7 @@ struct text {
 struct generate_request {
     const struct prompt *prompts;
     size_t n_prompts;
+    const char *param;           /* the field that holds them; NULL: prompt */
     const char *const *adapters; /* names in order; 0: base */
     size_t n_adapters;
     const float *strengths;                             /* [n_adapters] or NULL */

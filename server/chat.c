@@ -37,6 +37,7 @@ static enum status read_chat(struct request *q, struct completion *c, struct err
         return error_memory(err, "reading the request");
     prompt->chat = &c->chat;
     r->prompts = prompt;
+    r->param = "messages";
     r->n_prompts = 1;
     int64_t most = field_int(body, "max_tokens", UNSET_INT);
     r->max_tokens = (int32_t)field_int(body, "max_completion_tokens", most);

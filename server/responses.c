@@ -92,6 +92,7 @@ static enum status read_response(struct request *q, struct completion *c, struct
         return error_memory(err, "reading the request");
     prompt->chat = &c->chat;
     r->prompts = prompt;
+    r->param = "input";
     r->n_prompts = 1;
     r->max_tokens = (int32_t)field_int(q->json, "max_output_tokens", UNSET_INT);
     r->add_special = false;

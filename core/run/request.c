@@ -337,7 +337,7 @@ enum status request_generate(struct ticket *t, const struct request_host *host,
     TRY(copy_stops(t, q, err));
     TRY(copy_grammar(t, q, err));
     TRY(copy_names(t, &r->names[0], q->adapters, q->n_adapters, q->strengths, err));
-    return copy_prompts(t, q->prompts, q->n_prompts, q->prompts->chat ? "messages" : "prompt", err);
+    return copy_prompts(t, q->prompts, q->n_prompts, q->param ? q->param : "prompt", err);
 }
 
 /* ---- the raw pass, a module, text ---- */

@@ -119,6 +119,7 @@ def test_refusals(d):
             ({"input": [{"type": "function_call", "role": "user", "content": "a"}]}, 400, "invalid_value", "type"),
             ({"input": [{"role": "robot", "content": "a"}]}, 400, "invalid_value", "role"),
             ({"input": [{"role": "user", "content": [{"type": "input_image", "text": "a"}]}]}, 400, "invalid_value", "type"),
+            ({"input": "a " * 3000}, 400, "context_length_exceeded", "input"),
             ({"input": "a", "model": "nobody"}, 404, "model_not_found", "model")):
         for stream in (False, True):
             r = d.post("/v1/responses", {**body, "stream": stream})
