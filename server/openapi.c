@@ -128,7 +128,8 @@ static const struct {
     {"Forward",
      "{\"anyOf\":[" OBJECT(
          "\"model\",\"rows\",\"usage\"",
-         "\"model\":" TEXT ",\"rows\":" LIST(REF("ForwardRow")) ",\"usage\":" OBJECT(
+         "\"model\":" TEXT
+         ",\"rows\":" LIST(REF("ForwardRow")) ",\"usage\":" OBJECT(
              "\"prompt_tokens\"",
              "\"prompt_tokens\":" INTEGER)) "," OBJECT("\"output\"",
                                                        "\"output\":" REF("Tensor")) "]}"},
