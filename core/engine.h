@@ -138,6 +138,8 @@ struct prompt {
     const int32_t *ids;
     size_t n_ids;
     const struct chat *chat; /* or NULL; a text then */
+    const char *second;      /* with text: the other one of a pair, or NULL */
+    size_t second_len;
 };
 struct logit_bias {
     int32_t token;
@@ -155,6 +157,7 @@ struct text {
 struct generate_request {
     const struct prompt *prompts;
     size_t n_prompts;
+    const char *param;           /* the field that holds them; NULL: prompt */
     const char *const *adapters; /* names in order; 0: base */
     size_t n_adapters;
     const float *strengths;                             /* [n_adapters] or NULL */
@@ -164,6 +167,8 @@ struct generate_request {
     bool has_seed;
     uint64_t seed;
     bool echo, ignore_eos, skip_special, add_special;
+    bool score_prompt;       /* its tokens come first, with logprob and rank, echoed or not */
+    int32_t prompt_logprobs; /* and so many alternatives each */
     const struct text *stop;
     size_t n_stop;
     const int32_t *stop_token_ids;
@@ -187,11 +192,12 @@ struct token_logprob {
 };
 struct token_info {
     int32_t id;
-    bool prompt;       /* an echoed prompt token */
+    bool prompt;       /* a prompt token (echo, score_prompt) */
     const char *piece; /* its text */
     size_t piece_len;
     size_t text_offset;              /* bytes of the choice's text before it */
-    float logprob;                   /* NAN: none (first echoed token) */
+    float logprob;                   /* NAN: none (the first of the prompt) */
+    int32_t rank;                    /* of a scored prompt: tokens at least as likely, itself too */
     const struct token_logprob *top; /* [n_top], descending */
     int32_t n_top;
 };
@@ -241,6 +247,8 @@ struct forward_request {
     const struct images *images; /* instead of rows, or NULL; n_rows of them */
     size_t n_rows;
     const struct name_list *adapters; /* [n_rows] or NULL: base */
+    const float *strengths;           /* of every row's adapters, or NULL: 1 */
+    const char *param;                /* the field that holds the rows; NULL: input_ids */
     unsigned outputs;                 /* OUTPUT_* */
     int compute;                      /* -1: default */
     bool add_special;

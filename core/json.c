@@ -179,7 +179,8 @@ done:
     return s;
 }
 
-enum status json_read(const char *path, size_t max_bytes, json_t **out, struct error *err)
+static enum status read_kind(const char *path, size_t max_bytes, bool list, json_t **out,
+                             struct error *err)
 {
     char *text = NULL;
     size_t len = 0;
@@ -189,12 +190,23 @@ enum status json_read(const char *path, size_t max_bytes, json_t **out, struct e
         return s;
     s = json_parse(text, len, JSON_DEPTH_MAX, path, out, err);
     free(text);
-    if (!s && !json_is_object(*out)) {
+    if (!s && (list ? !json_is_array(*out) : !json_is_object(*out))) {
         json_decref(*out);
         *out = NULL;
-        s = error_set(err, ST_INVALID_JSON, "%s: an object is expected", path);
+        s = error_set(err, ST_INVALID_JSON, "%s: %s is expected", path,
+                      list ? "a list" : "an object");
     }
     return s;
+}
+
+enum status json_read(const char *path, size_t max_bytes, json_t **out, struct error *err)
+{
+    return read_kind(path, max_bytes, false, out, err);
+}
+
+enum status json_read_list(const char *path, size_t max_bytes, json_t **out, struct error *err)
+{
+    return read_kind(path, max_bytes, true, out, err);
 }
 
 /* Edit distance (insert, delete, replace), at most `limit` + 1; words beyond 63 bytes count as far.

@@ -20,6 +20,8 @@ enum status json_parse(const char *text, size_t len, int max_depth, const char *
 /* Reads and parses a file of at most max_bytes that must hold an object. FILE_UNREADABLE also when
  * it is larger. */
 enum status json_read(const char *path, size_t max_bytes, json_t **out, struct error *err);
+/* The same for a file that must hold a list. */
+enum status json_read_list(const char *path, size_t max_bytes, json_t **out, struct error *err);
 
 /* The bytes of such a file: malloc'ed, a NUL behind them, at most max_bytes. FILE_UNREADABLE,
  * OUT_OF_MEMORY. */

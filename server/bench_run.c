@@ -284,7 +284,8 @@ enum status bench_activation(struct bench_host *host, const struct adapter_reque
     } else if (!s) {
         s = ticket_status(crowd.runs[0].ticket, err);
     }
-    count_pages(host, prompt + (int64_t)crowd.runs[0].n);
+    if (crowd.n)
+        count_pages(host, prompt + (int64_t)crowd.runs[0].n);
     ticket_free(load);
     crowd_close(&crowd);
     return s;

@@ -37,6 +37,7 @@ static enum status read_chat(struct request *q, struct completion *c, struct err
         return error_memory(err, "reading the request");
     prompt->chat = &c->chat;
     r->prompts = prompt;
+    r->param = "messages";
     r->n_prompts = 1;
     int64_t most = field_int(body, "max_tokens", UNSET_INT);
     r->max_tokens = (int32_t)field_int(body, "max_completion_tokens", most);
@@ -78,7 +79,7 @@ static void add_token(struct buffer *b, const char *piece, size_t len, int32_t i
     buffer_text(b, piece ? "]" : "");
 }
 
-static void add_logprob(struct choice *x, const struct token_info *t)
+void chat_logprob(struct choice *x, const struct token_info *t)
 {
     struct buffer *b = &x->logprobs;
     buffer_text(b, x->any_logprob ? "," : "");
@@ -231,6 +232,6 @@ const struct completion_form chat_form = {.prefix = "chatcmpl-",
                                           .chunk = "chat.completion.chunk",
                                           .read = read_chat,
                                           .add_text = add_text,
-                                          .add_logprob = add_logprob,
+                                          .add_logprob = chat_logprob,
                                           .pending = pending,
                                           .write = write_choice};

@@ -12,65 +12,12 @@
 #include <time.h>
 
 #include "server/fields.h"
+#include "server/inputs.h"
 #include "server/names.h"
 #include "server/server.h"
 #include "server/structured.h"
 
 /* ---- what was asked ---- */
-
-static int32_t *read_ids(struct request *q, const json_t *list, size_t *n)
-{
-    *n = json_array_size(list);
-    int32_t *ids = arena_alloc(&q->arena, (*n + 1) * sizeof *ids);
-    for (size_t i = 0; ids && i < *n; i++)
-        ids[i] = (int32_t)json_as_int(json_array_get(list, i));
-    return ids;
-}
-
-static bool read_prompt(struct request *q, const json_t *value, struct prompt *p)
-{
-    if (json_is_string(value)) {
-        p->text = json_string_value(value);
-        p->text_len = json_string_length(value);
-        return true;
-    }
-    p->ids = read_ids(q, value, &p->n_ids);
-    return p->ids != NULL;
-}
-
-/* A string, strings, ids, or lists of ids. */
-static enum status read_prompts(struct request *q, struct completion *c, struct error *err)
-{
-    struct generate_request *r = &c->request;
-    const json_t *value = field(q->json, "prompt");
-    bool many = json_is_array(value) && !json_is_number(json_array_get(value, 0));
-    r->n_prompts = many ? json_array_size(value) : 1;
-    struct prompt *prompts = arena_alloc(&q->arena, r->n_prompts * sizeof *prompts);
-    bool whole = prompts != NULL;
-    for (size_t i = 0; i < r->n_prompts && whole; i++)
-        whole = read_prompt(q, many ? json_array_get(value, i) : value, &prompts[i]);
-    r->prompts = prompts;
-    return whole ? ST_OK : error_memory(err, "reading prompts");
-}
-
-static enum status read_strengths(struct request *q, struct generate_request *r, struct error *err)
-{
-    const json_t *value = field(q->json, "strength");
-    if (!value)
-        return ST_OK;
-    bool list = json_is_array(value);
-    if (list && json_array_size(value) != r->n_adapters)
-        return error_param(err, ST_INVALID_VALUE, "strength",
-                           "%zu strengths for %zu adapters: one for each is expected",
-                           json_array_size(value), r->n_adapters);
-    float *v = arena_alloc(&q->arena, (r->n_adapters + 1) * sizeof *v);
-    if (!v)
-        return error_memory(err, "reading strengths");
-    for (size_t i = 0; i < r->n_adapters; i++)
-        v[i] = (float)json_number_value(list ? json_array_get(value, i) : value);
-    r->strengths = v;
-    return ST_OK;
-}
 
 static enum status read_stops(struct request *q, struct generate_request *r, struct error *err)
 {
@@ -78,7 +25,7 @@ static enum status read_stops(struct request *q, struct generate_request *r, str
     bool list = json_is_array(value);
     size_t n = !value ? 0 : list ? json_array_size(value) : 1;
     struct text *stops = arena_alloc(&q->arena, (n + 1) * sizeof *stops);
-    r->stop_token_ids = read_ids(q, ids, &r->n_stop_token_ids);
+    r->stop_token_ids = inputs_ids(q, ids, &r->n_stop_token_ids);
     if (!stops || !r->stop_token_ids)
         return error_memory(err, "reading stops");
     for (size_t i = 0; i < n; i++) {
@@ -110,7 +57,6 @@ static enum status read_bias(struct request *q, struct generate_request *r, stru
 static void read_numbers(const json_t *body, struct generate_request *r)
 {
     const json_t *seed = field(body, "seed");
-    const char *compute = field_text(body, "compute");
     r->n = (int32_t)field_int(body, "n", UNSET_INT);
     r->min_tokens = (int32_t)field_int(body, "min_tokens", UNSET_INT);
     r->top_k = (int32_t)field_int(body, "top_k", UNSET_INT);
@@ -125,7 +71,7 @@ static void read_numbers(const json_t *body, struct generate_request *r)
     r->seed = seed ? (uint64_t)json_as_int(seed) : 0;
     r->ignore_eos = field_bool(body, "ignore_eos", false);
     r->skip_special = field_bool(body, "skip_special_tokens", true);
-    r->compute = !compute ? -1 : strcmp(compute, "fast") ? COMPUTE_EXACT : COMPUTE_FAST;
+    r->compute = inputs_compute(body);
 }
 
 static enum status read_request(struct request *q, struct completion *c, struct error *err)
@@ -140,6 +86,8 @@ static enum status read_request(struct request *q, struct completion *c, struct 
     c->return_ids = field_bool(body, "return_token_ids", false);
     c->created = time(NULL);
     read_numbers(body, r);
+    r->n = r->n == UNSET_INT ? 1 : r->n;
+    c->told = (size_t)r->n;
     r->request_id = q->id;
     enum status s = names_resolve(q, model, field(body, "adapter"), &names, &c->by_model, err);
     if (s)
@@ -147,14 +95,16 @@ static enum status read_request(struct request *q, struct completion *c, struct 
     r->adapters = names.names;
     r->n_adapters = names.n;
     s = c->form->read(q, c, err);
-    s = s ? s : read_strengths(q, r, err);
+    s = s ? s : inputs_strengths(q, r->n_adapters, &r->strengths, err);
     s = s ? s : read_stops(q, r, err);
     s = s ? s : read_bias(q, r, err);
     s = s ? s : structured_read(q, r, err);
     if (s)
         return s;
-    c->n_choices = r->n_prompts * (size_t)(r->n == UNSET_INT ? 1 : r->n);
+    c->n_choices = r->n_prompts * (size_t)r->n;
     c->choices = calloc(c->n_choices, sizeof *c->choices);
+    for (size_t i = 0; c->choices && i < c->n_choices; i++)
+        c->choices[i].index = i;
     return c->choices ? ST_OK : error_memory(err, "reading the request");
 }
 
@@ -188,6 +138,7 @@ void completion_free(void *completion)
         buffer_free(&x->logprobs);
         buffer_free(&x->tops);
         buffer_free(&x->offsets);
+        buffer_free(&x->scores);
         tool_parser_free(x->tools);
     }
     free(c->choices);
@@ -214,16 +165,62 @@ void completion_logprob(struct buffer *b, float f)
         buffer_f32(b, isinf(f) ? -9999.0f : f);
 }
 
+/* Entry i of what is told about a token: the alternatives, then (i == n_top) the token itself. */
+struct top_entry {
+    int32_t id;
+    float logprob;
+    const char *text;
+    size_t len;
+};
+
+static struct top_entry top_entry(const struct token_info *t, int32_t i)
+{
+    if (i == t->n_top)
+        return (struct top_entry){t->id, t->logprob, t->piece, t->piece_len};
+    const struct token_logprob *x = &t->top[i];
+    return (struct top_entry){x->id, x->logprob, x->piece, x->piece_len};
+}
+
+/* {"id": {"logprob", "rank", "decoded_token"}, ...}, the token itself first, as vLLM does. */
+static void add_score(struct buffer *b, const struct token_info *t, int32_t n)
+{
+    buffer_text(b, b->len ? "," : "");
+    if (isnan(t->logprob)) {
+        buffer_text(b, "null");
+        return;
+    }
+    for (int32_t i = -1; i < n && i < t->n_top; i++) {
+        struct top_entry x = top_entry(t, i < 0 ? t->n_top : i);
+        if (i >= 0 && x.id == t->id)
+            continue;
+        buffer_format(b, "%s\"%d\":{\"logprob\":", i < 0 ? "{" : ",", x.id);
+        completion_logprob(b, x.logprob);
+        buffer_format(b, ",\"rank\":%d,\"decoded_token\":", i < 0 ? t->rank : i + 1);
+        completion_token_text(b, x.text, x.len, x.id);
+        buffer_text(b, "}");
+    }
+    buffer_text(b, "}");
+}
+
 static void add_token(struct completion *c, struct choice *x, const struct token_info *t)
 {
     if (c->return_ids && !t->prompt) {
         buffer_text(&x->ids, x->ids.len ? "," : "");
         buffer_int(&x->ids, t->id);
     }
-    if (c->with_logprobs) {
-        c->form->add_logprob(x, t);
-        x->any_logprob = true;
+    if (t->prompt && c->request.score_prompt)
+        add_score(&x->scores, t, c->request.prompt_logprobs);
+    if (!t->prompt) {
+        x->sum_logprobs += t->logprob;
+        x->n_tokens++;
     }
+    if (!c->with_logprobs || (t->prompt && !c->request.echo))
+        return;
+    struct token_info shown = *t; /* a scored prompt may have brought more */
+    if (t->prompt && shown.n_top > c->request.logprobs)
+        shown.n_top = c->request.logprobs;
+    c->form->add_logprob(x, &shown);
+    x->any_logprob = true;
 }
 
 struct choice *completion_add(struct completion *c, const struct piece *p)
@@ -240,7 +237,7 @@ struct choice *completion_add(struct completion *c, const struct piece *p)
     if (p->finish)
         x->finish = p->finish;
     bool failed = x->text.failed | x->ids.failed | x->tokens.failed | x->logprobs.failed |
-                  x->tops.failed | x->offsets.failed;
+                  x->tops.failed | x->offsets.failed | x->scores.failed;
     return failed ? NULL : x;
 }
 
@@ -269,6 +266,34 @@ void completion_list(struct buffer *out, const char *before, struct buffer *list
     buffer_clear(list);
 }
 
+/* The likeliest by token of the n choices that has not been told yet. */
+static struct choice *best_left(struct choice *x, size_t n)
+{
+    struct choice *best = NULL;
+    double most = 0;
+    for (size_t i = 0; i < n; i++) {
+        double mean = x[i].n_tokens ? x[i].sum_logprobs / (double)x[i].n_tokens : 0;
+        if (!x[i].told && (!best || mean > most)) {
+            best = &x[i];
+            most = mean;
+        }
+    }
+    return best;
+}
+
+void completion_whole(struct completion *c, struct buffer *out)
+{
+    size_t each = c->n_choices / c->request.n_prompts, n = c->told;
+    for (size_t i = 0; i < n * c->request.n_prompts; i++) {
+        struct choice *of_prompt = c->choices + i / n * each;
+        struct choice *x = each > n ? best_left(of_prompt, each) : of_prompt + i % n;
+        x->index = i;
+        x->told = true;
+        buffer_text(out, i ? "," : "");
+        c->form->write(c, x, true, out);
+    }
+}
+
 void completion_usage(const struct usage *u, struct buffer *out)
 {
     buffer_format(out,
@@ -281,20 +306,42 @@ void completion_usage(const struct usage *u, struct buffer *out)
 
 /* ---- /v1/completions ---- */
 
+/* best_of and prompt_logprobs, whose answers need the whole of a choice. */
+static enum status read_scores(struct request *q, struct completion *c, struct error *err)
+{
+    const json_t *body = q->json;
+    struct generate_request *r = &c->request;
+    int32_t most = engine_options(q->server->engine)->max_n;
+    int32_t n = r->n;
+    int32_t best_of = (int32_t)field_int(body, "best_of", n);
+    r->score_prompt = field(body, "prompt_logprobs") != NULL;
+    r->prompt_logprobs = (int32_t)field_int(body, "prompt_logprobs", 0);
+    if (best_of < n)
+        return error_param(err, ST_INVALID_VALUE, "best_of", "best_of is %d, less than n, %d",
+                           best_of, n);
+    if (best_of > n && best_of > most)
+        return error_param(err, ST_INVALID_VALUE, "best_of", "best_of must be at most %d, got %d",
+                           most, best_of);
+    if (c->stream && (best_of > n || r->score_prompt))
+        return error_param(err, ST_INVALID_VALUE, best_of > n ? "best_of" : "prompt_logprobs",
+                           "%s cannot be streamed", best_of > n ? "best_of" : "prompt_logprobs");
+    if (best_of > n && r->logprobs < 0)
+        r->logprobs = 0; /* what choices are ranked by */
+    r->n = best_of;
+    return ST_OK;
+}
+
 static enum status read_text_form(struct request *q, struct completion *c, struct error *err)
 {
     const json_t *body = q->json;
     struct generate_request *r = &c->request;
-    int64_t n = r->n == UNSET_INT ? 1 : r->n;
-    if (field_int(body, "best_of", n) != n)
-        return error_param(err, ST_NOT_SUPPORTED, "best_of",
-                           "best_of is not supported: leave it out or send n");
     r->max_tokens = (int32_t)field_int(body, "max_tokens", UNSET_INT);
     r->logprobs = (int32_t)field_int(body, "logprobs", -1);
     r->echo = field_bool(body, "echo", false);
     r->add_special = field_bool(body, "add_special_tokens", true);
     c->with_logprobs = field(body, "logprobs") != NULL;
-    return read_prompts(q, c, err);
+    enum status s = read_scores(q, c, err);
+    return s ? s : inputs_prompts(q, "prompt", &r->prompts, &r->n_prompts, err);
 }
 
 static void add_text(struct completion *c, struct choice *x, const struct text *text, bool finished)
@@ -302,22 +349,6 @@ static void add_text(struct completion *c, struct choice *x, const struct text *
     (void)c;
     (void)finished;
     buffer_add(&x->text, text->v, text->len);
-}
-
-/* Entry i of what is told about a token: the alternatives, then (i == n_top) the token itself. */
-struct top_entry {
-    int32_t id;
-    float logprob;
-    const char *text;
-    size_t len;
-};
-
-static struct top_entry top_entry(const struct token_info *t, int32_t i)
-{
-    if (i == t->n_top)
-        return (struct top_entry){t->id, t->logprob, t->piece, t->piece_len};
-    const struct token_logprob *x = &t->top[i];
-    return (struct top_entry){x->id, x->logprob, x->piece, x->piece_len};
 }
 
 /* A key may come once: two tokens may read the same (the likelier, which is first, is told), and
@@ -383,7 +414,7 @@ static bool pending(const struct completion *c, const struct choice *x)
 static void write_choice(struct completion *c, struct choice *x, bool whole, struct buffer *out)
 {
     size_t from = whole ? 0 : x->sent;
-    buffer_format(out, "{\"index\":%zu,\"text\":", (size_t)(x - c->choices));
+    buffer_format(out, "{\"index\":%zu,\"text\":", x->index);
     buffer_string(out, x->text.len ? x->text.v + from : "", x->text.len - from);
     x->sent = x->text.len;
     if (c->with_logprobs) {
@@ -400,6 +431,8 @@ static void write_choice(struct completion *c, struct choice *x, bool whole, str
     x->closed = x->finish != FINISH_NONE;
     if (c->return_ids)
         completion_list(out, ",\"token_ids\":[", &x->ids);
+    if (c->request.score_prompt)
+        completion_list(out, ",\"prompt_logprobs\":[", &x->scores);
     buffer_text(out, "}");
 }
 

@@ -16,6 +16,11 @@ struct choice {
     struct buffer text; /* all of it so far; of a chat: without its tool calls */
     struct buffer ids;  /* JSON lists without brackets, since the last frame */
     struct buffer tokens, logprobs, tops, offsets; /* a chat fills logprobs alone */
+    struct buffer scores;                          /* of the prompt, as vLLM tells them */
+    double sum_logprobs;                           /* of its n_tokens, when choices are ranked */
+    size_t n_tokens;
+    size_t index; /* as the reply calls it */
+    bool told;
     size_t bytes, characters; /* text_offset of the last token, in both units */
     size_t sent;              /* of text, in frames */
     bool any, any_logprob;
@@ -58,12 +63,14 @@ struct completion {
     bool by_model; /* the adapter came from `model` alone */
     int64_t created;
     struct choice *choices;
-    size_t n_choices;
+    size_t n_choices;             /* of all prompts */
+    size_t told;                  /* of each prompt: fewer than there are with best_of */
     struct chat chat;             /* chat: the conversation, its variables owned */
     enum tool_format tool_format; /* chat: how calls are found in the text */
     bool one_call;                /* chat: of several calls the first alone is told */
     bool named_call;              /* chat: the one function that must be called */
     void *own;                    /* the form's, in the request's arena */
+    int64_t sequence;             /* responses: the number of the next event */
     struct piece first;           /* read before the stream began */
     bool has_first;
 };
@@ -76,6 +83,8 @@ void completion_free(void *completion);
 
 /* Adds a piece to its choice and returns it; NULL when memory ran out. */
 struct choice *completion_add(struct completion *c, const struct piece *p);
+/* The choices of a whole answer, without brackets; with best_of the best of each prompt. */
+void completion_whole(struct completion *c, struct buffer *out);
 void completion_usage(const struct usage *u, struct buffer *out);
 
 /* Reads the checked body of q, generates and answers, in the form's words (route_completions.c). */

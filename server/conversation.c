@@ -166,9 +166,9 @@ static bool knows_developer(const struct request *q, bool tools)
     return text.v && memmem(text.v, text.len, word, sizeof word - 1);
 }
 
-static enum status read_messages(struct request *q, json_t *variables, struct error *err)
+static enum status read_messages(struct request *q, const json_t *messages, json_t *variables,
+                                 struct error *err)
 {
-    const json_t *messages = field(q->json, "messages");
     bool known = knows_developer(q, json_array_size(field(q->json, "tools")) > 0);
     json_t *list = json_array();
     enum status s = list ? ST_OK : error_memory(err, "reading messages");
@@ -215,6 +215,23 @@ static enum status check_last(const json_t *messages, struct error *err)
                        "the final message has no content to continue");
 }
 
+static bool begin(json_t *variables, bool generation, const json_t *tools, const json_t *documents)
+{
+    return variables &&
+           !json_object_set_new(variables, "add_generation_prompt", json_boolean(generation)) &&
+           set_list(variables, "tools", tools) && set_list(variables, "documents", documents);
+}
+
+enum status conversation_of(struct request *q, const json_t *messages, struct chat *out,
+                            struct error *err)
+{
+    out->continue_final = false;
+    out->variables = json_object();
+    if (!begin(out->variables, true, NULL, NULL))
+        return error_memory(err, "reading messages");
+    return read_messages(q, messages, out->variables, err);
+}
+
 enum status conversation_read(struct request *q, struct chat *out, struct error *err)
 {
     const json_t *body = q->json, *effort = field(body, "reasoning_effort");
@@ -225,11 +242,9 @@ enum status conversation_read(struct request *q, struct chat *out, struct error 
                            "continue_final_message and add_generation_prompt exclude each other");
     json_t *v = out->variables = json_object();
     if (!v || (effort && !set(v, "reasoning_effort", effort)) ||
-        json_object_set_new(v, "add_generation_prompt", json_boolean(generation)) ||
-        !set_list(v, "tools", field(body, "tools")) ||
-        !set_list(v, "documents", field(body, "documents")))
+        !begin(v, generation, field(body, "tools"), field(body, "documents")))
         return error_memory(err, "reading messages");
     enum status s = read_further(field(body, "chat_template_kwargs"), v, err);
-    s = s ? s : read_messages(q, v, err);
+    s = s ? s : read_messages(q, field(body, "messages"), v, err);
     return !s && out->continue_final ? check_last(json_object_get(v, "messages"), err) : s;
 }

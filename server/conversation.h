@@ -10,5 +10,9 @@
  * reference, which the caller gives back (also after an error; NULL then, perhaps).
  * INVALID_VALUE, OUT_OF_MEMORY. */
 enum status conversation_read(struct request *q, struct chat *out, struct error *err);
+/* The same from messages (of the set `message`) that stand elsewhere: no tools, no further
+ * variables, an answer is to begin. */
+enum status conversation_of(struct request *q, const json_t *messages, struct chat *out,
+                            struct error *err);
 
 #endif

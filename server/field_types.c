@@ -181,6 +181,8 @@ bool field_type_fits(const struct field_row *r, const json_t *v)
                (is_list(v, r->low, r->high) && (all(v, is_text) || all(v, is_id_list)));
     case TYPE_STOP:
         return is_stop(v) || (is_list(v, 0, r->high) && all(v, is_stop));
+    case TYPE_TEXT_OR_TEXTS:
+        return json_is_string(v) || (is_list(v, r->low, r->high) && all(v, is_text));
     case TYPE_TEXTS:
         return is_list(v, r->low, r->high) && all(v, is_text);
     case TYPE_IDS:
@@ -254,6 +256,9 @@ void field_type_describe(const struct field_row *r, char *text, size_t size)
         break;
     case TYPE_STOP:
         snprintf(text, size, "a string, or at most %.0f strings; none of them empty", r->high);
+        break;
+    case TYPE_TEXT_OR_TEXTS:
+        snprintf(text, size, "a string, or a list of %.0f to %.0f strings", r->low, r->high);
         break;
     case TYPE_TEXTS:
         snprintf(text, size, "a list of %.0f to %.0f strings", r->low, r->high);
@@ -346,6 +351,9 @@ static const char *schema_text(enum field_type t)
     case TYPE_STOP:
         return "{\"anyOf\":[" STOPPER ",{\"type\":\"array\",\"maxItems\":%H,\"items\":" STOPPER
                "}]}";
+    case TYPE_TEXT_OR_TEXTS:
+        return "{\"anyOf\":[" STRING
+               ",{\"type\":\"array\",\"minItems\":%L,\"maxItems\":%H,\"items\":" STRING "}]}";
     case TYPE_TEXTS:
         return "{\"type\":\"array\",\"minItems\":%L,\"maxItems\":%H,\"items\":" STRING "}";
     case TYPE_IDS:

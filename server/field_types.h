@@ -25,6 +25,7 @@ enum field_type {
     TYPE_PROMPT,
     TYPE_STOP,
     TYPE_TEXTS,
+    TYPE_TEXT_OR_TEXTS,
     TYPE_IDS,
     TYPE_IDS_LIST,
     TYPE_NUMBERS,

@@ -5,8 +5,10 @@
 #include "server/request.h"
 
 /* route_completions.c, route_forward.c, route_module.c, route_tokenize.c */
-request_step route_completions, route_chat_completions, route_forward, route_forward_module,
-    route_tokenize, route_detokenize, route_apply_template;
+request_step route_completions, route_chat_completions, route_responses, route_forward,
+    route_forward_module, route_tokenize, route_detokenize, route_apply_template;
+/* route_embeddings.c, route_scores.c */
+request_step route_embeddings, route_score, route_rerank;
 /* route_models.c */
 request_step route_models, route_model_by_id, route_model, route_props;
 /* route_adapters.c */
@@ -24,6 +26,5 @@ request_step route_page, route_page_file;
 /* route_status.c, metrics.c, openapi.c */
 request_step route_health, route_v2_live, route_v2_ready, route_metrics, route_openapi;
 /* routes.c: a route of the contract that this version does not serve: 501 */
-request_step route_not_supported;
 
 #endif

@@ -70,6 +70,12 @@ enum status names_resolve(struct request *q, const char *model, const json_t *ad
                        named);
 }
 
+void names_not_found(bool by_model, const char *model, struct error *err)
+{
+    if (by_model && err->code == ST_ADAPTER_NOT_FOUND)
+        error_param(err, ST_MODEL_NOT_FOUND, "model", "there is no model '%.200s'", model);
+}
+
 void names_headers(struct request *q, const struct adapter_ref *refs, size_t n)
 {
     struct buffer ids = {0}, digests = {0};

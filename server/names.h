@@ -13,6 +13,8 @@ enum status names_read(struct request *q, const json_t *value, struct name_list 
  * none of that name, it is the model that was not found. */
 enum status names_resolve(struct request *q, const char *model, const json_t *adapter,
                           struct name_list *out, bool *by_model, struct error *err);
+/* An adapter that `model` named is, to the client, a model: what err says becomes that. */
+void names_not_found(bool by_model, const char *model, struct error *err);
 /* x-adapter-id and x-adapter-digest of what a ticket ran on. */
 void names_headers(struct request *q, const struct adapter_ref *refs, size_t n);
 

@@ -51,7 +51,8 @@ static const struct {
     {"Choice",
      OBJECT("\"index\",\"text\",\"logprobs\",\"finish_reason\"",
             "\"index\":" INTEGER ",\"text\":" TEXT ",\"logprobs\":{\"type\":[\"object\",\"null\"]},"
-            "\"finish_reason\":{\"type\":[\"string\",\"null\"]},\"token_ids\":" LIST(INTEGER))},
+            "\"finish_reason\":{\"type\":[\"string\",\"null\"]},\"token_ids\":" LIST(
+                INTEGER) ",\"prompt_logprobs\":" LIST("{\"type\":[\"object\",\"null\"]}"))},
     {"Completion",
      OBJECT("\"id\",\"object\",\"created\",\"model\",\"choices\",\"usage\"",
             "\"id\":" TEXT ",\"object\":{\"const\":\"text_completion\"},\"created\":" INTEGER
@@ -75,6 +76,41 @@ static const struct {
             "\"id\":" TEXT ",\"object\":{\"const\":\"chat.completion\"},\"created\":" INTEGER
             ",\"model\":" TEXT ",\"choices\":" LIST(REF("ChatChoice")) ",\"usage\":" REF("Usage"))},
     {"Prompt", OBJECT("\"prompt\"", "\"prompt\":" TEXT)},
+    {"ResponsePart",
+     OBJECT("\"type\",\"text\",\"annotations\"",
+            "\"type\":{\"const\":\"output_text\"},\"text\":" TEXT
+            ",\"annotations\":" LIST(REF("Any")) ",\"logprobs\":" LIST(REF("Any")))},
+    {"ResponseMessage",
+     OBJECT("\"type\",\"id\",\"status\",\"role\",\"content\"",
+            "\"type\":{\"const\":\"message\"},\"id\":" TEXT ",\"status\":" TEXT
+            ",\"role\":{\"const\":\"assistant\"},\"content\":" LIST(REF("ResponsePart")))},
+    {"Response",
+     OBJECT("\"id\",\"object\",\"created_at\",\"status\",\"model\",\"output\",\"usage\"",
+            "\"id\":" TEXT ",\"object\":{\"const\":\"response\"},\"created_at\":" INTEGER
+            ",\"status\":{\"enum\":[\"completed\",\"incomplete\"]},\"model\":" TEXT
+            ",\"output\":" LIST(REF("ResponseMessage")) ",\"usage\":" REF("Any"))},
+    {"Embedding", OBJECT("\"object\",\"index\",\"embedding\"",
+                         "\"object\":{\"const\":\"embedding\"},\"index\":" INTEGER
+                         ",\"embedding\":{\"anyOf\":[" LIST(NUMBER) "," TEXT "]}")},
+    {"Embeddings",
+     OBJECT("\"object\",\"data\",\"model\",\"usage\"",
+            "\"object\":{\"const\":\"list\"},\"data\":" LIST(
+                REF("Embedding")) ",\"model\":" TEXT
+                                  ",\"usage\":" OBJECT("\"prompt_tokens\",\"total_tokens\"",
+                                                       "\"prompt_tokens\":" INTEGER
+                                                       ",\"total_tokens\":" INTEGER))},
+    {"Scores", OBJECT("\"id\",\"object\",\"created\",\"model\",\"data\",\"usage\"",
+                      "\"id\":" TEXT ",\"object\":{\"const\":\"list\"},\"created\":" INTEGER
+                      ",\"model\":" TEXT
+                      ",\"data\":" LIST(OBJECT("\"object\",\"index\",\"score\"",
+                                               "\"object\":{\"const\":\"score\"},\"index\":" INTEGER
+                                               ",\"score\":" NUMBER)) ",\"usage\":" REF("Usage"))},
+    {"Ranking",
+     OBJECT("\"id\",\"model\",\"results\",\"usage\"",
+            "\"id\":" TEXT ",\"model\":" TEXT ",\"results\":" LIST(
+                OBJECT("\"index\",\"relevance_score\"",
+                       "\"index\":" INTEGER ",\"relevance_score\":" NUMBER ",\"document\":" OBJECT(
+                           "\"text\"", "\"text\":" TEXT))) ",\"usage\":" REF("Usage"))},
     {"Tensor", OBJECT("\"shape\",\"datatype\",\"data\"",
                       "\"shape\":" LIST(
                           INTEGER) ",\"datatype\":{\"const\":\"FP32\"},\"data\":" LIST(NUMBER))},
@@ -92,7 +128,8 @@ static const struct {
     {"Forward",
      "{\"anyOf\":[" OBJECT(
          "\"model\",\"rows\",\"usage\"",
-         "\"model\":" TEXT ",\"rows\":" LIST(REF("ForwardRow")) ",\"usage\":" OBJECT(
+         "\"model\":" TEXT
+         ",\"rows\":" LIST(REF("ForwardRow")) ",\"usage\":" OBJECT(
              "\"prompt_tokens\"",
              "\"prompt_tokens\":" INTEGER)) "," OBJECT("\"output\"",
                                                        "\"output\":" REF("Tensor")) "]}"},
@@ -170,7 +207,8 @@ static json_t *described(json_t *response, const char *text)
 
 static json_t *good_answer(const struct route *r)
 {
-    if (r->handler == route_completions || r->handler == route_chat_completions) {
+    if (r->handler == route_completions || r->handler == route_chat_completions ||
+        r->handler == route_responses) {
         json_t *both = content(TYPE_JSON, reference(r->reply));
         json_object_set_new(json_object_get(both, "content"), "text/event-stream", json_object());
         return described(both, "The completion, or with stream its frames");

@@ -1,13 +1,9 @@
 /*
- * THE list of the raw pass's outputs, as clients name them, and the headers of its replies.
+ * THE list of the raw pass's outputs, as clients name them.
  */
 #include "server/outputs.h"
 
-#include <stdio.h>
 #include <string.h>
-
-#include "server/names.h"
-#include "server/reply.h"
 
 const struct output_kind outputs_kinds[N_OUTPUTS] = {
     {"logits", OUTPUT_LOGITS, true, false},
@@ -59,40 +55,4 @@ const float *outputs_of(const struct forward_row *r, const struct output_kind *k
         return r->embedding;
     }
     return NULL;
-}
-
-/* Each adapter of the rows once, in the order of its first row. */
-static size_t distinct(const struct forward_row *rows, size_t n, struct adapter_ref *refs)
-{
-    size_t count = 0;
-    for (size_t i = 0; i < n; i++)
-        for (size_t k = 0; k < rows[i].n_adapters; k++) {
-            size_t seen = 0;
-            while (seen < count && (strcmp(refs[seen].digest, rows[i].adapters[k].digest) ||
-                                    strcmp(refs[seen].name, rows[i].adapters[k].name)))
-                seen++;
-            if (seen == count)
-                refs[count++] = rows[i].adapters[k];
-        }
-    return count;
-}
-
-void outputs_headers(struct request *q, const struct forward_row *rows, size_t n)
-{
-    struct ticket_times times;
-    char text[32];
-    size_t total = 0;
-    for (size_t i = 0; i < n; i++) {
-        total += rows[i].n_adapters;
-        q->prompt_tokens += rows[i].tokens;
-    }
-    struct adapter_ref *refs = arena_alloc(&q->arena, (total + 1) * sizeof *refs);
-    names_headers(q, refs, refs ? distinct(rows, n, refs) : 0);
-    ticket_times(q->ticket, &times);
-    if (times.admitted >= 0) {
-        snprintf(text, sizeof text, "%.3f", 1e3 * times.admitted);
-        reply_header(q, "x-queue-time-ms", text);
-    }
-    snprintf(text, sizeof text, "%lld", (long long)q->prompt_tokens);
-    reply_header(q, "x-prompt-tokens", text);
 }

@@ -23,7 +23,5 @@ int outputs_shape(const struct model *m, const struct forward_row *r, const stru
                   int64_t shape[3]);
 /* The row's numbers, NULL: not asked. */
 const float *outputs_of(const struct forward_row *r, const struct output_kind *k);
-/* Counts the prompt's tokens, and says in headers what the rows ran on and how long they waited. */
-void outputs_headers(struct request *q, const struct forward_row *rows, size_t n);
 
 #endif

@@ -1,53 +1,23 @@
 /*
- * POST /v1/completions and /v1/chat/completions, which differ in their form alone. Whole: wait for
- * the end, then write all choices. Streamed: wait for the first piece (until then a failure still
- * has a status line), then hand the ticket to stream.c.
+ * POST /v1/completions, /v1/chat/completions, /v1/responses, which differ in their form alone.
+ * Whole: wait for the end, then write all choices. Streamed: wait for the first piece (until then a
+ * failure still has a status line), then hand the ticket to stream.c.
  */
-#include <stdio.h>
-#include <string.h>
-
+#include "server/account.h"
 #include "server/chat.h"
 #include "server/completion.h"
 #include "server/handlers.h"
 #include "server/names.h"
 #include "server/reply.h"
+#include "server/responses.h"
 #include "server/server.h"
 #include "server/stream.h"
 
-static void add_headers(struct request *q, bool whole)
-{
-    const struct adapter_ref *refs = NULL;
-    struct ticket_times times;
-    struct usage usage = {0, 0, 0};
-    char text[32];
-    size_t n = ticket_adapters(q->ticket, &refs);
-    names_headers(q, refs, n);
-    ticket_times(q->ticket, &times);
-    ticket_usage(q->ticket, &usage);
-    q->prompt_tokens = usage.prompt_tokens;
-    q->generated_tokens = whole ? usage.generated_tokens : 0;
-    if (times.admitted >= 0) {
-        snprintf(text, sizeof text, "%.3f", 1e3 * times.admitted);
-        reply_header(q, "x-queue-time-ms", text);
-    }
-    if (times.first_token >= 0) {
-        snprintf(text, sizeof text, "%.3f", 1e3 * times.first_token);
-        reply_header(q, "x-time-to-first-token-ms", text);
-    }
-    snprintf(text, sizeof text, "%lld", (long long)usage.prompt_tokens);
-    reply_header(q, "x-prompt-tokens", text);
-    if (whole) {
-        snprintf(text, sizeof text, "%lld", (long long)usage.generated_tokens);
-        reply_header(q, "x-generated-tokens", text);
-    }
-}
-
-/* An adapter that `model` named is, to the client, a model. */
 static void refuse(struct request *q, struct error *err)
 {
     const struct completion *c = q->state;
-    if (c && c->by_model && err->code == ST_ADAPTER_NOT_FOUND)
-        error_param(err, ST_MODEL_NOT_FOUND, "model", "there is no model '%.200s'", c->model);
+    if (c)
+        names_not_found(c->by_model, c->model, err);
     reply_error(q, err);
 }
 
@@ -59,10 +29,7 @@ static void write_choices(const struct request *q, struct completion *c, const s
                   q->id, c->form->object, (long long)c->created);
     buffer_cstring(out, c->model);
     buffer_text(out, ",\"choices\":[");
-    for (size_t i = 0; i < c->n_choices; i++) {
-        buffer_text(out, i ? "," : "");
-        c->form->write(c, &c->choices[i], true, out);
-    }
+    completion_whole(c, out);
     buffer_text(out, "],\"usage\":");
     completion_usage(usage, out);
     buffer_text(out, "}");
@@ -97,7 +64,7 @@ static void answer_whole(struct request *q)
             reply_failure(q, ST_OUT_OF_MEMORY, NULL, NULL);
             return;
         }
-    add_headers(q, true);
+    account_headers(q, true);
     write_whole(q, c);
 }
 
@@ -115,7 +82,7 @@ static void begin_stream(struct request *q)
         refuse(q, &err);
         return;
     }
-    add_headers(q, false);
+    account_headers(q, false);
     reply_header(q, "Cache-Control", "no-cache");
     reply_produce_body(q, TYPE_SSE, stream_produce);
 }
@@ -146,4 +113,9 @@ void route_completions(struct request *q)
 void route_chat_completions(struct request *q)
 {
     route_generate(q, &chat_form);
+}
+
+void route_responses(struct request *q)
+{
+    route_generate(q, &responses_form);
 }

@@ -4,9 +4,11 @@
  */
 #include <string.h>
 
+#include "server/account.h"
 #include "server/fields.h"
 #include "server/handlers.h"
 #include "server/images.h"
+#include "server/inputs.h"
 #include "server/names.h"
 #include "server/outputs.h"
 #include "server/reply.h"
@@ -73,7 +75,7 @@ static void answer_forward(struct request *q)
         return;
     }
     const struct forward_row *rows = ticket_forward(q->ticket, &n);
-    outputs_headers(q, rows, n);
+    account_headers(q, false);
     struct tensors *t = build_reply(q, rows, n);
     if (!t) {
         reply_failure(q, ST_OUT_OF_MEMORY, NULL, NULL);
@@ -106,14 +108,9 @@ static enum status read_rows(struct request *q, struct forward_request *r, struc
             rows[i].text_len = json_string_length(row);
             continue;
         }
-        size_t n = json_array_size(row);
-        int32_t *v = arena_alloc(&q->arena, n * sizeof *v);
-        if (!v)
+        rows[i].ids = inputs_ids(q, row, &rows[i].n_ids);
+        if (!rows[i].ids)
             return error_memory(err, "reading rows");
-        for (size_t k = 0; k < n; k++)
-            v[k] = (int32_t)json_as_int(json_array_get(row, k));
-        rows[i].ids = v;
-        rows[i].n_ids = n;
     }
     r->rows = rows;
     return ST_OK;
@@ -153,16 +150,10 @@ static unsigned read_outputs(const json_t *body)
     return bits;
 }
 
-static int read_compute(const json_t *body)
-{
-    const char *compute = field_text(body, "compute");
-    return !compute ? -1 : strcmp(compute, "fast") ? COMPUTE_EXACT : COMPUTE_FAST;
-}
-
 static void forward_network(struct request *q)
 {
     struct forward_request r = {.outputs = read_outputs(q->json),
-                                .compute = read_compute(q->json),
+                                .compute = inputs_compute(q->json),
                                 .add_special = field_bool(q->json, "add_special_tokens", true),
                                 .request_id = q->id};
     struct error err = ERROR_INIT;

@@ -8,6 +8,7 @@
 #include "server/fields.h"
 #include "server/handlers.h"
 #include "server/images.h"
+#include "server/inputs.h"
 #include "server/names.h"
 #include "server/reply.h"
 #include "server/server.h"
@@ -134,11 +135,9 @@ static enum status read_module(struct request *q, struct module_request *r, stru
 
 void route_forward_module(struct request *q)
 {
-    const char *compute = field_text(q->json, "compute");
-    struct module_request r = {
-        .module = field_text(q->json, "module"),
-        .compute = compute ? strcmp(compute, "fast") ? COMPUTE_EXACT : COMPUTE_FAST : -1,
-        .request_id = q->id};
+    struct module_request r = {.module = field_text(q->json, "module"),
+                               .compute = inputs_compute(q->json),
+                               .request_id = q->id};
     struct error err = ERROR_INIT;
     struct ticket *ticket = NULL;
     enum status s = read_module(q, &r, &err);

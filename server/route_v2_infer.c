@@ -7,6 +7,7 @@
  */
 #include <string.h>
 
+#include "server/account.h"
 #include "server/fields.h"
 #include "server/handlers.h"
 #include "server/outputs.h"
@@ -382,7 +383,7 @@ static void answer_infer(struct request *q)
         v2_model_refuse(q, &x->model, &err);
         return;
     }
-    outputs_headers(q, rows, n);
+    account_headers(q, false);
     struct tensors *t = tensors_new(q);
     s = t ? build_reply(q, x, rows, t, &err) : error_memory(&err, "a reply");
     if (s)

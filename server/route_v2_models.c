@@ -54,7 +54,7 @@ static void write_outputs(const struct model *m, struct buffer *b)
     int32_t width = m->classifier ? m->labels : m->vocab;
     for (size_t i = 0; i < N_OUTPUTS; i++) {
         const struct output_kind *k = &outputs_kinds[i];
-        bool has = !k->hidden ? m->has_head : k->each_token || m->has_pooler;
+        bool has = !k->hidden ? m->has_head : k->each_token || m->pooling != POOLING_NONE;
         bool one =
             !k->each_token || (!k->hidden && (image || m->classifier == CLASSIFIER_SEQUENCE));
         char sizes[64];

@@ -40,7 +40,10 @@ const struct route routes[] = {
     {"POST", "/tokenize", PLANE_INFER, false, route_tokenize, FIELDS_tokenize, true, "", "Tokens", "Text to ids"},
     {"POST", "/detokenize", PLANE_INFER, false, route_detokenize, FIELDS_detokenize, true, "", "Content", "Ids to text"},
     {"POST", "/v1/chat/completions", PLANE_INFER, false, route_chat_completions, FIELDS_chat_completions, true, "", "ChatCompletion", "Chat"},
-    {"POST", "/v1/embeddings", PLANE_INFER, false, route_not_supported, FIELDS_none, true, "", "", "Embeddings"},
+    {"POST", "/v1/responses", PLANE_INFER, false, route_responses, FIELDS_responses, true, "", "Response", "A response that is not kept"},
+    {"POST", "/v1/embeddings", PLANE_INFER, false, route_embeddings, FIELDS_embeddings, true, "", "Embeddings", "Texts to vectors"},
+    {"POST", "/v1/score", PLANE_INFER, false, route_score, FIELDS_score, true, "", "Scores", "Pairs of texts to scores"},
+    {"POST", "/v1/rerank", PLANE_INFER, false, route_rerank, FIELDS_rerank, true, "", "Ranking", "Documents by their score"},
     {"POST", "/apply-template", PLANE_INFER, false, route_apply_template, FIELDS_apply_template, true, "", "Prompt", "Render a chat"},
     {"GET", "/v2", PLANE_INFER, true, route_v2_server, FIELDS_none, false, "", "V2Server", "Server metadata"},
     {"GET", "/v2/models/{model}", PLANE_INFER, false, route_v2_metadata, FIELDS_none, false, "", "V2Model", "Model metadata"},
@@ -74,12 +77,6 @@ const struct route routes[] = {
 };
 /* clang-format on */
 const size_t n_routes = sizeof routes / sizeof routes[0];
-
-void route_not_supported(struct request *q)
-{
-    reply_failure(q, ST_NOT_SUPPORTED, NULL, "%s %s is not served by this version", q->method,
-                  q->route->pattern);
-}
 
 /* ---- finding a row ---- */
 

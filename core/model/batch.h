@@ -41,9 +41,12 @@ struct row_group {
 /* Where results of a row go; NULL: not wanted. */
 struct row_output {
     int32_t row;
-    float *hidden; /* [hidden] after the final norm */
-    float *logits; /* [vocab], or of a classifier [labels] */
-    float *pooled; /* [hidden] of an encoder's first token, through its pooler */
+    float *hidden;   /* [hidden] after the final norm */
+    float *logits;   /* [vocab], or of a classifier [labels] */
+    float *pooled;   /* [hidden] of an encoder's first token, through its pooler */
+    float *gathered; /* [hidden] that takes in what `hidden` would be: weight times it is added, or
+                        (weight 0) the larger of both stays */
+    float weight;
 };
 
 struct batch {
@@ -51,6 +54,7 @@ struct batch {
     const struct kernels *kernels;
     int32_t rows;
     const int32_t *tokens; /* [rows]; NULL: embedded */
+    const int32_t *types;  /* [rows] below model->token_types; NULL: all 0 */
     const float *embedded; /* [rows, ld_embedded] what enters the first layer */
     int64_t ld_embedded;
     struct kv_rows at; /* [rows] positions and pages */

@@ -106,7 +106,7 @@ void model_forward(const struct model *m, const struct batch *b, struct scratch 
     const struct pass p = {m, b->view, b->kernels, b->groups, b->n_groups, b->rows, s, false};
     const struct model_config *c = m->config;
     if (b->tokens)
-        embedding_rows(&p, b->tokens, b->at.positions);
+        embedding_rows(&p, b);
     else
         take_rows(&p, b->embedded, b->ld_embedded);
     for (int i = 0; i < 2; i++)

@@ -39,24 +39,28 @@ static void add_embedding(const struct pass *p, int32_t module)
                  p->model->config->hidden);
 }
 
-void embedding_rows(const struct pass *p, const int32_t *tokens, const int32_t *positions)
+void embedding_rows(const struct pass *p, const struct batch *b)
 {
     const struct kernels *kernels = p->kernels;
     const struct model_config *c = p->model->config;
     struct scratch *s = p->scratch;
     float *rows = c->project_in < 0 ? s->x : s->narrow;
     int64_t ld = c->project_in < 0 ? s->ld_hidden : s->ld_narrow;
-    embedding_forward(p, c->embedding, tokens, rows, ld);
+    embedding_forward(p, c->embedding, b->tokens, rows, ld);
     if (c->embedding_scale != 1)
         kernels->scale(kernels, rows, p->rows * ld, c->embedding_scale);
     if (c->project_in >= 0)
         module_forward(p, rows, ld, &(struct product){c->project_in, s->x, s->ld_hidden, false}, 1);
     if (c->position >= 0) {
-        position_rows(p, tokens, positions);
+        position_rows(p, b->tokens, b->at.positions);
         add_embedding(p, c->position);
     }
     if (c->type >= 0) {
-        memset(s->rows_of, 0, (size_t)p->rows * sizeof *s->rows_of);
+        size_t bytes = (size_t)p->rows * sizeof *s->rows_of;
+        if (b->types)
+            memcpy(s->rows_of, b->types, bytes);
+        else
+            memset(s->rows_of, 0, bytes);
         add_embedding(p, c->type);
     }
     if (c->embedding_norm.weight)

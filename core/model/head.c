@@ -3,6 +3,7 @@
  * with its cap, of the wanted rows only and HEAD_ROWS at a time, so that a long prompt's logits
  * need no memory but the caller's. Rows whose logits are labels leave through classifier.c.
  */
+#include <math.h>
 #include <string.h>
 
 #include "core/model/pass.h"
@@ -94,6 +95,15 @@ static int32_t gather_rows(const struct pass *p, const struct row_output *output
     return kept;
 }
 
+/* The rows of a text in order, so that no split of it changes a bit. */
+static void gather(const struct row_output *o, const float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n && o->weight != 0; i++)
+        o->gathered[i] += o->weight * x[i];
+    for (int64_t i = 0; i < n && o->weight == 0; i++)
+        o->gathered[i] = x[i] > o->gathered[i] || isnan(x[i]) ? x[i] : o->gathered[i];
+}
+
 static void forward_chunk(const struct pass *p, const struct row_output *outputs, int32_t n)
 {
     size_t bytes = (size_t)p->model->config->embedding_dim * sizeof(float);
@@ -106,6 +116,8 @@ static void forward_chunk(const struct pass *p, const struct row_output *outputs
             memcpy(outputs[i].hidden, tail + i * ld, bytes);
         if (outputs[i].pooled)
             pooler_forward(p, outputs[i].row, tail + i * ld, ld, outputs[i].pooled);
+        if (outputs[i].gathered)
+            gather(&outputs[i], tail + i * ld, p->model->hidden);
     }
     int32_t n_labels = gather_rows(p, outputs, n, true, tail, apart, ld, rows, logits);
     if (n_labels > 0)

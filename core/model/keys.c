@@ -229,6 +229,9 @@ static const struct {
     {"typical_p", ANY},
     {"unk_token", ANY},
     {"unk_token_id", ANY},
+    /* of pairs of texts: pooling.c reads them */
+    {"sbert_ce_default_activation_function", ANY},
+    {"sentence_transformers", ANY},
     /* who wrote it, with what, for whom */
     {"auto_map", ANY},
     {"custom_pipelines", ANY},

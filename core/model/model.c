@@ -10,6 +10,7 @@
 
 #include "core/memory.h"
 #include "core/model/build.h"
+#include "core/model/pooling.h"
 #include "core/model/view.h"
 
 /* What others may read of the config. */
@@ -94,14 +95,16 @@ static enum status open_network(struct model *m, const struct checkpoint *cp,
         s = set_length(m, options, err);
     if (s == ST_OK && !findings.errors)
         s = build_network(m, cp, options, chain, &findings, err);
+    if (s == ST_OK && !findings.errors)
+        s = pooling_read(cp, m, &findings, err);
     if (s == ST_OK && findings.errors)
         s = error_from_findings(err, &findings);
     if (s == ST_OK && options->quantize)
         s = quantize_claim(m, cp, options->quantize, chain, err);
     if (s == ST_OK) {
         m->window = widest_window(m);
+        m->token_types = m->config->type < 0 ? 0 : m->config->types;
         m->has_head = m->config->head >= 0 || m->config->classifier >= 0;
-        m->has_pooler = m->kind != MODEL_ENCODER || m->config->pooler >= 0;
     }
     findings_clear(&findings);
     return s;

@@ -22,6 +22,21 @@ enum model_kind { MODEL_DECODER, MODEL_ENCODER, MODEL_CONVNET };
 /* What logits are of: tokens, labels of a whole sequence, labels of each token. */
 enum classifier_kind { CLASSIFIER_NONE, CLASSIFIER_SEQUENCE, CLASSIFIER_TOKEN };
 
+/* How a text's hidden states become its embedding (pooling.h). */
+enum pooling {
+    POOLING_NONE,
+    POOLING_POOLER, /* tanh(W h_0 + b) */
+    POOLING_FIRST,
+    POOLING_LAST,
+    POOLING_MEAN,
+    POOLING_MEAN_SQRT, /* sum h_i / sqrt(n) */
+    POOLING_WEIGHTED,  /* sum (i + 1) h_i / sum (i + 1) */
+    POOLING_MAX
+};
+
+/* What a classifier of one label makes of its logit where a pair of texts is scored. */
+enum score_kind { SCORE_SIGMOID, SCORE_LOGIT, SCORE_OTHER };
+
 /* Half-open ranges of base layers, in the order of the expanded network (PEFT's layer_replication).
  */
 struct layer_range {
@@ -95,9 +110,15 @@ struct model {
     json_t *quantization; /* the quantization_config of what is quantized here, or NULL */
     const int32_t *eos;   /* end tokens: union of both configs */
     size_t n_eos;
-    int32_t bos;               /* -1: none */
-    bool has_head, has_pooler; /* it has logits; it can give `embedding` (decoders always can) */
-    struct image_size image;   /* its logits are of labels then, vocab of them an image */
+    int32_t bos; /* -1: none */
+    int32_t
+        token_types; /* rows of the embedding that tells the texts of a pair, 0: there is none */
+    bool has_head;   /* it has logits */
+    enum pooling pooling;
+    enum score_kind score;
+    const char *other_score;         /* the name of a SCORE_OTHER */
+    const char *no_embedding;        /* why it cannot give `embedding` (POOLING_NONE), or NULL */
+    struct image_size image;         /* its logits are of labels then, vocab of them an image */
     enum classifier_kind classifier; /* its own class; an adapter may bring a head along */
     int32_t labels;                  /* of a classifier */
     const char *const *label_names;  /* [labels] */

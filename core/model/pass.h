@@ -99,8 +99,8 @@ struct sum {
 /* Rows ids of an embedding, rotated, to out [rows, ldo]. */
 void embedding_forward(const struct pass *p, int32_t module, const int32_t *ids, float *out,
                        int64_t ldo);
-/* Tokens at positions to scratch->x: all that happens before the first layer. */
-void embedding_rows(const struct pass *p, const int32_t *tokens, const int32_t *positions);
+/* The batch's tokens to scratch->x: all that happens before the first layer. */
+void embedding_rows(const struct pass *p, const struct batch *b);
 /* One layer's blocks, of x [rows, ld_hidden]; x may be out.to where it is added. */
 void attention_forward(const struct pass *p, const struct batch *b, int32_t layer, const float *x,
                        struct sum out);

@@ -17,14 +17,15 @@ enum status step_open(struct step *s, int32_t vocab, int32_t max_rows, int32_t m
     s->items = calloc(sequences, sizeof *s->items);
     s->logits = memory_alloc((size_t)s->slots * (size_t)(vocab + 1) * sizeof *s->logits);
     s->tokens = calloc(rows, sizeof *s->tokens);
+    s->types = calloc(rows, sizeof *s->types);
     s->positions = calloc(rows, sizeof *s->positions);
     s->pages = calloc(rows, sizeof *s->pages);
     s->lengths = calloc(rows, sizeof *s->lengths);
     s->ends = calloc(rows, sizeof *s->ends);
     s->outputs = calloc(rows, sizeof *s->outputs);
     s->groups = calloc(sequences, sizeof *s->groups);
-    if (s->items && s->logits && s->tokens && s->positions && s->pages && s->lengths && s->ends &&
-        s->outputs && s->groups)
+    if (s->items && s->logits && s->tokens && s->types && s->positions && s->pages && s->lengths &&
+        s->ends && s->outputs && s->groups)
         return ST_OK;
     step_close(s);
     return error_memory(err, "the rows of a step");
@@ -35,6 +36,7 @@ void step_close(struct step *s)
     free(s->items);
     memory_free(s->logits);
     free(s->tokens);
+    free(s->types);
     free(s->positions);
     free(s->pages);
     free(s->lengths);
@@ -108,6 +110,7 @@ static bool output(struct step *s, const struct sequence *q, int32_t pos, struct
 int32_t step_pass(struct step *s, int32_t first, const struct kv *kv, struct batch *b)
 {
     int32_t i = first, rows = 0, n_outputs = 0, n_groups = 0;
+    bool typed = false;
     for (; i < s->n_items && same_pass(s->items[i], s->items[first]); i++) {
         struct sequence *q = s->items[i];
         struct row_group *g = &s->groups[n_groups - 1];
@@ -118,8 +121,10 @@ int32_t step_pass(struct step *s, int32_t first, const struct kv *kv, struct bat
         }
         g->count += q->rows;
         q->slot = s->used;
+        typed |= q->types != NULL;
         for (int32_t pos = q->computed; pos < q->computed + q->rows; pos++, rows++) {
             s->tokens[rows] = q->tokens[pos];
+            s->types[rows] = q->types ? q->types[pos] : 0;
             s->positions[rows] = pos;
             s->pages[rows] = q->pages;
             s->lengths[rows] = sequence_turns_by(q, pos);
@@ -132,6 +137,7 @@ int32_t step_pass(struct step *s, int32_t first, const struct kv *kv, struct bat
         .view = s->items[first]->route->view,
         .rows = rows,
         .tokens = s->tokens,
+        .types = typed ? s->types : NULL,
         .at = {rows, s->positions, s->pages, s->items[first]->whole ? s->ends : NULL},
         .lengths = s->lengths,
         .kv = kv,

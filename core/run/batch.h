@@ -19,7 +19,7 @@ struct step {
     float *logits; /* [slots, vocab]: of generating sequences; a raw pass has its own place */
     int32_t vocab, used;
 
-    int32_t *tokens, *positions; /* [max_rows]; of the pass that was built last */
+    int32_t *tokens, *types, *positions; /* [max_rows]; of the pass that was built last */
     const int32_t **pages;
     int32_t *lengths; /* [max_rows] */
     int32_t *ends;    /* [max_rows]; encoders */

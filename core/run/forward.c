@@ -1,9 +1,45 @@
 #include "core/run/forward.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/run/sequence.h"
+
+/* What a position adds to its row's embedding where all of them do; 0: the larger stays. */
+static float weight(enum pooling pooling, int32_t pos, int32_t len)
+{
+    double n = len;
+    switch (pooling) {
+    case POOLING_MEAN:
+        return (float)(1 / n);
+    case POOLING_MEAN_SQRT:
+        return (float)(1 / sqrt(n));
+    case POOLING_WEIGHTED:
+        return (float)((pos + 1) / (n * (n + 1) / 2));
+    default:
+        return 0;
+    }
+}
+
+/* Where position pos delivers its part of the row's embedding. */
+static void pool(const struct sequence *q, enum pooling pooling, float *embedding, int32_t pos,
+                 struct row_output *out)
+{
+    bool alone = pooling == POOLING_FIRST  ? pos == 0
+                 : pooling == POOLING_LAST ? pos == q->len - 1
+                                           : false;
+    if (!embedding)
+        return;
+    if (pooling == POOLING_POOLER)
+        out->pooled = pos == 0 ? embedding : NULL;
+    else if (alone && !out->hidden)
+        out->hidden = embedding;
+    else if (pooling != POOLING_FIRST && pooling != POOLING_LAST)
+        out->gathered = embedding;
+    if (out->gathered)
+        out->weight = weight(pooling, pos, q->len);
+}
 
 /* Vectors of logits that a row of t tokens gives: one a position, or one in all. */
 static int64_t vectors(enum classifier_kind kind, int64_t t)
@@ -160,6 +196,8 @@ enum status forward_plan(struct ticket *t, struct error *err)
         row->last_logits = cut(&at, r->outputs & OUTPUT_LAST_LOGITS, row->width);
         row->hidden = cut(&at, r->outputs & OUTPUT_HIDDEN, states(r, row->tokens));
         row->logprobs = cut(&at, r->outputs & OUTPUT_LOGPROBS, all);
+        for (int32_t j = 0; r->outputs & OUTPUT_EMBEDDING && j < m->hidden; j++)
+            at[j] = m->pooling == POOLING_MAX ? -INFINITY : 0;
         row->embedding = cut(&at, r->outputs & OUTPUT_EMBEDDING, m->hidden);
     }
     return ST_OK;
@@ -169,6 +207,8 @@ bool forward_per_position(const struct request *r, int32_t row)
 {
     const struct forward_row *v = &r->rows[row];
     unsigned each = OUTPUT_HIDDEN;
+    if (r->host->model->pooling != POOLING_LAST)
+        each |= OUTPUT_EMBEDDING;
     if (v->classifier != CLASSIFIER_SEQUENCE)
         each |= OUTPUT_LOGITS | OUTPUT_LOGPROBS;
     else if (v->labels_at != v->tokens - 1)
@@ -199,14 +239,10 @@ bool forward_output(const struct sequence *q, int32_t pos, struct row_output *ou
 {
     const struct model *m = q->request->host->model;
     const struct forward_row *row = &q->request->rows[q->prompt];
-    bool last = pos == q->len - 1;
     out->logits = logits_at(row, pos);
     out->hidden = at_row(row->hidden, pos, m->hidden);
-    if (q->whole && pos == 0)
-        out->pooled = at_row(row->embedding, 0, 0);
-    else if (!q->whole && !out->hidden && last)
-        out->hidden = at_row(row->embedding, 0, 0);
-    return out->logits || out->hidden || out->pooled;
+    pool(q, m->pooling, at_row(row->embedding, 0, 0), pos, out);
+    return out->logits || out->hidden || out->pooled || out->gathered;
 }
 
 static void copy(float *to, const float *from, int32_t n)
@@ -238,10 +274,13 @@ enum status forward_finish(const struct sequence *q, int32_t from, int32_t n, st
             continue;
         if ((o.logits && !sampler_finite(o.logits, row->width)) ||
             (o.hidden && !sampler_finite(o.hidden, m->hidden)) ||
-            (o.pooled && !sampler_finite(o.pooled, m->hidden)))
+            (o.pooled && !sampler_finite(o.pooled, m->hidden)) ||
+            (o.gathered && pos == q->len - 1 && !sampler_finite(o.gathered, m->hidden)))
             return error_set(err, ST_NON_FINITE_OUTPUT,
                              "row %d: the result at position %d is not finite", q->prompt, pos);
-        if (pos == q->len - 1 && !q->whole)
+        bool alone = (m->pooling == POOLING_LAST && pos == q->len - 1) ||
+                     (m->pooling == POOLING_FIRST && pos == 0);
+        if (alone)
             copy(at_row(row->embedding, 0, 0), o.hidden, m->hidden);
         if (o.logits)
             finish_logits(row, pos, o.logits);

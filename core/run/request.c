@@ -23,8 +23,10 @@ static void release(struct ticket *t)
     struct request *r = t->request;
     if (!r)
         return;
-    for (size_t i = 0; r->ids && i < r->n_prompts; i++)
+    for (size_t i = 0; r->types && i < r->n_prompts; i++) {
         token_ids_free(&r->ids[i]);
+        token_ids_free(&r->types[i]);
+    }
     for (size_t i = 0; i < r->n_sequences; i++)
         sequence_clear(&r->sequences[i]);
     free(r->sequences);
@@ -47,9 +49,10 @@ static enum status begin(struct ticket *t, const struct request_host *host, enum
     r->host = host;
     r->prompts = arena_alloc(&t->arena, (n_prompts + 1) * sizeof *r->prompts);
     r->ids = arena_alloc(&t->arena, (n_prompts + 1) * sizeof *r->ids);
+    r->types = arena_alloc(&t->arena, (n_prompts + 1) * sizeof *r->types);
     r->names = arena_alloc(&t->arena, (n_routes + 1) * sizeof *r->names);
     r->routes = arena_alloc(&t->arena, (n_routes + 1) * sizeof *r->routes);
-    if (!r->prompts || !r->ids || !r->names || !r->routes)
+    if (!r->prompts || !r->ids || !r->types || !r->names || !r->routes)
         return error_memory(err, "a request");
     r->n_prompts = n_prompts;
     r->n_routes = n_routes;
@@ -79,10 +82,10 @@ static enum status check_outputs(const struct request_host *host, unsigned outpu
         return error_param(err, ST_NOT_SUPPORTED, "outputs",
                            "a '%s' model has no logits: ask for 'hidden_states' or 'embedding'",
                            m->model_type);
-    if (!m->has_pooler && outputs & OUTPUT_EMBEDDING)
+    if (m->pooling == POOLING_NONE && outputs & OUTPUT_EMBEDDING)
         return error_param(err, ST_NOT_SUPPORTED, "outputs",
-                           "this checkpoint has no pooler, so there is no 'embedding': ask for "
-                           "'hidden_states'");
+                           "%s, so there is no 'embedding': /v1/forward has 'hidden_states'",
+                           m->no_embedding ? m->no_embedding : "it is no network of texts");
     return ST_OK;
 }
 
@@ -132,6 +135,9 @@ static enum status copy_prompts(struct ticket *t, const struct prompt *prompts, 
                                 const char *param, struct error *err)
 {
     struct request *r = t->request;
+    r->param = arena_strdup(&t->arena, param);
+    if (!r->param)
+        return error_memory(err, "a request");
     for (size_t i = 0; i < n; i++) {
         const struct prompt *from = &prompts[i];
         struct prompt *to = &r->prompts[i];
@@ -145,6 +151,9 @@ static enum status copy_prompts(struct ticket *t, const struct prompt *prompts, 
                 return error_param(err, ST_TOKENIZER_MISSING, param, NULL);
             to->text = arena_strndup(&t->arena, from->text, from->text_len);
             to->text_len = from->text_len;
+            if (from->second)
+                to->second = arena_strndup(&t->arena, from->second, from->second_len);
+            to->second_len = from->second_len;
         } else if (from->n_ids) {
             st = check_length(r->host, param, from->n_ids, room_wanted(r), err);
             if (st == ST_OK)
@@ -154,7 +163,8 @@ static enum status copy_prompts(struct ticket *t, const struct prompt *prompts, 
             to->ids = arena_copy(&t->arena, from->ids, from->n_ids * sizeof *from->ids);
             to->n_ids = from->n_ids;
         }
-        if ((from->text && !to->text) || (from->n_ids && !from->text && !to->ids))
+        if ((from->text && !to->text) || (from->second && !to->second) ||
+            (from->n_ids && !from->text && !to->ids))
             return error_memory(err, "a prompt");
     }
     return ST_OK;
@@ -225,6 +235,8 @@ static enum status sampling_numbers(struct request *r, const struct generate_req
                  &p->max_tokens, err));
     TRY(pick_int(q->min_tokens, 0, 0, p->max_tokens, "min_tokens", &p->min_tokens, err));
     TRY(pick_int(q->logprobs, -1, INT32_MIN + 1, LOGPROBS_MAX, "logprobs", &p->logprobs, err));
+    TRY(pick_int(q->score_prompt ? q->prompt_logprobs : -1, -1, -1, LOGPROBS_MAX, "prompt_logprobs",
+                 &p->prompt_logprobs, err));
     TRY(pick_int(q->n, 1, 1, r->host->options->max_n, "n", &r->n, err));
     p->seed = q->seed;
     if (!q->has_seed && getrandom(&p->seed, sizeof p->seed, 0) != (ssize_t)sizeof p->seed)
@@ -325,7 +337,7 @@ enum status request_generate(struct ticket *t, const struct request_host *host,
     TRY(copy_stops(t, q, err));
     TRY(copy_grammar(t, q, err));
     TRY(copy_names(t, &r->names[0], q->adapters, q->n_adapters, q->strengths, err));
-    return copy_prompts(t, q->prompts, q->n_prompts, q->prompts->chat ? "messages" : "prompt", err);
+    return copy_prompts(t, q->prompts, q->n_prompts, q->param ? q->param : "prompt", err);
 }
 
 /* ---- the raw pass, a module, text ---- */
@@ -333,12 +345,13 @@ enum status request_generate(struct ticket *t, const struct request_host *host,
 enum status request_forward(struct ticket *t, const struct request_host *host,
                             const struct forward_request *q, struct error *err)
 {
+    const char *param = q->param ? q->param : "input_ids";
     if (!q->n_rows || q->n_rows > (size_t)host->options->max_forward_rows)
-        return error_param(err, ST_INVALID_VALUE, "input_ids", "1..%d rows are allowed, got %zu",
+        return error_param(err, ST_INVALID_VALUE, param, "1..%d rows are allowed, got %zu",
                            host->options->max_forward_rows, q->n_rows);
     enum request_kind kind = q->images ? REQUEST_IMAGES : REQUEST_FORWARD;
     if (!q->images && host->model->image.channels > 0)
-        return error_param(err, ST_NOT_SUPPORTED, "input_ids",
+        return error_param(err, ST_NOT_SUPPORTED, param,
                            "a '%s' model reads images: send pixel_values", host->model->model_type);
     TRY(begin(t, host, kind, q->images ? 0 : q->n_rows, q->n_rows, err));
     struct request *r = t->request;
@@ -352,13 +365,13 @@ enum status request_forward(struct ticket *t, const struct request_host *host,
     r->n = 1;
     bool adapted = false;
     for (size_t i = 0; q->adapters && i < q->n_rows; i++) {
-        TRY(copy_names(t, &r->names[i], q->adapters[i].names, q->adapters[i].n, NULL, err));
+        TRY(copy_names(t, &r->names[i], q->adapters[i].names, q->adapters[i].n, q->strengths, err));
         adapted |= q->adapters[i].n > 0;
     }
     TRY(check_outputs(host, r->outputs, adapted, err));
     if (q->images)
         return images_forward(t, q, err);
-    TRY(copy_prompts(t, q->rows, q->n_rows, "input_ids", err));
+    TRY(copy_prompts(t, q->rows, q->n_rows, param, err));
     return forward_check_size(r, err);
 }
 
@@ -450,7 +463,8 @@ int64_t request_estimate(const struct request *r)
 {
     int64_t n = chat_bytes(r->chat.variables);
     for (size_t i = 0; i < r->n_prompts; i++)
-        n += (int64_t)(r->prompts[i].text ? r->prompts[i].text_len : r->prompts[i].n_ids);
+        n += (int64_t)(r->prompts[i].text ? r->prompts[i].text_len + r->prompts[i].second_len
+                                          : r->prompts[i].n_ids);
     if (r->kind == REQUEST_IMAGES)
         n += (int64_t)r->module_rows * r->images.positions;
     return n;
@@ -537,12 +551,28 @@ static enum status chat_ids(const struct request *r, struct token_ids *ids, stru
     return st;
 }
 
+/* A pair's ids, and their types if the network has such. */
+static enum status pair_ids(const struct request *r, size_t i, struct error *err)
+{
+    const struct prompt *p = &r->prompts[i];
+    const struct text_pair texts = {p->text, p->second, p->text_len, p->second_len};
+    struct token_ids *types = &r->types[i];
+    int32_t most = r->host->model->token_types;
+    TRY(tokenizer_encode_pair(r->host->tokenizer, &texts, r->add_special, &r->ids[i], types, err));
+    for (size_t k = 0; most && k < types->n; k++)
+        if (types->v[k] >= most)
+            return error_param(
+                err, ST_INVALID_VALUE, r->param,
+                "the tokenizer gives a token of a pair the type %d, the model has %d", types->v[k],
+                most);
+    if (!most)
+        types->n = 0;
+    return ST_OK;
+}
+
 enum status request_ids(struct ticket *t, struct error *err)
 {
     struct request *r = t->request;
-    const char *param = r->kind == REQUEST_FORWARD ? "input_ids"
-                        : r->chat.variables        ? "messages"
-                                                   : "prompt";
     for (size_t i = 0; i < r->n_prompts; i++) {
         const struct prompt *p = &r->prompts[i];
         struct token_ids *ids = &r->ids[i];
@@ -550,7 +580,9 @@ enum status request_ids(struct ticket *t, struct error *err)
             return error_set(err, ST_CANCELLED, NULL);
         if (r->chat.variables)
             TRY(chat_ids(r, ids, err));
-        if (p->text)
+        if (p->second)
+            TRY(pair_ids(r, i, err));
+        else if (p->text)
             TRY(tokenizer_encode(r->host->tokenizer, p->text, p->text_len, r->add_special, ids,
                                  err));
         for (size_t j = 0; j < p->n_ids; j++)
@@ -561,8 +593,8 @@ enum status request_ids(struct ticket *t, struct error *err)
         int32_t bos = r->host->model->bos;
         if (!ids->n && bos >= 0 && !token_ids_push(ids, bos))
             return error_memory(err, "a prompt");
-        TRY(check_length(r->host, param, ids->n, room_wanted(r), err));
-        TRY(check_ids(r->host, param, ids->v, ids->n, err));
+        TRY(check_length(r->host, r->param, ids->n, room_wanted(r), err));
+        TRY(check_ids(r->host, r->param, ids->v, ids->n, err));
     }
     if (!r->grammar_kind)
         return ST_OK;
@@ -611,6 +643,7 @@ enum status request_plan(struct ticket *t, struct error *err)
             q->route = &r->routes[r->kind == REQUEST_FORWARD ? i : 0];
             q->prompt = (int32_t)i;
             q->choice = c;
+            q->types = r->types[i].n ? r->types[i].v : NULL;
             TRY(sequence_open(q, ids->v, (int32_t)ids->n, (int32_t)limit, err));
         }
     }

@@ -50,8 +50,10 @@ struct request {
     const struct request_host *host;
     struct prompt *prompts; /* [n_prompts], in the arena */
     size_t n_prompts;
-    struct chat chat;      /* of the first prompt; a reference */
-    struct token_ids *ids; /* [n_prompts] */
+    struct chat chat;        /* of the first prompt; a reference */
+    const char *param;       /* what the client calls them */
+    struct token_ids *ids;   /* [n_prompts] */
+    struct token_ids *types; /* [n_prompts], of pairs on a network that has token types */
     bool add_special, skip_special;
     struct chain_names *names; /* [n_routes] */
     struct route *routes;      /* one (generate, module), or one a row (forward) */

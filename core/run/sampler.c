@@ -134,6 +134,14 @@ int32_t sampler_top(const float *x, int32_t n, double log_sum, int32_t k, struct
     return got;
 }
 
+int32_t sampler_rank(const float *x, int32_t n, int32_t token)
+{
+    int32_t rank = 0;
+    for (int32_t i = 0; i < n; i++)
+        rank += x[i] >= x[token];
+    return rank;
+}
+
 void sampler_log_softmax(float *x, int32_t n)
 {
     double log_sum = sampler_log_sum(x, n);

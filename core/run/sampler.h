@@ -23,8 +23,8 @@
 struct sampling {
     float temperature, top_p, min_p;
     float repetition, presence, frequency;
-    int32_t top_k;    /* <= 0: all */
-    int32_t logprobs; /* < 0: none */
+    int32_t top_k;                     /* <= 0: all */
+    int32_t logprobs, prompt_logprobs; /* < 0: none */
     int32_t min_tokens, max_tokens;
     uint64_t seed;
     const struct logit_bias *bias;
@@ -62,6 +62,8 @@ static inline float sampler_logprob(float x, double log_sum)
 /* The k most likely, descending, lowest id first on ties; returns how many (k, or n if fewer). */
 int32_t sampler_top(const float *x, int32_t n, double log_sum, int32_t k,
                     struct token_logprob *out);
+/* How many of x are at least x[token]: 1 is the most likely. */
+int32_t sampler_rank(const float *x, int32_t n, int32_t token);
 /* log softmax in place */
 void sampler_log_softmax(float *x, int32_t n);
 

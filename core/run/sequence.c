@@ -6,7 +6,20 @@
 #include "core/grammar/grammar.h"
 #include "core/run/forward.h"
 
-/* Feeds the prompt to the stream; with echo its text and tokens are kept. */
+/* Does the request want the prompt's tokens back? */
+static bool shows_prompt(const struct request *r)
+{
+    return r->echo || r->sampling.prompt_logprobs >= 0;
+}
+
+/* The choices behind the first one show what it has kept of their prompt. */
+static void share_prompt(struct sequence *q)
+{
+    q->echo = q[-q->choice].echo;
+    q->echo_text = q[-q->choice].echo_text;
+}
+
+/* Feeds the prompt to the stream; its text and tokens are kept if they are to be shown. */
 static enum status read_prompt(struct sequence *q, struct error *err)
 {
     const struct request *r = q->request;
@@ -14,7 +27,8 @@ static enum status read_prompt(struct sequence *q, struct error *err)
     char *text = NULL;
     size_t len = 0, cap = 0;
     enum status st = ST_OK;
-    if (r->echo) {
+    bool keep = shows_prompt(r) && !q->choice;
+    if (keep) {
         q->echo = arena_alloc(arena, (size_t)q->prompt_len * sizeof *q->echo);
         if (!q->echo)
             return error_memory(err, "a request");
@@ -24,7 +38,7 @@ static enum status read_prompt(struct sequence *q, struct error *err)
         size_t n = 0;
         if (q->stream)
             st = token_stream_push(q->stream, q->tokens[i], &piece, &n, err);
-        if (st != ST_OK || !r->echo)
+        if (st != ST_OK || !keep)
             continue;
         if (len + n + 1 > cap) {
             size_t bigger = 2 * (len + n + 1);
@@ -42,18 +56,21 @@ static enum status read_prompt(struct sequence *q, struct error *err)
             .id = q->tokens[i], .prompt = true, .piece_len = n, .text_offset = len, .logprob = NAN};
         len += n;
     }
-    if (st == ST_OK && r->echo) {
+    if (st == ST_OK && keep) {
         char *kept = arena_strndup(arena, text ? text : "", len);
         if (kept) {
             for (int32_t i = 0; i < q->prompt_len; i++)
                 q->echo[i].piece = kept + q->echo[i].text_offset;
             q->echo_text = (struct text){kept, len};
-            q->text_len = q->text_out = len;
         } else {
             st = error_memory(err, "a request");
         }
     }
     free(text);
+    if (q->choice)
+        share_prompt(q);
+    if (r->echo)
+        q->text_len = q->text_out = q->echo_text.len;
     return st;
 }
 
@@ -74,7 +91,8 @@ enum status sequence_open(struct sequence *q, const int32_t *ids, int32_t n, int
         q->per_position = forward_per_position(r, q->prompt);
         return ST_OK;
     }
-    q->per_position = r->echo && r->sampling.logprobs >= 0;
+    q->per_position =
+        !q->choice && ((r->echo && r->sampling.logprobs >= 0) || r->sampling.prompt_logprobs >= 0);
     q->stop.strings = r->stop;
     q->stop.n = r->n_stop;
     if (r->host->tokenizer) {
@@ -215,12 +233,11 @@ static enum status alternative(struct sequence *q, int32_t last, struct token_lo
     return st;
 }
 
-/* The logprob of info->id, which followed the token `last`, and the most likely ones beside it. */
-static enum status fill_logprobs(struct sequence *q, const float *logits, int32_t last,
+/* The logprob of info->id, which followed the token `last`, and the k most likely beside it. */
+static enum status fill_logprobs(struct sequence *q, const float *logits, int32_t last, int32_t k,
                                  struct token_info *info, struct error *err)
 {
-    const struct request *r = q->request;
-    int32_t vocab = r->host->model->vocab, k = r->sampling.logprobs;
+    int32_t vocab = q->request->host->model->vocab;
     double log_sum = sampler_log_sum(logits, vocab);
     info->logprob = sampler_logprob(logits[info->id], log_sum);
     if (k <= 0)
@@ -239,9 +256,16 @@ static enum status fill_logprobs(struct sequence *q, const float *logits, int32_
 enum status sequence_prompt_logits(struct sequence *q, int32_t pos, const float *logits,
                                    struct error *err)
 {
-    if (!sampler_finite(logits, q->request->host->model->vocab))
+    const struct sampling *p = &q->request->sampling;
+    int32_t vocab = q->request->host->model->vocab;
+    int32_t k = q->request->echo ? p->logprobs : -1;
+    struct token_info *info = &q->echo[pos + 1];
+    if (!sampler_finite(logits, vocab))
         return non_finite(q, pos, err);
-    return fill_logprobs(q, logits, q->tokens[pos], &q->echo[pos + 1], err);
+    if (p->prompt_logprobs >= 0)
+        info->rank = sampler_rank(logits, vocab, info->id);
+    return fill_logprobs(q, logits, q->tokens[pos], k > p->prompt_logprobs ? k : p->prompt_logprobs,
+                         info, err);
 }
 
 static enum status hold(struct sequence *q, const struct token_info *info)
@@ -263,7 +287,7 @@ static enum status emit_echo(struct sequence *q)
 {
     struct piece piece = {.prompt = q->prompt,
                           .choice = q->choice,
-                          .text = q->echo_text,
+                          .text = q->request->echo ? q->echo_text : (struct text){"", 0},
                           .tokens = q->echo,
                           .n_tokens = (size_t)q->prompt_len,
                           .stop_token = -1};
@@ -435,7 +459,8 @@ enum status sequence_accept(struct sequence *q, const float *logits, struct samp
     }
     struct token_info info = {.id = sampler_pick(s, &r->sampling, &h, logits), .logprob = NAN};
     if (r->sampling.logprobs >= 0) {
-        enum status st = fill_logprobs(q, logits, q->tokens[q->len - 1], &info, err);
+        enum status st =
+            fill_logprobs(q, logits, q->tokens[q->len - 1], r->sampling.logprobs, &info, err);
         if (st != ST_OK)
             return st;
     }

@@ -35,7 +35,8 @@ struct sequence {
     enum sequence_state state;
     uint64_t order; /* of submission */
 
-    int32_t *tokens; /* [limit] */
+    int32_t *tokens;      /* [limit] */
+    const int32_t *types; /* [prompt_len], the request's; NULL: all 0 */
     int32_t len, prompt_len, limit;
     int32_t computed, wanted;
     bool whole;     /* an encoder's: all positions in one pass, no prefix of it means anything */
@@ -60,7 +61,7 @@ struct sequence {
     size_t text_len, text_out; /* bytes of the choice's text so far, and of those that left */
     struct token_info *held;   /* tokens that have not left */
     size_t n_held, held_cap;
-    struct token_info *echo; /* [prompt_len] or NULL */
+    struct token_info *echo; /* [prompt_len] or NULL; the first choice's, which scores it */
     struct text echo_text;
     enum finish_reason finish;
     int64_t last_token; /* ns, for the figures */

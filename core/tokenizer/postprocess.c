@@ -1,7 +1,6 @@
 /*
- * Owns the post-processors, all of which come down to one list: ids, and the place of the text.
- * Only the template for a single text counts here. What they say about offsets and type ids does
- * not touch ids.
+ * Owns the post-processors, all of which come down to two lists: ids, and the places of the text or
+ * of both texts. What they say about offsets does not touch ids.
  */
 #include "core/tokenizer/postprocess.h"
 
@@ -10,27 +9,30 @@
 #include "core/tokenizer/vocabulary.h"
 
 #define ITEMS_MAX 256
-#define TEXTS_MAX 4 /* times that a template may hold the text */
+#define TEXTS_MAX 4 /* times that a template may hold texts */
+#define TYPE_MAX  65535
 
-static enum status add(struct reader *r, struct postprocessor *p, long long id)
+static enum status add(struct reader *r, struct postprocess_list *l, long long id, int32_t type)
 {
-    if (p->n == ITEMS_MAX)
+    if (l->n == ITEMS_MAX)
         return reader_refuse(r, "more than %d items", ITEMS_MAX);
-    p->items[p->n++] = (int32_t)id;
+    l->items[l->n].id = (int32_t)id;
+    l->items[l->n++].type = type;
     return ST_OK;
 }
 
-static enum status add_id(struct reader *r, struct postprocessor *p, const json_t *id)
+static enum status add_id(struct reader *r, struct postprocess_list *l, const json_t *id,
+                          int32_t type)
 {
     if (!json_is_integer(id) || json_integer_value(id) < 0 ||
         json_integer_value(id) >= VOCABULARY_IDS_MAX)
         return reader_refuse(r, "an id is expected");
-    return add(r, p, json_integer_value(id));
+    return add(r, l, json_integer_value(id), type);
 }
 
 /* {"id": name, "ids": [..], "tokens": [..]} of the template's special_tokens. */
 static enum status add_special(struct reader *r, const json_t *template, const char *name,
-                               struct postprocessor *p)
+                               int32_t type, struct postprocess_list *l)
 {
     json_t *list, *id;
     size_t i;
@@ -44,49 +46,95 @@ static enum status add_special(struct reader *r, const json_t *template, const c
         return s;
     json_array_foreach(list, i, id)
     {
-        if ((s = add_id(r, p, id)))
+        if ((s = add_id(r, l, id, type)))
             return s;
     }
     return ST_OK;
 }
 
-static enum status read_template(struct reader *r, const json_t *c, struct postprocessor *p)
+static enum status read_type(struct reader *r, const json_t *piece, int32_t *type)
+{
+    const json_t *v = json_object_get(piece, "type_id");
+    *type = (int32_t)json_integer_value(v);
+    if (v && (!json_is_integer(v) || json_integer_value(v) < 0 || json_integer_value(v) > TYPE_MAX))
+        return reader_refuse(r, "type_id: a small number is expected");
+    return ST_OK;
+}
+
+/* The text that a Sequence names; 0: none of these. */
+static int32_t text_named(const char *name, bool pair)
+{
+    if (name && !strcmp(name, "A"))
+        return POSTPROCESS_TEXT;
+    return name && pair && !strcmp(name, "B") ? POSTPROCESS_SECOND : 0;
+}
+
+static enum status read_list(struct reader *r, const json_t *c, const char *key,
+                             struct postprocess_list *l)
 {
     json_t *list, *item;
     size_t i, texts = 0;
-    enum status s = reader_keys(r, c, "type single pair special_tokens");
-    if (s || (s = reader_array(r, c, "single", &list)))
+    bool pair = !strcmp(key, "pair");
+    enum status s = reader_array(r, c, key, &list);
+    if (s)
         return s;
     json_array_foreach(list, i, item)
     {
         const json_t *text = json_object_get(item, "Sequence");
         const json_t *special = json_object_get(item, "SpecialToken");
         const json_t *piece = text ? text : special;
+        int32_t type, which;
         if (!piece || json_object_size(item) != 1)
             return reader_refuse(r, "an item must be a Sequence or a SpecialToken");
-        if ((s = reader_keys(r, piece, "id type_id")))
+        if ((s = reader_keys(r, piece, "id type_id")) || (s = read_type(r, piece, &type)))
             return s;
         const char *name = json_string_value(json_object_get(piece, "id"));
         if (special)
-            s = add_special(r, c, name, p);
-        else if (name && !strcmp(name, "A") && ++texts <= TEXTS_MAX)
-            s = add(r, p, POSTPROCESS_TEXT);
+            s = add_special(r, c, name, type, l);
+        else if ((which = text_named(name, pair)) && ++texts <= TEXTS_MAX)
+            s = add(r, l, which, type);
         else
-            s = reader_refuse(r, "sequence \"%.64s\" in the template of a single text",
-                              name ? name : "");
+            s = reader_refuse(r, "sequence \"%.64s\" in the template of %s", name ? name : "",
+                              pair ? "two texts" : "a single text");
         if (s)
             return s;
     }
     return ST_OK;
 }
 
-/* BertProcessing, RobertaProcessing: cls, the text, sep, each written ["text", id]. */
-static enum status read_pair(struct reader *r, const json_t *c, struct postprocessor *p)
+/* Without a template of its own a pair is one text and then the other. */
+static enum status add_plain_pair(struct reader *r, struct postprocessor *p)
 {
+    enum status s = add(r, &p->pair, POSTPROCESS_TEXT, 0);
+    return s ? s : add(r, &p->pair, POSTPROCESS_SECOND, 1);
+}
+
+static enum status read_template(struct reader *r, const json_t *c, struct postprocessor *p)
+{
+    enum status s = reader_keys(r, c, "type single pair special_tokens");
+    s = s ? s : read_list(r, c, "single", &p->single);
+    if (s)
+        return s;
+    return json_object_get(c, "pair") ? read_list(r, c, "pair", &p->pair) : add_plain_pair(r, p);
+}
+
+/* BertProcessing: cls a sep, and b sep of type 1. RobertaProcessing: cls a sep, and sep b sep.
+ * Both tokens are written ["text", id]. */
+static enum status read_fixed(struct reader *r, const json_t *c, bool bert, struct postprocessor *p)
+{
+    const json_t *cls = json_array_get(json_object_get(c, "cls"), 1);
+    const json_t *sep = json_array_get(json_object_get(c, "sep"), 1);
+    struct postprocess_list *const lists[] = {&p->single, &p->pair};
     enum status s = reader_keys(r, c, "type sep cls trim_offsets add_prefix_space");
-    s = s ? s : add_id(r, p, json_array_get(json_object_get(c, "cls"), 1));
-    s = s ? s : add(r, p, POSTPROCESS_TEXT);
-    return s ? s : add_id(r, p, json_array_get(json_object_get(c, "sep"), 1));
+    for (int i = 0; i < 2; i++) {
+        s = s ? s : add_id(r, lists[i], cls, 0);
+        s = s ? s : add(r, lists[i], POSTPROCESS_TEXT, 0);
+        s = s ? s : add_id(r, lists[i], sep, 0);
+    }
+    if (!s && !bert)
+        s = add_id(r, &p->pair, sep, 0);
+    s = s ? s : add(r, &p->pair, POSTPROCESS_SECOND, bert);
+    return s ? s : add_id(r, &p->pair, sep, bert);
 }
 
 static enum status read(struct reader *r, const json_t *c, int depth, bool *adds,
@@ -120,32 +168,45 @@ static enum status read(struct reader *r, const json_t *c, int depth, bool *adds
     if (*adds)
         return reader_refuse(r, "a second post-processor that adds tokens");
     *adds = true;
-    return template ? read_template(r, c, p) : read_pair(r, c, p);
+    return template ? read_template(r, c, p) : read_fixed(r, c, type[0] == 'B', p);
 }
 
 enum status postprocess_read(struct reader *r, const json_t *component, struct postprocessor *out)
 {
     bool adds = false;
-    *out = (struct postprocessor){.items = arena_alloc(r->arena, ITEMS_MAX * sizeof *out->items)};
-    if (!out->items)
+    *out = (struct postprocessor){0};
+    out->single.items = arena_alloc(r->arena, ITEMS_MAX * sizeof *out->single.items);
+    out->pair.items = arena_alloc(r->arena, ITEMS_MAX * sizeof *out->pair.items);
+    if (!out->single.items || !out->pair.items)
         return reader_memory(r);
     enum status s = ST_OK;
     if (component && !json_is_null(component))
         s = read(r, component, 0, &adds, out);
-    return s || adds ? s : add(r, out, POSTPROCESS_TEXT);
+    if (s || adds)
+        return s;
+    s = add(r, &out->single, POSTPROCESS_TEXT, 0);
+    return s ? s : add_plain_pair(r, out);
 }
 
-bool postprocess_run(const struct postprocessor *p, const struct token_ids *body, bool add_special,
-                     struct token_ids *out)
+static bool push(struct token_ids *out, struct token_ids *types, int32_t id, int32_t type)
 {
-    for (size_t i = 0; i < p->n; i++) {
-        if (p->items[i] != POSTPROCESS_TEXT) {
-            if (add_special && !token_ids_push(out, p->items[i]))
-                return false;
-            continue;
-        }
-        for (size_t k = 0; k < body->n; k++) {
-            if (!token_ids_push(out, body->v[k]))
+    return token_ids_push(out, id) && (!types || token_ids_push(types, type));
+}
+
+bool postprocess_run(const struct postprocessor *p, const struct token_ids *first,
+                     const struct token_ids *second, bool add_special, struct token_ids *out,
+                     struct token_ids *types)
+{
+    const struct postprocess_list *l = second ? &p->pair : &p->single;
+    for (size_t i = 0; i < l->n; i++) {
+        int32_t id = l->items[i].id, type = l->items[i].type;
+        const struct token_ids *text = id == POSTPROCESS_TEXT     ? first
+                                       : id == POSTPROCESS_SECOND ? second
+                                                                  : NULL;
+        if (!text && add_special && !push(out, types, id, type))
+            return false;
+        for (size_t k = 0; text && k < text->n; k++) {
+            if (!push(out, types, text->v[k], type))
                 return false;
         }
     }

@@ -307,23 +307,50 @@ static enum status encode_text(const struct tokenizer *t, struct buffers *b, con
     return s;
 }
 
-enum status tokenizer_encode(const struct tokenizer *t, const char *text, size_t len,
-                             bool add_special, struct token_ids *out, struct error *err)
+/* The ids of a text alone. */
+static enum status encode_body(const struct tokenizer *t, const char *text, size_t len,
+                               struct token_ids *body, struct error *err)
 {
     struct buffers b = {0};
-    struct token_ids body = {0};
-    size_t before = out->n;
     if (len > TEXT_BYTES_MAX)
         return error_set(err, ST_INVALID_VALUE, "the text has more than %zu bytes", TEXT_BYTES_MAX);
     if (!utf8_valid(text, len))
         return error_set(err, ST_INVALID_VALUE, "the text is not valid UTF-8");
     matcher_open(&b.matcher, len, err);
-    enum status s = encode_text(t, &b, text, len, &body, err);
+    enum status s = encode_text(t, &b, text, len, body, err);
     buffers_free(&b);
-    if (!s && !postprocess_run(&t->postprocessor, &body, add_special, out))
+    return s;
+}
+
+enum status tokenizer_encode(const struct tokenizer *t, const char *text, size_t len,
+                             bool add_special, struct token_ids *out, struct error *err)
+{
+    struct token_ids body = {0};
+    size_t before = out->n;
+    enum status s = encode_body(t, text, len, &body, err);
+    if (!s && !postprocess_run(&t->postprocessor, &body, NULL, add_special, out, NULL))
         s = error_memory(err, "encoding text");
     if (s)
         out->n = before;
     token_ids_free(&body);
+    return s;
+}
+
+enum status tokenizer_encode_pair(const struct tokenizer *t, const struct text_pair *texts,
+                                  bool add_special, struct token_ids *out, struct token_ids *types,
+                                  struct error *err)
+{
+    struct token_ids first = {0}, second = {0};
+    size_t before = out->n, types_before = types->n;
+    enum status s = encode_body(t, texts->first, texts->first_len, &first, err);
+    s = s ? s : encode_body(t, texts->second, texts->second_len, &second, err);
+    if (!s && !postprocess_run(&t->postprocessor, &first, &second, add_special, out, types))
+        s = error_memory(err, "encoding texts");
+    if (s) {
+        out->n = before;
+        types->n = types_before;
+    }
+    token_ids_free(&first);
+    token_ids_free(&second);
     return s;
 }

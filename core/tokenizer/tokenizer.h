@@ -43,6 +43,14 @@ bool token_ids_push(struct token_ids *ids, int32_t id);
  * to out. */
 enum status tokenizer_encode(const struct tokenizer *t, const char *text, size_t len,
                              bool add_special, struct token_ids *out, struct error *err);
+/* Two texts, joined as the post-processor says; types gets the type of each token. */
+struct text_pair {
+    const char *first, *second;
+    size_t first_len, second_len;
+};
+enum status tokenizer_encode_pair(const struct tokenizer *t, const struct text_pair *texts,
+                                  bool add_special, struct token_ids *out, struct token_ids *types,
+                                  struct error *err);
 /* *text is malloc'ed, NUL ended, *len bytes. Ids outside the vocabulary are skipped. */
 enum status tokenizer_decode(const struct tokenizer *t, const int32_t *ids, size_t n,
                              bool skip_special, char **text, size_t *len, struct error *err);

@@ -34,6 +34,12 @@ static void use(const struct tokenizer *t, const char *text, size_t n)
     struct error err = ERROR_INIT;
     enum status s = tokenizer_encode(t, text, n, true, &ids, &err);
     fuzz_check(!s || s == ST_INVALID_VALUE);
+    const struct text_pair halves = {text, text + n / 2, n / 2, n - n / 2};
+    struct token_ids both = {0}, types = {0};
+    s = tokenizer_encode_pair(t, &halves, true, &both, &types, &err);
+    fuzz_check((!s || s == ST_INVALID_VALUE) && both.n == types.n);
+    token_ids_free(&both);
+    token_ids_free(&types);
     // what encoding did not fill: every small id, known or not
     for (int32_t i = -1; !ids.n && i < 300; i++) {
         fuzz_check(token_ids_push(&ids, i));

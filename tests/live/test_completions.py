@@ -1,5 +1,6 @@
 """POST /v1/completions, whole and streamed, against the demo's expected texts."""
 import json
+import math
 
 from daemon import EXPECTED, Daemon, Stream
 
@@ -78,6 +79,80 @@ def test_logprobs(d):
         assert top[token] == own and 3 <= len(top) <= 4
 
 
+def log_softmax(logits):
+    top = max(logits)
+    total = math.log(math.fsum(math.exp(x - top) for x in logits)) + top
+    return [x - total for x in logits]
+
+
+def raw_logprobs(d, ids, **who):
+    """[T][V] from /v1/forward's logits, the softmax in Python's doubles."""
+    row = d.ok("POST", "/v1/forward", {"input_ids": [ids], "outputs": ["logits"], **who})["rows"][0]["logits"]
+    width = row["shape"][1]
+    return [log_softmax(row["data"][i:i + width]) for i in range(0, len(row["data"]), width)]
+
+
+def test_logprobs_are_the_raw_pass(d):
+    prompt = d.ok("POST", "/tokenize", {"content": "It is a truth universally"})["tokens"]
+    r = d.complete(prompt, max_tokens=6, ignore_eos=True, logprobs=4, echo=True, prompt_logprobs=2, return_token_ids=True,
+                   adapter="austen", temperature=1, seed=3, n=2)
+    assert r["usage"]["prompt_tokens"] == len(prompt)
+    for c in r["choices"]:
+        ids, lp, scores = prompt + c["token_ids"], c["logprobs"], c["prompt_logprobs"]
+        raw = raw_logprobs(d, ids, adapter="austen")
+        assert len(lp["token_logprobs"]) == len(ids) and len(scores) == len(prompt) and scores[0] is None
+        for i in range(1, len(ids)):
+            before = raw[i - 1]
+            order = sorted(range(len(before)), key=lambda t: (-before[t], t))
+            assert abs(lp["token_logprobs"][i] - before[ids[i]]) < 2e-6
+            told = sorted(lp["top_logprobs"][i].values(), reverse=True)
+            assert 4 <= len(told) <= 5 and all(abs(a - before[t]) < 2e-6 for a, t in zip(told, order[:4]))
+            if i >= len(prompt):
+                continue
+            entry = scores[i]
+            mine = entry[str(ids[i])]
+            assert list(entry)[0] == str(ids[i]) and mine["rank"] == sum(x >= before[ids[i]] for x in before)
+            assert {int(t) for t in entry} == {ids[i], *order[:2]}
+            for rank, t in enumerate(order[:2]):
+                assert entry[str(t)]["rank"] == rank + 1 and abs(entry[str(t)]["logprob"] - before[t]) < 2e-6
+            assert mine["logprob"] == lp["token_logprobs"][i] and mine["decoded_token"] == lp["tokens"][i]
+
+
+def test_prompt_logprobs_alone(d):
+    f = {"prompt": "It is a truth", "max_tokens": 3, "temperature": 0}
+    plain = d.ok("POST", "/v1/completions", f)["choices"][0]
+    c = d.ok("POST", "/v1/completions", {**f, "prompt_logprobs": 0})["choices"][0]
+    assert c["text"] == plain["text"] and c["logprobs"] is None and "prompt_logprobs" not in plain
+    assert c["prompt_logprobs"][0] is None and all(len(x) == 1 for x in c["prompt_logprobs"][1:])
+    r = d.post("/v1/completions", {**f, "prompt_logprobs": 1, "stream": True})
+    assert (r.status, r.code(), r.json()["error"]["param"]) == (400, "invalid_value", "prompt_logprobs")
+
+
+def test_best_of(d):
+    f = {"prompt": ["It is a truth", "In the"], "max_tokens": 8, "temperature": 1, "seed": 5, "ignore_eos": True}
+    every = d.ok("POST", "/v1/completions", {**f, "n": 6, "logprobs": 0})["choices"]
+    best = d.ok("POST", "/v1/completions", {**f, "n": 2, "best_of": 6})
+    mean = lambda c: sum(c["logprobs"]["token_logprobs"]) / len(c["logprobs"]["token_logprobs"])  # noqa: E731
+    want = [c["text"] for p in (0, 1) for c in sorted(every[6 * p:6 * p + 6], key=mean, reverse=True)[:2]]
+    assert [c["text"] for c in best["choices"]] == want and [c["index"] for c in best["choices"]] == [0, 1, 2, 3]
+    assert all(c["logprobs"] is None for c in best["choices"])
+    assert best["usage"]["completion_tokens"] == 2 * 6 * 8
+    for g, param in (({"n": 3, "best_of": 2}, "best_of"), ({"best_of": 17}, "best_of"), ({"best_of": 2, "stream": True}, "best_of")):
+        r = d.post("/v1/completions", {"prompt": "a", **g})
+        assert (r.status, r.code(), r.json()["error"]["param"]) == (400, "invalid_value", param), r.body
+
+
+def test_choices_share_one_prefill(d):
+    """The prompt is read once: what the other choices read of it anew is less than a page each."""
+    ids = list(range(100, 500))
+    one = d.complete(ids, max_tokens=1)["usage"]
+    ids[0] = 99
+    r = d.complete(ids, max_tokens=2, n=8, temperature=1, seed=1, ignore_eos=True, prompt_logprobs=1)
+    assert one["prompt_tokens"] == r["usage"]["prompt_tokens"] == 400
+    assert r["usage"]["prompt_tokens_details"]["cached_tokens"] >= 7 * 384
+    assert all(c["prompt_logprobs"] == r["choices"][0]["prompt_logprobs"] for c in r["choices"])
+
+
 def test_stops(d):
     text = d.complete("It is a truth", max_tokens=24)["choices"][0]["text"]
     stop = text[len(text) // 2:][:3]
@@ -124,7 +199,7 @@ def test_stream_fails_with_a_status_line(d):
 
 
 def test_refused_fields(d):
-    for field, value in (("suffix", "x"), ("best_of", 2), ("use_beam_search", True), ("prompt_logprobs", 1),
+    for field, value in (("suffix", "x"), ("use_beam_search", True),
                          ("guided_regex", "a"), ("truncate_prompt_tokens", 3)):
         r = d.post("/v1/completions", {"prompt": "a", field: value})
         assert (r.status, r.code(), r.json()["error"]["param"]) == (501, "not_supported", field)

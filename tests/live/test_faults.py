@@ -216,6 +216,15 @@ def test_infer(d):
 
 def test_completion(d):
     sweep(d, Operation("POST", "/v1/completions", {**ASK, "logprobs": 2}))
+    sweep(d, Operation("POST", "/v1/completions", {**ASK, "prompt_logprobs": 2, "n": 2, "best_of": 3}))
+
+
+def test_response(d):
+    sweep(d, Operation("POST", "/v1/responses", {"input": "It is", "max_output_tokens": 3, "include": ["message.output_text.logprobs"]}))
+
+
+def test_embeddings(d):
+    sweep(d, Operation("POST", "/v1/embeddings", {"input": ["It is", "a truth"], "model": "austen", "strength": 0.5}))
 
 
 def test_stream(d):

@@ -68,11 +68,6 @@ def test_unknown_routes_and_methods(d):
     assert "DELETE" in d.call("PATCH", "/v1/adapters/austen").headers["allow"]
 
 
-def test_routes_of_later_versions(d):
-    r = d.post("/v1/embeddings", {"anything": 1})
-    assert (r.status, r.code()) == (501, "not_supported")
-
-
 def test_traceparent():
     parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     with Daemon("--log-format", "json") as d:

@@ -297,6 +297,7 @@ struct engine *fake_engine_new(int step_us)
                               .architecture = "Fake",
                               .vocab = VOCAB,
                               .hidden = HIDDEN,
+                              .pooling = POOLING_LAST,
                               .max_len = 4096,
                               .quant_method = "",
                               .bos = -1,
@@ -304,6 +305,7 @@ struct engine *fake_engine_new(int step_us)
                               .n_modules = 2};
     e->options.max_reply_bytes = 1 << 28;
     e->options.max_sequences = 64;
+    e->options.max_n = 16;
     e->options.kernels.exact = &e->kernels;
     strcpy(e->loaded[0], "alpha");
     strcpy(e->loaded[1], "beta");

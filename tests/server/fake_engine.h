@@ -12,6 +12,7 @@
 
 /*
  * Ready at once; the base is "base", adapters "alpha" and "beta" are loaded, "late" can be loaded.
+ * "beta" brings a classification head of one label along.
  * Generation: token i is "tI " with id i; with the prompt text
  *   "fail"   the ticket ends with INTERNAL before a token
  *   "broken" the same after two tokens

@@ -93,6 +93,10 @@ enum status engine_forward(struct engine *e, const struct forward_request *req, 
         struct forward_row *r = &t->rows[i];
         r->width = VOCAB;
         r->tokens = req->rows[i].text ? 1 : (int32_t)req->rows[i].n_ids;
+        t->usage.prompt_tokens += r->tokens;
+        bool labels = t->n_refs && !strcmp(t->names[0], "beta");
+        r->classifier = labels ? CLASSIFIER_SEQUENCE : CLASSIFIER_NONE;
+        r->width = labels ? 1 : VOCAB;
         r->logits = outputs & OUTPUT_LOGITS ? t->numbers : NULL;
         r->last_logits = outputs & OUTPUT_LAST_LOGITS ? t->numbers : NULL;
         r->hidden = outputs & OUTPUT_HIDDEN ? t->numbers : NULL;

@@ -1,12 +1,14 @@
 /*
- * /v1/chat/completions and /apply-template over a fake engine: what the template is given, the
- * wording of messages and of frames, tool calls whole and in fragments, and refusals by name.
+ * /v1/chat/completions, /v1/responses, /apply-template over a fake engine: what the template is
+ * given, the wording of messages and of frames, tool calls whole and in fragments, and refusals by
+ * name.
  */
 #include "tests/check_main.h"
 #include "tests/faults/fault.h"
 #include "tests/server/served.h"
 
-#define CHAT "/v1/chat/completions"
+#define CHAT    "/v1/chat/completions"
+#define RESPOND "/v1/responses"
 
 struct row {
     const char *path, *body;
@@ -121,6 +123,26 @@ static const struct row rows[] = {
     {CHAT, ASK(",\"temprature\":1"), 400, "do you mean 'temperature'?"},
     {CHAT, ASK(",\"prompt\":\"a\""), 400, "unknown_field"},
     {CHAT, "{\"prompt\":\"a\"}", 400, "unknown_field"},
+
+    /* the same as a response */
+    {RESPOND, "{\"input\":\"abcdefgh\"}", 200, "\"output\":[{\"type\":\"message\",\"id\":\"msg_"},
+    {RESPOND, "{\"input\":[" SAY("abcdefgh") "]}", 200,
+     "\"status\":\"completed\",\"role\":\"assistant\",\"content\":[{\"type\":\"output_text\","
+     "\"text\":"
+     "\"abcdefgh\",\"annotations\":[],\"logprobs\":[]}]}],\"usage\":{\"input_tokens\":1,"},
+    {RESPOND, "{\"input\":\"abcdefgh\",\"max_output_tokens\":2,\"instructions\":\"i\"}", 200,
+     "\"incomplete_details\":{\"reason\":\"max_output_tokens\"},\"model\":\"base\","
+     "\"instructions\":\"i\""},
+    {RESPOND,
+     "{\"input\":\"a\",\"max_output_tokens\":1,\"include\":[\"message.output_text.logprobs\"],"
+     "\"top_logprobs\":1}",
+     200, "\"annotations\":[],\"logprobs\":[{\"token\":\"a\",\"logprob\":-0.25,\"bytes\":[97],"},
+    {RESPOND, "{\"input\":\"abcdefgh\",\"stream\":true}", 200,
+     "event: response.completed\ndata: {\"type\":\"response.completed\",\"sequence_number\":"},
+    {RESPOND, "{\"input\":\"broken\",\"stream\":true}", 200, "event: error\ndata: {"},
+    {RESPOND, "{\"input\":\"fail\",\"stream\":true}", 500, "internal_error"},
+    {RESPOND, "{\"input\":\"a\",\"adapter\":\"nobody\"}", 404, "adapter_not_found"},
+    {RESPOND, "{\"input\":\"a\",\"store\":true}", 501, "not_supported"},
 
     /* tool calls */
     {CHAT, WITH_TOOLS("Well. " CALL("{\\\"a\\\": 1}") CALL("{}"), ""), 200,

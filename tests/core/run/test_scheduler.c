@@ -2,6 +2,8 @@
  * every size give the bits of the plain loop. */
 #include "tests/core/run/world.h"
 
+#include <math.h>
+
 START_TEST(one_alone)
 {
     struct world w;
@@ -39,7 +41,8 @@ START_TEST(crowds_in_all_sizes)
                                 .n = 1 + (int32_t)(r >> 40 & 1) * 2,
                                 .logprobs = (r >> 44) % 2 ? 2 : 0,
                                 .temperature = (r >> 45) % 2 ? 0.9f : 0,
-                                .echo = (r >> 46) % 3 == 0};
+                                .echo = (r >> 46) % 3 == 0,
+                                .score = (r >> 48) % 4 == 0 ? (int32_t)(r >> 50 & 3) : 0};
             t[j] = ask(&w, &a[j]);
             if (j % 3 == 0)
                 scheduler_step(w.s);
@@ -291,6 +294,100 @@ START_TEST(forward_refuses_large_replies)
 }
 END_TEST
 
+/* Every choice tells the scored prompt, which was read once. */
+START_TEST(choices_share_their_scores)
+{
+    struct world w;
+    open_world(&w, roomy);
+    const struct ask a = {
+        .prompt = 90, .text = 2, .max_tokens = 2, .n = 3, .temperature = 1, .score = 3};
+    struct ticket *t = ask(&w, &a);
+    run(&w);
+    ck_assert_int_eq(ticket_status(t, NULL), ST_OK);
+    struct usage u;
+    ticket_usage(t, &u);
+    ck_assert_int_eq(u.cached_tokens, 2 * 80);
+    int32_t tokens[90], told = 0;
+    for (int32_t i = 0; i < 90; i++)
+        tokens[i] = token_at(&a, i);
+    for (struct piece p; ticket_read(t, &p);) {
+        if (!p.n_tokens || !p.tokens[0].prompt)
+            continue;
+        ck_assert_uint_eq(p.n_tokens, 90);
+        ck_assert_uint_eq(p.text.len, 0);
+        ck_assert_int_eq(p.choice, told++);
+        ck_assert(isnan(p.tokens[0].logprob));
+        for (int32_t i = 1; i < 90; i++) {
+            float x[VOCAB];
+            int32_t above = 0;
+            logits_of(hash_of(&a, tokens, i, 0), x);
+            for (int32_t v = 0; v < VOCAB; v++)
+                above += x[v] > x[tokens[i]];
+            ck_assert(p.tokens[i].logprob ==
+                      sampler_logprob(x[tokens[i]], sampler_log_sum(x, VOCAB)));
+            ck_assert_int_eq(p.tokens[i].n_top, 2);
+            ck_assert_int_eq(p.tokens[i].rank, above + 1);
+            ck_assert_int_eq(p.tokens[i].top[0].id == tokens[i], above == 0);
+        }
+    }
+    ck_assert_int_eq(told, 3);
+    ticket_free(t);
+    close_world(&w);
+}
+END_TEST
+
+/* A text's embedding where all its positions have a part in it: in no split and after no preemption
+ * another number. */
+START_TEST(pooling_gathers_every_row)
+{
+    static const struct sizes all[] = {{256, 64, 32, 16, 0}, {13, 16, 4, 16, 0}, {12, 5, 5, 2, 0}};
+    static const enum pooling poolings[] = {POOLING_FIRST, POOLING_MEAN, POOLING_MEAN_SQRT,
+                                            POOLING_WEIGHTED, POOLING_MAX};
+    struct ask a[6];
+    float first[6][HIDDEN];
+    for (int i = 0; i < 6; i++)
+        a[i] = (struct ask){
+            .prompt = 1 + i * 17, .text = (uint32_t)i % 2, .shared = 40, .route = i % 3};
+    for (size_t z = 0; z < 3 * 5; z++) {
+        enum pooling pooling = poolings[z / 3];
+        struct world w;
+        open_world(&w, all[z % 3]);
+        w.model.pooling = pooling;
+        for (int round = 0; round < 2; round++) { /* the second finds its prefixes */
+            struct ticket *t = ask_forward(&w, a, 6, OUTPUT_EMBEDDING, ST_OK);
+            run(&w);
+            size_t n;
+            const struct forward_row *rows = ticket_forward(t, &n);
+            ck_assert_uint_eq(n, 6);
+            for (size_t i = 0; i < n; i++) {
+                int32_t tokens[512], len = a[i].prompt;
+                double want[HIDDEN] = {0};
+                for (int32_t j = 0; j < len; j++)
+                    tokens[j] = token_at(&a[i], j);
+                for (int32_t j = 0; j < (pooling == POOLING_FIRST ? 1 : len); j++)
+                    for (int k = 0; k < HIDDEN; k++) {
+                        uint64_t h = hash_of(&a[i], tokens, j + 1, 0);
+                        double x = (double)(mix(h, 1000 + (uint64_t)k) >> 40);
+                        x *= pooling == POOLING_WEIGHTED ? j + 1 : 1;
+                        want[k] = pooling != POOLING_MAX ? want[k] + x : fmax(want[k], x);
+                    }
+                double weight = pooling == POOLING_MEAN        ? len
+                                : pooling == POOLING_MEAN_SQRT ? sqrt(len)
+                                : pooling == POOLING_WEIGHTED  ? len * (len + 1) / 2.0
+                                                               : 1;
+                for (int k = 0; k < HIDDEN; k++)
+                    ck_assert_double_eq_tol(rows[i].embedding[k] / (want[k] / weight), 1, 1e-5);
+                if (z % 3 == 0 && !round)
+                    memcpy(first[i], rows[i].embedding, sizeof first[i]);
+                ck_assert_mem_eq(first[i], rows[i].embedding, sizeof first[i]);
+            }
+            ticket_free(t);
+        }
+        close_world(&w);
+    }
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("scheduler");
@@ -300,6 +397,8 @@ static Suite *suite(void)
     tcase_add_test(c, a_prefix_is_computed_once);
     tcase_add_test(c, choices_share_their_prompt);
     tcase_add_test(c, echo_scores_the_prompt);
+    tcase_add_test(c, choices_share_their_scores);
+    tcase_add_test(c, pooling_gathers_every_row);
     tcase_add_test(c, neighbours_are_grouped);
     tcase_add_test(c, non_finite_logits_fail_their_ticket_alone);
     tcase_add_test(c, prompts_that_cannot_fit_are_refused);

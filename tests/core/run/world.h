@@ -98,6 +98,10 @@ static inline void fake_forward(void *ctx, enum compute mode, struct batch *b)
             o->logits[3] = NAN;
         for (int j = 0; o->hidden && j < HIDDEN; j++)
             o->hidden[j] = (float)(mix(h, 1000 + (uint64_t)j) >> 40);
+        for (int j = 0; o->gathered && j < HIDDEN; j++) {
+            float x = (float)(mix(h, 1000 + (uint64_t)j) >> 40), *to = &o->gathered[j];
+            *to = o->weight != 0 ? *to + o->weight * x : x > *to ? x : *to;
+        }
     }
 }
 
@@ -144,7 +148,7 @@ static inline void open_world(struct world *w, struct sizes z)
     *w = (struct world){.poison = -1};
     w->model = (struct model){.model_type = "fake",
                               .has_head = true,
-                              .has_pooler = true,
+                              .pooling = POOLING_LAST,
                               .kind = MODEL_DECODER,
                               .layers = 1,
                               .vocab = VOCAB,
@@ -209,6 +213,7 @@ struct ask {
     int32_t max_tokens, n, logprobs;
     float temperature;
     bool echo;
+    int32_t score; /* prompt_logprobs + 1; 0: none */
 };
 
 static inline int32_t token_at(const struct ask *a, int32_t i)
@@ -249,6 +254,8 @@ static inline struct ticket *prepare(struct world *w, const struct ask *a, enum 
                                        .has_seed = true,
                                        .seed = 11,
                                        .echo = a->echo,
+                                       .score_prompt = a->score > 0,
+                                       .prompt_logprobs = a->score - 1,
                                        .compute = COMPUTE_EXACT};
     struct ticket *t = ticket_new(&w->tickets);
     ck_assert_int_eq(request_generate(t, &w->host, &q, NULL), want);

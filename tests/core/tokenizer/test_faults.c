@@ -45,10 +45,34 @@ START_TEST(load)
 }
 END_TEST
 
+/* The text with itself. */
+static void use_pair(const struct tokenizer *t, const char *text)
+{
+    const struct text_pair both = {text, text, strlen(text), strlen(text)};
+    struct token_ids right = {0}, right_types = {0};
+    ck_assert_int_eq(tokenizer_encode_pair(t, &both, true, &right, &right_types, NULL), ST_OK);
+    FAULT_EACH(n)
+    {
+        long before = fault_live();
+        struct token_ids ids = {0}, types = {0};
+        enum status s = tokenizer_encode_pair(t, &both, true, &ids, &types, NULL);
+        bool fired = fault_disarm();
+        ck_assert(s == ST_OK || (fired && s == ST_OUT_OF_MEMORY));
+        ck_assert_uint_eq(ids.n, s ? 0 : right.n);
+        ck_assert_uint_eq(types.n, ids.n);
+        token_ids_free(&ids);
+        token_ids_free(&types);
+        ck_assert_int_eq(fault_live(), before);
+    }
+    token_ids_free(&right);
+    token_ids_free(&right_types);
+}
+
 /* Encodes text, decodes what came out and streams it, each call under faults. */
 static void use(const struct tokenizer *t, const char *text)
 {
     struct token_ids right = {0};
+    use_pair(t, text);
     ck_assert_int_eq(tokenizer_encode(t, text, strlen(text), true, &right, NULL), ST_OK);
     FAULT_EACH(n)
     {

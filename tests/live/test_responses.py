@@ -1,0 +1,138 @@
+"""POST /v1/responses, whole and as events, on the demo base with its own template."""
+import json
+import shutil
+import tempfile
+
+from daemon import BASE, Daemon, Stream
+
+EVENTS = ["created", "in_progress", "output_item.added", "content_part.added"]
+ENDS = ["output_text.done", "content_part.done", "output_item.done"]
+
+
+def daemon():
+    return Daemon("--compute", "exact", adapters=["austen", "devil"])
+
+
+def respond(d, given="It is a truth", **fields):
+    return d.ok("POST", "/v1/responses", {"input": given, "temperature": 0, **fields})
+
+
+def chat(d, messages, **fields):
+    return d.ok("POST", "/v1/chat/completions", {"messages": messages, "temperature": 0, **fields})
+
+
+def text_of(r):
+    assert len(r["output"]) == 1 and len(r["output"][0]["content"]) == 1
+    return r["output"][0]["content"][0]["text"]
+
+
+def events(d, given="It is a truth", **fields):
+    s = Stream(d, None, path="/v1/responses", input=given, **fields)
+    assert s.status == 200 and s.headers["content-type"].startswith("text/event-stream"), s.status
+    out = [(name, json.loads(data)) for name, data in s.frames()]
+    s.close()
+    return s, out
+
+
+def test_is_the_chat_of_its_messages(d):
+    said = [{"role": "user", "content": "It is a truth"}]
+    turns = [*said, {"role": "assistant", "content": "universally"}, {"role": "user", "content": "acknowledged"}]
+    items = [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": "It is a truth"}]},
+             {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed",
+              "content": [{"type": "output_text", "text": "universally", "annotations": [], "logprobs": []}]},
+             {"role": "user", "content": "acknowledged"}]
+    for given, messages in (("It is a truth", said), (said, said), (items, turns), (turns, turns)):
+        for model in ("base", "devil"):
+            want = chat(d, messages, model=model, max_tokens=10)
+            got = respond(d, given, model=model, max_output_tokens=10)
+            assert text_of(got) == want["choices"][0]["message"]["content"]
+            assert got["usage"]["input_tokens"] == want["usage"]["prompt_tokens"]
+    told = respond(d, "It is a truth", instructions="Be brief.", max_output_tokens=10)
+    want = chat(d, [{"role": "system", "content": "Be brief."}, *said], max_tokens=10)
+    assert text_of(told) == want["choices"][0]["message"]["content"] and told["instructions"] == "Be brief."
+    assert told["usage"]["input_tokens"] == want["usage"]["prompt_tokens"]
+
+
+def test_form(d):
+    r = d.post("/v1/responses", {"input": "It is", "max_output_tokens": 4, "ignore_eos": True, "adapter": "austen", "metadata": {"a": "b"}})
+    b = r.json()
+    assert r.status == 200 and b["object"] == "response" and b["id"].startswith("resp_") and b["model"] == "base"
+    assert b["status"] == "incomplete" and b["incomplete_details"] == {"reason": "max_output_tokens"} and b["error"] is None
+    m = b["output"][0]
+    assert m["type"] == "message" and m["role"] == "assistant" and m["status"] == "incomplete" and m["id"].startswith("msg_")
+    assert m["content"][0]["type"] == "output_text" and m["content"][0]["annotations"] == [] == m["content"][0]["logprobs"]
+    assert b["usage"]["output_tokens"] == 4 and b["usage"]["total_tokens"] == b["usage"]["input_tokens"] + 4
+    assert b["store"] is False and b["previous_response_id"] is None and b["metadata"] == {"a": "b"} and b["tools"] == []
+    assert r.headers["x-adapter-id"] == "austen" and r.headers["x-generated-tokens"] == "4"
+    done = respond(d, stop_token_ids=list(range(4096)))
+    assert done["status"] == "completed" and done["incomplete_details"] is None and done["output"][0]["status"] == "completed"
+
+
+def test_events(d):
+    whole = respond(d, max_output_tokens=20, ignore_eos=True, adapter="devil")
+    s, got = events(d, max_output_tokens=20, ignore_eos=True, adapter="devil")
+    assert s.headers["x-adapter-id"] == "devil" and "x-generated-tokens" not in s.headers
+    names, data = [n for n, _ in got], [e for _, e in got]
+    assert all(e["type"] == n for n, e in got) and [e["sequence_number"] for e in data] == list(range(len(data)))
+    deltas = names[4:-4]
+    assert names == ["response." + n for n in (*EVENTS, *["output_text.delta"] * len(deltas), *ENDS, "incomplete")]
+    assert len(deltas) > 3 and "".join(e["delta"] for e in data[4:-4]) == text_of(whole) == data[-4]["text"]
+    assert data[0]["response"]["status"] == data[1]["response"]["status"] == "in_progress" and data[0]["response"]["usage"] is None
+    assert data[2]["item"]["content"] == [] and data[2]["item"]["status"] == "in_progress" and data[3]["part"]["text"] == ""
+    item = data[2]["item"]["id"]
+    assert all(e["item_id"] == item and e["content_index"] == 0 == e["output_index"] for e in data[3:-2])
+    last = data[-1]["response"]
+    assert data[-2]["item"] == last["output"][0] and data[-3]["part"] == last["output"][0]["content"][0]
+    same = ("status", "incomplete_details", "usage", "model", "temperature")
+    assert [last[k] for k in same] == [whole[k] for k in same] and last["id"] == data[0]["response"]["id"]
+    _, got = events(d, stop_token_ids=list(range(4096)))
+    assert [n for n, _ in got] == ["response." + n for n in (*EVENTS, *ENDS, "completed")]
+    assert got[-1][1]["response"]["output"][0]["content"][0]["text"] == ""
+
+
+def test_logprobs(d):
+    f = {"max_output_tokens": 6, "ignore_eos": True, "include": ["message.output_text.logprobs"], "top_logprobs": 2}
+    want = chat(d, [{"role": "user", "content": "It is a truth"}], max_tokens=6, ignore_eos=True, logprobs=True, top_logprobs=2)
+    r = respond(d, **f)
+    assert r["output"][0]["content"][0]["logprobs"] == want["choices"][0]["logprobs"]["content"] and r["top_logprobs"] == 2
+    _, got = events(d, **f, temperature=0)
+    told = sum((e["logprobs"] for n, e in got if n.endswith("text.delta")), [])
+    done = [e["logprobs"] for n, e in got if n.endswith("text.done")][0]
+    assert done == r["output"][0]["content"][0]["logprobs"] and told == done[:len(told)] and told
+    assert d.post("/v1/responses", {"input": "a", "top_logprobs": 2}).status == 400
+
+
+def test_refusals(d):
+    for body, status, code, param in (
+            ({}, 400, "missing_field", "input"), ({"input": []}, 400, "invalid_value", "input"),
+            ({"input": "a", "store": True}, 501, "not_supported", "store"),
+            ({"input": "a", "previous_response_id": "resp_1"}, 501, "not_supported", "previous_response_id"),
+            ({"input": "a", "conversation": "c"}, 501, "not_supported", "conversation"),
+            ({"input": "a", "background": True}, 501, "not_supported", "background"),
+            ({"input": "a", "truncation": "auto"}, 501, "not_supported", "truncation"),
+            ({"input": "a", "tools": [{"type": "web_search"}]}, 501, "not_supported", "tools"),
+            ({"input": "a", "tool_choice": "required"}, 400, "invalid_value", "tool_choice"),
+            ({"input": "a", "text": {"format": {"type": "json_object"}}}, 501, "not_supported", "format"),
+            ({"input": "a", "include": ["no.such"]}, 400, "invalid_value", "include"),
+            ({"input": "a", "max_tokens": 3}, 400, "unknown_field", "max_tokens"),
+            ({"input": "a", "max_output_tokens": 0}, 400, "invalid_value", "max_output_tokens"),
+            ({"input": [{"type": "function_call", "role": "user", "content": "a"}]}, 400, "invalid_value", "type"),
+            ({"input": [{"role": "robot", "content": "a"}]}, 400, "invalid_value", "role"),
+            ({"input": [{"role": "user", "content": [{"type": "input_image", "text": "a"}]}]}, 400, "invalid_value", "type"),
+            ({"input": "a " * 3000}, 400, "context_length_exceeded", "input"),
+            ({"input": "a", "model": "nobody"}, 404, "model_not_found", "model")):
+        for stream in (False, True):
+            r = d.post("/v1/responses", {**body, "stream": stream})
+            assert (r.status, r.code()) == (status, code) and r.json()["error"]["param"].endswith(param), (body, r.body)
+    neutral = {"store": False, "previous_response_id": None, "truncation": "disabled", "tools": [], "tool_choice": "auto",
+               "text": {"format": {"type": "text"}}, "reasoning": {"effort": "low"}, "include": ["reasoning.encrypted_content"],
+               "user": "u", "parallel_tool_calls": True}
+    assert d.post("/v1/responses", {"input": "a", "max_output_tokens": 1, **neutral}).status == 200
+
+
+def test_without_a_template():
+    with tempfile.TemporaryDirectory() as top:
+        shutil.copytree(BASE, f"{top}/m", ignore=shutil.ignore_patterns("chat_template*"))
+        with Daemon(model=f"{top}/m") as d:
+            r = d.post("/v1/responses", {"input": "a"})
+            assert (r.status, r.code()) == (400, "chat_template_missing"), r.body
