@@ -29,7 +29,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const char *text = (const char *)data + 2;
     size_t len = size - 2, n_whole, n_cut;
     enum tool_format f =
-        (enum tool_format)(TOOLS_HERMES + data[0] % (TOOLS_BAR - TOOLS_HERMES + 1));
+        (enum tool_format)(TOOLS_HERMES + data[0] % (TOOLS_LIST - TOOLS_HERMES + 1));
     struct buffer content = {0}, cut_content = {0};
     struct tool_parser *whole = read_text(f, text, len, len + 1, &content);
     struct tool_parser *cut = read_text(f, text, len, 1 + data[1] % 16, &cut_content);
