@@ -330,6 +330,7 @@ static enum status build(const struct image *image, const struct slice *part, st
     spec_weight_sizes(w, part->rows, part->cols);
     w->n_groups = w->grouping == GROUPS_FLAT ? count_blocks(s) : w->k / w->group;
     memcpy(w->table, image->table, sizeof w->table);
+    tile_table_steps(w);
     w->data_bytes = tile_code_bytes(w->n, w->k, 4);
     size_t params =
         (size_t)w->n_groups * (w->grouping == GROUPS_FLAT ? 1 : (size_t)w->n_tiles * TILE_ROWS);

@@ -34,6 +34,34 @@
  * element, rounded as the format says. This order never depends on the number of rows, the
  * chunking, the threads or the twin, so every table in exact mode gives the same bits for matmul
  * and prepare.
+ *
+ * ---- Fast mode
+ * ------------------------------------------------------------------------------------ A weight
+ * whose elements are an affine function of a byte, the same for whole TILE_K columns (ENC_GROUP and
+ * ENC_TABLE4 with a step, GROUPS_OF_ROWS, no group_of, one group a row or groups of a multiple of
+ * TILE_K), is multiplied in bytes; every other one as in exact mode. prepare cuts a row of x, as
+ * exact mode's matmul would see it (rotated, gathered), into chunks of TILE_K columns, what is
+ * beyond k being 0:
+ *
+ *       peak = max |x|; d = peak / 127; q[j] = x[j] * (127 / peak) to the nearest integer, ties to
+ *       even; sum = sum of q[j]. peak < 2^-100: d = 0, q = 0; not finite: d = NaN, q = 0.
+ *
+ * A chunk whose peak stands alone, that is with a sum of q[j]^2 of less than OUTLIER_ENERGY, but
+ * not 0, has a second part, so that the others are not lost beside it:
+ *
+ *       r[j] = fma(-d, q[j], x[j]); d' = d / 254; q'[j] = r[j] * (254 / d) to the nearest; sum'
+ *
+ * With b the code (ENC_GROUP) or steps[code] (ENC_TABLE4), all in f32 but the integers:
+ *
+ *       dot = sum over a chunk of b[j] q[j]                                 an integer, exact
+ *       acc = fma(d, dot, acc), part = fma(d, sum, part)   over a group's chunks, ascending from 0,
+ *                                                          after a chunk its second part
+ *       total = fma(scale, fma(-zero, part, acc), total)   over the groups, ascending from 0
+ *
+ * where scale is absmax * step (ENC_TABLE4), scale * factor (RULE_FACTOR) or the scale, and
+ * RULE_FMA has total = fma(zero, part, fma(scale, acc, total)). Elements are not rounded to the
+ * dtype. Here too a row's result depends on nothing but the row, and every table gives the same
+ * bits.
  */
 #ifndef OFTD_CORE_KERNELS_H
 #define OFTD_CORE_KERNELS_H
@@ -51,7 +79,9 @@ extern "C" {
 #define TILE_ROWS 16
 #define TILE_K    32
 #define PANEL_K   256
-#define KV_PAGE   16 /* positions a KV page holds */
+/* 127^2 and 31 others of 13^2: the peak is 5 times the root of the chunk's mean square. */
+#define OUTLIER_ENERGY 20645
+#define KV_PAGE        16 /* positions a KV page holds */
 
 enum compute { COMPUTE_EXACT, COMPUTE_FAST };
 
@@ -124,6 +154,8 @@ struct weight {
 
     /* ENC_TABLE4 */
     float table[16];
+    float step;           /* table[c] is about steps[c] * step, for fast mode; 0: it has no steps */
+    int8_t steps[16];     /* -127..127 */
     bool nested;          /* absmax(j) = f32(f32(map[code(j)] * nested_absmax[J / nested_block]) +
                              nested_offset),          J = flat index of block j in the whole module =
                              (row*flat_k + k)          / group */
@@ -174,7 +206,8 @@ struct act {
     const float *x; /* [rows, ldx]; columns k.. up to the next multiple of TILE_K may be read and
                        are ignored */
     int64_t ldx;
-    const void *q; /* fast mode: the table's own quantized form, or NULL */
+    const void *q; /* fast mode: the table's own quantized form, for weights that have the form of
+                      prepare's; or NULL */
 };
 
 struct matmul_job {

@@ -199,6 +199,37 @@ float tile_float8(uint8_t code, enum dtype dtype)
     return value;
 }
 
+/* Rounds the table to multiples of step; the sum of the squared errors. */
+static float round_steps(const float table[16], float step, int8_t steps[16])
+{
+    float error = 0;
+    for (int c = 0; c < 16; c++) {
+        steps[c] = (int8_t)rintf(table[c] / step);
+        float e = table[c] - (float)steps[c] * step;
+        error += e * e;
+    }
+    return error;
+}
+
+void tile_table_steps(struct weight *w)
+{
+    float top = 0, best = INFINITY;
+    w->step = 0;
+    for (int c = 0; c < 16; c++)
+        top = isfinite(w->table[c]) ? fmaxf(top, fabsf(w->table[c])) : INFINITY;
+    if (top < 0x1p-60f || top > 0x1p60f) // squares stay normal
+        return;
+    for (int most = 64; most <= 127; most++) {
+        int8_t steps[16];
+        float step = top / (float)most, error = round_steps(w->table, step, steps);
+        if (error < best) {
+            best = error;
+            w->step = step;
+        }
+    }
+    round_steps(w->table, w->step, w->steps);
+}
+
 float tile_dense(const void *data, int64_t k_padded, enum dtype dtype, int64_t row, int64_t k)
 {
     return tile_value(data, dtype, dense_index(k_padded, dtype, row, k));

@@ -44,6 +44,11 @@ float tile_value(const void *p, enum dtype dtype, int64_t i);
 /* A code of ENC_FLOAT8 (F8_E4M3 or F8_E5M2) as f32, exactly; NaNs and infinities as they are. */
 float tile_float8(uint8_t code, enum dtype dtype);
 
+/* Sets step and steps of a weight's table: of all steps that make the largest magnitude 64 to 127,
+ * the one with the least squared error, the first of equals. No step for a table without a finite
+ * element other than 0. */
+void tile_table_steps(struct weight *w);
+
 /* Index of a tiled parameter of (row, group). */
 static inline int64_t tile_param(int64_t row, int64_t group, int64_t n_groups)
 {

@@ -46,6 +46,7 @@ static void overlay_portable(struct twins *t)
 {
     decode_portable(t);
     matmul_portable(t);
+    fast_portable(t);
     rotate_portable(t);
     attention_portable(t);
     norm_portable(t);
@@ -78,6 +79,7 @@ static void overlay_avx2(struct twins *t)
 {
     decode_avx2(t);
     matmul_avx2(t);
+    fast_avx2(t);
     rotate_avx2(t);
     attention_avx2(t);
     norm_avx2(t);
@@ -88,6 +90,7 @@ static void overlay_avx512(struct twins *t)
 {
     decode_avx512(t);
     matmul_avx512(t);
+    fast_avx512(t);
     rotate_avx512(t);
     attention_avx512(t);
     norm_avx512(t);

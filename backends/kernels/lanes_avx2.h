@@ -6,6 +6,7 @@
 #include <immintrin.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "backends/kernels/lanes.h"
 
@@ -252,6 +253,97 @@ INLINE vf vf_round_f16(vf v)
     enum { NEAREST = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC };
     return (vf){_mm256_cvtph_ps(_mm256_cvtps_ph(v.lo, NEAREST)),
                 _mm256_cvtph_ps(_mm256_cvtps_ph(v.hi, NEAREST))};
+}
+
+INLINE vi vi_round(vf v)
+{
+    return (vi){_mm256_cvtps_epi32(v.lo), _mm256_cvtps_epi32(v.hi)};
+}
+INLINE int32_t vi_sum(vi v)
+{
+    __m256i a = _mm256_add_epi32(v.lo, v.hi);
+    __m128i b = _mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+    b = _mm_add_epi32(b, _mm_shuffle_epi32(b, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(b, _mm_shuffle_epi32(b, 0xb1)));
+}
+INLINE int32_t vi_largest(vi v)
+{
+    __m256i a = _mm256_max_epi32(v.lo, v.hi);
+    __m128i b = _mm_max_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+    b = _mm_max_epi32(b, _mm_shuffle_epi32(b, 0x4e));
+    return _mm_cvtsi128_si32(_mm_max_epi32(b, _mm_shuffle_epi32(b, 0xb1)));
+}
+INLINE void vi_store_bytes(int8_t *p, vi v)
+{
+    __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(v.lo, v.hi), 0xd8);
+    _mm_storeu_si128((__m128i *)p, _mm_packs_epi16(_mm256_castsi256_si128(words),
+                                                   _mm256_extracti128_si256(words, 1)));
+}
+
+/* Signed bytes stay signed: a product of bytes here takes |w| and q with the sign of w. */
+#define BYTE_BIAS 0
+INLINE vi byte_table(const int8_t table[16])
+{
+    __m256i t = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)table));
+    return (vi){t, t};
+}
+INLINE vi byte_look(vi table, vi index)
+{
+    const __m256i low = _mm256_set1_epi8(15);
+    return (vi){_mm256_shuffle_epi8(table.lo, _mm256_and_si256(index.lo, low)),
+                _mm256_shuffle_epi8(table.hi, _mm256_and_si256(index.hi, low))};
+}
+INLINE vi bytes_centred(vi v)
+{
+    const __m256i half = _mm256_set1_epi8((char)0x80);
+    return (vi){_mm256_xor_si256(v.lo, half), _mm256_xor_si256(v.hi, half)};
+}
+INLINE __m256i four_bytes(const int8_t *q)
+{
+    int32_t four;
+    memcpy(&four, q, sizeof four);
+    return _mm256_set1_epi32(four);
+}
+/* Sums of two products, |sum| < 2^15: 128 * 127 * 2 and 127 * 127 * 2. */
+INLINE __m256i signed_pairs(__m256i w, __m256i q)
+{
+    return _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(q, w));
+}
+INLINE __m256i add_pairs(__m256i acc, __m256i pairs)
+{
+    return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+}
+INLINE vi dots_signed(vi acc, const vi w[8], const int8_t *q)
+{
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) {
+        __m256i x = four_bytes(q + 4 * i);
+        acc.lo = add_pairs(acc.lo, signed_pairs(w[i].lo, x));
+        acc.hi = add_pairs(acc.hi, signed_pairs(w[i].hi, x));
+    }
+    return acc;
+}
+INLINE vi dots_small(vi acc, const vi w[8], const int8_t *q)
+{
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) {
+        __m256i x = four_bytes(q + 4 * i);
+        acc.lo = add_pairs(acc.lo, _mm256_maddubs_epi16(w[i].lo, x));
+        acc.hi = add_pairs(acc.hi, _mm256_maddubs_epi16(w[i].hi, x));
+    }
+    return acc;
+}
+/* Eight pairs fit 16 bits: 8 * 2 * 15 * 127. */
+INLINE vi dots_nibbles(vi acc, const vi w[8], const int8_t *q)
+{
+    __m256i lo = _mm256_setzero_si256(), hi = lo;
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) {
+        __m256i x = four_bytes(q + 4 * i);
+        lo = _mm256_add_epi16(lo, _mm256_maddubs_epi16(w[i].lo, x));
+        hi = _mm256_add_epi16(hi, _mm256_maddubs_epi16(w[i].hi, x));
+    }
+    return (vi){add_pairs(acc.lo, lo), add_pairs(acc.hi, hi)};
 }
 
 INLINE void transpose_eight(__m256 v[8])

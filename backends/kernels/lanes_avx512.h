@@ -6,6 +6,7 @@
 #include <immintrin.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "backends/kernels/lanes.h"
 
@@ -219,6 +220,63 @@ INLINE vf vt_look(vt table, vi index)
 INLINE vf vf_round_f16(vf v)
 {
     return _mm512_cvtph_ps(_mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+
+/* To the nearest integer, ties to even. */
+INLINE vi vi_round(vf v)
+{
+    return _mm512_cvtps_epi32(v);
+}
+INLINE int32_t vi_sum(vi v)
+{
+    return _mm512_reduce_add_epi32(v);
+}
+INLINE int32_t vi_largest(vi v)
+{
+    return _mm512_reduce_max_epi32(v);
+}
+/* The lanes' low bytes; values -128..127. */
+INLINE void vi_store_bytes(int8_t *p, vi v)
+{
+    _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(v));
+}
+
+/* What a weight's signed byte is stored with added, so that it is unsigned. */
+#define BYTE_BIAS 128
+/* Sixteen signed bytes as a table; byte_look: the entry of each byte's low four bits, biased. */
+INLINE vi byte_table(const int8_t table[16])
+{
+    __m128i t = _mm_loadu_si128((const __m128i *)table);
+    return _mm512_broadcast_i32x4(_mm_xor_si128(t, _mm_set1_epi8((char)0x80)));
+}
+INLINE vi byte_look(vi table, vi index)
+{
+    return _mm512_permutexvar_epi8(index, table); // of six bits: the table is there four times
+}
+/* Unsigned bytes less 128, biased. */
+INLINE vi bytes_centred(vi v)
+{
+    return v;
+}
+/* acc + in each lane the sum of its 32 bytes w[0 .. 7] times q; w biased signed bytes, up to 127,
+ * up to 15. */
+INLINE vi dots_signed(vi acc, const vi w[8], const int8_t *q)
+{
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) {
+        int32_t four;
+        memcpy(&four, q + 4 * i, sizeof four);
+        acc = _mm512_dpbusd_epi32(acc, w[i], _mm512_set1_epi32(four));
+    }
+    return acc;
+}
+INLINE vi dots_small(vi acc, const vi w[8], const int8_t *q)
+{
+    return dots_signed(acc, w, q);
+}
+INLINE vi dots_nibbles(vi acc, const vi w[8], const int8_t *q)
+{
+    return dots_signed(acc, w, q);
 }
 
 /* Lane c of v[r] becomes lane r of v[c]. */

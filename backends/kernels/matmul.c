@@ -8,6 +8,9 @@
  *                  for each panel of 256 columns:  pack the rows' columns [k][rows of a block]
  *                    for each tile: decode the panel [k][16] into L1, multiply it with each block
  *
+ * In fast mode a weight that has a byte form (fast.h) goes through fast.c instead, for a pass of up
+ * to 192 rows each tile with every block of rows.
+ *
  * Chunks are runs of tiles of one job, so a thread reads a contiguous part of the weight.
  */
 #include <math.h>
@@ -18,6 +21,9 @@
 /* Rough cycles for 16 rows of one column: decoding, and multiplying with one row of x. */
 #define CYCLES_DECODE 6.0
 #define CYCLES_ROW    1.2
+/* The same in bytes. */
+#define CYCLES_FAST_DECODE 0.5
+#define CYCLES_FAST_ROW    0.35
 
 static void pack(const float *x, int64_t ldx, int m, int64_t kc, float *packed)
 {
@@ -132,6 +138,25 @@ static void panel_pass(const struct twins *t, const struct matmul_job *j, int64_
         finish(j, tile, row, m, sum + (tile - first) * m * TILE_ROWS);
 }
 
+static bool is_fast(const struct matmul_job *j)
+{
+    return j->a->q && fast_has(j->w);
+}
+
+/* Rows [row, row + m), row a multiple of FAST_ROWS, and the tiles [first, end). */
+static void fast_pass(const struct twins *t, const struct matmul_job *j, int64_t first, int64_t end,
+                      int64_t row, int64_t m)
+{
+    float sum[FAST_ROWS * TILE_ROWS];
+    for (int64_t tile = first; tile < end; tile++)
+        for (int64_t i = row; i < row + m; i += FAST_ROWS) {
+            int64_t rows = row + m - i < FAST_ROWS ? row + m - i : FAST_ROWS;
+            const struct fast_block b = fast_block(j->a->q, i);
+            t->fast(j->w, tile, &b, (int)rows, sum);
+            finish(j, tile, i, rows, sum);
+        }
+}
+
 struct run {
     const struct kernels *self;
     const struct matmul_job *jobs;
@@ -142,14 +167,21 @@ static int64_t job_chunks(const struct kernels *self, const struct matmul_job *j
 {
     double rows = j->a->rows > PASS_ROWS ? PASS_ROWS : j->a->rows;
     double passes = j->a->rows / rows;
-    return chunk_count(self, j->w->n_tiles,
-                       (CYCLES_DECODE + CYCLES_ROW * rows) * passes * (double)j->w->k);
+    double cycles = is_fast(j) ? CYCLES_FAST_DECODE + CYCLES_FAST_ROW * rows
+                               : CYCLES_DECODE + CYCLES_ROW * rows;
+    return chunk_count(self, j->w->n_tiles, cycles * passes * (double)j->w->k);
 }
 
 static void run_tiles(const struct kernels_state *s, const struct matmul_job *j, int64_t first,
                       int64_t end, float *scratch)
 {
     const struct twins *t = &s->twins;
+    if (is_fast(j)) {
+        for (int64_t row = 0; row < j->a->rows; row += PASS_ROWS)
+            fast_pass(t, j, first, end, row,
+                      j->a->rows - row < PASS_ROWS ? j->a->rows - row : PASS_ROWS);
+        return;
+    }
     if (t->fusable(j->w, j->a->rows) && fused_floats(j, j->a->rows) <= SCRATCH_FLOATS) {
         fused_pass(t, j, first, end, scratch);
         return;

@@ -7,7 +7,8 @@
  * each block's inputs being copied aside first. Every output is one fma chain over its block's
  * inputs, so neither cut nor stage order can change a bit.
  *
- *   buffer   rows x stride floats (the result), then a row of `stride` floats for each thread
+ *   buffer   rows x stride floats (the result), then a row of `stride` floats for each thread, then
+ *            in fast mode the rows' bytes (fast.c)
  */
 #include <math.h>
 #include <string.h>
@@ -39,9 +40,15 @@ static int64_t stride_of(int64_t k)
     return stride % 512 ? stride : stride + 32;
 }
 
-size_t rotate_act_bytes(const struct kernels *self, int32_t rows, int64_t k)
+/* Bytes of the floats; a multiple of 64, as a row is one. */
+static size_t float_bytes(const struct kernels *self, int32_t rows, int64_t k)
 {
     return (size_t)(rows + self->threads) * (size_t)stride_of(k) * sizeof(float);
+}
+
+size_t rotate_act_bytes(const struct kernels *self, int32_t rows, int64_t k)
+{
+    return float_bytes(self, rows, k) + (self->mode == COMPUTE_FAST ? fast_act_bytes(rows, k) : 0);
 }
 
 struct prepare {
@@ -158,9 +165,10 @@ static void gather_chunk(void *ctx, int64_t chunk, int thread)
     }
 }
 
-void rotate_prepare(const struct kernels *self, const float *x, int64_t ldx, int32_t rows,
-                    int64_t k, const struct rotate_group *groups, int32_t n_groups,
-                    const struct weight *w, void *buffer, struct act *out)
+/* Rotates and gathers. */
+static void prepare_floats(const struct kernels *self, const float *x, int64_t ldx, int32_t rows,
+                           int64_t k, const struct rotate_group *groups, int32_t n_groups,
+                           const struct weight *w, void *buffer, struct act *out)
 {
     struct prepare p = {.state = self->state,
                         .x = x,
@@ -192,4 +200,13 @@ void rotate_prepare(const struct kernels *self, const float *x, int64_t ldx, int
         p.chunks = chunk_count(self, rows, 2.0 * (double)k);
         pool_run(self->state->pool, p.chunks, gather_chunk, &p);
     }
+}
+
+void rotate_prepare(const struct kernels *self, const float *x, int64_t ldx, int32_t rows,
+                    int64_t k, const struct rotate_group *groups, int32_t n_groups,
+                    const struct weight *w, void *buffer, struct act *out)
+{
+    prepare_floats(self, x, ldx, rows, k, groups, n_groups, w, buffer, out);
+    if (self->mode == COMPUTE_FAST && w && fast_has(w))
+        fast_quantize(self, w, (char *)buffer + float_bytes(self, rows, k), out);
 }

@@ -10,6 +10,7 @@
 #ifndef OFTD_BACKENDS_KERNELS_TWINS_H
 #define OFTD_BACKENDS_KERNELS_TWINS_H
 
+#include "backends/kernels/fast.h"
 #include "backends/kernels/pool.h"
 #include "core/kernels.h"
 
@@ -30,6 +31,14 @@ struct twins {
     void (*fused)(const struct weight *w, int64_t tile, int64_t tiles, const float *packed, int m,
                   float *sum);
 
+    /* ---- fast.c: products in bytes (core/kernels.h, fast mode) */
+    /* k columns of a row to chunks, `step` chunks (FAST_ROWS flags) from one to the next */
+    void (*quantize)(const float *x, int64_t k, struct fast_chunk *coarse, struct fast_chunk *fine,
+                     uint8_t *has_fine, int64_t step);
+    /* a tile times the m <= FAST_ROWS rows of a block -> sum [m][16] */
+    void (*fast)(const struct weight *w, int64_t tile, const struct fast_block *b, int m,
+                 float *sum);
+
     /* ---- rotate.c: one block of a rotation, out [rows, ldo] = x [rows, ldx] R; out is not x. */
     void (*rotate)(const float *x, int64_t ldx, int32_t rows, const float *r, int32_t block,
                    float *out, int64_t ldo);
@@ -49,6 +58,9 @@ void decode_avx512(struct twins *t);
 void matmul_portable(struct twins *t);
 void matmul_avx2(struct twins *t);
 void matmul_avx512(struct twins *t);
+void fast_portable(struct twins *t);
+void fast_avx2(struct twins *t);
+void fast_avx512(struct twins *t);
 void rotate_portable(struct twins *t);
 void rotate_avx2(struct twins *t);
 void rotate_avx512(struct twins *t);
@@ -88,6 +100,13 @@ static inline void chunk_range(int64_t units, int64_t chunks, int64_t c, int64_t
     *first = units * c / chunks;
     *end = units * (c + 1) / chunks;
 }
+
+/* ---- fast.c, for the slots prepare and matmul */
+
+/* Bytes of a quantized input of `rows` rows of k columns. */
+size_t fast_act_bytes(int32_t rows, int64_t k);
+/* Quantizes a's rows for w into buffer (64-byte aligned) and sets a->q. */
+void fast_quantize(const struct kernels *self, const struct weight *w, void *buffer, struct act *a);
 
 /* ---- the slots of struct kernels, documented there */
 size_t rotate_act_bytes(const struct kernels *self, int32_t rows, int64_t k);

@@ -1,8 +1,8 @@
 /*
  * check_kernels [--isa NAME] [--time]: holds every slot of every table that this host can run
- * against the portable oracle, on random shapes (odd sizes included), bit for bit; with --time also
- * times it, as a ratio to the oracle, and the products as ratios to the machine (probe.h). Prints a
- * table; exits 1 on a difference.
+ * against the portable oracle, on random shapes (odd sizes included), bit for bit, the products in
+ * both modes; with --time also times it, as a ratio to the oracle, and the products as ratios to
+ * the machine (probe.h). Prints a table; exits 1 on a difference.
  */
 #include <stdio.h>
 #include <time.h>
@@ -13,6 +13,11 @@
 
 static struct kernels *oracle, *table;
 static bool timing, failed;
+
+static const char *mode_name(void)
+{
+    return table->mode == COMPUTE_FAST ? "fast" : "exact";
+}
 
 static double now(void)
 {
@@ -44,6 +49,8 @@ struct data {
     int32_t rows;
     int64_t n, k, size;
     float *x, *y, *z, *out[2];
+    struct act a[2]; /* products: x as the oracle and the table prepare it */
+    void *buffer[2];
     struct rotation r[2];
     struct kv kv[2];
     int32_t *positions, **pages;
@@ -116,6 +123,7 @@ static void release(struct data *d)
     memory_free(d->out[0]);
     memory_free(d->out[1]);
     for (int i = 0; i < 2; i++) {
+        memory_free(d->buffer[i]);
         memory_free(d->r[i].data);
         memory_free(d->kv[i].k);
         memory_free(d->kv[i].v);
@@ -136,11 +144,24 @@ static void outputs(struct data *d, int64_t size)
 
 /* ---- products and decoding ---- */
 
+static void prepare_products(struct data *d)
+{
+    struct kernels *tables[2] = {oracle, table};
+    for (int i = 0; i < 2; i++) {
+        d->buffer[i] = memory_alloc(tables[i]->act_bytes(tables[i], d->rows, d->k));
+        tables[i]->prepare(tables[i], d->x, d->k, d->rows, d->k, NULL, 0, &d->w, d->buffer[i],
+                           &d->a[i]);
+    }
+}
+
 static void run_matmul(struct kernels *t, struct data *d, int which)
 {
-    struct act a = {.rows = d->rows, .k = d->k, .x = d->x, .ldx = d->k};
-    struct matmul_job j = {
-        .w = &d->w, .a = &a, .bias = d->y, .out = d->out[which], .ldo = d->n, .add = d->flag};
+    struct matmul_job j = {.w = &d->w,
+                           .a = &d->a[which],
+                           .bias = d->y,
+                           .out = d->out[which],
+                           .ldo = d->n,
+                           .add = d->flag};
     t->matmul(t, &j, 1);
 }
 
@@ -168,13 +189,19 @@ static void check_weights(void)
             d.x = floats(d.rows * d.k);
             d.y = floats(d.n);
             outputs(&d, d.rows * d.n);
-            compare("matmul", d.c->name, &d, run_matmul);
+            prepare_products(&d);
+            compare(table->mode == COMPUTE_FAST ? "fast matmul" : "matmul", d.c->name, &d,
+                    run_matmul);
             struct weight w = d.w;
             memset(&d.w, 0, sizeof d.w);
             int64_t n = d.n, k = d.k;
             bool flag = d.flag;
             release(&d);
             d = (struct data){.c = &weight_cases[c], .w = w, .n = n, .k = k, .flag = flag};
+        }
+        if (table->mode == COMPUTE_FAST) { // decodes as exact mode does
+            release(&d);
+            continue;
         }
         outputs(&d, d.n * d.k);
         compare("dequantize", d.c->name, &d, run_dequantize);
@@ -379,6 +406,7 @@ static void check_elementwise(void)
 
 /* ---- ratios to the machine ---- */
 
+/* Seconds of one product, the least of many. */
 static double product_seconds(const struct weight *w, int n, const struct act *a, float *out)
 {
     double best = 1e9, end = now() + 0.7;
@@ -398,10 +426,15 @@ static double product_seconds(const struct weight *w, int n, const struct act *a
 static void time_products(void)
 {
     enum { LAYERS = 12, N = 5632, K = 2048, MOST = 512 };
-    static const char *const names[] = {"nf4-f16", "nf4-dq-bf16", "gptq4-g128", "gptq8",
-                                        "dense-bf16"};
+    static const char *const names[] = {"nf4-f16", "nf4-dq-bf16", "gptq4-g128", "hqq4-bf16",
+                                        "gptq2",   "gptq3",       "gptq8",      "dense-bf16"};
     static const int32_t rows[] = {1, 2, 4, 8, 32, MOST};
     float *x = floats((int64_t)MOST * K), *out = floats((int64_t)MOST * N);
+    void *buffer = memory_alloc(table->act_bytes(table, MOST, K));
+    if (!buffer) {
+        fprintf(stderr, "check_kernels: out of memory\n");
+        exit(2);
+    }
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         const struct weight_case *c = weight_cases;
         while (strcmp(c->name, names[i]) != 0)
@@ -411,10 +444,11 @@ static void time_products(void)
             w[l] = random_weight(c, N, K);
         double bytes = (double)weight_bytes(&w[0]), read = probe_read_bandwidth(table->threads);
         double peak = probe_fp32_peak(table->threads), one = 0;
-        printf("%s %s, %d threads: memory %.1f GB/s, peak %.0f Gop/s\n", table->isa, c->name,
-               table->threads, read * 1e-9, peak * 1e-9);
+        printf("%s %s %s, %d threads: memory %.1f GB/s, peak %.0f Gop/s\n", table->isa, mode_name(),
+               c->name, table->threads, read * 1e-9, peak * 1e-9);
         for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
-            struct act a = {.rows = rows[r], .k = K, .x = x, .ldx = K};
+            struct act a;
+            table->prepare(table, x, K, rows[r], K, NULL, 0, &w[0], buffer, &a);
             double t = product_seconds(w, rows[r] < MOST ? LAYERS : 1, &a, out);
             one = r ? one : t;
             printf("    %4d rows %9.3f ms   %.2f of the memory, %.2f of the peak, %5.2f times the "
@@ -425,28 +459,31 @@ static void time_products(void)
         for (int l = 0; l < LAYERS; l++)
             weight_clear(&w[l]);
     }
+    memory_free(buffer);
     memory_free(x);
     memory_free(out);
 }
 
-static void check_table(const char *isa, int threads)
+static void check_table(const char *isa, int threads, enum compute mode)
 {
     struct error err = ERROR_INIT;
-    if (cpu_kernels_open(isa, COMPUTE_EXACT, threads, &table, &err) != ST_OK ||
-        cpu_kernels_open("portable", COMPUTE_EXACT, 1, &oracle, &err) != ST_OK) {
+    if (cpu_kernels_open(isa, mode, threads, &table, &err) != ST_OK ||
+        cpu_kernels_open("portable", mode, 1, &oracle, &err) != ST_OK) {
         fprintf(stderr, "check_kernels: %s\n", err.text);
         exit(2);
     }
     bool was = failed;
     failed = false;
     check_weights();
-    check_prepare();
-    check_attention();
-    check_elementwise();
+    if (mode == COMPUTE_EXACT) { // fast mode shares the rest
+        check_prepare();
+        check_attention();
+        check_elementwise();
+    }
     end_line();
     if (timing && strcmp(isa, "portable") != 0)
         time_products();
-    printf("%s with %d threads: %s\n", isa, threads,
+    printf("%s %s with %d threads: %s\n", isa, mode_name(), threads,
            failed ? "DIFFERENT from the portable kernels"
                   : "the same bits as the portable kernels");
     failed |= was;
@@ -471,9 +508,11 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < sizeof isas / sizeof *isas; i++) {
         if (only ? strcmp(only, isas[i]) != 0 : !cpu_has(isas[i]))
             continue;
-        check_table(isas[i], 1);
-        if (cpu_threads() > 1)
-            check_table(isas[i], cpu_threads());
+        for (int mode = COMPUTE_EXACT; mode <= COMPUTE_FAST; mode++) {
+            check_table(isas[i], 1, mode);
+            if (cpu_threads() > 1)
+                check_table(isas[i], cpu_threads(), mode);
+        }
     }
     return failed;
 }

@@ -16,6 +16,7 @@ import fidelity  # noqa: E402
 import table  # noqa: E402
 
 SMALL = ("--prompt", "32", "--generate", "32", "--repeat", "2")
+LONGER = ("--prompt", "32", "--generate", "160", "--repeat", "2")
 
 
 def tool(name, *args, timeout=120):
@@ -48,7 +49,7 @@ def test_ratios_come_with_both_parts():
     with tempfile.TemporaryDirectory() as t:
         made_model(t, adapters=3)
         for _ in range(5):
-            code, out, err = oftd("bench", "--model", f"{t}/base", *pairs(3, t), *SMALL, "--batch", "3", "--json")
+            code, out, err = oftd("bench", "--model", f"{t}/base", *pairs(3, t), *LONGER, "--batch", "3", "--json")
             assert code == 0, err
             r = json.loads(out)
             if set(r["figures"]) == set(FIGURES):

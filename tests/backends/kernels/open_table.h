@@ -7,11 +7,16 @@
 
 static const char *const isas[] = {"portable", "avx2", "avx512"};
 
-static inline struct kernels *open_table(const char *isa, int threads)
+static inline struct kernels *open_in_mode(const char *isa, enum compute mode, int threads)
 {
     struct kernels *k = NULL;
-    ck_assert_int_eq(cpu_kernels_open(isa, COMPUTE_EXACT, threads, &k, NULL), ST_OK);
+    ck_assert_int_eq(cpu_kernels_open(isa, mode, threads, &k, NULL), ST_OK);
     return k;
+}
+
+static inline struct kernels *open_table(const char *isa, int threads)
+{
+    return open_in_mode(isa, COMPUTE_EXACT, threads);
 }
 
 #endif

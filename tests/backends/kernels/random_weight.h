@@ -159,6 +159,7 @@ static inline void random_table(struct weight *w)
 {
     for (int i = 0; i < 16; i++)
         w->table[i] = -1.0f + 2.0f * (float)i / 15 + 0.01f * random_float();
+    tile_table_steps(w);
     if (!w->nested)
         return;
     for (int i = 0; i < 256; i++)

@@ -1,0 +1,201 @@
+/*
+ * Owns fast mode's products in bytes: which rows of x become bytes and where, and the plain C
+ * primitives, which define the arithmetic (core/kernels.h) for every twin. Integer sums are exact,
+ * so a twin may take them in any order and form; the few floats keep theirs.
+ *
+ * Refuses nothing: a weight without a byte form never comes here (fast_has), a row that is not
+ * finite becomes NaN chunk by chunk, as its exact product would.
+ */
+#include "backends/kernels/fast.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "backends/encodings/tile.h"
+#include "backends/kernels/twins.h"
+
+#define LEAST_PEAK 0x1p-100f /* 127 / peak is finite */
+
+/* n columns; whether there is a second part. */
+static bool quantize_chunk(const float *x, int64_t n, struct fast_chunk *coarse,
+                           struct fast_chunk *fine)
+{
+    float peak = 0;
+    bool finite = true;
+    for (int64_t j = 0; j < n; j++) {
+        finite &= isfinite(x[j]) != 0;
+        peak = fmaxf(peak, fabsf(x[j]));
+    }
+    memset(coarse, 0, sizeof *coarse);
+    memset(fine, 0, sizeof *fine);
+    if (!finite)
+        coarse->scale = NAN;
+    if (!finite || peak < LEAST_PEAK)
+        return false;
+    int32_t energy = 0;
+    float inverse = 127 / peak, d = coarse->scale = peak / 127;
+    for (int64_t j = 0; j < n; j++) {
+        coarse->q[j] = (int8_t)rintf(x[j] * inverse);
+        coarse->sum += coarse->q[j];
+        energy += coarse->q[j] * coarse->q[j];
+    }
+    if (energy >= OUTLIER_ENERGY)
+        return false;
+    inverse = 254 / d;
+    fine->scale = d / 254;
+    for (int64_t j = 0; j < n; j++) {
+        fine->q[j] = (int8_t)rintf(fmaf(-d, coarse->q[j], x[j]) * inverse);
+        fine->sum += fine->q[j];
+    }
+    return true;
+}
+
+static void quantize(const float *x, int64_t k, struct fast_chunk *coarse, struct fast_chunk *fine,
+                     uint8_t *has_fine, int64_t step)
+{
+    for (int64_t j = 0; j < k; j += TILE_K, coarse += step, fine += step, has_fine += FAST_ROWS)
+        *has_fine = quantize_chunk(x + j, k - j < TILE_K ? k - j : TILE_K, coarse, fine);
+}
+
+/* acc [m][16]: the m rows of one chunk. */
+static void add_chunk(const struct weight *w, int64_t chunk, const struct fast_chunk *a, int m,
+                      float *acc)
+{
+    uint8_t codes[TILE_ROWS * TILE_K];
+    tile_unpack_codes(w->data, TILE_K, w->bits, chunk, codes, TILE_K);
+    for (int i = 0; i < m; i++)
+        for (int r = 0; r < TILE_ROWS; r++) {
+            int32_t dot = 0;
+            for (int j = 0; j < TILE_K; j++) {
+                uint8_t code = codes[r * TILE_K + j];
+                dot += (w->encoding == ENC_TABLE4 ? w->steps[code] : code) * a[i].q[j];
+            }
+            acc[i * TILE_ROWS + r] = fmaf(a[i].scale, (float)dot, acc[i * TILE_ROWS + r]);
+        }
+}
+
+/* sum [m][16]: a group's acc joins the total. */
+static void add_group(const struct weight *w, int64_t tile, int64_t k, const float *parts, int m,
+                      const float *acc, float *sum)
+{
+    int64_t n = w->n - tile * TILE_ROWS < TILE_ROWS ? w->n - tile * TILE_ROWS : TILE_ROWS;
+    for (int64_t r = 0; r < n; r++) {
+        int64_t row = tile * TILE_ROWS + r;
+        float scale = weight_scale(w, row, k), zero = weight_zero(w, row, k);
+        if (w->encoding == ENC_TABLE4)
+            scale *= w->step;
+        else if (w->rule == RULE_FACTOR)
+            scale *= w->factor;
+        for (int i = 0; i < m; i++) {
+            float a = acc[i * TILE_ROWS + r], *to = &sum[i * TILE_ROWS + r];
+            if (w->rule == RULE_FMA)
+                *to = fmaf(zero, parts[i], fmaf(scale, a, *to));
+            else
+                *to = fmaf(scale, fmaf(-zero, parts[i], a), *to);
+        }
+    }
+}
+
+static void fast(const struct weight *w, int64_t tile, const struct fast_block *b, int m,
+                 float *sum)
+{
+    int64_t chunks = w->k_padded / TILE_K, per = fast_group_chunks(w), c = 0;
+    memset(sum, 0, (size_t)m * TILE_ROWS * sizeof *sum);
+    for (int64_t g = 0; g < w->n_groups; g++) {
+        float acc[FAST_ROWS * TILE_ROWS] = {0};
+        int64_t first = c, end = c + per < chunks ? c + per : chunks;
+        for (; c < end; c++) {
+            add_chunk(w, tile * chunks + c, b->coarse + c * m, m, acc);
+            add_chunk(w, tile * chunks + c, b->fine + c * m, m, acc);
+        }
+        add_group(w, tile, first * TILE_K, b->parts + g * m, m, acc, sum);
+    }
+}
+
+void fast_portable(struct twins *t)
+{
+    t->quantize = quantize;
+    t->fast = fast;
+}
+
+/* ---- rows ---- */
+
+static size_t aligned(size_t bytes)
+{
+    return (bytes + 63) / 64 * 64;
+}
+
+size_t fast_act_bytes(int32_t rows, int64_t k)
+{
+    size_t chunks = (size_t)(tile_pad_k(k) / TILE_K), n = chunks * (size_t)rows;
+    // a weight has at most as many groups as chunks
+    return aligned(sizeof(struct fast_rows)) + 2 * aligned(n * sizeof(struct fast_chunk)) +
+           aligned(n * sizeof(float)) + aligned(n + chunks * FAST_ROWS);
+}
+
+struct rows_job {
+    const struct kernels_state *state;
+    const struct act *a;
+    const struct fast_rows *f;
+    int64_t per; /* chunks of a group */
+    int64_t chunks;
+};
+
+/* parts of one row, whose elements are `step` apart. */
+static void sum_parts(const struct fast_rows *f, int64_t per, const struct fast_chunk *coarse,
+                      const struct fast_chunk *fine, int64_t step, float *parts)
+{
+    int64_t c = 0;
+    for (int64_t g = 0; g < f->n_groups; g++, parts += step) {
+        float part = 0;
+        for (int64_t end = c + per; c < end && c < f->n_chunks; c++) {
+            const struct fast_chunk *a = &coarse[c * step], *b = &fine[c * step];
+            part = fmaf(b->scale, (float)b->sum, fmaf(a->scale, (float)a->sum, part));
+        }
+        *parts = part;
+    }
+}
+
+static void quantize_row(const struct rows_job *j, int64_t row)
+{
+    const struct fast_rows *f = j->f;
+    int64_t first = row / FAST_ROWS * FAST_ROWS, i = row - first;
+    int64_t m = j->a->rows - first < FAST_ROWS ? j->a->rows - first : FAST_ROWS;
+    struct fast_chunk *coarse = f->coarse + first * f->n_chunks + i;
+    struct fast_chunk *fine = f->fine + first * f->n_chunks + i;
+    uint8_t *has_fine = f->has_fine + first * f->n_chunks + i;
+    j->state->twins.quantize(j->a->x + row * j->a->ldx, j->a->k, coarse, fine, has_fine, m);
+    sum_parts(f, j->per, coarse, fine, m, f->parts + first * f->n_groups + i);
+    if (i == m - 1) // rows that a block lacks
+        for (int64_t c = 0; c < f->n_chunks; c++)
+            memset(has_fine + c * FAST_ROWS + 1, 0, (size_t)(FAST_ROWS - m));
+}
+
+static void quantize_rows(void *ctx, int64_t chunk, int thread)
+{
+    const struct rows_job *j = ctx;
+    int64_t row, end;
+    (void)thread;
+    chunk_range(j->a->rows, j->chunks, chunk, &row, &end);
+    for (; row < end; row++)
+        quantize_row(j, row);
+}
+
+void fast_quantize(const struct kernels *self, const struct weight *w, void *buffer, struct act *a)
+{
+    struct fast_rows *f = buffer;
+    f->n_chunks = w->k_padded / TILE_K;
+    f->n_groups = w->n_groups;
+    size_t at = aligned(sizeof *f), n = (size_t)f->n_chunks * (size_t)a->rows;
+    f->coarse = (void *)((char *)buffer + at);
+    at += aligned(n * sizeof *f->coarse);
+    f->fine = (void *)((char *)buffer + at);
+    at += aligned(n * sizeof *f->fine);
+    f->parts = (void *)((char *)buffer + at);
+    at += aligned(n * sizeof *f->parts);
+    f->has_fine = (uint8_t *)buffer + at;
+    struct rows_job j = {.state = self->state, .a = a, .f = f, .per = fast_group_chunks(w)};
+    j.chunks = chunk_count(self, a->rows, 1.5 * (double)a->k);
+    pool_run(self->state->pool, j.chunks, quantize_rows, &j);
+    a->q = f;
+}

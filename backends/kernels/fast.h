@@ -1,0 +1,67 @@
+/*
+ * Fast mode's products in bytes (the definition is in core/kernels.h), for the files of this folder
+ * only: which weights have them, and how quantized rows lie.
+ *
+ * Rows are cut into blocks of FAST_ROWS, the last one has the rest. In a block the rows of one
+ * chunk of columns lie side by side, so that a product walks a block as one stream whatever its
+ * rows:
+ *
+ *   coarse, fine   [n_chunks][rows of the block]   q and q' of core/kernels.h; a row that has no
+ *                                                  second part has zeros, which add nothing
+ *   has_fine       [n_chunks][FAST_ROWS]           which of the rows have one; else 0
+ *   parts          [n_groups][rows of the block]   sums of scale * sum over a group's chunks
+ *
+ * The block of row r, a multiple of FAST_ROWS, begins at element r * n_chunks or r * n_groups.
+ */
+#ifndef OFTD_BACKENDS_KERNELS_FAST_H
+#define OFTD_BACKENDS_KERNELS_FAST_H
+
+#include "core/kernels.h"
+
+#define FAST_ROWS 8
+
+/* TILE_K columns of a row: x is about q * scale; sum is that of q. */
+struct fast_chunk {
+    int8_t q[TILE_K];
+    float scale;
+    int32_t sum;
+};
+
+struct fast_block {
+    const struct fast_chunk *coarse, *fine;
+    const uint8_t *has_fine;
+    const float *parts;
+};
+
+/* What act.q points to; the arrays follow it. */
+struct fast_rows {
+    struct fast_chunk *coarse, *fine;
+    uint8_t *has_fine;
+    float *parts;
+    int64_t n_chunks, n_groups;
+};
+
+/* Whether w is multiplied in bytes. */
+static inline bool fast_has(const struct weight *w)
+{
+    if (w->encoding == ENC_TABLE4 ? w->step == 0 : w->encoding != ENC_GROUP)
+        return false;
+    return w->grouping == GROUPS_OF_ROWS && !w->group_of &&
+           (w->n_groups == 1 || w->group % TILE_K == 0);
+}
+
+/* Chunks that a group has (the last may have fewer). */
+static inline int64_t fast_group_chunks(const struct weight *w)
+{
+    return w->n_groups == 1 ? w->k_padded / TILE_K : w->group / TILE_K;
+}
+
+/* The block of row `row`, a multiple of FAST_ROWS. */
+static inline struct fast_block fast_block(const struct fast_rows *f, int64_t row)
+{
+    int64_t at = row * f->n_chunks;
+    return (struct fast_block){f->coarse + at, f->fine + at, f->has_fine + at,
+                               f->parts + row * f->n_groups};
+}
+
+#endif

@@ -1,0 +1,243 @@
+/*
+ * Fast mode's products over sixteen lanes: the text of fast_avx2.c and fast_avx512.c. A lane is a
+ * row of the tile, and a dword of a line four consecutive columns of it, which is what vpdpbusd
+ * wants (AVX2: vpmaddubsw, vpmaddwd); a chunk of 32 columns is eight such vectors, made of its lines
+ * once for all rows of a block. Bytes that have a sign carry BYTE_BIAS, whose share of a dot is
+ * BYTE_BIAS * sum of q, with which the dot therefore begins.
+ *
+ * Roofline on one Zen 4 core with AVX-512 (512-bit operations: two a cycle over all pipes, one a
+ * cycle of vpdpbusd, of fma, of shifts and shuffles), weights in the caches, for 16 elements, that
+ * is a 32nd of a chunk; as cycles at 3.5 GHz and the bytes that pass in them:
+ *
+ *                        bytes  operations of a chunk                         least  reached
+ *   NF4, one row           9    4 shifts, 8 look-ups, 8 dots, convert, fma     0.38    0.60
+ *   the same, nested       8.3  and every second time a gather of 16 floats      ?     1.08
+ *   4 bits, one row        8.3  4 shifts, 8 masks, 8 dots, convert, fma        0.34    0.51
+ *   8 bits, one row       16    8 dots, convert, fma                           0.28    0.60
+ *   2 bits, one row        4.3  6 shifts, 8 masks, 8 dots, convert, fma        0.36    0.57
+ *   3 bits, one row        6.3  11 shifts, 16 masks, 8 ors, and the same       0.66    0.93
+ *   a further row          1.3  8 dots, convert, fma                           0.28    0.31 to 0.36
+ *
+ * AVX2 on the same core, one row and a further one: NF4 1.5 and 0.9, 4 bits 0.8 and 0.6, 8 bits 1.1
+ * and 0.9 (signed bytes cost two operations more a dot). So two cores with AVX-512 read NF4 faster
+ * than this machine's memory gives it; from two rows on the arithmetic bounds a product, at 0.7 of
+ * the peak of vpdpbusd.
+ */
+#ifndef OFTD_BACKENDS_KERNELS_FAST_SIMD_H
+#define OFTD_BACKENDS_KERNELS_FAST_SIMD_H
+
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+#include "backends/kernels/decode_simd.h"
+#include "backends/kernels/twins.h"
+
+#ifdef LANES
+
+#define AHEAD 2048 /* bytes ahead of a tile's stream that are fetched */
+
+/* ---- rows to bytes ---- */
+
+/* 32 values times inverse, as integers; sum and energy of those. */
+INLINE int32_t quantize_32(vf lo, vf hi, float inverse, struct fast_chunk *out)
+{
+    vi a = vi_round(vf_mul(lo, vf_set(inverse))), b = vi_round(vf_mul(hi, vf_set(inverse)));
+    vi_store_bytes(out->q, a);
+    vi_store_bytes(out->q + LANES, b);
+    out->sum = vi_sum(vi_add(a, b));
+    return vi_sum(vi_add(vi_mul(a, a), vi_mul(b, b)));
+}
+
+/* x - d q of sixteen values. */
+INLINE vf quantize_rest(vf x, float d, float inverse)
+{
+    return vf_fma(vf_set(-d), vf_of_int(vi_round(vf_mul(x, vf_set(inverse)))), x);
+}
+
+INLINE bool quantize_chunk(const float *x, struct fast_chunk *coarse, struct fast_chunk *fine)
+{
+    vf lo = vf_load(x), hi = vf_load(x + LANES);
+    const vi magnitude = vi_set(0x7fffffff);
+    // magnitudes compare as integers, NaN above infinity above all others
+    int32_t bits =
+        vi_largest(vi_max(vi_and(vi_of_bits(lo), magnitude), vi_and(vi_of_bits(hi), magnitude)));
+    float peak;
+    memcpy(&peak, &bits, sizeof peak);
+    memset(fine, 0, sizeof *fine);
+    if (__builtin_expect(!(peak >= 0x1p-100f && peak <= FLT_MAX), 0)) {
+        memset(coarse, 0, sizeof *coarse);
+        coarse->scale = peak < 0x1p-100f ? 0 : NAN;
+        return false;
+    }
+    float inverse = 127 / peak, d = coarse->scale = peak / 127;
+    if (quantize_32(lo, hi, inverse, coarse) >= OUTLIER_ENERGY)
+        return false;
+    fine->scale = d / 254;
+    quantize_32(quantize_rest(lo, d, inverse), quantize_rest(hi, d, inverse), 254 / d, fine);
+    return true;
+}
+
+static void quantize_simd(const float *x, int64_t k, struct fast_chunk *coarse,
+                          struct fast_chunk *fine, uint8_t *has_fine, int64_t step)
+{
+    int64_t j = 0;
+    for (; j + TILE_K <= k; j += TILE_K, coarse += step, fine += step, has_fine += FAST_ROWS)
+        *has_fine = quantize_chunk(x + j, coarse, fine);
+    if (j == k)
+        return;
+    float rest[TILE_K] = {0};
+    memcpy(rest, x + j, (size_t)(k - j) * sizeof *x);
+    *has_fine = quantize_chunk(rest, coarse, fine);
+}
+
+/* ---- products ---- */
+
+/* The bytes of one chunk, four columns of each row a vector. */
+INLINE void chunk_bytes(const enum kind kind, const struct reader *r, vi table, int64_t chunk,
+                        vi out[8])
+{
+    const int64_t lines = kind_bits(kind, r->w);
+    const uint8_t *data = r->data + chunk * 64 * lines;
+    for (int64_t line = 0; line < lines; line++)
+        __builtin_prefetch(data + AHEAD + 64 * line); // the next tile's beyond this one's end
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) {
+        if (kind == KIND_TABLE4) {
+            vi line = vi_load(data + 64 * (i / 2));
+            out[i] = byte_look(table, i % 2 ? vi_srl(line, 4) : line);
+        } else if (kind == KIND_BITS4) {
+            vi line = vi_load(data + 64 * (i / 2));
+            out[i] = vi_and(i % 2 ? vi_srl(line, 4) : line, vi_set(0x0f0f0f0f));
+        } else if (kind == KIND_BITS8) {
+            out[i] = bytes_centred(vi_load(data + 64 * i));
+        } else {
+            out[i] = reader_codes(kind, r, chunk * TILE_K + 4 * i, i % 2);
+        }
+    }
+}
+
+INLINE vi chunk_dot(const enum kind kind, const vi w[8], const struct fast_chunk *a)
+{
+    if (kind == KIND_TABLE4 || kind == KIND_BITS8) {
+        int32_t bias = (kind == KIND_BITS8 ? 128 : 0) - BYTE_BIAS;
+        return dots_signed(vi_set(bias ? bias * a->sum : 0), w, a->q);
+    }
+    bool nibbles = kind == KIND_BITS4 || kind == KIND_BITS2 || kind == KIND_BITS3;
+    return nibbles ? dots_nibbles(vi_set(0), w, a->q) : dots_small(vi_set(0), w, a->q);
+}
+
+/* acc[i] += the chunk of row i. */
+INLINE void add_chunk(const enum kind kind, const int m, const vi codes[8],
+                      const struct fast_chunk *a, vf acc[])
+{
+#pragma GCC unroll 8
+    for (int i = 0; i < m; i++)
+        acc[i] = vf_fma(vf_set(a[i].scale), vf_of_int(chunk_dot(kind, codes, &a[i])), acc[i]);
+}
+
+/* Whether one of a block's rows has a second part in a chunk. */
+INLINE bool any_fine(const uint8_t *has_fine)
+{
+    uint64_t flags;
+    memcpy(&flags, has_fine, sizeof flags);
+    return flags != 0;
+}
+
+INLINE void fast_tile(const enum kind kind, const int m, const struct weight *w, int64_t tile,
+                      const struct fast_block *b, float *sum)
+{
+    const float *parts = b->parts;
+    int64_t chunks = w->k_padded / TILE_K, per = fast_group_chunks(w), c = 0;
+    const vi table = byte_table(w->steps);
+    struct reader r;
+    vf total[FAST_ROWS];
+    reader_open(kind, &r, w, tile, 0);
+#pragma GCC unroll 8
+    for (int i = 0; i < m; i++)
+        total[i] = vf_zero();
+    for (r.group = 0; r.group < w->n_groups; r.group++, parts += m) {
+        vf acc[FAST_ROWS];
+#pragma GCC unroll 8
+        for (int i = 0; i < m; i++)
+            acc[i] = vf_zero();
+        for (int64_t end = c + per < chunks ? c + per : chunks; c < end; c++) {
+            vi codes[8];
+            chunk_bytes(kind, &r, table, c, codes);
+            add_chunk(kind, m, codes, b->coarse + c * m, acc);
+            if (any_fine(b->has_fine + c * FAST_ROWS))
+                add_chunk(kind, m, codes, b->fine + c * m, acc);
+        }
+        reader_load_group(&r);
+        vf scale = r.scale, zero = r.zero;
+        if (kind == KIND_TABLE4) {
+            scale = vf_mul(scale, vf_set(w->step));
+        } else if (w->rule == RULE_FACTOR) {
+            scale = vf_mul(scale, vf_set(w->factor));
+        }
+        if (kind == KIND_TABLE4 || w->rule != RULE_FMA) {
+            zero = vf_sub(vf_zero(), zero);
+#pragma GCC unroll 8
+            for (int i = 0; i < m; i++)
+                total[i] = vf_fma(scale, vf_fma(zero, vf_set(parts[i]), acc[i]), total[i]);
+        } else {
+#pragma GCC unroll 8
+            for (int i = 0; i < m; i++)
+                total[i] = vf_fma(zero, vf_set(parts[i]), vf_fma(scale, acc[i], total[i]));
+        }
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < m; i++)
+        vf_store(sum + i * TILE_ROWS, total[i]);
+}
+
+typedef void fast_function(const struct weight *w, int64_t tile, const struct fast_block *b,
+                           float *sum);
+
+#define FAST(kind, m)                                                                              \
+    static void fast_##kind##_##m(const struct weight *w, int64_t tile,                            \
+                                  const struct fast_block *b, float *sum)                          \
+    {                                                                                              \
+        fast_tile(KIND_##kind, m, w, tile, b, sum);                                                \
+    }
+#define FAST_KIND(kind)                                                                            \
+    FAST(kind, 1)                                                                                  \
+    FAST(kind, 2)                                                                                  \
+    FAST(kind, 3)                                                                                  \
+    FAST(kind, 4)                                                                                  \
+    FAST(kind, 5)                                                                                  \
+    FAST(kind, 6)                                                                                  \
+    FAST(kind, 7)                                                                                  \
+    FAST(kind, 8)
+FAST_KIND(TABLE4)
+FAST_KIND(BITS4)
+FAST_KIND(BITS8)
+FAST_KIND(BITS2)
+FAST_KIND(BITS3)
+FAST_KIND(BITS)
+
+static void fast_simd(const struct weight *w, int64_t tile, const struct fast_block *b, int m,
+                      float *sum)
+{
+#define OF_KIND(kind)                                                                              \
+    {                                                                                              \
+        fast_##kind##_1, fast_##kind##_2, fast_##kind##_3, fast_##kind##_4, fast_##kind##_5,       \
+            fast_##kind##_6, fast_##kind##_7, fast_##kind##_8                                      \
+    }
+    static fast_function *const functions[][FAST_ROWS] = {
+        [KIND_TABLE4] = OF_KIND(TABLE4), [KIND_BITS4] = OF_KIND(BITS4),
+        [KIND_BITS8] = OF_KIND(BITS8),   [KIND_BITS2] = OF_KIND(BITS2),
+        [KIND_BITS3] = OF_KIND(BITS3),   [KIND_BITS] = OF_KIND(BITS),
+    };
+#undef OF_KIND
+    functions[reader_kind(w)][m - 1](w, tile, b, sum);
+}
+
+void TWIN(fast)(struct twins *t)
+{
+    t->quantize = quantize_simd;
+    t->fast = fast_simd;
+}
+
+#endif
+#endif

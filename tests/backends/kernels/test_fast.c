@@ -1,0 +1,304 @@
+/*
+ * Fast mode to the bit: a product is what the definition in core/kernels.h says, written down here
+ * once more from single codes, and a row's result is the same whatever the number of rows, the
+ * threads and the twin. Weights without a byte form stay exact.
+ */
+#include <float.h>
+#include <math.h>
+
+#include "tests/backends/kernels/open_table.h"
+#include "tests/backends/kernels/random_weight.h"
+
+static bool has_bytes(const struct weight *w)
+{
+    bool affine = w->encoding == ENC_GROUP || (w->encoding == ENC_TABLE4 && w->step != 0);
+    return affine && w->grouping == GROUPS_OF_ROWS && !w->group_of &&
+           (w->group >= w->k || w->group % TILE_K == 0);
+}
+
+struct bytes {
+    int q[TILE_K];
+    float d;
+    int sum, energy;
+};
+
+/* v[0 .. n) times inverse. */
+static void to_bytes(const float *v, int64_t n, float inverse, struct bytes *b)
+{
+    for (int64_t j = 0; j < n; j++) {
+        float scaled = v[j] * inverse;
+        b->q[j] = (int)nearbyintf(scaled);
+        b->sum += b->q[j];
+        b->energy += b->q[j] * b->q[j];
+    }
+}
+
+/* One chunk of n columns and its second part, which may be 0. */
+static void quantized(const float *x, int64_t n, struct bytes *b, struct bytes *fine)
+{
+    float peak = 0, rest[TILE_K];
+    *b = *fine = (struct bytes){.d = 0};
+    for (int64_t j = 0; j < n; j++)
+        if (!isfinite(x[j])) {
+            b->d = NAN;
+            return;
+        }
+    for (int64_t j = 0; j < n; j++)
+        peak = fabsf(x[j]) > peak ? fabsf(x[j]) : peak;
+    if (peak < 0x1p-100f)
+        return;
+    b->d = peak / 127;
+    to_bytes(x, n, 127 / peak, b);
+    if (b->energy >= OUTLIER_ENERGY)
+        return;
+    for (int64_t j = 0; j < n; j++)
+        rest[j] = fmaf(-b->d, (float)b->q[j], x[j]);
+    fine->d = b->d / 254;
+    to_bytes(rest, n, 254 / b->d, fine);
+}
+
+static long dot(const struct weight *w, int64_t n, int64_t k0, int64_t k_end, const struct bytes *b)
+{
+    long sum = 0;
+    for (int64_t k = k0; k < k_end; k++) {
+        uint8_t code = tile_code(w->data, w->k_padded, w->bits, n, k);
+        sum += (w->encoding == ENC_TABLE4 ? w->steps[code] : code) * b->q[k - k0];
+    }
+    return sum;
+}
+
+static float defined(const struct weight *w, const float *x, int64_t n)
+{
+    float total = 0;
+    for (int64_t g0 = 0; g0 < w->k; g0 += w->group) {
+        float acc = 0, part = 0, zero = weight_zero(w, n, g0), scale = weight_scale(w, n, g0);
+        int64_t group_end = w->k - g0 < w->group ? w->k : g0 + w->group;
+        for (int64_t k0 = g0; k0 < group_end; k0 += TILE_K) {
+            int64_t end = group_end - k0 < TILE_K ? group_end : k0 + TILE_K;
+            struct bytes b[2];
+            quantized(x + k0, end - k0, &b[0], &b[1]);
+            for (int i = 0; i < 2; i++) {
+                acc = fmaf(b[i].d, (float)dot(w, n, k0, end, &b[i]), acc);
+                part = fmaf(b[i].d, (float)b[i].sum, part);
+            }
+        }
+        if (w->encoding == ENC_TABLE4)
+            scale = scale * w->step;
+        else if (w->rule == RULE_FACTOR)
+            scale = scale * w->factor;
+        if (w->rule == RULE_FMA)
+            total = fmaf(zero, part, fmaf(scale, acc, total));
+        else
+            total = fmaf(scale, fmaf(-zero, part, acc), total);
+    }
+    return total;
+}
+
+/* x [rows, ldx] as prepare and matmul of t have it -> out [rows, n]. */
+static void product(struct kernels *t, const struct weight *w, const float *x, int64_t ldx,
+                    int32_t rows, float *out)
+{
+    void *buffer = memory_alloc(t->act_bytes(t, rows, w->k));
+    struct act a;
+    ck_assert_ptr_nonnull(buffer);
+    t->prepare(t, x, ldx, rows, w->k, NULL, 0, w, buffer, &a);
+    ck_assert(!a.q == !(t->mode == COMPUTE_FAST && has_bytes(w)));
+    struct matmul_job job = {.w = w, .a = &a, .out = out, .ldo = w->n};
+    t->matmul(t, &job, 1);
+    memory_free(buffer);
+}
+
+static void ck_same(const float *a, const float *b, int64_t n, const char *what, int rows)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (!same_value(a[i], b[i]))
+            ck_abort_msg("%s, %d rows: output %d is %a, not %a", what, rows, (int)i, (double)a[i],
+                         (double)b[i]);
+}
+
+enum { MOST_ROWS = 203 };
+static const int row_counts[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 17, MOST_ROWS};
+
+/* Rows 0 and the last of each count, on every twin, against `want` of rows 0 .. MOST_ROWS - 1. */
+static void check_counts(const struct weight *w, const float *x, int64_t ldx, const float *want,
+                         const char *name)
+{
+    float *out = malloc((size_t)(MOST_ROWS * w->n) * sizeof *out);
+    for (size_t i = 0; i < 3; i++) {
+        if (!cpu_has(isas[i]))
+            continue;
+        for (int threads = 1; threads <= 2; threads++) {
+            struct kernels *t = open_in_mode(isas[i], COMPUTE_FAST, threads);
+            for (size_t r = 0; r < sizeof row_counts / sizeof *row_counts; r++) {
+                int m = row_counts[r];
+                if (i == 0 && m > 17)
+                    continue;
+                product(t, w, x, ldx, m, out);
+                ck_same(out, want, m * w->n, name, m);
+            }
+            t->close(t);
+        }
+    }
+    free(out);
+}
+
+START_TEST(definition)
+{
+    const struct weight_case *c = &weight_cases[_i];
+    static const int64_t shapes[][2] = {{37, 328}, {16, 64}, {5, 31}, {36, 330}};
+    for (size_t s = 0; s < sizeof shapes / sizeof shapes[0]; s++) {
+        int64_t n = shapes[s][0], k = shapes[s][1], ldx = tile_pad_k(k) + 32;
+        struct weight w = random_weight(c, n, k);
+        float *x = malloc((size_t)(MOST_ROWS * ldx) * 4);
+        float *want = malloc((size_t)(MOST_ROWS * n) * 4), *row = malloc((size_t)k * 4);
+        random_floats(x, MOST_ROWS * ldx);
+        for (int64_t r = 0; r < MOST_ROWS * ldx; r += 1 + (int64_t)(random_u64() % 200))
+            x[r] *= 10; // peaks that stand alone in some rows
+        if (has_bytes(&w)) {
+            for (int64_t r = 0; r < MOST_ROWS; r++) {
+                for (int64_t j = 0; j < k; j++)
+                    row[j] = x[r * ldx + (w.perm ? w.perm[j] : j)];
+                for (int64_t i = 0; i < n; i++)
+                    want[r * n + i] = defined(&w, row, i);
+            }
+        } else {
+            struct kernels *exact = open_table("auto", 1);
+            product(exact, &w, x, ldx, MOST_ROWS, want);
+            exact->close(exact);
+        }
+        check_counts(&w, x, ldx, want, c->name);
+        weight_clear(&w);
+        free(x);
+        free(want);
+        free(row);
+    }
+}
+END_TEST
+
+/* What a row may hold: nothing, ties, the smallest and the largest floats, no numbers. Columns
+ * beyond k hold anything. */
+START_TEST(odd_values)
+{
+    enum { N = 20, K = 72, LDX = 96 };
+    static const float odd[] = {0,       -0.0f,    0x1p-149f, 0x1p-101f, 0x1p-100f, -0x1p-99f,
+                                FLT_MIN, -FLT_MAX, INFINITY,  -INFINITY, NAN,       63.5f,
+                                -127.0f, 0.5f,     -0.5f,     1.5f};
+    enum { ODD = sizeof odd / sizeof *odd };
+    static float x[MOST_ROWS * LDX], want[MOST_ROWS * N];
+    static const size_t cases[] = {3, 13, 25, 21};
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        struct weight w = random_weight(&weight_cases[cases[c]], N, K);
+        ck_assert(has_bytes(&w));
+        for (int r = 0; r < MOST_ROWS; r++) {
+            float scale = ldexpf(1, r % 7 * 30 - 90);
+            for (int k = 0; k < LDX; k++)
+                x[r * LDX + k] = k < K ? random_float() * scale : NAN;
+            if (r % 3 == 0) // ties of a peak of 127
+                for (int k = 0; k < K; k++)
+                    x[r * LDX + k] = k % 32 ? (float)(random_u64() % 254) / 2 - 63 : 127;
+            x[r * LDX + (int)(random_u64() % K)] = odd[r % ODD];
+            if (r % 5 == 0)
+                memset(&x[r * LDX], 0, 64 * sizeof *x);
+            for (int i = 0; i < N; i++)
+                want[r * N + i] = defined(&w, x + r * LDX, i);
+        }
+        check_counts(&w, x, LDX, want, weight_cases[cases[c]].name);
+        weight_clear(&w);
+    }
+}
+END_TEST
+
+/* Bytes are near what they stand for: the error of a product of random rows is that of rounding
+ * rows to one part in 254 of their chunk's peak and tables to theirs. */
+START_TEST(near)
+{
+    enum { N = 64, K = 1024, ROWS = 4 };
+    static float x[ROWS * K], exact[ROWS * N], fast[ROWS * N];
+    const struct weight_case *c = &weight_cases[_i];
+    struct weight w = random_weight(c, N, K);
+    struct kernels *e = open_table("auto", 1), *f = open_in_mode("auto", COMPUTE_FAST, 1);
+    random_floats(x, ROWS * K);
+    product(e, &w, x, K, ROWS, exact);
+    product(f, &w, x, K, ROWS, fast);
+    double error = 0, size = 0;
+    for (int i = 0; i < ROWS * N; i++) {
+        double d = (double)exact[i] - (double)fast[i];
+        error += d * d;
+        size += (double)exact[i] * (double)exact[i];
+    }
+    // not for infinite elements of float16
+    if (!c->wild && !c->special)
+        ck_assert_msg(error <= 1e-4 * size, "%s: %g of %g", c->name, sqrt(error), sqrt(size));
+    e->close(e);
+    f->close(f);
+    weight_clear(&w);
+}
+END_TEST
+
+/* A table's steps: the best of all scales with a peak of 64 to 127. */
+START_TEST(steps)
+{
+    static const float nf4[16] = {-1.0f,
+                                  -0.6961928009986877f,
+                                  -0.5250730514526367f,
+                                  -0.39491748809814453f,
+                                  -0.28444138169288635f,
+                                  -0.18477343022823334f,
+                                  -0.09105003625154495f,
+                                  0.0f,
+                                  0.07958029955625534f,
+                                  0.16093020141124725f,
+                                  0.24611230194568634f,
+                                  0.33791524171829224f,
+                                  0.44070982933044434f,
+                                  0.5626170039176941f,
+                                  0.7229568362236023f,
+                                  1.0f};
+    struct weight w = {.encoding = ENC_TABLE4};
+    memcpy(w.table, nf4, sizeof nf4);
+    tile_table_steps(&w);
+    double least = INFINITY, error = 0;
+    int best = 0;
+    for (int most = 64; most <= 127; most++) {
+        double sum = 0;
+        for (int i = 0; i < 16; i++) {
+            double e = (double)nf4[i] - nearbyint((double)nf4[i] * most) / most;
+            sum += e * e;
+        }
+        if (sum < least) {
+            least = sum;
+            best = most;
+        }
+    }
+    ck_assert_int_eq(w.steps[0], -best);
+    ck_assert_int_eq(w.steps[7], 0);
+    ck_assert_int_eq(w.steps[15], best);
+    for (int i = 0; i < 16; i++) {
+        double e = (double)nf4[i] - (double)w.step * w.steps[i];
+        error += e * e;
+    }
+    ck_assert(error <= least * 1.001);
+    static const float none[][2] = {{0, 0}, {INFINITY, 0}, {NAN, 0}, {0x1p-70f, 0}, {0x1p70f, 0}};
+    for (size_t i = 0; i < sizeof none / sizeof *none; i++) { // no step: stays exact
+        for (int c = 0; c < 16; c++)
+            w.table[c] = none[i][c % 2];
+        tile_table_steps(&w);
+        ck_assert(w.step == 0);
+    }
+}
+END_TEST
+
+static Suite *fast_suite(void)
+{
+    Suite *s = suite_create("fast");
+    TCase *t = tcase_create("fast");
+    tcase_set_timeout(t, 60);
+    tcase_add_loop_test(t, definition, 0, (int)WEIGHT_CASES);
+    tcase_add_loop_test(t, near, 0, (int)WEIGHT_CASES);
+    tcase_add_test(t, odd_values);
+    tcase_add_test(t, steps);
+    suite_add_tcase(s, t);
+    return s;
+}
+
+CHECK_MAIN(fast_suite)
