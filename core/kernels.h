@@ -58,10 +58,10 @@
  *                                                          after a chunk its second part
  *       total = fma(scale, fma(-zero, part, acc), total)   over the groups, ascending from 0
  *
- * where scale is absmax * step (ENC_TABLE4), scale * factor (RULE_FACTOR) or the scale, and
- * RULE_FMA has total = fma(zero, part, fma(scale, acc, total)). Elements are not rounded to the
- * dtype. Here too a row's result depends on nothing but the row, and every table gives the same
- * bits.
+ * where scale is absmax * step and zero is offset (ENC_TABLE4), scale is scale * factor
+ * (RULE_FACTOR), and RULE_FMA has total = fma(zero, part, fma(scale, acc, total)).
+ * Elements are not rounded to the dtype. Here too a row's result depends on nothing but the row,
+ * and every table gives the same bits.
  */
 #ifndef OFTD_CORE_KERNELS_H
 #define OFTD_CORE_KERNELS_H
@@ -79,8 +79,8 @@ extern "C" {
 #define TILE_ROWS 16
 #define TILE_K    32
 #define PANEL_K   256
-/* 127^2 and 31 others of 13^2: the peak is 5 times the root of the chunk's mean square. */
-#define OUTLIER_ENERGY 20645
+/* 127^2 32 / 20: the peak is 4.5 times the root of the chunk's mean square. */
+#define OUTLIER_ENERGY 25806
 #define KV_PAGE        16 /* positions a KV page holds */
 
 enum compute { COMPUTE_EXACT, COMPUTE_FAST };
@@ -154,7 +154,8 @@ struct weight {
 
     /* ENC_TABLE4 */
     float table[16];
-    float step;           /* table[c] is about steps[c] * step, for fast mode; 0: it has no steps */
+    /* Fast mode: table[c] is about (steps[c] - offset) * step; step 0: there are none. */
+    float step, offset;
     int8_t steps[16];     /* -127..127 */
     bool nested;          /* absmax(j) = f32(f32(map[code(j)] * nested_absmax[J / nested_block]) +
                              nested_offset),          J = flat index of block j in the whole module =

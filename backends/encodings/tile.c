@@ -199,14 +199,14 @@ float tile_float8(uint8_t code, enum dtype dtype)
     return value;
 }
 
-/* Rounds the table to multiples of step; the sum of the squared errors. */
-static float round_steps(const float table[16], float step, int8_t steps[16])
+/* Rounds the table's elements to steps; the sum of the squared errors in units of a step. */
+static float round_steps(const float table[16], float step, float offset, int8_t steps[16])
 {
     float error = 0;
     for (int c = 0; c < 16; c++) {
-        steps[c] = (int8_t)rintf(table[c] / step);
-        float e = table[c] - (float)steps[c] * step;
-        error += e * e;
+        float v = table[c] / step + offset, whole = rintf(v);
+        steps[c] = (int8_t)whole;
+        error += (v - whole) * (v - whole);
     }
     return error;
 }
@@ -214,20 +214,23 @@ static float round_steps(const float table[16], float step, int8_t steps[16])
 void tile_table_steps(struct weight *w)
 {
     float top = 0, best = INFINITY;
-    w->step = 0;
+    w->step = w->offset = 0;
     for (int c = 0; c < 16; c++)
         top = isfinite(w->table[c]) ? fmaxf(top, fabsf(w->table[c])) : INFINITY;
-    if (top < 0x1p-60f || top > 0x1p60f) // squares stay normal
+    if (top < 0x1p-60f || top > 0x1p60f) // its square, and a scale times its step, stay normal
         return;
-    for (int most = 64; most <= 127; most++) {
-        int8_t steps[16];
-        float step = top / (float)most, error = round_steps(w->table, step, steps);
-        if (error < best) {
-            best = error;
-            w->step = step;
+    for (int quarters = 4 * 64; quarters <= 4 * 126; quarters++)
+        for (int sixteenths = -8; sixteenths < 8; sixteenths++) {
+            int8_t steps[16];
+            float step = 4 * top / (float)quarters, offset = (float)sixteenths / 16;
+            float error = round_steps(w->table, step, offset, steps) * step * step;
+            if (error < best) {
+                best = error;
+                w->step = step;
+                w->offset = offset;
+            }
         }
-    }
-    round_steps(w->table, w->step, w->steps);
+    round_steps(w->table, w->step, w->offset, w->steps);
 }
 
 float tile_dense(const void *data, int64_t k_padded, enum dtype dtype, int64_t row, int64_t k)

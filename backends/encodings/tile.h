@@ -44,9 +44,9 @@ float tile_value(const void *p, enum dtype dtype, int64_t i);
 /* A code of ENC_FLOAT8 (F8_E4M3 or F8_E5M2) as f32, exactly; NaNs and infinities as they are. */
 float tile_float8(uint8_t code, enum dtype dtype);
 
-/* Sets step and steps of a weight's table: of all steps that make the largest magnitude 64 to 127,
- * the one with the least squared error, the first of equals. No step for a table without a finite
- * element other than 0. */
+/* Sets step, offset and steps of a weight's table: of all steps that make the largest magnitude 64
+ * to 126 in quarters, and offsets in sixteenths, those with the least squared error, the first of
+ * equals. No step for a table that is 0 or not finite. */
 void tile_table_steps(struct weight *w);
 
 /* Index of a tiled parameter of (row, group). */

@@ -82,10 +82,12 @@ static void add_group(const struct weight *w, int64_t tile, int64_t k, const flo
     for (int64_t r = 0; r < n; r++) {
         int64_t row = tile * TILE_ROWS + r;
         float scale = weight_scale(w, row, k), zero = weight_zero(w, row, k);
-        if (w->encoding == ENC_TABLE4)
+        if (w->encoding == ENC_TABLE4) {
             scale *= w->step;
-        else if (w->rule == RULE_FACTOR)
+            zero = w->offset;
+        } else if (w->rule == RULE_FACTOR) {
             scale *= w->factor;
+        }
         for (int i = 0; i < m; i++) {
             float a = acc[i * TILE_ROWS + r], *to = &sum[i * TILE_ROWS + r];
             if (w->rule == RULE_FMA)

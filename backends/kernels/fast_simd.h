@@ -1,16 +1,16 @@
 /*
  * Fast mode's products over sixteen lanes: the text of fast_avx2.c and fast_avx512.c. A lane is a
  * row of the tile, and a dword of a line four consecutive columns of it, which is what vpdpbusd
- * wants (AVX2: vpmaddubsw, vpmaddwd); a chunk of 32 columns is eight such vectors, made of its lines
- * once for all rows of a block. Bytes that have a sign carry BYTE_BIAS, whose share of a dot is
- * BYTE_BIAS * sum of q, with which the dot therefore begins.
+ * wants (AVX2: vpmaddubsw, vpmaddwd); a chunk of 32 columns is eight such vectors, made of its
+ * lines once for all rows of a block. Bytes that have a sign carry BYTE_BIAS, whose share of a dot
+ * is BYTE_BIAS * sum of q, with which the dot therefore begins.
  *
  * Roofline on one Zen 4 core with AVX-512 (512-bit operations: two a cycle over all pipes, one a
  * cycle of vpdpbusd, of fma, of shifts and shuffles), weights in the caches, for 16 elements, that
  * is a 32nd of a chunk; as cycles at 3.5 GHz and the bytes that pass in them:
  *
  *                        bytes  operations of a chunk                         least  reached
- *   NF4, one row           9    4 shifts, 8 look-ups, 8 dots, convert, fma     0.38    0.60
+ *   NF4, one row           9    4 shifts, 8 look-ups, 8 dots, convert, fma     0.38    0.62
  *   the same, nested       8.3  and every second time a gather of 16 floats      ?     1.08
  *   4 bits, one row        8.3  4 shifts, 8 masks, 8 dots, convert, fma        0.34    0.51
  *   8 bits, one row       16    8 dots, convert, fma                           0.28    0.60
@@ -172,6 +172,7 @@ INLINE void fast_tile(const enum kind kind, const int m, const struct weight *w,
         vf scale = r.scale, zero = r.zero;
         if (kind == KIND_TABLE4) {
             scale = vf_mul(scale, vf_set(w->step));
+            zero = vf_set(w->offset);
         } else if (w->rule == RULE_FACTOR) {
             scale = vf_mul(scale, vf_set(w->factor));
         }
