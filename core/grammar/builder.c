@@ -165,19 +165,20 @@ static int32_t copied(struct builder *b, int32_t node)
 /* Room for a copy of every node. */
 static bool room_for_copies(struct builder *b)
 {
-    size_t n = b->n_nodes;
-    if (n <= b->cap_copies)
+    size_t n = 2 * b->n_nodes;
+    if (b->n_nodes <= b->cap_copies)
         return true;
-    int32_t *copies = realloc(b->copies, 2 * n * sizeof *copies);
-    b->copies = copies ? copies : b->copies;
-    int32_t *met = copies ? realloc(b->met, 2 * n * sizeof *met) : NULL;
-    b->met = met ? met : b->met;
-    if (!met) {
+    free(b->copies);
+    free(b->met);
+    b->cap_copies = 0;
+    b->copies = malloc(n * sizeof *b->copies);
+    b->met = malloc(n * sizeof *b->met);
+    if (!b->copies || !b->met) {
         b->failed = ST_OUT_OF_MEMORY;
         return false;
     }
-    memset(copies + b->cap_copies, -1, (2 * n - b->cap_copies) * sizeof *copies);
-    b->cap_copies = 2 * n;
+    memset(b->copies, -1, n * sizeof *b->copies); // between copies there is none
+    b->cap_copies = n;
     return true;
 }
 
