@@ -437,8 +437,9 @@ json_t *field_type_schema(const struct field_row *r)
         return json_pack("{s:s, s:i, s:i, s:o}", "type", "array", "minItems", (int)r->low,
                          "maxItems", (int)r->high, "items", reference(r->extra));
     case TYPE_CONTENT:
-        return json_pack("{s:[{s:s}, {s:s, s:o}]}", "anyOf", "type", "string", "type", "array",
-                         "items", reference(r->extra));
+        return json_pack("{s:[{s:s}, {s:s, s:i, s:i, s:o}]}", "anyOf", "type", "string", "type",
+                         "array", "minItems", (int)r->low, "maxItems", (int)r->high, "items",
+                         reference(r->extra));
     case TYPE_TOOL_CHOICE:
         return json_pack("{s:[{s:o}, o]}", "anyOf", "enum", words_json(TOOL_CHOICES, false),
                          reference(r->extra));
