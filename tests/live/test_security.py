@@ -35,15 +35,15 @@ def test_keys():
             assert d.get("/v1/adapters", headers=bearer("k-admin")).status == 200
             assert d.get("/health", headers={"Host": "anything.example"}).status == 200
 
-            key_file(t, "api", "k3")
+            key_file(t, "api", "third-key")
             d.process.send_signal(signal.SIGHUP)
-            eventually(lambda: d.get("/v1/models", headers=bearer("k3")).status == 200, what="the new key")
+            eventually(lambda: d.get("/v1/models", headers=bearer("third-key")).status == 200, what="the new key")
             assert d.get("/v1/models", headers=bearer("k1")).status == 401
             os.unlink(api)
             d.process.send_signal(signal.SIGHUP)
             eventually(lambda: "keys_kept" in d.log_text(), what="the log line")
-            assert d.get("/v1/models", headers=bearer("k3")).status == 200
-            assert "k3" not in d.log_text() and "k-admin" not in d.log_text()
+            assert d.get("/v1/models", headers=bearer("third-key")).status == 200
+            assert "third-key" not in d.log_text() and "k-admin" not in d.log_text()
 
 
 def test_bad_key_files():
