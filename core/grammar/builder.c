@@ -1,14 +1,12 @@
 /*
  * Owns the nodes and edges of a grammar under construction. A node's edges only ever lead to nodes
- * of the same fragment, and nothing leads out of a fragment but its `out`: so a copy is the nodes
- * that `in` reaches, and joining two fragments is one empty edge.
+ * of the same fragment, and no_fragment leads out of a fragment but its `out`: so a copy is the
+ * nodes that `in` reaches, and joining two fragments is one empty edge.
  */
 #include "core/grammar/builder.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-static const struct fragment nothing = {-1, -1};
 
 /* Room for one more of `size` bytes in *v; false: no memory, and failed says so. */
 static bool grow(struct builder *b, void **v, size_t n, size_t *cap, size_t size)
@@ -54,7 +52,7 @@ static void join(struct builder *b, int32_t from, int32_t to)
 static struct fragment two_nodes(struct builder *b)
 {
     int32_t in = add_node(b), out = add_node(b);
-    return b->failed ? nothing : (struct fragment){in, out};
+    return b->failed ? no_fragment : (struct fragment){in, out};
 }
 
 void builder_open(struct builder *b)
@@ -90,7 +88,7 @@ int32_t builder_rule(struct builder *b)
         b->failed = ST_INVALID_VALUE;
     if (b->failed || !grow(b, (void **)&b->rules, b->n_rules, &b->cap_rules, sizeof *b->rules))
         return -1;
-    b->rules[b->n_rules] = nothing;
+    b->rules[b->n_rules] = no_fragment;
     return (int32_t)b->n_rules++;
 }
 
@@ -137,18 +135,22 @@ struct fragment fragment_call(struct builder *b, int32_t rule)
 
 struct fragment fragment_then(struct builder *b, struct fragment first, struct fragment second)
 {
+    if (first.in < 0 || second.in < 0)
+        return no_fragment;
     join(b, first.out, second.in);
-    return b->failed ? nothing : (struct fragment){first.in, second.out};
+    return b->failed ? no_fragment : (struct fragment){first.in, second.out};
 }
 
 struct fragment fragment_or(struct builder *b, struct fragment one, struct fragment other)
 {
+    if (one.in < 0)
+        return other;
     struct fragment f = two_nodes(b);
     join(b, f.in, one.in);
     join(b, f.in, other.in);
     join(b, one.out, f.out);
     join(b, other.out, f.out);
-    return b->failed ? nothing : f;
+    return b->failed ? no_fragment : f;
 }
 
 /* The copy of a node, made when it is first met. */
@@ -184,8 +186,8 @@ static bool room_for_copies(struct builder *b)
 
 struct fragment fragment_copy(struct builder *b, struct fragment f)
 {
-    if (b->failed || !room_for_copies(b))
-        return nothing;
+    if (b->failed || f.in < 0 || !room_for_copies(b))
+        return no_fragment;
     b->n_met = 0;
     struct fragment to = {.in = copied(b, f.in), .out = copied(b, f.out)};
     for (size_t k = 0; k < b->n_met && !b->failed; k++)
@@ -197,7 +199,7 @@ struct fragment fragment_copy(struct builder *b, struct fragment f)
         }
     while (b->n_met)
         b->copies[b->met[--b->n_met]] = -1;
-    return b->failed ? nothing : to;
+    return b->failed ? no_fragment : to;
 }
 
 static struct fragment many(struct builder *b, struct fragment f)
@@ -221,7 +223,7 @@ static struct fragment at_most(struct builder *b, struct fragment f, int64_t n)
         at = once.out;
     }
     join(b, at, all.out);
-    return b->failed ? nothing : all;
+    return b->failed ? no_fragment : all;
 }
 
 struct fragment fragment_repeat(struct builder *b, struct fragment f, int64_t from, int64_t to)

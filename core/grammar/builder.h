@@ -20,8 +20,9 @@
 #define REPEAT_MANY       (-1)
 
 struct fragment {
-    int32_t in, out; /* nodes */
+    int32_t in, out; /* nodes; in < 0: there is none (yet) */
 };
+static const struct fragment no_fragment = {-1, -1};
 
 enum edge_kind { EDGE_EMPTY, EDGE_BYTES, EDGE_CALL };
 struct builder_edge {
@@ -57,6 +58,7 @@ struct fragment fragment_range(struct builder *b, uint8_t first, uint8_t last);
 struct fragment fragment_text(struct builder *b, const char *text, size_t len);
 struct fragment fragment_call(struct builder *b, int32_t rule);
 struct fragment fragment_then(struct builder *b, struct fragment first, struct fragment second);
+/* Where `one` is none: the other. */
 struct fragment fragment_or(struct builder *b, struct fragment one, struct fragment other);
 /* from..to times; to REPEAT_MANY: without end. */
 struct fragment fragment_repeat(struct builder *b, struct fragment f, int64_t from, int64_t to);

@@ -94,13 +94,6 @@ static struct fragment piece(struct builder *b, uint32_t first, uint32_t last)
     return f;
 }
 
-static struct fragment either(struct builder *b, struct fragment all, struct fragment f, bool *any)
-{
-    f = *any ? fragment_or(b, all, f) : f;
-    *any = true;
-    return f;
-}
-
 static struct fragment split(struct builder *b, uint32_t first, uint32_t last)
 {
     static const uint32_t lengths[] = {0x7F, 0x7FF, 0xFFFF};
@@ -122,28 +115,26 @@ static struct fragment split(struct builder *b, uint32_t first, uint32_t last)
 }
 
 /* A range without the surrogates. */
-static struct fragment range(struct builder *b, struct fragment all, uint32_t first, uint32_t last,
-                             bool *any)
+static struct fragment range(struct builder *b, struct fragment all, uint32_t first, uint32_t last)
 {
     if (first < 0xD800 && last >= 0xD800) {
-        all = either(b, all, split(b, first, 0xD7FF), any);
+        all = fragment_or(b, all, split(b, first, 0xD7FF));
         first = 0xE000;
     } else if (first >= 0xD800 && first <= 0xDFFF) {
         first = 0xE000;
     }
     if (last >= 0xD800 && last <= 0xDFFF)
         last = 0xD7FF;
-    return first <= last && !b->failed ? either(b, all, split(b, first, last), any) : all;
+    return first <= last && !b->failed ? fragment_or(b, all, split(b, first, last)) : all;
 }
 
 struct fragment chars_fragment(struct builder *b, struct chars *set)
 {
-    bool any = false;
-    struct fragment all = {-1, -1};
+    struct fragment all = no_fragment;
     chars_sort(set);
     for (size_t i = 0; i < set->n; i++)
-        all = range(b, all, set->v[i].first, set->v[i].last, &any);
-    return any ? all : fragment_never(b);
+        all = range(b, all, set->v[i].first, set->v[i].last);
+    return all.in >= 0 ? all : fragment_never(b);
 }
 
 /* What stands for a character that a JSON string cannot hold as it is. */
@@ -161,15 +152,14 @@ static struct fragment escape(struct builder *b, uint32_t c)
 struct fragment chars_json(struct builder *b, struct chars *set)
 {
     struct chars plain = {0};
-    bool any = false;
-    struct fragment all = {-1, -1};
+    struct fragment all = no_fragment;
     chars_sort(set);
     for (size_t i = 0; i < set->n; i++) {
         uint32_t from = set->v[i].first;
         for (uint32_t c = from; c <= set->v[i].last && c <= '\\'; c++) {
             if (c >= 0x20 && c != '"' && c != '\\')
                 continue;
-            all = either(b, all, escape(b, c), &any);
+            all = fragment_or(b, all, escape(b, c));
             if (c > from)
                 chars_add(b, &plain, from, c - 1);
             from = c + 1;
@@ -177,6 +167,6 @@ struct fragment chars_json(struct builder *b, struct chars *set)
         chars_add(b, &plain, from, set->v[i].last);
     }
     if (plain.n)
-        all = either(b, all, chars_fragment(b, &plain), &any);
-    return any ? all : fragment_never(b);
+        all = fragment_or(b, all, chars_fragment(b, &plain));
+    return all.in >= 0 ? all : fragment_never(b);
 }

@@ -25,18 +25,10 @@ static struct fragment any_digits(struct values *v, int64_t from, int64_t to)
     return fragment_repeat(v->b, digit(v, '0', '9'), from, to);
 }
 
-static struct fragment either(struct values *v, struct fragment all, struct fragment one, bool *any)
-{
-    one = *any ? fragment_or(v->b, all, one) : one;
-    *any = true;
-    return one;
-}
-
 /* n digits from low to high, both of n digits. */
 static struct fragment between(struct values *v, const char *low, const char *high, int n)
 {
-    bool any = false;
-    struct fragment all = {-1, -1}, tail;
+    struct fragment all = no_fragment, tail;
     if (strspn(low, "0") >= (size_t)n && strspn(high, "9") >= (size_t)n)
         return any_digits(v, n, n);
     if (*low == *high)
@@ -46,20 +38,19 @@ static struct fragment between(struct values *v, const char *low, const char *hi
     memset(zeros, '0', sizeof zeros);
     nines[DIGITS_MAX - 1] = zeros[DIGITS_MAX - 1] = 0;
     tail = between(v, low + 1, nines, n - 1);
-    all = either(v, all, fragment_then(v->b, digit(v, *low, *low), tail), &any);
+    all = fragment_or(v->b, all, fragment_then(v->b, digit(v, *low, *low), tail));
     if (*low + 1 < *high) {
         tail = any_digits(v, n - 1, n - 1);
-        all = either(v, all, fragment_then(v->b, digit(v, *low + 1, *high - 1), tail), &any);
+        all = fragment_or(v->b, all, fragment_then(v->b, digit(v, *low + 1, *high - 1), tail));
     }
     tail = between(v, zeros, high + 1, n - 1);
-    return either(v, all, fragment_then(v->b, digit(v, *high, *high), tail), &any);
+    return fragment_or(v->b, all, fragment_then(v->b, digit(v, *high, *high), tail));
 }
 
 /* 0 <= low <= high */
 static struct fragment naturals(struct values *v, uint64_t low, uint64_t high)
 {
-    bool any = false;
-    struct fragment all = {-1, -1};
+    struct fragment all = no_fragment;
     char a[24], b[24];
     uint64_t power = 10;
     for (int n = 1; n <= 19; n++, power *= 10) {
@@ -68,23 +59,22 @@ static struct fragment naturals(struct values *v, uint64_t low, uint64_t high)
             continue;
         snprintf(a, sizeof a, "%llu", (unsigned long long)(low > least ? low : least));
         snprintf(b, sizeof b, "%llu", (unsigned long long)(high < most ? high : most));
-        all = either(v, all, between(v, a, b, n), &any);
+        all = fragment_or(v->b, all, between(v, a, b, n));
     }
-    return any ? all : fragment_never(v->b);
+    return all.in >= 0 ? all : fragment_never(v->b);
 }
 
 struct fragment values_integers(struct values *v, int64_t low, int64_t high)
 {
-    bool any = false;
-    struct fragment all = {-1, -1};
+    struct fragment all = no_fragment;
     if (low < 0) {
         uint64_t from = high < 0 ? (uint64_t)-high : 1;
         struct fragment minus = fragment_text(v->b, "-", 1);
-        all = either(v, all, fragment_then(v->b, minus, naturals(v, from, (uint64_t)-low)), &any);
+        all = fragment_or(v->b, all, fragment_then(v->b, minus, naturals(v, from, (uint64_t)-low)));
     }
     if (high >= 0)
-        all = either(v, all, naturals(v, (uint64_t)(low > 0 ? low : 0), (uint64_t)high), &any);
-    return any ? all : fragment_never(v->b);
+        all = fragment_or(v->b, all, naturals(v, (uint64_t)(low > 0 ? low : 0), (uint64_t)high));
+    return all.in >= 0 ? all : fragment_never(v->b);
 }
 
 /* ---- decimals ---- */
@@ -126,17 +116,16 @@ static struct fragment zeros(struct digits d)
 /* At least (more than, if open) 0.low. */
 static struct fragment at_least(struct digits d, const char *low, bool open)
 {
-    bool any = false;
-    struct fragment all = {-1, -1};
+    struct fragment all = no_fragment;
     if (d.left == 0)
         return *low || open ? fragment_never(d.v->b) : fragment_empty(d.v->b);
     if (!*low && !open)
         return free_digits(d);
     char l = *low ? *low : '0';
     if (l < '9')
-        all = either(d.v, all, then(d, l + 1, '9', free_digits(next(d))), &any);
+        all = fragment_or(d.v->b, all, then(d, l + 1, '9', free_digits(next(d))));
     struct fragment same = then(d, l, l, at_least(next(d), *low ? low + 1 : low, open));
-    return either(d.v, all, same, &any);
+    return fragment_or(d.v->b, all, same);
 }
 
 /* At most (less than) 0.high; what ends early ends in zeros. */
@@ -186,27 +175,25 @@ static struct fragment magnitudes(struct values *v, const struct limit *low,
                                   const struct limit *high, int left)
 {
     struct digits d = {v, left, false};
-    bool any = false, low_alone = !low->open && !*low->fraction;
+    bool low_alone = !low->open && !*low->fraction;
     bool high_alone = *high->fraction || !high->open;
-    struct fragment all = {-1, -1};
+    struct fragment all = no_fragment;
     if (low->whole > high->whole)
         return fragment_never(v->b);
     if (low->whole == high->whole)
         return decimal(v, naturals(v, low->whole, low->whole),
                        within(d, low->fraction, low->open, high->fraction, high->open),
                        low_alone && high_alone);
-    all = either(v, all,
-                 decimal(v, naturals(v, low->whole, low->whole),
-                         at_least(d, low->fraction, low->open), low_alone),
-                 &any);
+    all = fragment_or(v->b, all,
+                      decimal(v, naturals(v, low->whole, low->whole),
+                              at_least(d, low->fraction, low->open), low_alone));
     if (low->whole + 1 < high->whole)
-        all = either(v, all,
-                     decimal(v, naturals(v, low->whole + 1, high->whole - 1), free_digits(d), true),
-                     &any);
-    return either(v, all,
-                  decimal(v, naturals(v, high->whole, high->whole),
-                          at_most(d, high->fraction, high->open), high_alone),
-                  &any);
+        all = fragment_or(
+            v->b, all,
+            decimal(v, naturals(v, low->whole + 1, high->whole - 1), free_digits(d), true));
+    return fragment_or(v->b, all,
+                       decimal(v, naturals(v, high->whole, high->whole),
+                               at_most(d, high->fraction, high->open), high_alone));
 }
 
 /* The digits of |x|; false: too large, or too many of them. */
@@ -230,10 +217,9 @@ enum status values_decimals(struct values *v, struct bound low, struct bound hig
 {
     const struct limit zero = {.given = true}, end = {.whole = WHOLE_MAX};
     struct limit a = end, b = end;
-    bool any = false;
     a.open = low.given && low.open;
     b.open = high.given && high.open;
-    *out = fragment_never(v->b);
+    *out = no_fragment;
     if ((low.given && !split(low.at, &a)) || (high.given && !split(high.at, &b)))
         return error_set(err, ST_INVALID_VALUE,
                          "bounds of a number must lie below 1e9 and have at most %d digits behind "
@@ -246,11 +232,12 @@ enum status values_decimals(struct values *v, struct bound low, struct bound hig
         struct fragment minus = magnitudes(v, below ? &b : &zero, &a, FRACTION_MAX);
         if (!below && high.given && high.at == 0 && high.open)
             minus = magnitudes(v, &(struct limit){.given = true, .open = true}, &a, FRACTION_MAX);
-        *out = either(v, *out, fragment_then(v->b, fragment_text(v->b, "-", 1), minus), &any);
+        *out = fragment_or(v->b, *out, fragment_then(v->b, fragment_text(v->b, "-", 1), minus));
     }
     if (!high.given || high.at > 0 || (high.at == 0 && !high.open)) {
         bool above = low.given && low.at >= 0;
-        *out = either(v, *out, magnitudes(v, above ? &a : &zero, &b, FRACTION_MAX), &any);
+        *out = fragment_or(v->b, *out, magnitudes(v, above ? &a : &zero, &b, FRACTION_MAX));
     }
+    *out = out->in >= 0 ? *out : fragment_never(v->b);
     return ST_OK;
 }

@@ -423,34 +423,25 @@ static struct fragment object(struct schema *s, const json_t *schema, const char
 
 /* ---- schemas ---- */
 
-static struct fragment either(struct schema *s, struct fragment all, struct fragment one, bool *any)
-{
-    one = *any ? fragment_or(s->b, all, one) : one;
-    *any = true;
-    return one;
-}
-
 static struct fragment typed(struct schema *s, const json_t *schema, const char *path)
 {
     unsigned all = types_of(s, schema, path);
-    bool any = false;
-    struct fragment f = fragment_never(s->b);
+    struct fragment f = no_fragment;
     if (all & OBJECT)
-        f = either(s, f, object(s, schema, path), &any);
+        f = fragment_or(s->b, f, object(s, schema, path));
     if (all & ARRAY)
-        f = either(s, f, array(s, schema, path), &any);
+        f = fragment_or(s->b, f, array(s, schema, path));
     if (all & STRING)
-        f = either(s, f, string(s, schema, path), &any);
+        f = fragment_or(s->b, f, string(s, schema, path));
     if (all & (NUMBER | INTEGER))
-        f = either(s, f, number(s, schema, path, !(all & NUMBER)), &any);
+        f = fragment_or(s->b, f, number(s, schema, path, !(all & NUMBER)));
     if (all & BOOLEAN)
-        f = either(
-            s, f,
-            fragment_or(s->b, fragment_text(s->b, "true", 4), fragment_text(s->b, "false", 5)),
-            &any);
+        f = fragment_or(
+            s->b, f,
+            fragment_or(s->b, fragment_text(s->b, "true", 4), fragment_text(s->b, "false", 5)));
     if (all & NONE)
-        f = either(s, f, fragment_text(s->b, "null", 4), &any);
-    return f;
+        f = fragment_or(s->b, f, fragment_text(s->b, "null", 4));
+    return f.in >= 0 ? f : fragment_never(s->b);
 }
 
 static bool has_type(const json_t *v, unsigned all)
@@ -467,8 +458,7 @@ static struct fragment constants(struct schema *s, const json_t *schema, const c
 {
     const json_t *list = json_object_get(schema, "enum"), *one = json_object_get(schema, "const");
     unsigned all = json_object_get(schema, "type") ? types_of(s, schema, path) : ALL_TYPES;
-    struct fragment f = fragment_never(s->b);
-    bool any = false;
+    struct fragment f = no_fragment;
     if (narrows(s, schema, path))
         return refuse(s, path, list ? "enum" : "const",
                       "beside keywords that narrow it further it is not supported");
@@ -477,9 +467,9 @@ static struct fragment constants(struct schema *s, const json_t *schema, const c
     for (size_t i = 0; i < (list ? json_array_size(list) : 1); i++) {
         const json_t *v = list ? json_array_get(list, i) : one;
         if (has_type(v, all) && (!list || !one || json_equal(v, one)))
-            f = either(s, f, values_constant(&s->values, v), &any);
+            f = fragment_or(s->b, f, values_constant(&s->values, v));
     }
-    return any ? f : refuse(s, path, list ? "enum" : "const", "no value is left");
+    return f.in >= 0 ? f : refuse(s, path, list ? "enum" : "const", "no value is left");
 }
 
 static struct fragment reference(struct schema *s, const json_t *ref, const char *path)
@@ -542,8 +532,8 @@ static struct fragment one_of(struct schema *s, const json_t *schema, const char
                               const char *keyword)
 {
     const json_t *list = json_object_get(schema, keyword);
-    bool any = false, bare = alone(schema, keyword);
-    struct fragment f = fragment_never(s->b);
+    bool bare = alone(schema, keyword);
+    struct fragment f = no_fragment;
     if (!json_is_array(list) || !json_array_size(list))
         return refuse(s, path, keyword, "expected a list of schemas");
     if (!strcmp(keyword, "oneOf") && !schema_disjoint(s->root, list))
@@ -552,10 +542,9 @@ static struct fragment one_of(struct schema *s, const json_t *schema, const char
                       "required property with a constant of its own): use anyOf");
     for (size_t i = 0; i < json_array_size(list) && going(s); i++) {
         const json_t *one = json_array_get(list, i);
-        f = either(s, f,
-                   bare ? read(s, one, below_at(s, path, keyword, i))
-                        : merged(s, schema, keyword, one, path),
-                   &any);
+        f = fragment_or(s->b, f,
+                        bare ? read(s, one, below_at(s, path, keyword, i))
+                             : merged(s, schema, keyword, one, path));
     }
     return f;
 }

@@ -11,6 +11,7 @@
 
 #include "server/http.h"
 #include "server/server.h"
+#include "tests/faults/fault.h"
 #include "tests/server/client.h"
 #include "tests/server/fake_engine.c"
 
@@ -80,6 +81,29 @@ static int post(const char *path, const char *body, const char *holds)
     ck_assert_msg(strstr(reply, holds) != NULL, "%s %s: %s", path, body, reply);
     free(reply);
     return status;
+}
+
+/* One request (bytes as they are, or method, path and body) while the n-th allocation fails, for
+ * every n: it is answered or its connection cut, and the next one is served. */
+static inline void fail_each(const char *bytes, const char *method, const char *path,
+                             const char *body, long most)
+{
+    bool fired = true;
+    for (long n = 1; n < most && fired; n++) {
+        int status, fd = client_connect(port);
+        fault_arm(n);
+        if (bytes)
+            send(fd, bytes, strlen(bytes), MSG_NOSIGNAL);
+        else
+            client_send(fd, method, path, NULL, body);
+        char head[64] = "";
+        ssize_t got = recv(fd, head, sizeof head - 1, 0);
+        fired = fault_disarm();
+        close(fd);
+        ck_assert_msg(got <= 0 || !strncmp(head, "HTTP/1.1 ", 9), "%s", head);
+        free(client_call(port, "GET", "/health", NULL, NULL, &status));
+        ck_assert_int_eq(status, 200);
+    }
 }
 
 #endif

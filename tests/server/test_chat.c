@@ -4,7 +4,6 @@
  * name.
  */
 #include "tests/check_main.h"
-#include "tests/faults/fault.h"
 #include "tests/server/served.h"
 
 #define CHAT    "/v1/chat/completions"
@@ -297,20 +296,7 @@ START_TEST(test_faults)
         "\"tool_calls\":[{\"function\":{\"name\":\"f\",\"arguments\":\"{}\"}}],\"reasoning\":\"r\"}"
         "]}"};
     for (size_t i = 0; i < sizeof bodies / sizeof bodies[0]; i++)
-        for (long n = 1; n < 600; n++) {
-            int status, fd = client_connect(port);
-            fault_arm(n);
-            client_send(fd, "POST", CHAT, NULL, bodies[i]);
-            char head[64] = "";
-            ssize_t got = recv(fd, head, sizeof head - 1, 0);
-            bool fired = fault_disarm();
-            close(fd);
-            ck_assert_msg(got <= 0 || !strncmp(head, "HTTP/1.1 ", 9), "%s", head);
-            free(client_call(port, "GET", "/health", NULL, NULL, &status));
-            ck_assert_int_eq(status, 200);
-            if (!fired)
-                break;
-        }
+        fail_each(NULL, "POST", CHAT, bodies[i], 600);
     wait_for(live_tickets, 0);
 }
 END_TEST
