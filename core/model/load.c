@@ -5,7 +5,8 @@
  * module is done: the peak is the packed base and one module a thread.
  *
  * Threads take modules in order from one counter. Which thread loads a module does not touch its
- * bytes; the first failure stops all of them.
+ * bytes. A failure stops all of them; the one that is told is that of the first module in order: all
+ * before it were taken, and are waited for.
  */
 #include <pthread.h>
 #include <stdlib.h>
@@ -28,6 +29,7 @@ struct loading {
     size_t next;
     uint64_t done, used; /* of total; bytes that the loaded weights take */
     enum status status;
+    size_t failed; /* the module whose failure status is; 0: it is nobody's, or the first's */
     struct error *err;
 };
 
@@ -77,16 +79,17 @@ static size_t take(struct loading *l)
     return l->status || l->next == m->n_modules ? m->n_modules : l->next++;
 }
 
-/* Under the lock: counts a module that is loaded, or keeps the first failure. */
+/* Under the lock: counts a module that is loaded, or keeps its failure if no module before it has
+ * one. */
 static void account(struct loading *l, size_t i, enum status s, struct error *err)
 {
+    if (s && (!l->status || i < l->failed)) {
+        l->status = s;
+        l->failed = i;
+        error_move(l->err, err);
+    }
     if (l->status)
         return;
-    if (s) {
-        l->status = s;
-        error_move(l->err, err);
-        return;
-    }
     l->done += module_bytes(l, i);
     l->used += weight_bytes(l->owned[i]);
     // Codebooks unfold: only now is it known what they take.
