@@ -1,23 +1,27 @@
 # oftd: everything is built from here; `make help` lists the targets.
-# Variables: BUILD (output folder), CC, CFLAGS (optimisation and debugging only), PREFIX, DESTDIR.
+# Variables: BUILD (output folder), CC, CFLAGS (optimisation and debugging only), PREFIX, DESTDIR; to build for another
+# machine CC with its --sysroot, SYSROOT, and pkg-config's own variables (tests/arm64.sh).
 
 BUILD   ?= build
 CC      ?= gcc
 CFLAGS  ?= -O2 -g
 PREFIX  ?= /usr/local
+SYSROOT ?=
 VERSION := $(shell cat VERSION)
 
-BLAS    := /usr/lib/$(shell $(CC) -print-multiarch)/openblas-serial
+TRIPLET := $(shell $(CC) -print-multiarch)
+BLAS    := /usr/lib/$(TRIPLET)/openblas-serial
 PKGS    := libmicrohttpd jansson libpcre2-8 nettle libutf8proc
 STRICT  := -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes \
            -Wmissing-prototypes -Wvla -ffp-contract=off -fno-strict-aliasing -pthread
-INCLUDE := -I. -I/usr/include/$(shell $(CC) -print-multiarch)/openblas-serial \
-           $(shell pkg-config --cflags $(PKGS))
+INCLUDE := -I. -I$(SYSROOT)/usr/include/$(TRIPLET)/openblas-serial $(shell pkg-config --cflags $(PKGS))
 DEFINES := -DOFTD_VERSION='"$(VERSION)"'
-LIBS    := $(shell pkg-config --libs $(PKGS)) -L$(BLAS) -Wl,-rpath,$(BLAS) -lopenblas -ldl -lm -pthread
+LIBS    := $(shell pkg-config --libs $(PKGS)) -L$(SYSROOT)$(BLAS) -Wl,-rpath,$(BLAS) -lopenblas -ldl -lm -pthread
 ALL_CFLAGS = $(STRICT) $(INCLUDE) $(DEFINES) $(CFLAGS) $(SANITIZE)
 
-SRCS    := $(wildcard core/*.c core/*/*.c backends/*.c backends/*/*.c config/*.c server/*.c)
+# Twins for the instruction sets of another architecture stay out.
+OTHERS  := $(if $(findstring x86_64,$(TRIPLET)),,%_avx2.c %_avx512.c) $(if $(findstring aarch64,$(TRIPLET)),,%_neon.c)
+SRCS    := $(filter-out $(OTHERS),$(wildcard core/*.c core/*/*.c backends/*.c backends/*/*.c config/*.c server/*.c))
 HDRS    := $(wildcard core/*.h core/*/*.h backends/*.h backends/*/*.h config/*.h server/*.h tests/*.h tests/*/*.h)
 PAGE    := $(wildcard server/page/*)
 OBJS    := $(SRCS:%.c=$(BUILD)/obj/%.o) $(BUILD)/obj/server/page/files.o
@@ -43,7 +47,8 @@ $(LIB): $(filter-out $(BUILD)/obj/server/main.o,$(OBJS))
 
 # Instruction sets are the suffix of a file's name, never a flag of the whole build.
 ISA_FLAGS = $(if $(findstring _avx512,$1),-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vbmi \
-  -mavx512vnni -mavx512bf16 -mavx2 -mfma -mf16c -mprefer-vector-width=512,$(if $(findstring _avx2,$1),-mavx2 -mfma -mf16c,))
+  -mavx512vnni -mavx512bf16 -mavx2 -mfma -mf16c -mprefer-vector-width=512,$(if $(findstring _avx2,$1),-mavx2 -mfma -mf16c,$(if \
+  $(findstring _neon,$1),-march=armv8.2-a+dotprod,)))
 HOT = $(if $(filter backends/kernels/% backends/encodings/% backends/hqq_quantize% backends/torch_sum% core/adapters/rotation%,$1),-O3,)
 
 $(BUILD)/obj/%.o: %.c Makefile VERSION
@@ -56,7 +61,7 @@ $(BUILD)/obj/server/page/files.o: $(PAGE) Makefile
 	$(CC) -I. -Iserver/page -c server/page/files.S -o $@
 
 # Tables that are included as text.
--include $(OBJS:.o=.d)
+-include $(OBJS:.o=.d) $(TESTS:=.d)
 
 install: $(BUILD)/oftd docs ## install the program, its manual page and service files (PREFIX, DESTDIR)
 	install -D -m 755 $(BUILD)/oftd $(DESTDIR)$(PREFIX)/bin/oftd
@@ -135,7 +140,7 @@ fidelity: $(BUILD)/oftd ## what --compute fast costs on the demo: KL, perplexity
 	BUILD=$(BUILD) python3 tests/bench/fidelity.py
 
 # ---- the house rules ---------------------------------------------------------------------------
-FORMATTED := $(SRCS) $(HDRS) $(shell find tests -name '*.[ch]' 2>/dev/null)
+FORMATTED := $(SRCS) $(HDRS) $(wildcard backends/kernels/*_neon.c) $(shell find tests -name '*.[ch]' 2>/dev/null)
 format: ## rewrite the sources in the house style
 	clang-format -i $(sort $(FORMATTED))
 format-check:
@@ -158,4 +163,4 @@ docs-check: $(BUILD)/oftd
 	tests/house/docs.sh $(BUILD) --check
 
 clean: ## remove what was built
-	rm -rf build build-asan build-ubsan build-tsan
+	rm -rf build build-asan build-ubsan build-tsan build-arm64

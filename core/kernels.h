@@ -275,7 +275,7 @@ struct kernels_state;
  */
 struct kernels {
     const char *device; /* "cpu", "cuda:0" */
-    const char *isa;    /* "portable", "avx2", "avx512" */
+    const char *isa;    /* "portable", "avx2", "avx512", "neon" */
     enum compute mode;
     int threads;
     struct kernels_state *state;

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Installs with apt what is missing of: what the program needs to build, and (argument `test`) what its tests need.
+# --list: prints what the program needs.
 set -eu
 build='gcc make pkg-config libmicrohttpd-dev libjansson-dev libopenblas-serial-dev libpcre2-dev nettle-dev libutf8proc-dev'
 # shellcheck disable=SC2034
@@ -16,6 +17,9 @@ page='chromium chromium-driver python3-selenium fonts-liberation'
 recipes='curl nginx-light procps'
 # shellcheck disable=SC2034
 house='clang-format clang-tidy cppcheck valgrind clang libclang-rt-dev docker.io mmdebstrap systemd git'
+# shellcheck disable=SC2034
+arm64='gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static mmdebstrap python3'
+[ "${1:-}" = --list ] && { echo "$build"; exit 0; }
 want=$build
 for group in "$@"; do want="$want ${!group}"; done
 missing=''

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Runs libcheck programs (arguments) and sums them up: one line each, then `N passed, N failed`. A program that dies or
-# says nothing counts as one failure. TEST_TIMEOUT seconds each.
+# says nothing counts as one failure. TEST_TIMEOUT seconds each; TEST_UNDER="qemu-... ": what they run under.
 set -u
 pass=0 fail=0
 for t in "$@"; do
     start=$(date +%s)
-    out=$(CK_DEFAULT_TIMEOUT="${CK_DEFAULT_TIMEOUT:-120}" timeout "${TEST_TIMEOUT:-600}" "$t" 2>&1)
+    # shellcheck disable=SC2086
+    out=$(CK_DEFAULT_TIMEOUT="${CK_DEFAULT_TIMEOUT:-120}" timeout "${TEST_TIMEOUT:-600}" ${TEST_UNDER:-} "$t" 2>&1)
     rc=$?
     line=$(printf '%s\n' "$out" | grep -E '^[0-9]+%: Checks: ' | tail -n 1)
     n=$(sed -n 's/.*Checks: \([0-9]*\),.*/\1/p' <<<"$line") f=$(sed -n 's/.*Failures: \([0-9]*\), Errors: \([0-9]*\).*/\1+\2/p' <<<"$line")

@@ -42,19 +42,28 @@ static bool always(void)
     return true;
 }
 
-static void overlay_portable(struct twins *t)
+static bool never(void)
 {
-    decode_portable(t);
-    matmul_portable(t);
-    fast_portable(t);
-    rotate_portable(t);
-    attention_portable(t);
-    norm_portable(t);
-    elementwise_portable(t);
+    return false;
 }
+
+#define OVERLAY(isa)                                                                               \
+    static void overlay_##isa(struct twins *t)                                                     \
+    {                                                                                              \
+        decode_##isa(t);                                                                           \
+        matmul_##isa(t);                                                                           \
+        fast_##isa(t);                                                                             \
+        rotate_##isa(t);                                                                           \
+        attention_##isa(t);                                                                        \
+        norm_##isa(t);                                                                             \
+        elementwise_##isa(t);                                                                      \
+    }
+OVERLAY(portable)
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+OVERLAY(avx2)
+OVERLAY(avx512)
 
 static bool has_f16c(void) // no word of __builtin_cpu_supports for every compiler
 {
@@ -74,36 +83,31 @@ static bool has_avx512(void)
            __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vnni") &&
            __builtin_cpu_supports("avx512bf16");
 }
-
-static void overlay_avx2(struct twins *t)
-{
-    decode_avx2(t);
-    matmul_avx2(t);
-    fast_avx2(t);
-    rotate_avx2(t);
-    attention_avx2(t);
-    norm_avx2(t);
-    elementwise_avx2(t);
-}
-
-static void overlay_avx512(struct twins *t)
-{
-    decode_avx512(t);
-    matmul_avx512(t);
-    fast_avx512(t);
-    rotate_avx512(t);
-    attention_avx512(t);
-    norm_avx512(t);
-    elementwise_avx512(t);
-}
+#else
+#define has_avx2       never
+#define has_avx512     never
+#define overlay_avx2   NULL
+#define overlay_avx512 NULL
 #endif
 
-/* Best first. */
+#if defined(__aarch64__)
+#include <sys/auxv.h>
+OVERLAY(neon)
+
+static bool has_neon(void)
+{
+    return getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
+}
+#else
+#define has_neon     never
+#define overlay_neon NULL
+#endif
+
+/* Best first; those of another architecture are known by name. */
 static const struct isa isas[] = {
-#if defined(__x86_64__)
     {.name = "avx512", .present = has_avx512, .overlay = overlay_avx512},
     {.name = "avx2", .present = has_avx2, .overlay = overlay_avx2},
-#endif
+    {.name = "neon", .present = has_neon, .overlay = overlay_neon},
     {.name = "portable", .present = always, .overlay = overlay_portable},
 };
 #define N_ISAS (sizeof isas / sizeof isas[0])
@@ -134,7 +138,7 @@ static const struct isa *choose_isa(const char *name, struct error *err)
         }
     }
     error_set(err, ST_INVALID_VALUE,
-              "isa: \"%s\" is not known, expected auto, portable, avx2 or avx512", name);
+              "isa: \"%s\" is not known, expected auto, portable, avx2, avx512 or neon", name);
     return NULL;
 }
 

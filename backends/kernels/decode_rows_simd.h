@@ -200,15 +200,12 @@ INLINE int64_t book_code(const struct weight *w, int64_t i)
 }
 
 /* Eight elements of the codebooks from index on, d their dtype. */
-INLINE __m256 eight_values(const enum dtype d, const struct weight *w, int64_t index)
+INLINE vh eight_values(const enum dtype d, const struct weight *w, int64_t index)
 {
     const char *at = (const char *)w->codebook + (size_t)index * dtype_size(d);
     if (d == DT_F32)
-        return _mm256_loadu_ps((const float *)at);
-    __m128i halves = _mm_loadu_si128((const __m128i *)at);
-    if (d == DT_F16)
-        return _mm256_cvtph_ps(halves);
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
+        return vh_load((const float *)at);
+    return d == DT_F16 ? vh_load_f16(at) : vh_load_bf16(at);
 }
 
 /* sum[0 .. n) += the codebooks' elements from index on. */
@@ -216,8 +213,7 @@ INLINE void add_vector(const struct weight *w, int64_t index, int64_t n, float *
 {
     int64_t i = 0;
     for (; i + 8 <= n; i += 8)
-        _mm256_storeu_ps(sum + i, _mm256_add_ps(_mm256_loadu_ps(sum + i),
-                                                eight_values(w->codebook_dtype, w, index + i)));
+        vh_store(sum + i, vh_add(vh_load(sum + i), eight_values(w->codebook_dtype, w, index + i)));
     for (; i < n; i++)
         sum[i] += tile_value(w->codebook, w->codebook_dtype, index + i);
 }
@@ -239,12 +235,12 @@ INLINE void codebook_row(const struct weight *w, int64_t row, int64_t k, int64_t
 }
 
 /* The sum of vector i's eight columns, d the codebooks' dtype. */
-INLINE __m256 eight_columns(const enum dtype d, const struct weight *w, int64_t i, int64_t part)
+INLINE vh eight_columns(const enum dtype d, const struct weight *w, int64_t i, int64_t part)
 {
-    __m256 sum = _mm256_setzero_ps();
+    vh sum = vh_zero();
     int64_t size = 8 * (int64_t)w->out_group;
     for (int64_t b = 0; b < w->books; b++)
-        sum = _mm256_add_ps(
+        sum = vh_add(
             sum,
             eight_values(d, w, ((b << w->bits) + book_code(w, i * w->books + b)) * size + part));
     return sum;
@@ -261,7 +257,7 @@ INLINE void eights_columns(const enum dtype d, const struct weight *w, const int
             continue;
         }
         int64_t i = first[r] + k / 8;
-        __m256 high = kc > 8 ? eight_columns(d, w, i + 1, part[r]) : _mm256_setzero_ps();
+        vh high = kc > 8 ? eight_columns(d, w, i + 1, part[r]) : vh_zero();
         v[r] = vf_of_halves(eight_columns(d, w, i, part[r]), high);
     }
 }

@@ -17,6 +17,8 @@
 #include "backends/kernels/lanes_avx512.h"
 #elif defined(__AVX2__)
 #include "backends/kernels/lanes_avx2.h"
+#elif defined(__ARM_FEATURE_DOTPROD)
+#include "backends/kernels/lanes_neon.h"
 #endif
 
 #endif

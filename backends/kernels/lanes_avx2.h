@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "backends/kernels/lanes.h"
+#include "backends/kernels/lanes_x86.h"
 
 #define LANES       16
 #define TWIN(name)  name##_avx2
@@ -63,7 +64,7 @@ INLINE void vf_store_n(float *p, vf v, int64_t n)
     _mm256_maskstore_ps(p, m.lo, v.lo);
     _mm256_maskstore_ps(p + 8, m.hi, v.hi);
 }
-INLINE vf vf_of_halves(__m256 low, __m256 high)
+INLINE vf vf_of_halves(vh low, vh high)
 {
     return (vf){low, high};
 }

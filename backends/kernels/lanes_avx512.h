@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "backends/kernels/lanes.h"
+#include "backends/kernels/lanes_x86.h"
 
 #define LANES      16
 #define TWIN(name) name##_avx512
@@ -55,7 +56,7 @@ INLINE void vf_store_n(float *p, vf v, int64_t n)
     _mm512_mask_storeu_ps(p, lanes_below(n), v);
 }
 /* Lanes 0..7 and 8..15. */
-INLINE vf vf_of_halves(__m256 low, __m256 high)
+INLINE vf vf_of_halves(vh low, vh high)
 {
     return _mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1);
 }

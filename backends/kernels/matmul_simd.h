@@ -34,23 +34,15 @@
 
 #define PREFETCH 2048 /* bytes ahead of a tile's stream */
 
-/* Four rows of four columns at a time; SSE is part of either twin. */
+/* Four rows of four columns at a time. */
 static void pack_simd(const float *x, int64_t ldx, int m, int64_t kc, float *packed)
 {
     int i = 0;
     for (; i + 4 <= m; i += 4) {
         const float *row = x + i * ldx;
         int64_t k = 0;
-        for (; k + 4 <= kc; k += 4) {
-            __m128 a = _mm_loadu_ps(row + k), b = _mm_loadu_ps(row + ldx + k);
-            __m128 c = _mm_loadu_ps(row + 2 * ldx + k), d = _mm_loadu_ps(row + 3 * ldx + k);
-            _MM_TRANSPOSE4_PS(a, b, c, d);
-            float *to = packed + k * m + i;
-            _mm_storeu_ps(to, a);
-            _mm_storeu_ps(to + m, b);
-            _mm_storeu_ps(to + 2 * m, c);
-            _mm_storeu_ps(to + 3 * m, d);
-        }
+        for (; k + 4 <= kc; k += 4)
+            floats_transpose(row + k, ldx, packed + k * m + i, m);
         for (; k < kc; k++)
             for (int r = 0; r < 4; r++)
                 packed[k * m + i + r] = row[r * ldx + k];

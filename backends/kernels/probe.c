@@ -120,6 +120,9 @@ double probe_fp32_peak(int threads)
         p.fma = probe_fma_avx2;
     if (cpu_has("avx512"))
         p.fma = probe_fma_avx512;
+#elif defined(__aarch64__)
+    if (cpu_has("neon"))
+        p.fma = probe_fma_neon;
 #endif
     if (pool_open(threads, &pool, NULL) != ST_OK)
         return 0;

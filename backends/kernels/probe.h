@@ -13,5 +13,6 @@ double probe_fp32_peak(int threads);
 double probe_fma_portable(long rounds, float *sink);
 double probe_fma_avx2(long rounds, float *sink);
 double probe_fma_avx512(long rounds, float *sink);
+double probe_fma_neon(long rounds, float *sink);
 
 #endif

@@ -4,7 +4,7 @@
  *
  * A slot (X.c) cuts a call into chunks and hands them to the pool; a primitive computes one piece
  * on one thread. X_portable fills in the plain C version of X.c, which is the oracle and serves
- * every machine; X_avx2 and X_avx512 then overlay what they do better. Exactly one order of
+ * every machine; X_avx2, X_avx512 and X_neon then overlay what they do better. Exactly one order of
  * operations is defined for each primitive, so that results are the same bits in every twin.
  */
 #ifndef OFTD_BACKENDS_KERNELS_TWINS_H
@@ -52,27 +52,19 @@ struct twins {
                      float *out);
 };
 
-void decode_portable(struct twins *t);
-void decode_avx2(struct twins *t);
-void decode_avx512(struct twins *t);
-void matmul_portable(struct twins *t);
-void matmul_avx2(struct twins *t);
-void matmul_avx512(struct twins *t);
-void fast_portable(struct twins *t);
-void fast_avx2(struct twins *t);
-void fast_avx512(struct twins *t);
-void rotate_portable(struct twins *t);
-void rotate_avx2(struct twins *t);
-void rotate_avx512(struct twins *t);
-void attention_portable(struct twins *t);
-void attention_avx2(struct twins *t);
-void attention_avx512(struct twins *t);
-void norm_portable(struct twins *t);
-void norm_avx2(struct twins *t);
-void norm_avx512(struct twins *t);
-void elementwise_portable(struct twins *t);
-void elementwise_avx2(struct twins *t);
-void elementwise_avx512(struct twins *t);
+/* Lay one version of a file over the table. */
+#define TWINS_OF(isa)                                                                              \
+    void decode_##isa(struct twins *t);                                                            \
+    void matmul_##isa(struct twins *t);                                                            \
+    void fast_##isa(struct twins *t);                                                              \
+    void rotate_##isa(struct twins *t);                                                            \
+    void attention_##isa(struct twins *t);                                                         \
+    void norm_##isa(struct twins *t);                                                              \
+    void elementwise_##isa(struct twins *t);
+TWINS_OF(portable)
+TWINS_OF(avx2)
+TWINS_OF(avx512)
+TWINS_OF(neon)
 
 /* Rows that one pass of a large product packs, and the tiles it sums for them; sized so that a
  * thread's panel, packed rows and sums stay in 1 MiB of second-level cache. */

@@ -166,10 +166,12 @@ static Suite *elementwise_suite(void)
 {
     Suite *s = suite_create("elementwise");
     TCase *t = tcase_create("elementwise");
-    int n = 1 + cpu_has("avx2") + cpu_has("avx512");
-    tcase_add_loop_test(t, activate, 0, n);
-    tcase_add_loop_test(t, norm, 0, n);
-    tcase_add_loop_test(t, rope, 0, n);
+    for (int i = 0; i < (int)(sizeof isas / sizeof *isas); i++)
+        if (cpu_has(isas[i])) {
+            tcase_add_loop_test(t, activate, i, i + 1);
+            tcase_add_loop_test(t, norm, i, i + 1);
+            tcase_add_loop_test(t, rope, i, i + 1);
+        }
     tcase_add_test(t, gemm);
     tcase_add_test(t, solve);
     suite_add_tcase(s, t);
