@@ -19,6 +19,7 @@
 #include "core/adapters/rotation.h"
 #include "core/adapters/source.h"
 #include "core/memory.h"
+#include "core/turns.h"
 
 #define DEFECT_HIGH 0.1
 
@@ -138,8 +139,10 @@ static struct packed *packed_new(const struct source *src, const struct model *m
     p->shared = c->block_share;
     char *at = p->memory;
     float *bias_at = p->bias_memory;
-    for (size_t i = 0; i < n_modules; i++)
+    for (size_t i = 0; i < n_modules; i++) {
+        turns_pause();
         copy_module(p, i, &src->modules[i], &at, &bias_at);
+    }
     return p;
 }
 
@@ -318,6 +321,7 @@ static enum status build(const struct model *m, const struct kernels *k, struct 
         const struct tensor *v = &p->vectors[i];
         if (!v->data)
             continue;
+        turns_pause();
         struct rotation *r = &a->data->rotations[i];
         struct rotation_stats stats = {0};
         *r = (struct rotation){.dim = m->modules[i].rotate_dim,
@@ -405,6 +409,7 @@ static enum status load(const struct model *m, const struct kernels *k, const ch
     packed = packed_new(&src, m, options);
     source_clear(&src);
     package_clear(&files);
+    turns_pause();
     if (packed)
         a = adapter_new(m, packed, name, dir, digest, 100);
     if (!a) {

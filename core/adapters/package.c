@@ -12,15 +12,18 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "core/memory.h"
+#include "core/turns.h"
 
 #define CONFIG_NAME  "adapter_config.json"
 #define TENSORS_NAME "adapter_model.safetensors"
 #define PICKLE_NAME  "adapter_model.bin"
 #define CONFIG_MAX   ((uint64_t)16 << 20)
 #define HEADER       16
+#define UNIT         ((size_t)256 << 10)
 
 static enum status unreadable(struct findings *f, enum status code, const char *path,
                               const char *expected, const char *got)
@@ -72,11 +75,25 @@ static int open_file(const char *path, const char *beneath, uint64_t max, size_t
     return -1;
 }
 
+/* read, which others do not wait for when it has to wait for the disk. */
+static ssize_t read_some(int fd, char *out, size_t size)
+{
+    const struct iovec v = {out, size};
+    ssize_t n = preadv2(fd, &v, 1, -1, RWF_NOWAIT);
+    if (n > 0 || (n < 0 && errno == EINTR))
+        return n;
+    if (n < 0 && errno == EAGAIN)
+        turns_away();
+    return read(fd, out, size);
+}
+
 static bool read_file(int fd, const char *path, char *out, size_t size, struct findings *f)
 {
     size_t at = 0;
+    posix_fadvise(fd, 0, 0, POSIX_FADV_WILLNEED);
     while (at < size) {
-        ssize_t n = read(fd, out + at, size - at);
+        turns_pause();
+        ssize_t n = read_some(fd, out + at, size - at < UNIT ? size - at : UNIT);
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
@@ -134,7 +151,7 @@ enum status package_read(const char *dir, const char *beneath, uint64_t max_byte
     tensors = open_file(out->tensors_path, beneath, room, &n_tensors, findings);
     if (tensors < 0)
         mention_pickle(dir, findings);
-    out->bytes = malloc(HEADER + n_config + n_tensors + 1);
+    out->bytes = memory_alloc(HEADER + n_config + n_tensors + 1);
     if (!out->bytes) {
         s = error_memory(err, "reading an adapter");
         goto done;
@@ -163,7 +180,7 @@ void package_clear(struct package *p)
 {
     free(p->config_path);
     free(p->tensors_path);
-    free(p->bytes);
+    memory_free(p->bytes);
     memset(p, 0, sizeof *p);
 }
 

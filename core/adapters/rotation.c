@@ -30,6 +30,7 @@
 #include <string.h>
 
 #include "core/memory.h"
+#include "core/turns.h"
 
 #define CHOLESKY_MAX 512
 #define POWER_STEPS  200
@@ -349,6 +350,7 @@ enum status rotation_build(const struct kernels *k, const struct rotation_rule *
     if (s)
         return s;
     for (int64_t i = 0; i < rows; i++) {
+        turns_pause();
         tensor_to_f32(packed, i * n, n, w.v);
         build_block(&w, rule, packed, out + (size_t)i * (size_t)block * (size_t)block, stats);
     }
