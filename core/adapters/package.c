@@ -184,7 +184,19 @@ void package_clear(struct package *p)
     memset(p, 0, sizeof *p);
 }
 
+size_t package_size(const struct package *p)
+{
+    return HEADER + p->config_size + p->tensors_size;
+}
+
+void *package_take(struct package *p)
+{
+    void *bytes = p->bytes;
+    p->bytes = NULL;
+    return bytes;
+}
+
 void package_digest(const struct package *p, uint8_t out[DIGEST_SIZE])
 {
-    digest_bytes(p->bytes, HEADER + p->config_size + p->tensors_size, out);
+    digest_bytes(p->bytes, package_size(p), out);
 }
