@@ -365,7 +365,7 @@ static enum status start_threads(struct engine *e, struct error *err)
                                    .registry = e->registry,
                                    .merged = e->merged,
                                    .stats = &e->stats,
-                                   .turns = &e->turns,
+                                   .turns = o->spare_core ? NULL : &e->turns,
                                    .merge_memory = o->merge_memory,
                                    .export_dir = o->export_dir,
                                    .ready = planned,

@@ -26,7 +26,7 @@ struct jobs_options {
     struct registry *registry;
     struct merged *merged;
     struct stats *stats;
-    struct turns *turns; /* those of the worker's steps */
+    struct turns *turns; /* between the worker's steps; NULL: it needs to wait for none */
     uint64_t merge_memory;
     const char *export_dir; /* NULL: none */
     /* A request whose adapters are there and whose sequences are planned. */

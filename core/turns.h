@@ -12,6 +12,8 @@
  *      background                   unit unit                unit unit                  unit unit
  * ...
  *
+ * Where fewer threads compute than there are cores nobody enters: the background has its own core.
+ *
  * Giving way is a property of a thread, as its priority is: turns_enter says that this thread works
  * in the background, and from then on turns_pause marks the end of a unit. On every other thread
  * it does nothing, so files, digests, rotations and formats call it wherever their work can be cut
