@@ -25,6 +25,7 @@
  * requantize from one that it has just quantized, store makes one again. So a requantized weight
  * is exactly what loading the stored file would give.
  */
+#include <assert.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -302,6 +303,7 @@ static bool load_nested(const struct image *image, struct weight *w)
     int64_t count = divide_up(count_blocks(s), s->nested_block);
     int64_t room =
         divide_up(end, s->nested_block) > count ? divide_up(end, s->nested_block) : count;
+    assert(image->nested_absmax); // examine or requantize set both
     w->nested_absmax = memory_alloc((size_t)room * sizeof *w->nested_absmax);
     if (!w->nested_absmax)
         return false;
