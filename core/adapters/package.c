@@ -23,7 +23,8 @@
 #define PICKLE_NAME  "adapter_model.bin"
 #define CONFIG_MAX   ((uint64_t)16 << 20)
 #define HEADER       16
-#define UNIT         ((size_t)256 << 10)
+#define UNIT         ((size_t)256 << 10) /* read at once */
+#define AHEAD        ((size_t)16 << 20)  /* asked of a disk that is waited for */
 
 static enum status unreadable(struct findings *f, enum status code, const char *path,
                               const char *expected, const char *got)
@@ -75,25 +76,28 @@ static int open_file(const char *path, const char *beneath, uint64_t max, size_t
     return -1;
 }
 
-/* read, which others do not wait for when it has to wait for the disk. */
-static ssize_t read_some(int fd, char *out, size_t size)
+/* pread of a unit. When it has to wait for the disk, nobody waits for it, and the disk learns what
+ * will be read next. */
+static ssize_t read_unit(int fd, char *out, size_t at, size_t size)
 {
-    const struct iovec v = {out, size};
-    ssize_t n = preadv2(fd, &v, 1, -1, RWF_NOWAIT);
-    if (n > 0 || (n < 0 && errno == EINTR))
+    const struct iovec v = {out, size - at < UNIT ? size - at : UNIT};
+    ssize_t n = preadv2(fd, &v, 1, (off_t)at, RWF_NOWAIT);
+    if (n >= 0)
         return n;
-    if (n < 0 && errno == EAGAIN)
+    if (errno == EAGAIN) {
         turns_away();
-    return read(fd, out, size);
+        for (size_t next = at; next < size && next < at + AHEAD; next += UNIT)
+            posix_fadvise(fd, (off_t)next, (off_t)UNIT, POSIX_FADV_WILLNEED);
+    }
+    return pread(fd, out, v.iov_len, (off_t)at);
 }
 
 static bool read_file(int fd, const char *path, char *out, size_t size, struct findings *f)
 {
     size_t at = 0;
-    posix_fadvise(fd, 0, 0, POSIX_FADV_WILLNEED);
     while (at < size) {
         turns_pause();
-        ssize_t n = read_some(fd, out + at, size - at < UNIT ? size - at : UNIT);
+        ssize_t n = read_unit(fd, out + at, at, size);
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
@@ -101,7 +105,7 @@ static bool read_file(int fd, const char *path, char *out, size_t size, struct f
         at += (size_t)n;
     }
     char more;
-    if (at == size && read(fd, &more, 1) == 0)
+    if (at == size && pread(fd, &more, 1, (off_t)size) == 0)
         return true;
     unreadable(f, ST_FILE_UNREADABLE, path, "a file at rest", "it changed while it was being read");
     return false;
