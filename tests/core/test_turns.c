@@ -7,6 +7,8 @@
 
 #include "tests/check_main.h"
 
+/* A turn's length, but where a test says otherwise: the worker's patience, which is as long, is of
+ * the real clock. */
 #define HOUR ((int64_t)3600 * 1000000000)
 
 static struct turns turns;
@@ -92,11 +94,11 @@ START_TEST(a_turn_is_as_long_as_it_says)
     struct background b;
     turns_busy(&turns, true);
     turns_give(&turns, HOUR); // nobody is there
-    start(&b, 100);
+    start(&b, HOUR / 10);
     for (int i = 1; i <= 50; i++) {
         until_waiting(1);
         ck_assert_int_eq(atomic_load(&b.units), 10 * (i - 1));
-        turns_give(&turns, 1000);
+        turns_give(&turns, HOUR);
         ck_assert_int_eq(atomic_load(&b.units), 10 * i);
     }
     ck_assert_uint_eq(turns.count, 50);
@@ -109,10 +111,10 @@ START_TEST(every_turn_brings_a_unit)
 {
     struct background b;
     turns_busy(&turns, true);
-    start(&b, 1000000);
+    start(&b, 2 * HOUR);
     for (int i = 1; i <= 50; i++) {
         until_waiting(1);
-        turns_give(&turns, i % 3);
+        turns_give(&turns, HOUR);
         ck_assert_int_eq(atomic_load(&b.units), i);
     }
     finish(&b);
@@ -126,11 +128,11 @@ START_TEST(several_at_once)
     struct background b[N];
     turns_busy(&turns, true);
     for (int i = 0; i < N; i++)
-        start(&b[i], 10);
+        start(&b[i], HOUR / 100);
     for (int i = 1; i <= 50; i++) {
         int sum = 0, least = INT32_MAX;
         until_waiting(N);
-        turns_give(&turns, 1000);
+        turns_give(&turns, HOUR);
         for (int k = 0; k < N; k++) {
             int units = atomic_load(&b[k].units);
             sum += units;
