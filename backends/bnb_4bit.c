@@ -25,6 +25,7 @@
  * requantize from one that it has just quantized, store makes one again. So a requantized weight
  * is exactly what loading the stored file would give.
  */
+#include <assert.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,6 +38,7 @@
 #include "backends/spec.h"
 #include "backends/tiles.h"
 #include "core/memory.h"
+#include "core/turns.h"
 
 /* What weight.format holds. */
 struct bnb_4bit_format {
@@ -54,7 +56,8 @@ struct image {
     float nested_map[256];
 };
 
-#define NESTED_BLOCK 256 /* of what the library quantizes */
+#define NESTED_BLOCK 256   /* of what the library quantizes */
+#define UNIT         16384 /* elements between two places where the background pauses */
 
 #define STORAGES                                                                                   \
     (SPEC_DTYPE(U8) | SPEC_DTYPE(I8) | SPEC_DTYPE(F16) | SPEC_DTYPE(BF16) | SPEC_DTYPE(F32) |      \
@@ -300,6 +303,7 @@ static bool load_nested(const struct image *image, struct weight *w)
     int64_t count = divide_up(count_blocks(s), s->nested_block);
     int64_t room =
         divide_up(end, s->nested_block) > count ? divide_up(end, s->nested_block) : count;
+    assert(image->nested_absmax); // examine or requantize set both
     w->nested_absmax = memory_alloc((size_t)room * sizeof *w->nested_absmax);
     if (!w->nested_absmax)
         return false;
@@ -384,8 +388,11 @@ static bool is_whole(const struct weight *w)
 
 static void pack(const uint8_t *codes, int64_t n, uint8_t pad, uint8_t *packed)
 {
-    for (int64_t i = 0; i < n / 2; i++)
+    for (int64_t i = 0; i < n / 2; i++) {
+        if (i % UNIT == 0)
+            turns_pause();
         packed[i] = (uint8_t)(codes[2 * i] << 4 | codes[2 * i + 1]);
+    }
     if (n % 2)
         packed[n / 2] = (uint8_t)(codes[n - 1] << 4 | pad);
 }
@@ -397,7 +404,12 @@ static void quantize(const float *w, struct image *image, uint8_t *codes, float 
     struct bnb_4bit_bounds bounds;
     bnb_4bit_bounds_init(&bounds, image->table);
     int64_t whole = elements(s) / s->block, rest = elements(s) % s->block;
-    bnb_4bit_quantize_blocks(&bounds, w, whole, s->block, codes, absmax);
+    for (int64_t first = 0, n; first < whole; first += n) {
+        turns_pause();
+        n = UNIT / s->block + 1 < whole - first ? UNIT / s->block + 1 : whole - first;
+        bnb_4bit_quantize_blocks(&bounds, w + first * s->block, n, s->block,
+                                 codes + first * s->block, absmax + first);
+    }
     if (rest)
         bnb_4bit_quantize_rest(&bounds, w + whole * s->block, rest, codes + whole * s->block,
                                absmax + whole);

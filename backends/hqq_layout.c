@@ -14,6 +14,10 @@
  */
 #include "backends/hqq_layout.h"
 
+#include "core/turns.h"
+
+#define UNIT 16384 /* codes between two places where the background pauses */
+
 static const struct hqq_packing packings[] = {
     {"8bit_u8", "torch.uint8", DT_U8, 8, 1},   {"4bit_u8", "torch.uint8", DT_U8, 4, 2},
     {"2bit_u8", "torch.uint8", DT_U8, 2, 4},   {"1bit_u8", "torch.uint8", DT_U8, 1, 8},
@@ -91,6 +95,8 @@ void hqq_pack(const struct hqq_layout *l, const uint8_t *codes, void *packed)
 {
     int64_t word;
     for (int64_t row = 0; row < l->rows; row++, codes += l->columns) {
+        if (row * l->columns % UNIT < l->columns)
+            turns_pause();
         int shift = field_of(l, row, &word);
         if (l->packing->word == DT_U8) {
             uint8_t *to = (uint8_t *)packed + word;

@@ -27,9 +27,11 @@
 #include <string.h>
 
 #include "backends/torch_sum.h"
+#include "core/turns.h"
 
 #define ITERATIONS 20
 #define RUN        1024 /* elements that are treated at once */
+#define GROUPS     64   /* between two places where the background pauses */
 
 /* The matrix and what an iteration needs. */
 struct solver {
@@ -93,6 +95,8 @@ static float iterate_rows(struct solver *v)
     int64_t group = v->h->group;
     torch_stream_begin(&errors, v->count);
     for (int64_t g = 0; g < v->n_groups; g++) {
+        if (g % GROUPS == 0)
+            turns_pause();
         for (int64_t at = 0; at < group; at += RUN) {
             int64_t n = group - at < RUN ? group - at : RUN;
             residuals(v->w + g * group + at, n, &v->s[g], &v->z[g], 0, top, error, v->terms + at);
@@ -115,6 +119,7 @@ static float iterate_columns(struct solver *v)
     for (int64_t row = 0; row < group; row++, torch_sum_next(&sums)) {
         for (int64_t at = 0; at < v->n_groups; at += RUN) {
             int64_t n = v->n_groups - at < RUN ? v->n_groups - at : RUN;
+            turns_pause();
             residuals(v->w + row * v->n_groups + at, n, v->s + at, v->z + at, 1, top, error, terms);
             torch_stream_add(&errors, error, n);
             int64_t simple = v->columns - at < n ? v->columns - at : n;
@@ -153,6 +158,8 @@ static void find_ranges(struct solver *v)
     int64_t group = v->h->group;
     for (int64_t g = 0; g < v->n_groups; g++) {
         const float *w = v->h->axis == 1 ? v->w + g * group : v->w + g;
+        if (g % GROUPS == 0)
+            turns_pause();
         v->z[g] = v->s[g] = *w;
         for (int64_t i = 1; v->h->axis == 1 && i < group; i++) {
             v->z[g] = w[i] < v->z[g] ? w[i] : v->z[g];
@@ -161,6 +168,7 @@ static void find_ranges(struct solver *v)
     }
     for (int64_t row = 1; v->h->axis == 0 && row < group; row++) {
         const float *w = v->w + row * v->n_groups;
+        turns_pause();
         for (int64_t g = 0; g < v->n_groups; g++) {
             v->z[g] = w[g] < v->z[g] ? w[g] : v->z[g];
             v->s[g] = w[g] > v->s[g] ? w[g] : v->s[g];
@@ -190,6 +198,8 @@ static void encode(const struct solver *v, uint8_t *codes)
         const float *w = v->w + r * width;
         uint8_t *to = codes + r * width;
         float s = v->s[r % v->n_groups], z = v->z[r % v->n_groups];
+        if (v->h->axis == 0 || r % GROUPS == 0)
+            turns_pause();
         for (int64_t i = 0; v->h->axis == 1 && i < width; i++)
             to[i] = (uint8_t)(int)quantized(w[i] * s + z, top);
         for (int64_t i = 0; v->h->axis == 0 && i < width; i++)

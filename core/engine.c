@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/clock.h"
 #include "core/engine_state.h"
 #include "core/grammar/grammar.h"
 #include "core/memory.h"
@@ -239,7 +240,8 @@ enum status engine_new(const struct engine_options *options, struct engine **out
     if (ok) {
         pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
         ok = pthread_mutex_init(&e->lock, NULL) == 0 &&
-             pthread_cond_init(&e->changed, &attr) == 0 && stats_open(&e->stats);
+             pthread_cond_init(&e->changed, &attr) == 0 && stats_open(&e->stats) &&
+             turns_open(&e->turns);
         pthread_condattr_destroy(&attr);
     }
     if (!ok) {
@@ -340,6 +342,7 @@ static enum status open_worker(struct engine *e, struct error *err)
     const struct scheduler_options s = {.model = e->model,
                                         .kv = e->kv,
                                         .stats = &e->stats,
+                                        .turns = &e->turns,
                                         .max_rows = o->max_rows,
                                         .prefill_chunk = o->prefill_chunk,
                                         .max_sequences = o->max_sequences,
@@ -362,6 +365,7 @@ static enum status start_threads(struct engine *e, struct error *err)
                                    .registry = e->registry,
                                    .merged = e->merged,
                                    .stats = &e->stats,
+                                   .turns = o->spare_core ? NULL : &e->turns,
                                    .merge_memory = o->merge_memory,
                                    .export_dir = o->export_dir,
                                    .ready = planned,
@@ -416,7 +420,7 @@ static void cancel_all(struct engine *e)
 void engine_drain(struct engine *e, int64_t timeout_ms)
 {
     int64_t end = ticket_now() + (timeout_ms > 0 ? timeout_ms : 0) * 1000000;
-    struct timespec ts = {end / 1000000000, end % 1000000000};
+    const struct timespec ts = clock_timespec(end);
     pthread_mutex_lock(&e->lock);
     if (e->state == ENGINE_READY)
         e->state = ENGINE_DRAINING;
@@ -453,6 +457,7 @@ void engine_free(struct engine *e)
     chat_templates_free(e->chat);
     model_close(e->model);
     checkpoint_close(e->checkpoint);
+    turns_close(&e->turns);
     stats_close(&e->stats);
     pthread_cond_destroy(&e->changed);
     pthread_mutex_destroy(&e->lock);

@@ -51,6 +51,7 @@ struct engine_options {
     uint64_t max_reply_bytes;
     int32_t max_n; /* choices a request */
     int32_t intake_threads;
+    bool spare_core; /* the loader has a core that the worker's threads leave free */
 };
 
 enum status engine_new(const struct engine_options *options, struct engine **out,

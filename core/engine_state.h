@@ -11,6 +11,7 @@
 #include "core/run/request.h"
 #include "core/run/scheduler.h"
 #include "core/run/stats.h"
+#include "core/turns.h"
 
 struct engine {
     struct engine_options o; /* strings in the arena; as resolved after the load */
@@ -27,6 +28,7 @@ struct engine {
     struct jobs *jobs;
     struct intake *intake;
     struct stats stats;
+    struct turns turns; /* the loader's, between the worker's steps */
     struct request_host host;
     struct ticket_host tickets;
     _Atomic(double) progress;

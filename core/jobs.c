@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/clock.h"
 #include "core/run/request.h"
 
 struct jobs {
@@ -328,7 +329,7 @@ static int64_t first_deadline(const struct jobs *s)
 static bool next(struct jobs *s, struct ticket **out)
 {
     int64_t deadline = first_deadline(s);
-    struct timespec ts = {deadline / 1000000000, deadline % 1000000000};
+    const struct timespec ts = clock_timespec(deadline);
     pthread_mutex_lock(&s->lock);
     int late = 0;
     while (!s->stop && !s->urgent && !s->normal && !s->kicked && !late)
@@ -346,11 +347,15 @@ static bool next(struct jobs *s, struct ticket **out)
 static void *work(void *arg)
 {
     struct jobs *s = arg;
+    turns_enter(s->o.turns);
     for (struct ticket *t; next(s, &t);) {
+        turns_pause();
         if (t)
             run(s, t);
         look_at_parked(s, false);
+        turns_away();
     }
+    turns_leave();
     return NULL;
 }
 

@@ -1,7 +1,8 @@
 /*
  * The loader: one thread for all that reads files or computes beside the worker: adapters (loads,
  * autoloads, strengths), merges, exports. What it builds it publishes by a swap; the worker never
- * waits for it. Requests that wait for an adapter go before other work.
+ * waits for it, and while sequences run it computes in their turns only (core/turns.h). Requests
+ * that wait for an adapter go before other work.
  *
  * A job that waits for requests to finish (an unload that drains, a merge in place) is parked and
  * looked at again when something has left, so that the thread is free for those very requests.
@@ -13,6 +14,7 @@
 #include "core/run/route.h"
 #include "core/run/stats.h"
 #include "core/run/ticket.h"
+#include "core/turns.h"
 
 struct jobs;
 
@@ -24,6 +26,7 @@ struct jobs_options {
     struct registry *registry;
     struct merged *merged;
     struct stats *stats;
+    struct turns *turns; /* between the worker's steps; NULL: it needs to wait for none */
     uint64_t merge_memory;
     const char *export_dir; /* NULL: none */
     /* A request whose adapters are there and whose sequences are planned. */

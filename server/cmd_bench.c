@@ -58,6 +58,7 @@ static enum status open_engine(struct bench *b, struct error *err)
         .model_dir = b->dir,
         .chain = &chain_default,
         .kernels = {.exact = b->exact, .fast = b->fast, .loader = b->loader},
+        .spare_core = b->exact->threads < cpu_threads(),
         .model = {.replication = b->replication,
                   .n_replication = c->layer_replication.n,
                   .max_len = c->max_model_len,

@@ -101,6 +101,7 @@ static enum status open_engine(struct daemon *d, struct error *err)
         .served_name = c->served_model_name,
         .chain = &chain_default,
         .kernels = {.exact = d->exact, .fast = d->fast, .loader = d->loader},
+        .spare_core = d->exact->threads < cpu_threads(),
         .model = {.replication = d->replication,
                   .n_replication = c->layer_replication.n,
                   .max_len = c->max_model_len,

@@ -1,6 +1,7 @@
 /* The table of commands. */
 #include "server/cmd.h"
 
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -17,6 +18,8 @@ static const struct {
 };
 #define N_COMMANDS (sizeof commands / sizeof commands[0])
 
+#define LARGE (2 << 20)
+
 static int unknown(const char *word)
 {
     const char *names[N_COMMANDS + 2] = {"--help", "--version"};
@@ -30,6 +33,10 @@ static int unknown(const char *word)
 
 int main(int argc, char **argv, char **envp)
 {
+    // large arrays come from the system, zeroed and untouched, and go back to it at once; without
+    // this the first that is freed teaches malloc to keep them, and then to clear them itself
+    mallopt(M_MMAP_THRESHOLD, LARGE);
+    mallopt(M_TRIM_THRESHOLD, LARGE);
     // a limit on file sizes is an error of write, like a full disk
     signal(SIGXFSZ, SIG_IGN);
     const char *word = argc > 1 ? argv[1] : "";

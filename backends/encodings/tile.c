@@ -14,6 +14,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "core/turns.h"
+
 #define CHUNK_LINE 64 /* bytes of a line: 16 rows of a dword */
 
 /* The planes of b bits, from the low bits up; returns how many. */
@@ -84,6 +86,7 @@ void tile_pack_codes(void *data, int64_t k_padded, int bits, int64_t tile, const
 {
     int width[3], n_planes = planes(bits, width);
     int64_t chunks = k_padded / TILE_K;
+    turns_pause();
     uint8_t *to = (uint8_t *)data + (size_t)(tile * chunks) * 64 * (size_t)bits;
     for (int64_t c = 0; c * TILE_K < k; c++, to += 64 * bits) {
         int64_t have = k - c * TILE_K;
@@ -102,6 +105,7 @@ void tile_unpack_codes(const void *data, int64_t k_padded, int bits, int64_t til
 {
     int width[3], n_planes = planes(bits, width);
     int64_t chunks = k_padded / TILE_K;
+    turns_pause();
     const uint8_t *from = (const uint8_t *)data + (size_t)(tile * chunks) * 64 * (size_t)bits;
     for (int64_t c = 0; c < chunks; c++, from += 64 * bits)
         for (int64_t r = 0; r < TILE_ROWS; r++)
@@ -154,6 +158,7 @@ void tile_pack_dense(void *data, int64_t k_padded, enum dtype dtype, int64_t til
 {
     size_t size = dtype_size(dtype);
     char *to = (char *)data + (size_t)(tile * TILE_ROWS * k_padded) * size;
+    turns_pause();
     if (dtype == DT_F16)
         pack_16(to, src, (size_t)ld * size, rows, k);
     else if (dtype == DT_F32)

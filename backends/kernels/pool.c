@@ -21,7 +21,8 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+
+#include "core/clock.h"
 
 #define SPIN_NS   70000
 #define SPIN_STEP 32 /* pauses between looks at the clock */
@@ -58,13 +59,6 @@ static void relax(void)
 #endif
 }
 
-static int64_t now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
 static bool has_work(struct pool *p)
 {
     return (uint32_t)atomic_load(&p->word) || atomic_load(&p->stop);
@@ -85,7 +79,7 @@ static bool spin(struct pool *p, bool (*ready)(struct pool *))
                 return true;
             relax();
         }
-        int64_t now = now_ns();
+        int64_t now = clock_ns();
         if (!until)
             until = now + SPIN_NS;
         else if (now > until)

@@ -1,7 +1,8 @@
 /*
  * Owns the life of one generation: files -> checks -> packed vectors (copied out of the file, so
- * that its other bytes can go) -> R of every block -> an immutable value. A derived generation
- * (strength) has its own R and shares the packed vectors with the one it came from.
+ * that its other bytes can go; a file that has no others is kept) -> R of every block -> an
+ * immutable value. A derived generation (strength) has its own R and shares the packed vectors with
+ * the one it came from.
  *
  *     adapter -> data -> packed (refcounted): one tensor view a module into one allocation, biases,
  *                                             a classification head
@@ -19,8 +20,11 @@
 #include "core/adapters/rotation.h"
 #include "core/adapters/source.h"
 #include "core/memory.h"
+#include "core/turns.h"
 
 #define DEFECT_HIGH 0.1
+/* Of a file's bytes at most one in so many may be no vector's for the file to be kept. */
+#define LITTLE_ELSE 64
 
 /* The packed vectors of an adapter, as its file had them. */
 struct packed {
@@ -87,15 +91,18 @@ static void measure(const struct source *src, size_t n_modules, size_t *vectors,
     }
 }
 
-static void copy_module(struct packed *p, size_t i, const struct source_module *s, char **at,
+/* *at NULL: the vectors stay where they are. */
+static void take_module(struct packed *p, size_t i, const struct source_module *s, char **at,
                         float **bias_at)
 {
     if (s->rotation) {
         p->vectors[i] = *s->rotation;
         p->vectors[i].name = p->vectors[i].file = NULL;
-        p->vectors[i].data = memcpy(*at, s->rotation->data, s->rotation->bytes);
         p->blocks[i] = s->block;
-        *at += align64(s->rotation->bytes);
+        if (*at) {
+            p->vectors[i].data = memcpy(*at, s->rotation->data, s->rotation->bytes);
+            *at += align64(s->rotation->bytes);
+        }
     }
     if (s->bias) {
         float *to = *bias_at;
@@ -105,11 +112,15 @@ static void copy_module(struct packed *p, size_t i, const struct source_module *
     }
 }
 
+/* Files that hold little else than vectors are kept as they are (package_take). */
 static struct packed *packed_new(const struct source *src, const struct model *m,
-                                 const struct adapter_options *options)
+                                 const struct adapter_options *options, struct package *files)
 {
     size_t vectors, rotations, biases, n_modules = m->n_modules;
     measure(src, n_modules, &vectors, &rotations, &biases);
+    bool keep = package_size(files) - package_size(files) / LITTLE_ELSE <= vectors;
+    if (keep)
+        vectors = package_size(files);
     struct packed *p = calloc(1, sizeof *p);
     if (!p)
         return NULL;
@@ -121,7 +132,7 @@ static struct packed *packed_new(const struct source *src, const struct model *m
     p->vectors = calloc(n_modules + 1, sizeof *p->vectors);
     p->blocks = calloc(n_modules + 1, sizeof *p->blocks);
     p->biases = calloc(n_modules + 1, sizeof *p->biases);
-    p->memory = memory_alloc(vectors + 64);
+    p->memory = keep ? package_take(files) : memory_alloc(vectors + 64);
     p->bias_memory = biases ? memory_alloc(biases) : NULL;
     if (!p->vectors || !p->blocks || !p->biases || !p->memory || (biases && !p->bias_memory) ||
         head_load(&src->head, m, &p->head, NULL)) {
@@ -136,10 +147,12 @@ static struct packed *packed_new(const struct source *src, const struct model *m
                                      .eps = c->eps,
                                      .strength = 1};
     p->shared = c->block_share;
-    char *at = p->memory;
+    char *at = keep ? NULL : p->memory;
     float *bias_at = p->bias_memory;
-    for (size_t i = 0; i < n_modules; i++)
-        copy_module(p, i, &src->modules[i], &at, &bias_at);
+    for (size_t i = 0; i < n_modules; i++) {
+        turns_pause();
+        take_module(p, i, &src->modules[i], &at, &bias_at);
+    }
     return p;
 }
 
@@ -318,6 +331,7 @@ static enum status build(const struct model *m, const struct kernels *k, struct 
         const struct tensor *v = &p->vectors[i];
         if (!v->data)
             continue;
+        turns_pause();
         struct rotation *r = &a->data->rotations[i];
         struct rotation_stats stats = {0};
         *r = (struct rotation){.dim = m->modules[i].rotate_dim,
@@ -402,9 +416,10 @@ static enum status load(const struct model *m, const struct kernels *k, const ch
     if (s || findings->errors)
         goto done;
     package_digest(&files, digest);
-    packed = packed_new(&src, m, options);
+    packed = packed_new(&src, m, options, &files);
     source_clear(&src);
     package_clear(&files);
+    turns_pause();
     if (packed)
         a = adapter_new(m, packed, name, dir, digest, 100);
     if (!a) {

@@ -12,15 +12,19 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "core/memory.h"
+#include "core/turns.h"
 
 #define CONFIG_NAME  "adapter_config.json"
 #define TENSORS_NAME "adapter_model.safetensors"
 #define PICKLE_NAME  "adapter_model.bin"
 #define CONFIG_MAX   ((uint64_t)16 << 20)
 #define HEADER       16
+#define UNIT         ((size_t)256 << 10) /* read at once */
+#define AHEAD        ((size_t)16 << 20)  /* asked of a disk that is waited for */
 
 static enum status unreadable(struct findings *f, enum status code, const char *path,
                               const char *expected, const char *got)
@@ -72,11 +76,28 @@ static int open_file(const char *path, const char *beneath, uint64_t max, size_t
     return -1;
 }
 
+/* pread of a unit. When it has to wait for the disk, nobody waits for it, and the disk learns what
+ * will be read next. */
+static ssize_t read_unit(int fd, char *out, size_t at, size_t size)
+{
+    const struct iovec v = {out, size - at < UNIT ? size - at : UNIT};
+    ssize_t n = preadv2(fd, &v, 1, (off_t)at, RWF_NOWAIT);
+    if (n >= 0)
+        return n;
+    if (errno == EAGAIN) {
+        turns_away();
+        for (size_t next = at; next < size && next < at + AHEAD; next += UNIT)
+            posix_fadvise(fd, (off_t)next, (off_t)UNIT, POSIX_FADV_WILLNEED);
+    }
+    return pread(fd, out, v.iov_len, (off_t)at);
+}
+
 static bool read_file(int fd, const char *path, char *out, size_t size, struct findings *f)
 {
     size_t at = 0;
     while (at < size) {
-        ssize_t n = read(fd, out + at, size - at);
+        turns_pause();
+        ssize_t n = read_unit(fd, out + at, at, size);
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
@@ -84,7 +105,7 @@ static bool read_file(int fd, const char *path, char *out, size_t size, struct f
         at += (size_t)n;
     }
     char more;
-    if (at == size && read(fd, &more, 1) == 0)
+    if (at == size && pread(fd, &more, 1, (off_t)size) == 0)
         return true;
     unreadable(f, ST_FILE_UNREADABLE, path, "a file at rest", "it changed while it was being read");
     return false;
@@ -134,7 +155,7 @@ enum status package_read(const char *dir, const char *beneath, uint64_t max_byte
     tensors = open_file(out->tensors_path, beneath, room, &n_tensors, findings);
     if (tensors < 0)
         mention_pickle(dir, findings);
-    out->bytes = malloc(HEADER + n_config + n_tensors + 1);
+    out->bytes = memory_alloc(HEADER + n_config + n_tensors + 1);
     if (!out->bytes) {
         s = error_memory(err, "reading an adapter");
         goto done;
@@ -163,11 +184,23 @@ void package_clear(struct package *p)
 {
     free(p->config_path);
     free(p->tensors_path);
-    free(p->bytes);
+    memory_free(p->bytes);
     memset(p, 0, sizeof *p);
+}
+
+size_t package_size(const struct package *p)
+{
+    return HEADER + p->config_size + p->tensors_size;
+}
+
+void *package_take(struct package *p)
+{
+    void *bytes = p->bytes;
+    p->bytes = NULL;
+    return bytes;
 }
 
 void package_digest(const struct package *p, uint8_t out[DIGEST_SIZE])
 {
-    digest_bytes(p->bytes, HEADER + p->config_size + p->tensors_size, out);
+    digest_bytes(p->bytes, package_size(p), out);
 }

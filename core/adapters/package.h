@@ -22,6 +22,11 @@ struct package {
 enum status package_read(const char *dir, const char *beneath, uint64_t max_bytes,
                          struct package *out, struct findings *findings, struct error *err);
 void package_clear(struct package *p);
+/* Of a package that was read whole: its bytes in memory. */
+size_t package_size(const struct package *p);
+/* Those bytes are the caller's now (memory_free); pointers into them stay valid, the package can
+ * only be cleared. */
+void *package_take(struct package *p);
 /* Of a package that was read whole. */
 void package_digest(const struct package *p, uint8_t out[DIGEST_SIZE]);
 

@@ -30,6 +30,7 @@
 #include <string.h>
 
 #include "core/memory.h"
+#include "core/turns.h"
 
 #define CHOLESKY_MAX 512
 #define POWER_STEPS  200
@@ -155,32 +156,46 @@ static void add_linear(const struct scratch *w, float *m, float c0, float c1)
         m[i] += c0;
 }
 
+/* m = c0 I + c1 S + c2 P; P, which may have overflowed, is left out where c2 is 0. */
+static void set_quadratic(const struct scratch *w, float *m, float c0, float c1, float c2)
+{
+    size_t n = (size_t)w->b * (size_t)w->b;
+    if (c2 != 0)
+        for (size_t i = 0; i < n; i++)
+            m[i] = c2 * w->p[i] + c1 * w->s[i];
+    else
+        for (size_t i = 0; i < n; i++)
+            m[i] = c1 * w->s[i];
+    for (size_t i = 0; i < n; i += (size_t)w->b + 1)
+        m[i] += c0;
+}
+
 /* P = S^2 is there. */
 static void neumann(const struct scratch *w, const struct rotation_rule *rule, float *r)
 {
-    size_t bytes = (size_t)w->b * (size_t)w->b * sizeof *r;
     int32_t last = rule->terms - 1;
     if (!rule->old && last == 2)
         last = 3;
-    memset(r, 0, bytes);
     if (last <= 0) {
+        memset(r, 0, (size_t)w->b * (size_t)w->b * sizeof *r);
         add_linear(w, r, 1, 0);
         return;
     }
     int32_t top = last / 2 * 2;
-    float c0 = coefficient(rule, top, last), c1 = coefficient(rule, top + 1, last);
-    if (top && c1 == 0) { // P times c0 I needs no product
-        for (size_t i = 0; i < bytes / sizeof *r; i++)
-            r[i] = c0 * w->p[i];
+    float square = 0;
+    if (top && coefficient(rule, top + 1, last) == 0) { // P times c I needs no product
+        square = coefficient(rule, top, last);
         top -= 2;
-        c0 = coefficient(rule, top, last);
-        c1 = coefficient(rule, top + 1, last);
     }
-    add_linear(w, r, c0, c1);
+    // the value of an even number of products is born where it shall end
+    float *value = top / 2 % 2 ? w->acc : r, *next = top / 2 % 2 ? r : w->acc;
+    set_quadratic(w, value, coefficient(rule, top, last), coefficient(rule, top + 1, last), square);
     for (top -= 2; top >= 0; top -= 2) {
-        memcpy(w->acc, r, bytes);
-        multiply(w, false, w->p, w->acc, r);
-        add_linear(w, r, coefficient(rule, top, last), coefficient(rule, top + 1, last));
+        multiply(w, false, w->p, value, next);
+        add_linear(w, next, coefficient(rule, top, last), coefficient(rule, top + 1, last));
+        float *swap = value;
+        value = next;
+        next = swap;
     }
 }
 
@@ -265,24 +280,36 @@ static void check_contraction(const struct scratch *w, double length, struct rot
     stats->norm = fmax(stats->norm, fmax(norm, 1));
 }
 
-/* max |R^T R - I| of one block; infinite where R is not finite. Magnitudes are compared as the
- * integers that their bits are: the same order, NaN above all, and the compiler vectorizes it. */
+/* Largest |v| of n; no NaN among them. In lanes, which the compiler makes one register. */
+static float largest(const float *v, size_t n)
+{
+    enum { LANES = 16 };
+    float most[LANES] = {0};
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (size_t c = 0; c < LANES; c++) {
+            float m = fabsf(v[i + c]);
+            most[c] = m > most[c] ? m : most[c];
+        }
+    for (; i < n; i++)
+        most[0] = fmaxf(most[0], fabsf(v[i]));
+    for (size_t c = 1; c < LANES; c++)
+        most[0] = fmaxf(most[0], most[c]);
+    return most[0];
+}
+
+/* max |R^T R - I| of one block; infinite where R is not finite. The diagonal tells: its elements
+ * are the squared lengths of R's columns, and no product of two columns is larger than both. */
 static double defect(const struct scratch *w, const float *r)
 {
     size_t n = (size_t)w->b * (size_t)w->b;
+    bool finite = true;
     multiply(w, true, r, r, w->acc);
-    for (size_t i = 0; i < n; i += (size_t)w->b + 1)
+    for (size_t i = 0; i < n; i += (size_t)w->b + 1) {
+        finite &= isfinite(w->acc[i]) != 0;
         w->acc[i] -= 1;
-    int32_t worst = 0;
-    for (size_t i = 0; i < n; i++) {
-        int32_t bits;
-        memcpy(&bits, &w->acc[i], sizeof bits);
-        bits &= INT32_MAX;
-        worst = bits > worst ? bits : worst;
     }
-    float f;
-    memcpy(&f, &worst, sizeof f);
-    return isfinite(f) ? (double)f : (double)INFINITY;
+    return finite ? (double)largest(w->acc, n) : (double)INFINITY;
 }
 
 /* Sum of squares, in four chains. */
@@ -349,6 +376,7 @@ enum status rotation_build(const struct kernels *k, const struct rotation_rule *
     if (s)
         return s;
     for (int64_t i = 0; i < rows; i++) {
+        turns_pause();
         tensor_to_f32(packed, i * n, n, w.v);
         build_block(&w, rule, packed, out + (size_t)i * (size_t)block * (size_t)block, stats);
     }

@@ -24,6 +24,7 @@
 #include "core/adapters/targets.h"
 #include "core/memory.h"
 #include "core/model/view.h"
+#include "core/turns.h"
 
 #define PREFIX          "base_model.model."
 #define MODULE_NAME_MAX 512
@@ -188,6 +189,7 @@ static enum status equals_base(const struct check *c, const struct tensor *t, in
         return ST_OUT_OF_MEMORY;
     float *file = base + n;
     for (int64_t row = 0; row < shape[0] && *equal; row += CHUNK_ROWS) {
+        turns_pause();
         int64_t rows = shape[0] - row < CHUNK_ROWS ? shape[0] - row : CHUNK_ROWS;
         c->k->dequantize(c->k, w, row, rows, base);
         tensor_to_f32(t, row * shape[1], rows * shape[1], file);
@@ -231,6 +233,7 @@ static enum status take_tensors(const struct check *c)
         const struct tensor *t = &c->tensors[i];
         char module[MODULE_NAME_MAX];
         enum status s = ST_OK;
+        turns_pause();
         if (strstr(t->name, ".oft_r.") || strstr(t->name, ".oft_s.")) {
             first = legacy++ ? first : t->name;
             continue;
@@ -466,6 +469,7 @@ enum status source_check(const struct package *p, const struct model *m, const s
     if (!s && c.opened && take_tensors(&c))
         s = error_memory(err, "comparing an adapter's weights with the base's");
     free(c.names);
+    turns_pause();
     // what follows needs both files
     if (s || !c.opened || !out->config.json || !out->config.blocks == !out->config.block)
         return s;

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "core/files/writer_stream.h"
+#include "core/turns.h"
 
 struct writer {
     char *final, *parent, *hidden; /* hidden: the path of the folder that is being written */
@@ -302,6 +303,7 @@ static enum status publish(const struct writer *w, struct error *err)
 enum status writer_commit(struct writer *w, struct error *err)
 {
     enum status s = ST_OK;
+    turns_away();
     if (w->stream.path)
         s = error_set(err, ST_INTERNAL, "%s: not finished yet", w->stream.path);
     else if (fsync(w->folder))

@@ -15,6 +15,9 @@
 #include <unistd.h>
 
 #include "core/files/safetensors.h"
+#include "core/turns.h"
+
+#define UNIT ((size_t)256 << 10) /* bytes that are written at once */
 
 struct writer_place { /* one tensor */
     const char *name;
@@ -97,7 +100,8 @@ static bool put_at(int fd, const void *data, size_t size, uint64_t offset)
 {
     const char *at = data;
     while (size) {
-        ssize_t n = pwrite(fd, at, size, (off_t)offset);
+        turns_pause();
+        ssize_t n = pwrite(fd, at, size < UNIT ? size : UNIT, (off_t)offset);
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0) {
@@ -113,6 +117,7 @@ static bool put_at(int fd, const void *data, size_t size, uint64_t offset)
 
 enum status writer_stream_finish(int fd, const char *path, struct error *err)
 {
+    turns_away();
     enum status s = fsync(fd) ? writer_stream_error(err, path, "cannot be synced") : ST_OK;
     if (close(fd) && !s)
         s = writer_stream_error(err, path, "cannot be closed");

@@ -23,6 +23,7 @@
 #include "core/memory.h"
 #include "core/merge/rules.h"
 #include "core/model/view.h"
+#include "core/turns.h"
 
 #define PANEL_ROWS 256
 /* The error of a weight that holds NaN or Inf (safe_merge off): JSON has no infinity. */
@@ -107,6 +108,7 @@ static void rotate(const struct kernels *k, const struct rotation *r, bool trans
     int64_t b = r->block;
     for (int64_t i = 0; i < r->blocks; i++) {
         const float *block = (const float *)r->data + (r->shared ? 0 : i * b * b);
+        turns_pause();
         k->gemm(k, false, transposed, rows, b, b, x + i * b, r->dim, block, b, tmp + i * b, r->dim);
     }
     memcpy(x, tmp, (size_t)(rows * r->dim) * sizeof *x);
@@ -132,11 +134,15 @@ static void fold(const struct build *b, int32_t i, const struct weight *w, enum 
     for (int64_t row = 0; row < w->n; row += PANEL_ROWS) {
         int64_t rows = w->n - row < PANEL_ROWS ? w->n - row : PANEL_ROWS;
         float *x = exact + row * w->k, *y = rounded + row * w->k;
+        turns_pause();
         b->k->dequantize(b->k, w, row, rows, x);
         rotate_all(b, i, rows, x, tmp);
-        for (int64_t e = 0; e < rows * w->k; e++) {
-            y[e] = round_to_dtype(x[e], d);
-            *finite &= isfinite(y[e]) != 0;
+        for (int64_t r = 0; r < rows; r++, x += w->k, y += w->k) {
+            turns_pause();
+            for (int64_t e = 0; e < w->k; e++) {
+                y[e] = round_to_dtype(x[e], d);
+                *finite &= isfinite(y[e]) != 0;
+            }
         }
     }
 }
@@ -147,12 +153,16 @@ static double compare(const struct build *b, const struct weight *w, const float
     double difference = 0, whole = 0;
     for (int64_t row = 0; row < w->n; row += PANEL_ROWS) {
         int64_t rows = w->n - row < PANEL_ROWS ? w->n - row : PANEL_ROWS;
+        turns_pause();
         b->k->dequantize(b->k, w, row, rows, tmp);
-        const float *x = exact + row * w->k;
-        for (int64_t e = 0; e < rows * w->k; e++) {
-            double d = (double)tmp[e] - x[e];
-            difference += d * d;
-            whole += (double)x[e] * x[e];
+        const float *x = exact + row * w->k, *got = tmp;
+        for (int64_t r = 0; r < rows; r++, x += w->k, got += w->k) {
+            turns_pause();
+            for (int64_t e = 0; e < w->k; e++) {
+                double d = (double)got[e] - x[e];
+                difference += d * d;
+                whole += (double)x[e] * x[e];
+            }
         }
     }
     double ratio = whole > 0 ? sqrt(difference / whole) : sqrt(difference);

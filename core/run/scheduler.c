@@ -9,6 +9,8 @@
 
 /* What starting a sequence costs its lane beside the rows of its prompt. */
 #define START_COST 64
+/* A turn of the background takes this part of a step. */
+#define TURN_OF_STEP 2
 
 struct queue {
     struct ticket *first, *last;
@@ -569,8 +571,18 @@ static bool sleep_until_needed(struct scheduler *s, bool idle)
 static void *work(void *arg)
 {
     struct scheduler *s = arg;
-    for (bool idle = false; sleep_until_needed(s, idle);)
+    int64_t last = 0;
+    for (bool idle = false; sleep_until_needed(s, idle);) {
+        int64_t start = ticket_now(), before = last;
+        turns_busy(s->o.turns, true);
         idle = !scheduler_step(s);
+        last = ticket_now() - start;
+        if (idle)
+            turns_busy(s->o.turns, false);
+        else
+            turns_give(s->o.turns, (before && before < last ? before : last) / TURN_OF_STEP);
+    }
+    turns_busy(s->o.turns, false);
     return NULL;
 }
 

@@ -4,7 +4,9 @@
  *
  * A step: take what came in, drop what was cancelled, admit from the lanes while there are slots
  * and pages, plan rows, one pass for each (view, mode), draw and emit, then a slice of a module
- * request if there is one, then end what is done.
+ * request if there is one, then end what is done. Between two steps work in the background has its
+ * turn, half as long as the shorter of the last two steps: a long prompt's chunk does not lend its
+ * length to the next token of a stream.
  *
  *   rows   every running sequence whose prompt is read gets one row. The rest of the step, at most
  *          prefill_chunk rows while others decode, reads prompts: half for the oldest, then the
@@ -21,6 +23,7 @@
 #include "core/run/kvcache.h"
 #include "core/run/stats.h"
 #include "core/run/ticket.h"
+#include "core/turns.h"
 
 struct scheduler;
 
@@ -28,6 +31,7 @@ struct scheduler_options {
     const struct model *model;
     struct kvcache *kv; /* borrowed, the worker's alone */
     struct stats *stats;
+    struct turns *turns;                            /* of work in the background */
     int32_t max_rows, prefill_chunk, max_sequences; /* max_rows >= max_sequences */
     /* The arithmetic: one pass; from row (or image) `first` of a module or image request at most
      * `most`, returns how many, 0: err tells what failed. */

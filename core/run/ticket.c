@@ -1,13 +1,12 @@
 #include "core/run/ticket.h"
 
 #include <stdlib.h>
-#include <time.h>
+
+#include "core/clock.h"
 
 int64_t ticket_now(void)
 {
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+    return clock_ns();
 }
 
 struct ticket *ticket_new(const struct ticket_host *host)

@@ -110,6 +110,53 @@ START_TEST(exports)
 }
 END_TEST
 
+/* Loads, merges and unmerges beside a stream, in its turns or on a core of their own: they end, and
+ * change nothing of it. An engine that goes with such work on its way ends it. */
+static void beside_a_stream(bool spare_core)
+{
+    static struct answer alone, a;
+    engine_free(e);
+    struct engine_options o = options();
+    o.spare_core = spare_core;
+    e = open_engine(&o);
+    generate(e, "What is a", "austen", 400, &alone);
+    const char *name = "austen";
+    const struct prompt p = text_prompt("What is a");
+    struct generate_request q = ask(&p, &name, 400);
+    q.logprobs = 0;
+    struct ticket *t = submit(e, &q);
+    ck_assert_int_eq(load("devil", paths[2], REPLACE_ALWAYS), ST_OK);
+    ck_assert_int_eq(load("devil", paths[1], REPLACE_ALWAYS), ST_OK);
+    ck_assert_int_eq(merge("jargon", MERGE_RESIDENT), ST_OK);
+    ck_assert_int_eq(unmerge("jargon"), ST_OK);
+    collect(t, &a);
+    expect_same(&alone, &a);
+    t = submit(e, &q);
+    const struct adapter_request r = {
+        .name = "devil", .path = paths[2], .trusted = true, .replace = REPLACE_ALWAYS};
+    struct ticket *on_its_way = NULL;
+    ck_assert_int_eq(engine_adapter_load(e, &r, &on_its_way, NULL), ST_OK);
+    struct ticket *last = start_merge("scripture", MERGE_RESIDENT);
+    engine_free(e);
+    e = NULL;
+    ck_assert(ticket_ended(t) && ticket_ended(on_its_way) && ticket_ended(last));
+    ticket_free(t);
+    ticket_free(on_its_way);
+    ticket_free(last);
+}
+
+START_TEST(work_in_a_streams_turns)
+{
+    beside_a_stream(false);
+}
+END_TEST
+
+START_TEST(work_on_a_spare_core)
+{
+    beside_a_stream(true);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("engine_admin");
@@ -119,6 +166,8 @@ static Suite *suite(void)
     tcase_add_test(c, adapters_come_and_go);
     tcase_add_test(c, adapters_on_demand_and_strengths);
     tcase_add_test(c, exports);
+    tcase_add_test(c, work_in_a_streams_turns);
+    tcase_add_test(c, work_on_a_spare_core);
     suite_add_tcase(s, c);
     return s;
 }

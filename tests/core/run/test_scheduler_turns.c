@@ -1,5 +1,7 @@
 /* Who runs when: nobody starves, nobody waits for a cancelled one, and a failed allocation hits one
  * request alone. */
+#include <sched.h>
+
 #include "tests/core/run/world.h"
 #include "tests/faults/fault.h"
 
@@ -276,6 +278,59 @@ START_TEST(from_several_threads)
 }
 END_TEST
 
+/* What computes beside the worker, in units. */
+struct background {
+    struct world *w;
+    atomic_int units;
+    atomic_bool stop;
+};
+
+static void *beside(void *arg)
+{
+    struct background *b = arg;
+    turns_enter(&b->w->turns);
+    while (!atomic_load(&b->stop)) {
+        turns_pause();
+        atomic_fetch_add(&b->units, 1);
+    }
+    turns_leave();
+    return NULL;
+}
+
+/* During a step the background comes to wait, sooner or later. */
+static void until_it_waits(struct world *w)
+{
+    while (!atomic_load(&w->turns.waiting))
+        sched_yield();
+}
+
+/* After every step the background has a turn, and a worker that stops leaves nobody waiting. */
+START_TEST(the_background_has_its_turns)
+{
+    struct world w;
+    open_world(&w, roomy);
+    w.within = until_it_waits;
+    struct background b = {.w = &w};
+    pthread_t thread;
+    ck_assert_int_eq(pthread_create(&thread, NULL, beside, &b), 0);
+    ck_assert_int_eq(scheduler_start(w.s, NULL), ST_OK);
+    const struct ask a = {.prompt = 10, .text = 1, .max_tokens = 100};
+    struct ticket *t = ask(&w, &a);
+    ticket_join(t);
+    expect(&w, t, &a);
+    t = ask(&w, &a); /* runs or not when the worker stops */
+    scheduler_stop(w.s);
+    ck_assert_uint_ge(w.turns.count, 99);
+    ticket_free(t);
+    int before = atomic_load(&b.units);
+    while (atomic_load(&b.units) <= before)
+        sched_yield();
+    atomic_store(&b.stop, true);
+    pthread_join(thread, NULL);
+    close_world(&w);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("scheduler_turns");
@@ -287,6 +342,7 @@ static Suite *suite(void)
     tcase_add_test(c, cancelled_before_it_came);
     tcase_add_test(c, every_allocation_may_fail);
     tcase_add_test(c, from_several_threads);
+    tcase_add_test(c, the_background_has_its_turns);
     suite_add_tcase(s, c);
     return s;
 }

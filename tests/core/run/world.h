@@ -32,11 +32,13 @@ struct world {
     struct request_host host;
     struct ticket_host tickets;
     struct stats stats;
+    struct turns turns;
     struct merged *merged;
     struct kvcache *kv;
     struct scheduler *s;
     int32_t steps, ended, started, max_rows_seen, poison; /* poison: a token whose logits are NaN */
     int32_t pass_groups;
+    void (*within)(struct world *w); /* a pass, or NULL */
     atomic_int kicked;
 };
 
@@ -67,6 +69,8 @@ static inline void fake_forward(void *ctx, enum compute mode, struct batch *b)
     (void)mode;
     if (b->rows > w->options.max_rows) /* a passing ck_assert allocates */
         ck_abort_msg("%d rows in a step", b->rows);
+    if (w->within)
+        w->within(w);
     if (b->rows > w->max_rows_seen)
         w->max_rows_seen = b->rows;
     w->pass_groups = b->n_groups;
@@ -162,6 +166,7 @@ static inline void open_world(struct world *w, struct sizes z)
     w->options = (struct engine_options){
         .max_rows = z.max_rows, .max_n = 16, .max_forward_rows = 16, .max_reply_bytes = 1 << 20};
     ck_assert(stats_open(&w->stats));
+    ck_assert(turns_open(&w->turns));
     ck_assert_int_eq(merged_open(&w->model, nothing, NULL, &w->merged, NULL), ST_OK);
     ck_assert_int_eq(kvcache_open(1, 1, 1, z.pages, &w->kv, NULL), ST_OK);
     w->host = (struct request_host){
@@ -175,6 +180,7 @@ static inline void open_world(struct world *w, struct sizes z)
     const struct scheduler_options o = {.model = &w->model,
                                         .kv = w->kv,
                                         .stats = &w->stats,
+                                        .turns = &w->turns,
                                         .max_rows = z.max_rows,
                                         .prefill_chunk = z.chunk,
                                         .max_sequences = z.sequences,
@@ -192,6 +198,7 @@ static inline void close_world(struct world *w)
     scheduler_close(w->s);
     kvcache_close(w->kv);
     merged_close(w->merged);
+    turns_close(&w->turns);
     stats_close(&w->stats);
 }
 
