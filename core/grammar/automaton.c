@@ -42,6 +42,7 @@ struct construction {
     struct list states, bytes, calls; /* of the automaton */
     struct subset *subsets;           /* of the rule at hand */
     size_t first, n_subsets, cap_subsets;
+    int32_t out;    /* its last node */
     int32_t *table; /* hash table of subset + 1, size a power of two */
     size_t table_size;
     int32_t *found; /* nodes of the set that is being made */
@@ -135,10 +136,25 @@ static bool add_subset(struct construction *c, uint64_t hash, size_t slot)
     return true;
 }
 
+/* Leaves what tells states apart: nodes with more than empty edges, and the rule's end. */
+static void find_essence(struct construction *c)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < c->n_found; i++) {
+        int32_t node = c->found[i], e = c->b->nodes[node];
+        while (e >= 0 && c->b->edges[e].kind == EDGE_EMPTY)
+            e = c->b->edges[e].next;
+        if (e >= 0 || node == c->out)
+            c->found[n++] = node;
+    }
+    c->n_found = n;
+}
+
 /* The state of the set that was found, new if it is; -1: failed. */
 static int32_t state_of_found(struct construction *c)
 {
     find_closure(c);
+    find_essence(c);
     qsort(c->found, c->n_found, sizeof *c->found, by_number);
     uint64_t hash = hash_of(c->found, c->n_found);
     if (2 * (c->n_subsets + 1) > c->table_size && !table_grow(c))
@@ -254,6 +270,7 @@ static bool build_rule(struct construction *c, int32_t rule, int32_t *start)
 {
     struct fragment f = c->b->rules[rule];
     c->first = c->states.n;
+    c->out = f.out;
     while (c->n_subsets)
         c->table[c->subsets[--c->n_subsets].slot] = 0;
     find_begin(c);
