@@ -30,7 +30,7 @@ static void *list_add(struct list *l)
 }
 
 struct subset {
-    int32_t *nodes; /* ascending, in the arena */
+    int32_t *nodes; /* in the arena */
     size_t n;
     uint64_t hash;
     size_t slot; /* of the table */
@@ -82,18 +82,26 @@ static void find_closure(struct construction *c)
                 find(c, c->b->edges[e].to);
 }
 
-static int by_number(const void *a, const void *b)
-{
-    int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
-    return (x > y) - (x < y);
-}
-
+/* Whatever their order. */
 static uint64_t hash_of(const int32_t *v, size_t n)
 {
-    uint64_t h = 1469598103934665603u;
-    for (size_t i = 0; i < n; i++)
-        h = (h ^ (uint64_t)(uint32_t)v[i]) * 1099511628211u;
+    uint64_t h = n;
+    for (size_t i = 0; i < n; i++) {
+        uint64_t x = ((uint64_t)(uint32_t)v[i] + 1) * 0x9E3779B97F4A7C15u;
+        h += (x ^ x >> 32) * 0xD6E8FEB86659FD93u;
+    }
     return h ^ h >> 29;
+}
+
+/* Is it the set of the nodes that were found? */
+static bool is_found(const struct construction *c, const struct subset *s)
+{
+    if (s->n != c->n_found)
+        return false;
+    for (size_t i = 0; i < s->n; i++)
+        if (c->mark[s->nodes[i]] != c->round)
+            return false;
+    return true;
 }
 
 static bool table_grow(struct construction *c)
@@ -155,15 +163,13 @@ static int32_t state_of_found(struct construction *c)
 {
     find_closure(c);
     find_essence(c);
-    qsort(c->found, c->n_found, sizeof *c->found, by_number);
     uint64_t hash = hash_of(c->found, c->n_found);
     if (2 * (c->n_subsets + 1) > c->table_size && !table_grow(c))
         return -1;
     size_t at = hash & (c->table_size - 1);
     for (; c->table[at]; at = (at + 1) & (c->table_size - 1)) {
         const struct subset *s = &c->subsets[c->table[at] - 1];
-        if (s->hash == hash && s->n == c->n_found &&
-            !memcmp(s->nodes, c->found, s->n * sizeof *s->nodes))
+        if (s->hash == hash && is_found(c, s))
             return (int32_t)(c->first + (size_t)c->table[at] - 1);
     }
     if (c->states.n == AUTOMATON_STATES_MAX || c->arena.total > AUTOMATON_BYTES_MAX) {

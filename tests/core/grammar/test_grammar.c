@@ -11,8 +11,8 @@
 #include "tests/check_main.h"
 #include "tests/faults/fault.h"
 
-#define RANDOM_SETS 8 /* of grammars */
-#define RANDOM_EACH 5
+#define RANDOM_SETS 6 /* of grammars */
+#define RANDOM_EACH 4
 
 static struct tokenizer *tokenizer;
 static struct grammars *grammars;
@@ -345,7 +345,7 @@ START_TEST(random_by_definition)
         if (schema)
             put_schema(&w, 2);
         else
-            put_regex(&w, 2);
+            put_regex(&w, 1);
         struct error err = ERROR_INIT;
         enum status s = grammars_get(grammars, schema ? GRAMMAR_JSON_SCHEMA : GRAMMAR_REGEX, w.text,
                                      w.n, &g, &err);
