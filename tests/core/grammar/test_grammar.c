@@ -92,6 +92,43 @@ START_TEST(as_the_libraries_say)
 }
 END_TEST
 
+/* GRAMMAR_SUITE: a file of such cases that are somebody else's. What is not supported is refused;
+ * of what compiles no invalid text is taken. Prints how much of it that was. */
+START_TEST(somebodys_suite)
+{
+    json_t *all = json_load_file(getenv("GRAMMAR_SUITE"), 0, NULL), *c, *one;
+    size_t i, k, compiled = 0, valid = 0, valid_taken = 0, invalid = 0;
+    ck_assert_ptr_nonnull(all);
+    json_array_foreach(all, i, c)
+    {
+        const char *text = json_string_value(json_object_get(c, "text"));
+        const char *name = json_string_value(json_object_get(c, "name"));
+        struct error err = ERROR_INIT;
+        struct grammar *g = NULL;
+        if (grammars_get(grammars, kind_of(c), text, strlen(text), &g, &err)) {
+            ck_assert_msg(err.code == ST_INVALID_VALUE && *err.text, "%s", name);
+            continue;
+        }
+        compiled++;
+        json_array_foreach(json_object_get(c, "yes"), k, one)
+        {
+            valid++;
+            valid_taken += takes(g, json_string_value(one), json_string_length(one));
+        }
+        json_array_foreach(json_object_get(c, "no"), k, one)
+        {
+            invalid++;
+            ck_assert_msg(!takes(g, json_string_value(one), json_string_length(one)),
+                          "%s: %s takes %s", name, text, json_string_value(one));
+        }
+        grammar_unref(g);
+    }
+    printf("suite schemas=%zu compiled=%zu valid=%zu valid_taken=%zu invalid=%zu\n",
+           json_array_size(all), compiled, valid, valid_taken, invalid);
+    json_decref(all);
+}
+END_TEST
+
 static const struct {
     const char *grammar, *yes[4], *no[4];
 } gbnf[] = {
@@ -487,6 +524,13 @@ static Suite *suite(void)
     tcase_add_test(t, one_shelf);
     tcase_add_test(t, too_ambiguous);
     tcase_add_loop_test(t, memory_runs_out, 1, sizeof walked / sizeof walked[0]);
+    suite_add_tcase(s, t);
+    if (!getenv("GRAMMAR_SUITE"))
+        return s;
+    t = tcase_create("suite");
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_set_timeout(t, 600);
+    tcase_add_test(t, somebodys_suite);
     suite_add_tcase(s, t);
     return s;
 }
