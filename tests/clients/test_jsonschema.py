@@ -94,7 +94,7 @@ def test_random_schemas():
 # ---- the suite ----
 
 def cases():
-    """As tests/vectors/grammar/cases.json has them."""
+    """Texts that are valid and such that are not, as tests/vectors/grammar/cases.json has them."""
     for path in sorted(glob.glob(SUITE + "/*.json") + glob.glob(SUITE + "/optional/format/*.json")):
         with open(path) as f:
             for group in json.load(f):
@@ -117,6 +117,7 @@ def test_json_schema_test_suite():
                        timeout=600 * SLOW)
     assert r.returncode == 0, r.stdout[-3000:] + r.stderr[-2000:]
     counts = dict(w.split("=") for l in r.stdout.splitlines() if l.startswith("suite ") for w in l.split()[1:])
-    print(f"   {r.stdout.splitlines()[-1] if not counts else counts}")
-    assert int(counts["schemas"]) == len(every) and int(counts["compiled"]) > 100, counts
-    assert int(counts["valid_taken"]) * 2 > int(counts["valid"]), counts
+    counts = {k: int(n) for k, n in counts.items()}
+    # valid and not taken: mostly values of a type that the keywords do not speak of
+    assert counts["schemas"] == len(every) and counts["compiled"] >= 144 and counts["valid_taken"] >= 229, counts
+    assert counts["invalid"] >= 332, counts
