@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""streams.py MODEL_DIR [--streams 64] [--tokens 48] [--rounds 5]: what chat and HTTP cost while many streams run.
+"""streams.py MODEL_DIR [--streams 64] [--tokens 48] [--rounds 5] [--temperature 0]: what chat and HTTP cost while many streams run.
 
 MODEL_DIR is make_model.py's. It brings no tokenizer: its weights are served with the demo's, filled up with words to
 the model's vocabulary, and with the demo's chat template. Printed, each with both parts:
 
   chat, of completions   the time of so many chat streams, of as many completions streams on the same rendered prompt,
-                         taken in turn (median of the ratios)
+                         taken in turn (median of the ratios); and the same of the daemon's processor time, which a
+                         busy machine moves less
   outside of passes      of the worker's steps, the time that is no pass through the model (/metrics)
   HTTP's processor time  of the daemon's, what threads other than the two that compute take
 
@@ -88,25 +89,29 @@ def measure(o):
     with tempfile.TemporaryDirectory() as base:
         folder(o.model, base)
         with Daemon("--max-sequences", str(o.streams), model=base) as d:
-            fields = {"max_tokens": o.tokens, "ignore_eos": True, "temperature": 0}
+            fields = {"max_tokens": o.tokens, "ignore_eos": True, "temperature": o.temperature, "seed": 1}
             prompt = d.ok("POST", "/apply-template", {"messages": MESSAGES})["prompt"]
             kinds = {"chat": ("/v1/chat/completions", {"messages": MESSAGES, **fields}),
                      "completions": ("/v1/completions", {"prompt": prompt, "add_special_tokens": False, **fields})}
             for kind in kinds:
                 crowd(d, *kinds[kind], o.streams)
             before, cpu = d.metrics(), threads(d.process.pid)
-            times = {k: [] for k in kinds}
+            times, ticks = {k: [] for k in kinds}, {k: [] for k in kinds}
             for i in range(o.rounds):
                 for kind in sorted(kinds, reverse=i % 2):
+                    spent = sum(threads(d.process.pid).values())
                     times[kind].append(crowd(d, *kinds[kind], o.streams)[0])
+                    ticks[kind].append(sum(threads(d.process.pid).values()) - spent)
             after, more = d.metrics(), threads(d.process.pid)
             grown = lambda name: after[name] - before[name]
             spent = sorted((more[t] - cpu.get(t, 0) for t in more), reverse=True)
-            ratios = [a / b for a, b in zip(times["chat"], times["completions"])]
+            ratios, work = ([a / b for a, b in zip(x["chat"], x["completions"])] for x in (times, ticks))
             step, passes = grown("oftd_step_seconds_total"), grown("oftd_pass_seconds_total")
             print(f"{o.streams} streams of {o.tokens} tokens, {grown('oftd_steps_total'):.0f} steps")
             print(f"chat, of completions    {statistics.median(ratios):.3f}  {min(ratios):.3f} to {max(ratios):.3f}; "
                   f"{statistics.median(times['chat']):.3f} and {statistics.median(times['completions']):.3f} s")
+            print(f"  of processor time     {statistics.median(work):.3f}  {min(work):.3f} to {max(work):.3f}; "
+                  f"{statistics.median(ticks['chat']) / 100:.2f} and {statistics.median(ticks['completions']) / 100:.2f} s")
             print(f"outside of passes       {1 - passes / step:.4f} {step - passes:.3f} of {step:.3f} s")
             print(f"HTTP's processor time   {sum(spent[2:]) / sum(spent):.4f} {sum(spent[2:]) / 100:.2f} of {sum(spent) / 100:.2f} s")
 
@@ -117,4 +122,5 @@ if __name__ == "__main__":
     p.add_argument("--streams", type=int, default=64)
     p.add_argument("--tokens", type=int, default=48)
     p.add_argument("--rounds", type=int, default=5)
+    p.add_argument("--temperature", type=float, default=0)
     measure(p.parse_args())
