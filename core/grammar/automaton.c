@@ -125,6 +125,9 @@ static bool table_grow(struct construction *c)
 
 static bool add_subset(struct construction *c, uint64_t hash, size_t slot)
 {
+    int32_t *nodes = arena_copy(&c->arena, c->found, c->n_found * sizeof *c->found);
+    if (!nodes || !list_add(&c->states))
+        return memory(c);
     if (c->n_subsets == c->cap_subsets) {
         size_t cap = c->cap_subsets ? 2 * c->cap_subsets : 64;
         struct subset *v = realloc(c->subsets, cap * sizeof *v);
@@ -133,14 +136,7 @@ static bool add_subset(struct construction *c, uint64_t hash, size_t slot)
         c->subsets = v;
         c->cap_subsets = cap;
     }
-    struct subset *s = &c->subsets[c->n_subsets];
-    *s = (struct subset){.nodes = arena_copy(&c->arena, c->found, c->n_found * sizeof *c->found),
-                         .n = c->n_found,
-                         .hash = hash,
-                         .slot = slot};
-    if (!s->nodes || !list_add(&c->states))
-        return memory(c);
-    c->n_subsets++;
+    c->subsets[c->n_subsets++] = (struct subset){nodes, c->n_found, hash, slot};
     return true;
 }
 
