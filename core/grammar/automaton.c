@@ -449,8 +449,6 @@ static enum status construct(struct construction *c, struct automaton *out, stru
 {
     const struct builder *b = c->b;
     out->starts = calloc(b->n_rules, sizeof *out->starts);
-    c->found = malloc((b->n_nodes + 1) * sizeof *c->found);
-    c->mark = calloc(b->n_nodes + 1, sizeof *c->mark);
     if (!out->starts || !c->found || !c->mark)
         return error_memory(err, "compiling a grammar");
     for (size_t i = 0; i < b->n_rules; i++) {
@@ -467,7 +465,11 @@ static enum status construct(struct construction *c, struct automaton *out, stru
 
 enum status automaton_build(const struct builder *b, struct automaton *out, struct error *err)
 {
+    int32_t *found = malloc((b->n_nodes + 1) * sizeof *found);
+    uint32_t *mark = calloc(b->n_nodes + 1, sizeof *mark);
     struct construction c = {.b = b,
+                             .found = found,
+                             .mark = mark,
                              .states = {.size = sizeof(struct automaton_state)},
                              .bytes = {.size = sizeof(struct byte_edge)},
                              .calls = {.size = sizeof(struct call_edge)}};
@@ -481,8 +483,8 @@ enum status automaton_build(const struct builder *b, struct automaton *out, stru
     arena_free(&c.arena);
     free(c.subsets);
     free(c.table);
-    free(c.found);
-    free(c.mark);
+    free(found);
+    free(mark);
     s = s ? s : check_left(out, err);
     s = s ? s : trim(out, err);
     if (s)
