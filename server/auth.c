@@ -20,6 +20,7 @@
 struct key {
     uint8_t digest[DIGEST_SIZE];
     bool admin;
+    char name[AUTH_NAME_MAX + 1];
 };
 struct keys {
     atomic_int refs;
@@ -51,6 +52,18 @@ static struct keys *keys_ref(const struct auth *a)
     return k;
 }
 
+/* What stands behind a key, up to white space; nothing if it is a comment. */
+static bool read_name(const char *text, char name[AUTH_NAME_MAX + 1])
+{
+    size_t n = 0;
+    text += strspn(text, " \t\r\n");
+    while (*text != '#' && text[n] > ' ' && text[n] < 0x7F && n < AUTH_NAME_MAX)
+        n++;
+    memcpy(name, text, n);
+    name[n] = 0;
+    return *text == '#' || strcspn(text, " \t\r\n") == n;
+}
+
 static enum status add_key(struct keys *k, const char *text, size_t len, bool admin,
                            struct error *err)
 {
@@ -59,6 +72,11 @@ static enum status add_key(struct keys *k, const char *text, size_t len, bool ad
         return error_memory(err, "reading keys");
     k->v = v;
     digest_bytes(text, len, v[k->n].digest);
+    if (!read_name(text + len, v[k->n].name))
+        return error_set(err, ST_FILE_UNREADABLE,
+                         "key %zu of the file: its name is longer than %d characters, or has other "
+                         "than printable ASCII ones",
+                         (admin ? k->n_admin : k->n_api) + 1, AUTH_NAME_MAX);
     v[k->n++].admin = admin;
     *(admin ? &k->n_admin : &k->n_api) += 1;
     return ST_OK;
@@ -163,11 +181,14 @@ bool auth_keyless(const struct auth *a)
     return !a->paths[0] && !a->paths[1];
 }
 
-/* What the shown key opens. */
-static enum plane plane_of(const struct keys *k, const char *authorization)
+/* What the shown key opens, and its name. */
+static enum plane plane_of(const struct keys *k, const char *authorization,
+                           char name[AUTH_NAME_MAX + 1])
 {
     uint8_t digest[DIGEST_SIZE];
     unsigned api = 0, admin = 0;
+    size_t match = k->n;
+    *name = 0;
     if (!authorization || strncasecmp(authorization, "Bearer ", 7))
         return PLANE_PUBLIC;
     const char *key = authorization + 7 + strspn(authorization + 7, " ");
@@ -177,16 +198,19 @@ static enum plane plane_of(const struct keys *k, const char *authorization)
         for (int j = 0; j < DIGEST_SIZE; j++)
             differ |= digest[j] ^ k->v[i].digest[j];
         *(k->v[i].admin ? &admin : &api) |= differ == 0;
+        match = differ ? match : i;
     }
+    if (match < k->n)
+        strcpy(name, k->v[match].name);
     return admin ? PLANE_ADMIN : api ? PLANE_INFER : PLANE_PUBLIC;
 }
 
 enum status auth_check(const struct auth *a, enum plane plane, const char *authorization,
-                       bool exposed, struct error *err)
+                       bool exposed, char name[AUTH_NAME_MAX + 1], struct error *err)
 {
     struct keys *k = keys_ref(a);
     bool any = k->n > 0, api = k->n_api > 0, admin = k->n_admin > 0;
-    enum plane shown = plane_of(k, authorization);
+    enum plane shown = plane_of(k, authorization, name);
     keys_unref(k);
 
     if (plane == PLANE_PUBLIC)

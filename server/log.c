@@ -123,7 +123,9 @@ void log_close(struct log *log)
 
 static bool worth_telling(const struct log_field *f)
 {
-    return f->type == LOG_TEXT_ ? f->text && *f->text : f->type == LOG_REAL_ || f->integer >= 0;
+    if (f->type == LOG_TEXT_)
+        return f->text && *f->text;
+    return f->type == LOG_REAL_ ? f->real >= 0 : f->integer >= 0;
 }
 
 static void add_value(struct buffer *b, const struct log_field *f, bool quoted)

@@ -46,7 +46,7 @@ struct log_field {
         .key = (k), .type = LOG_REAL_, .real = (v)                                                 \
     }
 
-/* log NULL: nothing happens. A NULL or empty text and a negative integer are left out. */
+/* log NULL: nothing happens. A NULL or empty text and a negative number are left out. */
 #define log_event(log, level, event, ...)                                                          \
     log_write((log), (level), (event), (const struct log_field[]){__VA_ARGS__, {.type = LOG_END_}})
 void log_write(struct log *log, enum log_level level, const char *event,

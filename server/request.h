@@ -10,6 +10,7 @@
 #include "core/arena.h"
 #include "core/buffer.h"
 #include "core/engine.h"
+#include "server/auth.h"
 #include "server/trace.h"
 
 struct request;
@@ -56,6 +57,7 @@ struct request {
     const char *method, *path; /* path: decoded, without the query */
     char id[REQUEST_ID_MAX + 1];
     char trace_id[TRACE_ID_DIGITS + 1]; /* of the caller's trace, or "" */
+    char key[AUTH_NAME_MAX + 1];        /* name of the key that was shown, or "" */
     double started;                     /* CLOCK_MONOTONIC seconds */
     struct arena arena;
 

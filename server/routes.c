@@ -227,8 +227,8 @@ static enum status check_route(struct request *q, const char *allow, struct erro
     }
     struct server *s = q->server;
     bool exposed = !q->role.loopback && !q->role.admin && !q->role.has_admin;
-    enum status code =
-        auth_check(s->auth, q->route->plane, request_header(q, "Authorization"), exposed, err);
+    enum status code = auth_check(s->auth, q->route->plane, request_header(q, "Authorization"),
+                                  exposed, q->key, err);
     if (!code && !q->route->before_ready)
         code = engine_check(s->engine, err);
     return code ? code : read_json_length(q, err);
@@ -325,13 +325,21 @@ void routes_done(struct request *q)
     if (status > 0 && status < HTTP_STATUS_MAX)
         atomic_fetch_add(&s->counters.by_status[status], 1);
     atomic_fetch_add(&s->counters.reply_bytes, q->reply_bytes);
+    struct ticket_times times = {-1, -1, -1};
+    struct usage usage = {q->prompt_tokens, q->generated_tokens, 0};
+    if (q->ticket) {
+        ticket_times(q->ticket, &times);
+        ticket_usage(q->ticket, &usage);
+    }
     bool quiet = q->route && q->route->plane == PLANE_PUBLIC && status < 400;
     log_event(s->log, quiet ? LOG_DEBUG : LOG_INFO, "request", LOG_TEXT("id", q->id),
               LOG_TEXT("trace_id", q->trace_id), LOG_TEXT("method", q->method),
               LOG_TEXT("path", q->route ? q->path : "(unknown)"),
               LOG_INT("status", lost ? 499 : status), LOG_INT("bytes", (int64_t)q->reply_bytes),
               LOG_REAL("ms", 1e3 * (monotonic() - q->started)),
+              LOG_REAL("queue_ms", 1e3 * times.admitted),
+              LOG_REAL("first_token_ms", 1e3 * times.first_token), LOG_TEXT("key", q->key),
               LOG_TEXT("adapter", header_sent(q, "x-adapter-id")),
-              LOG_INT("prompt_tokens", q->prompt_tokens ? q->prompt_tokens : -1),
-              LOG_INT("generated_tokens", q->generated_tokens ? q->generated_tokens : -1));
+              LOG_INT("prompt_tokens", usage.prompt_tokens ? usage.prompt_tokens : -1),
+              LOG_INT("generated_tokens", usage.generated_tokens ? usage.generated_tokens : -1));
 }

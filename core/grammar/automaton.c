@@ -30,7 +30,7 @@ static void *list_add(struct list *l)
 }
 
 struct subset {
-    int32_t *nodes; /* ascending, in the arena */
+    int32_t *nodes; /* in the arena */
     size_t n;
     uint64_t hash;
     size_t slot; /* of the table */
@@ -42,6 +42,7 @@ struct construction {
     struct list states, bytes, calls; /* of the automaton */
     struct subset *subsets;           /* of the rule at hand */
     size_t first, n_subsets, cap_subsets;
+    int32_t out;    /* its last node */
     int32_t *table; /* hash table of subset + 1, size a power of two */
     size_t table_size;
     int32_t *found; /* nodes of the set that is being made */
@@ -81,18 +82,26 @@ static void find_closure(struct construction *c)
                 find(c, c->b->edges[e].to);
 }
 
-static int by_number(const void *a, const void *b)
-{
-    int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
-    return (x > y) - (x < y);
-}
-
+/* Whatever their order. */
 static uint64_t hash_of(const int32_t *v, size_t n)
 {
-    uint64_t h = 1469598103934665603u;
-    for (size_t i = 0; i < n; i++)
-        h = (h ^ (uint64_t)(uint32_t)v[i]) * 1099511628211u;
+    uint64_t h = n;
+    for (size_t i = 0; i < n; i++) {
+        uint64_t x = ((uint64_t)(uint32_t)v[i] + 1) * 0x9E3779B97F4A7C15u;
+        h += (x ^ x >> 32) * 0xD6E8FEB86659FD93u;
+    }
     return h ^ h >> 29;
+}
+
+/* Is it the set of the nodes that were found? */
+static bool is_found(const struct construction *c, const struct subset *s)
+{
+    if (s->n != c->n_found)
+        return false;
+    for (size_t i = 0; i < s->n; i++)
+        if (c->mark[s->nodes[i]] != c->round)
+            return false;
+    return true;
 }
 
 static bool table_grow(struct construction *c)
@@ -116,6 +125,9 @@ static bool table_grow(struct construction *c)
 
 static bool add_subset(struct construction *c, uint64_t hash, size_t slot)
 {
+    int32_t *nodes = arena_copy(&c->arena, c->found, c->n_found * sizeof *c->found);
+    if (!nodes || !list_add(&c->states))
+        return memory(c);
     if (c->n_subsets == c->cap_subsets) {
         size_t cap = c->cap_subsets ? 2 * c->cap_subsets : 64;
         struct subset *v = realloc(c->subsets, cap * sizeof *v);
@@ -124,30 +136,36 @@ static bool add_subset(struct construction *c, uint64_t hash, size_t slot)
         c->subsets = v;
         c->cap_subsets = cap;
     }
-    struct subset *s = &c->subsets[c->n_subsets];
-    *s = (struct subset){.nodes = arena_copy(&c->arena, c->found, c->n_found * sizeof *c->found),
-                         .n = c->n_found,
-                         .hash = hash,
-                         .slot = slot};
-    if (!s->nodes || !list_add(&c->states))
-        return memory(c);
-    c->n_subsets++;
+    c->subsets[c->n_subsets++] = (struct subset){nodes, c->n_found, hash, slot};
     return true;
+}
+
+/* Leaves what tells states apart: nodes with more than empty edges, and the rule's end. */
+static void find_essence(struct construction *c)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < c->n_found; i++) {
+        int32_t node = c->found[i], e = c->b->nodes[node];
+        while (e >= 0 && c->b->edges[e].kind == EDGE_EMPTY)
+            e = c->b->edges[e].next;
+        if (e >= 0 || node == c->out)
+            c->found[n++] = node;
+    }
+    c->n_found = n;
 }
 
 /* The state of the set that was found, new if it is; -1: failed. */
 static int32_t state_of_found(struct construction *c)
 {
     find_closure(c);
-    qsort(c->found, c->n_found, sizeof *c->found, by_number);
+    find_essence(c);
     uint64_t hash = hash_of(c->found, c->n_found);
     if (2 * (c->n_subsets + 1) > c->table_size && !table_grow(c))
         return -1;
     size_t at = hash & (c->table_size - 1);
     for (; c->table[at]; at = (at + 1) & (c->table_size - 1)) {
         const struct subset *s = &c->subsets[c->table[at] - 1];
-        if (s->hash == hash && s->n == c->n_found &&
-            !memcmp(s->nodes, c->found, s->n * sizeof *s->nodes))
+        if (s->hash == hash && is_found(c, s))
             return (int32_t)(c->first + (size_t)c->table[at] - 1);
     }
     if (c->states.n == AUTOMATON_STATES_MAX || c->arena.total > AUTOMATON_BYTES_MAX) {
@@ -254,6 +272,7 @@ static bool build_rule(struct construction *c, int32_t rule, int32_t *start)
 {
     struct fragment f = c->b->rules[rule];
     c->first = c->states.n;
+    c->out = f.out;
     while (c->n_subsets)
         c->table[c->subsets[--c->n_subsets].slot] = 0;
     find_begin(c);
@@ -430,8 +449,6 @@ static enum status construct(struct construction *c, struct automaton *out, stru
 {
     const struct builder *b = c->b;
     out->starts = calloc(b->n_rules, sizeof *out->starts);
-    c->found = malloc((b->n_nodes + 1) * sizeof *c->found);
-    c->mark = calloc(b->n_nodes + 1, sizeof *c->mark);
     if (!out->starts || !c->found || !c->mark)
         return error_memory(err, "compiling a grammar");
     for (size_t i = 0; i < b->n_rules; i++) {
@@ -448,7 +465,11 @@ static enum status construct(struct construction *c, struct automaton *out, stru
 
 enum status automaton_build(const struct builder *b, struct automaton *out, struct error *err)
 {
+    int32_t *found = malloc((b->n_nodes + 1) * sizeof *found);
+    uint32_t *mark = calloc(b->n_nodes + 1, sizeof *mark);
     struct construction c = {.b = b,
+                             .found = found,
+                             .mark = mark,
                              .states = {.size = sizeof(struct automaton_state)},
                              .bytes = {.size = sizeof(struct byte_edge)},
                              .calls = {.size = sizeof(struct call_edge)}};
@@ -462,8 +483,8 @@ enum status automaton_build(const struct builder *b, struct automaton *out, stru
     arena_free(&c.arena);
     free(c.subsets);
     free(c.table);
-    free(c.found);
-    free(c.mark);
+    free(found);
+    free(mark);
     s = s ? s : check_left(out, err);
     s = s ? s : trim(out, err);
     if (s)

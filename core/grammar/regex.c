@@ -29,8 +29,8 @@ struct regex {
 static struct fragment refuse(struct regex *r, size_t at, const char *what)
 {
     if (!r->status && !r->b->failed)
-        r->status = error_set(r->err, ST_INVALID_VALUE, "regex: %s, at byte %zu of \"%.100s\"",
-                              what, at, r->text);
+        r->status = error_set(r->err, ST_INVALID_VALUE, "regex: %s, at byte %zu of \"%.*s\"", what,
+                              at, (int)(r->len < 100 ? r->len : 100), r->text);
     return fragment_never(r->b);
 }
 

@@ -93,6 +93,7 @@ static bool build(struct spellings *s, int32_t *open)
         if (!grow(s, len - depth, &cap))
             return false;
         for (; depth < len; depth++) {
+            s->nodes[open[n_open - 1]].next |= spelling_bit(s->bytes[s->offsets[id] + depth]);
             open[n_open++] = s->n_nodes;
             s->nodes[s->n_nodes++] =
                 (struct spelling_node){.byte = s->bytes[s->offsets[id] + depth],

@@ -15,7 +15,21 @@ struct spelling_node {
     uint16_t depth; /* bytes from the root */
     int32_t leap;   /* the node behind this one's subtree */
     int32_t tokens; /* those that end here: ids[tokens .. next node's tokens) */
+    uint32_t next;  /* spelling_bit of each byte that leads on */
 };
+
+/* Bytes in 32 classes, letters in few of them: what mostly follows letters is not what ends words.
+ */
+static inline uint32_t spelling_bit(uint8_t byte)
+{
+    if (byte >= 'a' && byte <= 'z')
+        return 1u << (byte & 7);
+    if (byte >= 'A' && byte <= 'Z')
+        return 1u << (8 + (byte & 1));
+    if (byte >= 0x80)
+        return 1u << (10 + (byte >> 6 & 1));
+    return 1u << (12 + byte % 20);
+}
 
 /* The tokens of a node's subtree are ids[nodes[u].tokens .. nodes[nodes[u].leap].tokens). */
 struct spellings {

@@ -143,7 +143,12 @@ struct fragment values_quoted(struct values *v, struct fragment content)
 static struct fragment character(struct values *v)
 {
     struct builder *b = v->b;
-    struct chars none = {0}, all = chars_not(b, &none), hex = {0}, other = {0}, low = {0};
+    struct chars plain = {0}, simple = {0}, hex = {0}, other = {0}, low = {0};
+    chars_add(b, &plain, ' ', '!');
+    chars_add(b, &plain, '#', '[');
+    chars_add(b, &plain, ']', CHAR_LAST);
+    for (const char *c = "\"\\/bfnrt"; *c; c++)
+        chars_add(b, &simple, (uint32_t)*c, (uint32_t)*c);
     chars_add(b, &hex, '0', '9');
     chars_add(b, &hex, 'A', 'F');
     chars_add(b, &hex, 'a', 'f');
@@ -163,9 +168,8 @@ static struct fragment character(struct values *v)
                     fragment_then(b, d, chars_fragment(b, &low)));
     for (int i = 0; i < 2; i++)
         u = fragment_then(b, u, chars_fragment(b, &hex));
-    u = fragment_then(b, text(v, "\\u"), u);
-    struct fragment slash = text(v, "\\/");
-    return fragment_or(b, chars_json(b, &all), fragment_or(b, slash, u));
+    u = fragment_or(b, chars_fragment(b, &simple), fragment_then(b, chr(v, 'u'), u));
+    return fragment_or(b, chars_fragment(b, &plain), fragment_then(b, chr(v, '\\'), u));
 }
 
 struct fragment values_string(struct values *v, int64_t from, int64_t to)

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #define GREEDY_BELOW 1e-5f
+#define BLOCK        256 /* of draw_all */
 
 struct candidate {
     float x;
@@ -17,6 +18,7 @@ struct sampler {
     int32_t *count;         /* [vocab] zero between calls */
     struct candidate *heap; /* [vocab] */
     uint64_t *bits;         /* [(vocab + 63) / 64] */
+    double *sums;           /* [vocab / BLOCK + 1] */
 };
 
 enum status sampler_open(int32_t vocab, struct sampler **out, struct error *err)
@@ -30,7 +32,8 @@ enum status sampler_open(int32_t vocab, struct sampler **out, struct error *err)
     s->count = calloc((size_t)vocab, sizeof *s->count);
     s->heap = malloc((size_t)vocab * sizeof *s->heap);
     s->bits = malloc(((size_t)vocab + 63) / 64 * sizeof *s->bits);
-    if (!s->x || !s->count || !s->heap || !s->bits) {
+    s->sums = malloc(((size_t)vocab / BLOCK + 1) * sizeof *s->sums);
+    if (!s->x || !s->count || !s->heap || !s->bits || !s->sums) {
         sampler_close(s);
         return error_memory(err, "the sampler");
     }
@@ -46,6 +49,7 @@ void sampler_close(struct sampler *s)
     free(s->count);
     free(s->heap);
     free(s->bits);
+    free(s->sums);
     free(s);
 }
 
@@ -101,12 +105,20 @@ bool sampler_is_stop(const struct sampling *p, int32_t token)
     return false;
 }
 
+/* The first of the largest; none is NaN. */
 static int32_t argmax(const float *x, int32_t n)
 {
-    int32_t best = 0;
-    for (int32_t i = 1; i < n; i++)
-        if (x[i] > x[best])
-            best = i;
+    float max[8] = {x[0], x[0], x[0], x[0], x[0], x[0], x[0], x[0]};
+    int32_t i = 0, best = 0;
+    for (; i + 8 <= n; i += 8)
+        for (int j = 0; j < 8; j++)
+            max[j] = x[i + j] > max[j] ? x[i + j] : max[j];
+    for (; i < n; i++)
+        max[0] = x[i] > max[0] ? x[i] : max[0];
+    for (int j = 1; j < 8; j++)
+        max[0] = max[j] > max[0] ? max[j] : max[0];
+    while (best < n - 1 && x[best] != max[0])
+        best++;
     return best;
 }
 
@@ -174,6 +186,15 @@ static void penalize(struct sampler *s, const struct sampling *p, const struct h
     }
 }
 
+static void forbid_others(float *x, int32_t n, const uint64_t *allowed)
+{
+    for (int32_t i = 0; i < n; i += 64) {
+        uint64_t bits = allowed[i / 64];
+        for (int32_t j = 0; bits != UINT64_MAX && j < 64 && i + j < n; j++)
+            x[i + j] = bits >> j & 1 ? x[i + j] : -INFINITY;
+    }
+}
+
 /* The logits after penalties, biases and forbidden tokens: the model's own where nothing changes.
  */
 static const float *process(struct sampler *s, const struct sampling *p, const struct history *h,
@@ -193,9 +214,8 @@ static const float *process(struct sampler *s, const struct sampling *p, const s
         for (size_t i = 0; i < p->n_stops; i++)
             if (p->stops[i] >= 0 && p->stops[i] < s->vocab)
                 s->x[p->stops[i]] = -INFINITY;
-    for (int32_t i = 0; i < s->vocab && h->allowed; i++)
-        if (!(h->allowed[i / 64] >> i % 64 & 1))
-            s->x[i] = -INFINITY;
+    if (h->allowed)
+        forbid_others(s->x, s->vocab, h->allowed);
     return s->x;
 }
 
@@ -229,23 +249,36 @@ static struct candidate take(struct candidate *heap, int32_t n)
     return first;
 }
 
-static int32_t draw_all(const float *x, int32_t n, float max, float scale, double u)
+static float weight(float x, float max, float scale)
+{
+    return x == -INFINITY ? 0 : expf((x - max) * scale);
+}
+
+/* The first whose sum, of it and all before, is above u times the sum of all. The sums at the
+ * blocks' ends are kept, so that only one block is looked at twice. */
+static int32_t draw_all(const struct sampler *s, const float *x, float max, float scale, double u)
 {
     double sum = 0;
-    for (int32_t i = 0; i < n; i++)
-        sum += expf((x[i] - max) * scale);
-    double acc = 0, goal = u * sum;
-    int32_t last = 0;
+    int32_t n = s->vocab;
     for (int32_t i = 0; i < n; i++) {
-        float e = expf((x[i] - max) * scale);
-        if (e == 0)
-            continue;
-        last = i;
+        if (i % BLOCK == 0)
+            s->sums[i / BLOCK] = sum;
+        sum += weight(x[i], max, scale);
+    }
+    double goal = u * sum;
+    int32_t block = (n - 1) / BLOCK;
+    while (block && s->sums[block] > goal)
+        block--;
+    double acc = s->sums[block];
+    for (int32_t i = block * BLOCK; i < n; i++) {
+        float e = weight(x[i], max, scale);
         acc += e;
-        if (acc > goal)
+        if (e > 0 && acc > goal)
             return i;
     }
-    return last;
+    while (n > 1 && weight(x[n - 1], max, scale) == 0) // what rounding left over
+        n--;
+    return n - 1;
 }
 
 /* Candidates leave the heap in order until top_k, top_p or min_p says that the rest is out. */
@@ -297,6 +330,5 @@ int32_t sampler_pick(struct sampler *s, const struct sampling *p, const struct h
     double u = sampler_uniform(p->seed, h->choice, h->len);
     float scale = 1 / p->temperature;
     bool filtered = (p->top_k > 0 && p->top_k < s->vocab) || p->top_p < 1 || p->min_p > 0;
-    return filtered ? draw_filtered(s, p, x, x[best], scale, u)
-                    : draw_all(x, s->vocab, x[best], scale, u);
+    return filtered ? draw_filtered(s, p, x, x[best], scale, u) : draw_all(s, x, x[best], scale, u);
 }

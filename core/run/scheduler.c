@@ -502,7 +502,9 @@ static bool run_passes(struct scheduler *s)
     for (int32_t i = 0; i < s->step.n_items;) {
         struct batch b;
         int32_t end = step_pass(&s->step, i, kvcache_kv(s->o.kv), &b);
+        int64_t start = ticket_now();
         s->o.forward(s->o.ctx, s->step.items[i]->route->compute, &b);
+        s->counts.pass_ns += ticket_now() - start;
         for (; i < end; i++)
             deliver(s, s->step.items[i]);
     }
@@ -545,6 +547,7 @@ static bool run_module(struct scheduler *s)
 
 bool scheduler_step(struct scheduler *s)
 {
+    int64_t start = ticket_now();
     take_inbox(s);
     settle(s);
     admit(s);
@@ -552,6 +555,7 @@ bool scheduler_step(struct scheduler *s)
     bool worked = run_passes(s);
     worked |= run_module(s);
     s->counts.steps += worked;
+    s->counts.step_ns += worked ? ticket_now() - start : 0;
     settle(s);
     return worked;
 }

@@ -80,6 +80,28 @@ def test_traceparent():
         assert lines()["traced"]["trace_id"] == "0af7651916cd43dd8448eb211c80319c" and "trace_id" not in lines()["untraced"]
 
 
+def test_the_access_log():
+    with tempfile.NamedTemporaryFile("w") as keys:
+        keys.write("k-1 alice\nk-2\n")
+        keys.flush()
+        with Daemon("--log-format", "json", "--api-key-file", keys.name, adapters=["austen"]) as d:
+            def post(name, key="k-1", **fields):
+                headers = {"X-Request-Id": name, "Authorization": f"Bearer {key}"}
+                return d.post("/v1/completions", {"prompt": "It is", "max_tokens": 3, "ignore_eos": True, **fields}, headers=headers)
+            assert post("whole", model="austen").status == 200 and post("stream", stream=True).status == 200
+            assert post("unnamed", "k-2").status == 200 and post("nobody", "alice").status == 401
+            lines = lambda: {l.get("id"): l for l in map(json.loads, filter(lambda l: l[0] == "{", d.log_text().splitlines()))}
+            eventually(lambda: "nobody" in lines(), what="the last line")
+            for name, key, adapter in (("whole", "alice", "austen"), ("stream", "alice", None), ("unnamed", None, None)):
+                line = lines()[name]
+                assert (line["method"], line["path"], line["status"]) == ("POST", "/v1/completions", 200) and line["bytes"] > 100, line
+                assert (line.get("key"), line.get("adapter")) == (key, adapter) and line["generated_tokens"] == 3, line
+                assert line["prompt_tokens"] > 0 and 0 <= line["queue_ms"] <= line["first_token_ms"] <= line["ms"], line
+            refused = lines()["nobody"]
+            assert refused["status"] == 401 and not {"key", "queue_ms", "first_token_ms", "prompt_tokens"} & set(refused), refused
+            assert "k-1" not in d.log_text() and "k-2" not in d.log_text()
+
+
 def test_request_id(d):
     assert d.get("/health", headers={"X-Request-Id": "my-id_1"}).headers["x-request-id"] == "my-id_1"
     a, b = (d.get("/health").headers["x-request-id"] for _ in range(2))

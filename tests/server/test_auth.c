@@ -10,6 +10,7 @@
 #include "tests/faults/fault.h"
 
 static char paths[2][64];
+static char shown[AUTH_NAME_MAX + 1];
 
 static void write_keys(int i, const char *text)
 {
@@ -22,7 +23,7 @@ static void write_keys(int i, const char *text)
 static enum status ask(const struct auth *a, enum plane plane, const char *header, bool exposed)
 {
     struct error err = ERROR_INIT;
-    return auth_check(a, plane, header, exposed, &err);
+    return auth_check(a, plane, header, exposed, shown, &err);
 }
 
 START_TEST(test_keyless)
@@ -58,6 +59,40 @@ START_TEST(test_planes)
     ck_assert_int_eq(ask(a, PLANE_ADMIN, "Bearer alice", false), ST_ADMIN_KEY_REQUIRED);
     ck_assert_int_eq(ask(a, PLANE_ADMIN, "Bearer root", true), ST_OK);
     auth_close(a);
+}
+END_TEST
+
+START_TEST(test_names)
+{
+    static const struct {
+        const char *header, *name;
+    } rows[] = {
+        {"Bearer k1", "alice"}, {"Bearer k2", ""},    {"Bearer k3", ""}, {"Bearer k4", "b-4"},
+        {"Bearer root", "ops"}, {"Bearer alice", ""}, {NULL, ""}};
+    struct auth *a;
+    struct error err = ERROR_INIT;
+    char text[2 * AUTH_NAME_MAX];
+    write_keys(0, "k1 alice\nk2\nk3 # alice\n\tk4\tb-4 more\nroot nobody\n");
+    write_keys(1, "root ops");
+    ck_assert_int_eq(auth_open(paths[0], paths[1], &a, NULL), ST_OK);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        ask(a, PLANE_INFER, rows[i].header, false);
+        ck_assert_str_eq(shown, rows[i].name);
+    }
+    auth_close(a);
+    snprintf(text, sizeof text, "k %0*d\n", AUTH_NAME_MAX, 1);
+    write_keys(0, text);
+    ck_assert_int_eq(auth_open(paths[0], NULL, &a, NULL), ST_OK);
+    ask(a, PLANE_INFER, "Bearer k", false);
+    ck_assert_uint_eq(strlen(shown), AUTH_NAME_MAX);
+    auth_close(a);
+    snprintf(text, sizeof text, "a\nk %0*d\n", AUTH_NAME_MAX + 1, 1);
+    const char *bad[] = {text, "a\nk \xC3\xA9\n", "a\nk x\x01y\n"};
+    for (int i = 0; i < 3; i++) {
+        write_keys(0, bad[i]);
+        ck_assert_int_eq(auth_open(paths[0], NULL, &a, &err), ST_FILE_UNREADABLE);
+        ck_assert_ptr_nonnull(strstr(err.text, "key 2"));
+    }
 }
 END_TEST
 
@@ -173,6 +208,7 @@ static Suite *suite(void)
     tcase_add_checked_fixture(t, NULL, remove_files);
     tcase_add_test(t, test_keyless);
     tcase_add_test(t, test_planes);
+    tcase_add_test(t, test_names);
     tcase_add_test(t, test_api_keys_alone);
     tcase_add_test(t, test_reload);
     tcase_add_test(t, test_memory);

@@ -2,6 +2,7 @@
  * Structured outputs: what Python's re and jsonschema say of texts (tests/vectors/grammar), the
  * allowed tokens against their definition, hostile sizes, and memory that runs out.
  */
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,6 +10,9 @@
 #include "core/tokenizer/bytes.h"
 #include "tests/check_main.h"
 #include "tests/faults/fault.h"
+
+#define RANDOM_SETS 6 /* of grammars */
+#define RANDOM_EACH 4
 
 static struct tokenizer *tokenizer;
 static struct grammars *grammars;
@@ -85,6 +89,43 @@ START_TEST(as_the_libraries_say)
                          ST_INVALID_VALUE);
         ck_assert_msg(!g && strstr(err.text, why), "%s: %s", text, err.text);
     }
+}
+END_TEST
+
+/* GRAMMAR_SUITE: a file of such cases that are somebody else's. What is not supported is refused;
+ * of what compiles no invalid text is taken. Prints how much of it that was. */
+START_TEST(somebodys_suite)
+{
+    json_t *all = json_load_file(getenv("GRAMMAR_SUITE"), 0, NULL), *c, *one;
+    size_t i, k, compiled = 0, valid = 0, valid_taken = 0, invalid = 0;
+    ck_assert_ptr_nonnull(all);
+    json_array_foreach(all, i, c)
+    {
+        const char *text = json_string_value(json_object_get(c, "text"));
+        const char *name = json_string_value(json_object_get(c, "name"));
+        struct error err = ERROR_INIT;
+        struct grammar *g = NULL;
+        if (grammars_get(grammars, kind_of(c), text, strlen(text), &g, &err)) {
+            ck_assert_msg(err.code == ST_INVALID_VALUE && *err.text, "%s", name);
+            continue;
+        }
+        compiled++;
+        json_array_foreach(json_object_get(c, "yes"), k, one)
+        {
+            valid++;
+            valid_taken += takes(g, json_string_value(one), json_string_length(one));
+        }
+        json_array_foreach(json_object_get(c, "no"), k, one)
+        {
+            invalid++;
+            ck_assert_msg(!takes(g, json_string_value(one), json_string_length(one)),
+                          "%s: %s takes %s", name, text, json_string_value(one));
+        }
+        grammar_unref(g);
+    }
+    printf("suite schemas=%zu compiled=%zu valid=%zu valid_taken=%zu invalid=%zu\n",
+           json_array_size(all), compiled, valid, valid_taken, invalid);
+    json_decref(all);
 }
 END_TEST
 
@@ -192,16 +233,16 @@ static uint32_t next_random(uint32_t *state)
     return *state >> 8;
 }
 
-START_TEST(allowed_by_definition)
+/* Every token of the vocabulary behind every token of random texts. */
+static void check_walks(struct grammar *g, const char *name, int walks, int32_t steps,
+                        uint32_t *random)
 {
-    struct grammar *g = get(walked[_i].kind, walked[_i].text);
-    int32_t vocab = tokenizer_size(tokenizer), words = grammar_words(g), tokens[16];
+    int32_t vocab = tokenizer_size(tokenizer), words = grammar_words(g), tokens[32];
     uint64_t *bits = calloc((size_t)words, sizeof *bits);
-    uint32_t random = 7;
-    for (int walk = 0; walk < 2; walk++) {
+    for (int walk = 0; walk < walks; walk++) {
         struct follower f = {0};
         struct bytes text = {0};
-        for (int32_t n = 0; n < 16; n++) {
+        for (int32_t n = 0; n < steps; n++) {
             bool ends, any;
             ck_assert_int_eq(
                 follow_allowed(grammar_tables(g), &f, tokens, n, bits, &ends, &any, NULL), ST_OK);
@@ -210,13 +251,13 @@ START_TEST(allowed_by_definition)
             for (int32_t id = 0; id < vocab; id++) {
                 bool may = bits[id / 64] >> id % 64 & 1;
                 count += may;
-                ck_assert_msg(may == defined(g, &text, id), "token %d at %d of walk %d", id, n,
-                              walk);
+                ck_assert_msg(may == defined(g, &text, id), "%s: token %d at %d of walk %d", name,
+                              id, n, walk);
             }
             ck_assert(any == (count > 0) && (any || ends));
             if (!any)
                 break;
-            int32_t pick = (int32_t)(next_random(&random) % (uint32_t)count), id = -1;
+            int32_t pick = (int32_t)(next_random(random) % (uint32_t)count), id = -1;
             while (pick >= 0) {
                 id++;
                 pick -= bits[id / 64] >> id % 64 & 1;
@@ -227,7 +268,129 @@ START_TEST(allowed_by_definition)
         bytes_free(&text);
     }
     free(bits);
+}
+
+START_TEST(allowed_by_definition)
+{
+    struct grammar *g = get(walked[_i].kind, walked[_i].text);
+    uint32_t random = 7;
+    check_walks(g, walked[_i].text, 2, 16, &random);
     grammar_unref(g);
+}
+END_TEST
+
+/* ---- random grammars: counted repetitions in each other, behind each other, beside each other
+ * ---- */
+
+struct writer {
+    char text[4096];
+    size_t n;
+    uint32_t random;
+};
+
+static int roll(struct writer *w, int n)
+{
+    return (int)(next_random(&w->random) % (uint32_t)n);
+}
+
+static void put(struct writer *w, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    w->n += (size_t)vsnprintf(w->text + w->n, sizeof w->text - w->n, format, args);
+    va_end(args);
+    ck_assert_uint_lt(w->n, sizeof w->text);
+}
+
+static void put_repeat(struct writer *w)
+{
+    int from = roll(w, 4), to = from + roll(w, 9);
+    switch (roll(w, 6)) {
+    case 0:
+        put(w, "%c", "?*+"[roll(w, 3)]);
+        break;
+    case 1:
+        put(w, "{%d}", from + 1);
+        break;
+    case 2:
+        put(w, "{%d,}", from);
+        break;
+    default:
+        put(w, "{%d,%d}", from, to + 1);
+    }
+}
+
+static void put_regex(struct writer *w, int depth)
+{
+    static const char *const atoms[] = {"[a-z]", "[a-m ]", "[^a-f]",  ".", "[A-Za-z ,]",
+                                        "e",     "th",     "[aeiou]", "é", "[^ ]"};
+    for (int i = 1 + roll(w, 3); i > 0; i--) {
+        if (depth && !roll(w, 3)) {
+            put(w, "(");
+            put_regex(w, depth - 1);
+            if (!roll(w, 2)) {
+                put(w, "|");
+                put_regex(w, depth - 1);
+            }
+            put(w, ")");
+        } else {
+            put(w, "%s", atoms[roll(w, 10)]);
+        }
+        if (roll(w, 3))
+            put_repeat(w);
+    }
+}
+
+static void put_schema(struct writer *w, int depth)
+{
+    int from = roll(w, 5);
+    switch (roll(w, depth ? 6 : 4)) {
+    case 0:
+        put(w, "{\"type\":\"string\",\"maxLength\":%d}", roll(w, 12));
+        break;
+    case 1:
+        put(w, "{\"type\":\"string\",\"minLength\":%d,\"maxLength\":%d}", from, from + roll(w, 9));
+        break;
+    case 2:
+        put(w, "{\"type\":\"string\",\"pattern\":\"^");
+        put_regex(w, 1);
+        put(w, "$\"}");
+        break;
+    case 3:
+        put(w, "{\"type\":\"string\",\"minLength\":%d}", from);
+        break;
+    case 4:
+        put(w, "{\"type\":\"array\",\"minItems\":1,\"maxItems\":%d,\"items\":", 1 + from);
+        put_schema(w, depth - 1);
+        put(w, "}");
+        break;
+    default:
+        put(w, "{\"type\":\"object\",\"required\":[\"a\"],\"properties\":{\"a\":");
+        put_schema(w, depth - 1);
+        put(w, ",\"the\":");
+        put_schema(w, depth - 1);
+        put(w, "}}");
+    }
+}
+
+START_TEST(random_by_definition)
+{
+    for (uint32_t i = 0; i < RANDOM_EACH; i++) {
+        struct writer w = {.random = 1000 * (uint32_t)_i + i};
+        struct grammar *g = NULL;
+        bool schema = i % 2;
+        if (schema)
+            put_schema(&w, 2);
+        else
+            put_regex(&w, 1);
+        struct error err = ERROR_INIT;
+        enum status s = grammars_get(grammars, schema ? GRAMMAR_JSON_SCHEMA : GRAMMAR_REGEX, w.text,
+                                     w.n, &g, &err);
+        ck_assert_msg(!s || s == ST_INVALID_VALUE, "%s: %s", w.text, err.text);
+        if (!s)
+            check_walks(g, w.text, 1, 8, &w.random);
+        grammar_unref(g);
+    }
 }
 END_TEST
 
@@ -356,10 +519,18 @@ static Suite *suite(void)
     tcase_add_loop_test(t, gbnf_grammars, 0, sizeof gbnf / sizeof gbnf[0]);
     tcase_add_loop_test(t, refusals, 0, sizeof refused / sizeof refused[0]);
     tcase_add_loop_test(t, allowed_by_definition, 0, sizeof walked / sizeof walked[0]);
+    tcase_add_loop_test(t, random_by_definition, 0, RANDOM_SETS);
     tcase_add_test(t, followers_are_notes);
     tcase_add_test(t, one_shelf);
     tcase_add_test(t, too_ambiguous);
     tcase_add_loop_test(t, memory_runs_out, 1, sizeof walked / sizeof walked[0]);
+    suite_add_tcase(s, t);
+    if (!getenv("GRAMMAR_SUITE"))
+        return s;
+    t = tcase_create("suite");
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_set_timeout(t, 600);
+    tcase_add_test(t, somebodys_suite);
     suite_add_tcase(s, t);
     return s;
 }
