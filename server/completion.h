@@ -58,7 +58,9 @@ extern const struct completion_form text_form; /* completion.c */
 struct completion {
     const struct completion_form *form;
     struct generate_request request;
-    const char *model; /* as the reply calls it */
+    const json_t *body; /* what is read: the request's, or as_chat */
+    json_t *as_chat;    /* responses: the chat that says the same; owned */
+    const char *model;  /* as the reply calls it */
     bool stream, include_usage, return_ids, with_logprobs;
     bool by_model; /* the adapter came from `model` alone */
     int64_t created;

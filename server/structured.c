@@ -81,10 +81,11 @@ static enum status read_outputs(struct request *q, const json_t *outputs,
     return s;
 }
 
-enum status structured_read(struct request *q, struct generate_request *r, struct error *err)
+enum status structured_read(struct request *q, const json_t *body, struct generate_request *r,
+                            struct error *err)
 {
-    const json_t *format = field(q->json, "response_format");
-    const json_t *outputs = field(q->json, "structured_outputs");
+    const json_t *format = field(body, "response_format");
+    const json_t *outputs = field(body, "structured_outputs");
     enum status s = format ? read_format(q, format, r, err) : ST_OK;
     if (s || !outputs)
         return s;

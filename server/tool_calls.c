@@ -145,6 +145,11 @@ struct tool_call *tool_parser_calls(struct tool_parser *p, size_t *n)
     return p ? p->calls : NULL;
 }
 
+bool tool_parser_calling(const struct tool_parser *p)
+{
+    return p && (p->n || p->state != TEXT);
+}
+
 bool tool_parser_failed(const struct tool_parser *p)
 {
     bool failed = p->failed | p->in.failed | p->raw.failed | p->word.failed;
@@ -178,7 +183,7 @@ static struct tool_call *last_call(struct tool_parser *p)
     return &p->calls[p->n - 1];
 }
 
-static void begin_call(struct tool_parser *p)
+static void begin_call(struct tool_parser *p, const struct buffer *content)
 {
     if (p->n == p->cap) {
         size_t cap = p->cap ? 2 * p->cap : 4;
@@ -190,7 +195,7 @@ static void begin_call(struct tool_parser *p)
         p->calls = bigger;
         p->cap = cap;
     }
-    p->calls[p->n] = (struct tool_call){.told = false};
+    p->calls[p->n] = (struct tool_call){.before = content->len};
     make_id(p->format, p->calls[p->n++].id);
     p->has_name = p->has_arguments = false;
 }
@@ -257,6 +262,7 @@ static bool end_value(struct tool_parser *p)
 {
     struct tool_call *call = last_call(p);
     p->state = p->whole ? BETWEEN : KEY;
+    call->whole |= p->target == ARGUMENTS;
     if (p->target == NAME) {
         if (p->kind != '"' || !decode_word(p, &call->name) || !call->name.len)
             return false;
@@ -317,6 +323,7 @@ static bool end_call(struct tool_parser *p)
         return false;
     if (!p->has_arguments)
         buffer_text(&last_call(p)->arguments, "{}");
+    last_call(p)->whole = true;
     if (!last_call(p)->told)
         tell(p);
     return true;
@@ -446,7 +453,7 @@ static size_t read_between(struct tool_parser *p, const char *text, size_t len, 
     const struct format *f = p->format;
     if (*text == '{') {
         p->doubt = true;
-        begin_call(p);
+        begin_call(p, content);
         p->whole = false;
         p->state = KEY;
     } else if (!p->doubt && is_tag(text, len, f->close)) {
@@ -492,7 +499,7 @@ static size_t read_head(struct tool_parser *p, const char *text, struct buffer *
         refuse(p, content);
         return 1;
     }
-    begin_call(p);
+    begin_call(p, content);
     if (p->failed)
         return 1;
     buffer_add(&last_call(p)->name, p->word.v, name);

@@ -20,7 +20,9 @@ struct tool_call {
     char id[TOOL_ID_MAX];
     struct buffer name;
     struct buffer arguments; /* a JSON text; grows while it comes */
+    size_t before;           /* so many bytes of the content stand before it */
     bool told;               /* it is surely a call: name and id may be told */
+    bool whole;              /* its arguments have ended */
     bool announced;          /* for the writer of frames: has been told, and so much of the */
     size_t sent;             /* arguments with it */
 };
@@ -35,6 +37,8 @@ void tool_parser_push(struct tool_parser *p, const char *text, size_t len, bool 
                       struct buffer *content);
 /* Calls so far, in order; the last may lack its name (not told yet). NULL is fine: none. */
 struct tool_call *tool_parser_calls(struct tool_parser *p, size_t *n);
+/* Has a call come, or what may become one? NULL is fine: no. */
+bool tool_parser_calling(const struct tool_parser *p);
 /* Memory ran out: content and calls are not whole. */
 bool tool_parser_failed(const struct tool_parser *p);
 

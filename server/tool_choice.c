@@ -56,14 +56,14 @@ static json_t *calls_schema(const json_t *tools, const char *name, bool one, boo
 static enum status demand(struct request *q, struct completion *c, const char *name,
                           struct error *err)
 {
-    const json_t *format = field(q->json, "response_format");
+    const json_t *format = field(c->body, "response_format");
     const char *type = format ? field_text(format, "type") : "text";
     struct generate_request *r = &c->request;
     bool known = false;
-    if (strcmp(type, "text") || field(q->json, "structured_outputs"))
+    if (strcmp(type, "text") || field(c->body, "structured_outputs"))
         return error_param(err, ST_INVALID_VALUE, "tool_choice",
                            "a call that must come and another form of the text exclude each other");
-    json_t *schema = calls_schema(field(q->json, "tools"), name, name || c->one_call, &known);
+    json_t *schema = calls_schema(field(c->body, "tools"), name, name || c->one_call, &known);
     char *text = schema ? json_dumps(schema, JSON_COMPACT) : NULL;
     json_decref(schema);
     if (text) {
@@ -84,15 +84,15 @@ static enum status demand(struct request *q, struct completion *c, const char *n
 
 enum status tool_choice_read(struct request *q, struct completion *c, struct error *err)
 {
-    const json_t *choice = field(q->json, "tool_choice");
+    const json_t *choice = field(c->body, "tool_choice");
     const char *word = json_string_value(choice);
     struct text template = {0};
-    c->one_call = !field_bool(q->json, "parallel_tool_calls", true);
+    c->one_call = !field_bool(c->body, "parallel_tool_calls", true);
     if (json_is_object(choice))
         return demand(q, c, field_text(field(choice, "function"), "name"), err);
     if (word && !strcmp(word, "required"))
         return demand(q, c, NULL, err);
-    if (!json_array_size(field(q->json, "tools")) || (word && !strcmp(word, "none")))
+    if (!json_array_size(field(c->body, "tools")) || (word && !strcmp(word, "none")))
         return ST_OK;
     enum status s = engine_chat_template(q->server->engine, true, &template, err);
     if (s)
