@@ -229,6 +229,8 @@ static void write_choice(struct completion *c, struct choice *x, bool whole, str
 const struct completion_form chat_form = {.prefix = "chatcmpl-",
                                           .object = "chat.completion",
                                           .chunk = "chat.completion.chunk",
+                                          .schema = "response_format.json_schema.schema",
+                                          .parameters = "tools[%zu].function.parameters",
                                           .read = read_chat,
                                           .add_text = chat_add_text,
                                           .add_logprob = chat_logprob,

@@ -32,6 +32,8 @@ struct choice {
 /* One wording of generation. */
 struct completion_form {
     const char *prefix, *object, *chunk; /* of the id; of a whole answer and of a frame */
+    /* The fields of a grammar's schema: of the text; of tool %zu's arguments (a format). */
+    const char *schema, *parameters;
     /* What is generated from, and the fields of this form alone. */
     enum status (*read)(struct request *q, struct completion *c, struct error *err);
     /* Text that came, the last of its choice: finished. */

@@ -434,7 +434,9 @@ static void write_end(const struct request *q, struct completion *c, const struc
     response_event(q, c, short_of ? "incomplete" : "completed", usage, out);
 }
 
-const struct completion_form responses_form = {.read = read_response,
+const struct completion_form responses_form = {.schema = "text.format.schema",
+                                               .parameters = "tools[%zu].parameters",
+                                               .read = read_response,
                                                .add_text = chat_add_text,
                                                .add_logprob = add_logprob,
                                                .answer = write_answer,

@@ -35,27 +35,63 @@ static const struct format {
     bool named;               /* a call may be its name, and its arguments behind a bracket */
     bool special;             /* the tags are special tokens */
     bool short_ids;           /* ids of nine letters and digits */
+    struct tool_writing writing;
 } formats[] = {
     [TOOLS_HERMES] = {.open = "<tool_call>",
                       .close = "</tool_call>",
                       .evidence = {"<tool_call>"},
-                      .other = "<function="},
+                      .other = "<function=",
+                      .writing = {.begin = " ",
+                                  .head = "{ \"name\": ",
+                                  .middle = ", \"arguments\": ",
+                                  .tail = " }",
+                                  .end = " </tool_call>",
+                                  .quoted = true}},
     [TOOLS_LLAMA] = {.open = "<|python_tag|>",
                      .close = "",
                      .evidence = {"<|python_tag|>", "\"parameters\": dictionary of argument name"},
                      .bare = true,
-                     .special = true},
+                     .special = true,
+                     .writing = {.begin = "",
+                                 .head = "{ \"name\": ",
+                                 .middle = ", \"parameters\": ",
+                                 .tail = " }",
+                                 .between = "; ",
+                                 .end = "",
+                                 .quoted = true}},
     [TOOLS_MISTRAL] = {.open = "[TOOL_CALLS]",
                        .close = "",
                        .evidence = {"[TOOL_CALLS]"},
                        .named = true,
                        .special = true,
-                       .short_ids = true},
-    [TOOLS_LIST] = {.open = "[", .close = ""},
+                       .short_ids = true,
+                       .writing = {.begin = " [ ",
+                                   .head = "{ \"name\": ",
+                                   .middle = ", \"arguments\": ",
+                                   .tail = " }",
+                                   .between = ", ",
+                                   .end = " ]",
+                                   .quoted = true}},
+    [TOOLS_LIST] = {.open = "[",
+                    .close = "",
+                    .writing = {.begin = "[ ",
+                                .head = "{ \"name\": ",
+                                .middle = ", \"parameters\": ",
+                                .tail = " }",
+                                .between = ", ",
+                                .end = " ]",
+                                .quoted = true}},
     [TOOLS_BAR] = {.open = "<|tool_call|>",
                    .close = "<|/tool_call|>",
                    .evidence = {"<|tool_call|>"},
-                   .special = true},
+                   .special = true,
+                   .writing = {.begin = " [ ",
+                               .head = "{ \"name\": ",
+                               .middle = ", \"arguments\": ",
+                               .tail = " }",
+                               .between = ", ",
+                               .end = " ]",
+                               .quoted = true}},
 };
 #define N_FORMATS (sizeof formats / sizeof formats[0])
 
@@ -79,6 +115,21 @@ enum tool_format tool_format_of(const char *template, size_t len)
 bool tool_format_special(enum tool_format f)
 {
     return f != TOOLS_NONE && formats[f].special;
+}
+
+const struct tool_writing *tool_format_writing(enum tool_format f)
+{
+    return formats[f].writing.head ? &formats[f].writing : NULL;
+}
+
+const char *tool_format_open(enum tool_format f)
+{
+    return formats[f].open;
+}
+
+bool tool_format_bare(enum tool_format f)
+{
+    return formats[f].bare;
 }
 
 #define HEAD_MAX 256 /* bytes of a name and an id */

@@ -14,6 +14,17 @@ enum tool_format tool_format_of(const char *template, size_t len);
 /* Its tags are special tokens, which the text must not leave out. */
 bool tool_format_special(enum tool_format f);
 
+/* How calls are written, in the words of core/grammar/calls.h, for a grammar that binds them. */
+struct tool_writing {
+    const char *begin, *head, *middle, *tail, *between,
+        *end;    /* between NULL: one call an opening */
+    bool quoted; /* names are JSON strings */
+};
+/* NULL: their arguments are no JSON, and cannot be bound. */
+const struct tool_writing *tool_format_writing(enum tool_format f);
+const char *tool_format_open(enum tool_format f);
+bool tool_format_bare(enum tool_format f); /* a text may be calls without their tag */
+
 #define TOOL_ID_MAX 32
 
 struct tool_call {

@@ -124,6 +124,23 @@ class Animal(pydantic.BaseModel):
     legs: int = pydantic.Field(ge=0, le=8)
 
 
+class GetWeather(pydantic.BaseModel):
+    """The weather."""
+    city: str = pydantic.Field(max_length=6)
+
+
+def test_strict_tools():
+    """pydantic's types as tools, which the SDK sends strict; the call is parsed to one."""
+    tool = openai.pydantic_function_tool(GetWeather, name="get_weather")
+    with Caller() as d:
+        r = client(d).responses.parse(model="caller", input="Weather?", tools=[tool], temperature=0)
+        call = r.output[1]
+        assert isinstance(call.parsed_arguments, GetWeather) and call.parsed_arguments.city == "Genève", r
+        assert r.output_text == "I look.", r
+        chat = client(d).chat.completions.parse(model="caller", messages=[{"role": "user", "content": "Weather?"}], tools=[tool], temperature=0)
+        assert isinstance(chat.choices[0].message.tool_calls[0].function.parsed_arguments, GetWeather)
+
+
 def test_parse(d):
     """A model of pydantic's, through text.format."""
     r = client(d).responses.parse(model="austen", input="It is a truth", text_format=Animal, temperature=1, max_output_tokens=300)

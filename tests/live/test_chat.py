@@ -299,3 +299,70 @@ def test_a_call_that_must_come(d):
     assert chunks[-1]["choices"][0]["finish_reason"] == "tool_calls"
     r = d.post("/v1/chat/completions", {"messages": HELLO, "tools": MUST, "tool_choice": {"type": "function", "function": {"name": "x"}}})
     assert (r.status, r.json()["error"]["param"]) == (400, "tool_choice")
+
+
+# ---- strict: a base that would say something else ----
+
+STRICT = {
+    "hermes": ("<tool_call>", ["I paint.\n", "<tool_call>", '{"name": "paint", "argu', 'ments": {"col', 'our": "', "green", '", "coats": ',
+                               "00", "}}", "</tool", "_call>"], "I paint."),
+    "llama": ("<|python_tag|>", ['{"name": "paint", "para', 'meters": {"colour": "', "green", '", "coats": ', "12", "}}"], None),
+    "mistral": ("[TOOL_CALLS]", ["Yes. ", "[TOOL_CALLS]", '[{"name": "paint", "argu', 'ments": {"colour": "', "green", '", "coats": ',
+                                 "77", "}}]"], "Yes."),
+    "bar": ("<|tool_call|>", ["<|tool_call|>", '[{"name": "paint", "argu', 'ments": {"colour": "', "green", '", "coats": ', "77", "}}]"], None),
+}
+
+
+def strict(tool, **parameters):
+    return {"type": "function", "function": {**tool["function"], "strict": True, **parameters}}
+
+
+def test_strict_calls():
+    loose = {"type": "function", "function": {"name": "loose", "parameters": {"not": {}}}}
+    for name, (evidence, pieces, content) in STRICT.items():
+        special = [p for p in pieces if p in ("[TOOL_CALLS]", "<|tool_call|>")]
+        with Scripted({"<|say|>": pieces}, TEMPLATE % evidence, special) as model, Daemon(model=model.name) as d:
+            free = chat(d, tools=MUST)["choices"][0]
+            assert free["finish_reason"] == "tool_calls" and "green" in free["message"]["tool_calls"][0]["function"]["arguments"], name
+            f = {"tools": [strict(MUST[0]), loose], "max_tokens": 200}
+            held = chat(d, **f)["choices"][0]
+            call, = held["message"]["tool_calls"]
+            assert held["finish_reason"] in ("tool_calls", "length") and held["message"]["content"] == content, (name, held)
+            assert call["function"]["name"] == "paint", (name, held)
+            check_call(call)
+            _, chunks = chunks_of(d, **f)
+            parts = [k["function"]["arguments"] for x in chunks for k in x["choices"][0]["delta"].get("tool_calls", [])]
+            assert "".join(parts) == call["function"]["arguments"], name
+
+
+def test_strict_leaves_text_alone():
+    with Scripted({"<|say|>": ["It ", "is <tool", " > so ", "{now}."]}, TEMPLATE % "<tool_call>") as model, Daemon(model=model.name) as d:
+        c = chat(d, tools=[strict(MUST[0])], return_token_ids=True)["choices"][0]
+        plain = chat(d, return_token_ids=True)["choices"][0]
+        assert c["message"]["content"] == "It is <tool > so {now}." and c["finish_reason"] == "stop"
+        assert c["token_ids"] == plain["token_ids"]
+
+
+def test_strict_refusals():
+    bad = {"type": "function", "function": {"name": "f", "strict": True,
+                                            "parameters": {"type": "object", "properties": {"a": {"items": [{"not": {}}, {"not": {}}]}}}}}
+    with Scripted({"<|say|>": ["It ", "is so."]}, TEMPLATE % "<tool_call>") as model, Daemon(model=model.name) as d:
+        for path, body in (("/v1/chat/completions", {"messages": HELLO, "tools": [MUST[0], bad]}),
+                           ("/v1/responses", {"input": "a", "tools": [{"type": "function", **t["function"]} for t in (MUST[0], bad)]})):
+            where = "tools[1].function.parameters" if "messages" in body else "tools[1].parameters"
+            for choice in ("auto", "required"):
+                r = d.post(path, {**body, "tool_choice": choice})
+                assert r.status == 400 and r.json()["error"]["param"] == where + ".properties.a.items", (path, choice, r.body)
+            assert d.post(path, {**body, "tool_choice": "none"}).status == 200
+        r = d.post("/v1/chat/completions", {"messages": HELLO, "tools": [strict(MUST[0])], "response_format": {"type": "json_object"}})
+        assert (r.status, r.json()["error"]["param"]) == (400, "strict")
+
+
+def test_two_tools_whose_definitions_have_one_name(d):
+    """Each schema is its own root."""
+    tools = [function("a", x={"$ref": "#/$defs/t"}), function("b", x={"$ref": "#/$defs/t"})]
+    tools[0]["function"]["parameters"]["$defs"] = {"t": {"enum": [1, 2]}}
+    tools[1]["function"]["parameters"]["$defs"] = {"t": {"enum": ["one"]}}
+    for name, good in (("a", (1, 2)), ("b", ("one",))):
+        c = chat(d, tools=tools, tool_choice={"type": "function", "function": {"name": name}}, temperature=1, seed=3)["choices"][0]
+        assert json.loads(c["message"]["tool_calls"][0]["function"]["arguments"])["x"] in good
