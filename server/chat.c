@@ -56,7 +56,7 @@ void chat_add_text(struct completion *c, struct choice *x, const struct text *te
         return;
     }
     if (!x->tools)
-        x->tools = tool_parser_new(c->tool_format);
+        x->tools = tool_parser_new(c->tool_format, field(c->body, "tools"));
     if (!x->tools) {
         x->text.failed = true;
         return;

@@ -4,26 +4,10 @@
 #ifndef OFTD_SERVER_TOOL_CALLS_H
 #define OFTD_SERVER_TOOL_CALLS_H
 
+#include <jansson.h>
+
 #include "core/buffer.h"
-
-/* How a family writes its calls; tool_calls.c has the table. */
-enum tool_format { TOOLS_NONE, TOOLS_HERMES, TOOLS_LLAMA, TOOLS_MISTRAL, TOOLS_BAR, TOOLS_LIST };
-
-/* By what the base's chat template contains; NONE: no way of writing that is known. */
-enum tool_format tool_format_of(const char *template, size_t len);
-/* Its tags are special tokens, which the text must not leave out. */
-bool tool_format_special(enum tool_format f);
-
-/* How calls are written, in the words of core/grammar/calls.h, for a grammar that binds them. */
-struct tool_writing {
-    const char *begin, *head, *middle, *tail, *between,
-        *end;    /* between NULL: one call an opening */
-    bool quoted; /* names are JSON strings */
-};
-/* NULL: their arguments are no JSON, and cannot be bound. */
-const struct tool_writing *tool_format_writing(enum tool_format f);
-const char *tool_format_open(enum tool_format f);
-bool tool_format_bare(enum tool_format f); /* a text may be calls without their tag */
+#include "server/tool_format.h"
 
 #define TOOL_ID_MAX 32
 
@@ -40,8 +24,10 @@ struct tool_call {
 
 struct tool_parser;
 
-/* format is not NONE. NULL when memory runs out. */
-struct tool_parser *tool_parser_new(enum tool_format format);
+/* format is not NONE. tools: of the request, in the chat's words, borrowed (NULL: unknown); the
+ * types of arguments are looked up in them where the text does not say them. NULL when memory runs
+ * out. */
+struct tool_parser *tool_parser_new(enum tool_format format, const json_t *tools);
 void tool_parser_free(struct tool_parser *p); /* NULL is fine */
 /* Reads more of a choice's text; last: it is all there. What is no call is appended to content. */
 void tool_parser_push(struct tool_parser *p, const char *text, size_t len, bool last,

@@ -78,12 +78,12 @@ static json_t *describe_all(const struct completion *c, const char *name, bool d
 
 static json_t *grammar_of(const struct completion *c, json_t *calls, bool demanded, bool one)
 {
-    enum tool_format f = c->tool_format;
-    const struct tool_writing *w = tool_format_writing(f);
+    const struct tool_row *row = tool_format_row(c->tool_format);
+    const struct tool_writing *w = &row->writing;
     return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s?, s:s, s:i, s:b, s:b, s:o}", "open",
-                     demanded ? "" : tool_format_open(f), "begin", w->begin, "head", w->head,
-                     "middle", w->middle, "tail", w->tail, "between", w->between, "end", w->end,
-                     "most", one, "free", !demanded, "bare", tool_format_bare(f), "calls", calls);
+                     demanded ? "" : row->open, "begin", w->begin, "head", w->head, "middle",
+                     w->middle, "tail", w->tail, "between", w->between, "end", w->end, "most", one,
+                     "free", !demanded, "bare", row->bare, "calls", calls);
 }
 
 /* Holds the answer to calls of the function (NULL: of any), or what stands around them to nothing.
@@ -92,7 +92,8 @@ static enum status bind(struct request *q, struct completion *c, const char *nam
                         struct error *err)
 {
     struct generate_request *r = &c->request;
-    json_t *calls = describe_all(c, name, demanded, tool_format_writing(c->tool_format)->quoted);
+    json_t *calls =
+        describe_all(c, name, demanded, tool_format_row(c->tool_format)->writing.quoted);
     if (calls && !json_array_size(calls)) {
         json_decref(calls);
         return error_param(err, ST_INVALID_VALUE, "tool_choice", "tools has no function%s%.200s",
@@ -138,7 +139,7 @@ static enum status bind_strict(struct request *q, struct completion *c, struct e
     if (i == n)
         return ST_OK;
     const char *name = field_text(function_of(json_array_get(tools, i)), "name");
-    if (!tool_format_writing(c->tool_format))
+    if (!tool_format_row(c->tool_format)->writing.head)
         return error_param(err, ST_NOT_SUPPORTED, "strict",
                            "'%.200s' cannot be strict: the base writes arguments that are no JSON; "
                            "send tool_choice required or a function, which are bound by schemas",
@@ -171,6 +172,6 @@ enum status tool_choice_read(struct request *q, struct completion *c, struct err
         return error_param(err, ST_NOT_SUPPORTED, "tools",
                            "the base's chat template writes tool calls in no way that is known: "
                            "send tool_choice none, required or a function");
-    c->request.skip_special &= !tool_format_special(c->tool_format);
+    c->request.skip_special &= !tool_format_row(c->tool_format)->special;
     return bind_strict(q, c, err);
 }

@@ -11,7 +11,8 @@
 #include "core/grammar/schema.h"
 #include "core/grammar/values.h"
 
-#define NUMBER_MAX 6 /* digits */
+#define NUMBER_MAX 6  /* digits */
+#define OPEN_MAX   64 /* bytes of a tag */
 
 struct calls {
     struct builder *b;
@@ -135,8 +136,10 @@ enum status calls_read(struct builder *b, const json_t *description, struct erro
 {
     struct calls c = {.b = b, .description = description};
     values_open(&c.values, b);
-    if (is(&c, "free") && !*word(&c, "open"))
-        return error_set(err, ST_INVALID_VALUE, "nothing begins calls");
+    size_t open = strlen(word(&c, "open"));
+    if (is(&c, "free") && (!open || open > OPEN_MAX))
+        return error_set(err, ST_INVALID_VALUE, "calls begin with 1 to %d bytes, got %zu", OPEN_MAX,
+                         open);
     enum status s = read_call(&c, err);
     if (!s)
         builder_define(b, 0, is(&c, "free") ? around(&c) : bracketed(&c));

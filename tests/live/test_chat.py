@@ -209,6 +209,18 @@ SCRIPTS = {
     "llama": ("<|python_tag|>", ['{"na', 'me": "f", "para', 'meters": {"a', '": 1}}'], None, [("f", '{"a": 1}')]),
     "mistral": ("[TOOL_CALLS]", ["[TOOL_CALLS]", ' [{"name": "f", "arg', 'uments": {"a', '": 1}', '}, {"name": "g", "arguments": ', "{}}]"],
                 None, [("f", '{"a": 1}'), ("g", "{}")]),
+    "qwen3-coder": ("<tool_call> <parameter=", ["I look", ".\n<too", "l_call>\n<fun", "ction=f", ">\n<parameter=a", ">\n12", "\n</para",
+                                               "meter>\n<parameter=b>\nx \"", "y\"\n", "</parameter>\n</func", "tion>\n</tool_call>"],
+                    "I look.", [("f", '{"a": "12", "b": "x \\"y\\""}')]),
+    "deepseek": ("<｜tool▁calls▁begin｜> ```json", ["Hm.", "<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>", "function", "<｜tool▁sep｜>", "f\n``", "`json\n{\"a",
+                                                   "\": 1}", "\n```", "<｜tool▁call▁end｜>", "<｜tool▁calls▁end｜>"], "Hm.", [("f", '{"a": 1}')]),
+    "command-r": ('Action: "tool_name"', ["So.\nAct", "ion:\n``", "`json\n[\n", ' {"tool_name": "f", "para', 'meters": {"a', '": 1}},', ' {"tool_name": "g", "parameters": ',
+                                          "{}}\n]``", "`\n"], "So.", [("f", '{"a": 1}'), ("g", "{}")]),
+    "command-r7b": ("<|START_ACTION|>", ["<|START_THINKING|>", "Hm.", "<|END_THINKING|>", "<|START_ACTION|>", '[{"tool_call_id": "0", "tool_', 'name": "f", "para',
+                                         'meters": {"a', '": 1}}\n]', "<|END_ACTION|>"], "Hm.", [("f", '{"a": 1}')]),
+    "llama, python": ("func_name1(params_name1=", ["[f(", "a=", "'x", "y'), g", "()]"], None, [("f", '{"a": "xy"}'), ("g", "{}")]),
+    "lfm": ("<|tool_call_start|>", ["Yes. ", "<|tool_call_start|>", "[f(a", "=1)", ", g()]", "<|tool_call_end|>"], "Yes.",
+            [("f", '{"a": 1}'), ("g", "{}")]),
     "mistral, named": ("[TOOL_CALLS] [ARGS]", ["[TOOL_CALLS]", "f[", "ARGS]", '{"a', '": 1}'], None, [("f", '{"a": 1}')]),
 }
 TEMPLATE = ("{{ bos_token }}{# %s #}{%% for m in messages %%}{{ m.role }}: {{ m.content }}"
@@ -218,14 +230,16 @@ TEMPLATE = ("{{ bos_token }}{# %s #}{%% for m in messages %%}{{ m.role }}: {{ m.
 
 def test_tool_calls():
     for name, (evidence, pieces, content, calls) in SCRIPTS.items():
-        with Scripted({"<|say|>": pieces, "<|say2|>": ["It ", "is so."]}, TEMPLATE % evidence) as model, Daemon(model=model.name) as d:
+        special = [p for p in pieces if p[0] + p[-1] == "<>" and name not in ("hermes", "qwen3-coder")]
+        with Scripted({"<|say|>": pieces, "<|say2|>": ["It ", "is so."]}, TEMPLATE % evidence, special) as model, \
+                Daemon(model=model.name) as d:
             c = chat(d, tools=TOOLS)["choices"][0]
             assert c["finish_reason"] == "tool_calls" and c["message"]["content"] == content, (name, c)
             assert [(k["function"]["name"], k["function"]["arguments"]) for k in c["message"]["tool_calls"]] == calls, (name, c)
             check_streamed_calls(d, name, content, calls)
             answers = [{"role": "tool", "tool_call_id": k["id"], "content": "yes"} for k in c["message"]["tool_calls"]]
             turns = [*HELLO, c["message"], *answers]
-            assert 'f({"a"' in d.ok("POST", "/apply-template", {"messages": turns})["prompt"]
+            assert 'f({"' in d.ok("POST", "/apply-template", {"messages": turns})["prompt"]
             c = chat(d, turns, tools=TOOLS)["choices"][0]
             assert c["finish_reason"] == "stop" and c["message"]["content"] == "It is so.", (name, c)
             raw = chat(d, tools=TOOLS, tool_choice="none", skip_special_tokens=False)["choices"][0]["message"]

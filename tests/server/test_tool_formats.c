@@ -1,0 +1,132 @@
+/*
+ * Calls as published templates and Python write them (tests/vectors/tools): the format is known by
+ * the template's words, and what was called is read again, content, names and arguments, wherever
+ * the text is cut.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "core/json.h"
+#include "server/tool_calls.h"
+#include "tests/check_main.h"
+
+static json_t *file;
+
+static void open_cases(void)
+{
+    struct error err = ERROR_INIT;
+    ck_assert_msg(!json_read("tests/vectors/tools/cases.json", 1 << 24, &file, &err), "%s",
+                  err.text);
+}
+
+static void close_cases(void)
+{
+    json_decref(file);
+}
+
+static const struct {
+    const char *name;
+    enum tool_format format;
+} formats[] = {{"TAGS", TOOLS_TAGS},
+               {"HERMES", TOOLS_HERMES},
+               {"DEEPSEEK", TOOLS_DEEPSEEK},
+               {"DEEPSEEK_31", TOOLS_DEEPSEEK_31},
+               {"COMMAND_R7B", TOOLS_COMMAND_R7B},
+               {"COMMAND_R", TOOLS_COMMAND_R},
+               {"LFM", TOOLS_LFM},
+               {"LLAMA", TOOLS_LLAMA},
+               {"MISTRAL_NAMED", TOOLS_MISTRAL_NAMED},
+               {"MISTRAL", TOOLS_MISTRAL}};
+#define N_FORMATS (sizeof formats / sizeof formats[0])
+
+static enum tool_format format_of(const json_t *c)
+{
+    for (size_t i = 0; i < N_FORMATS; i++)
+        if (!strcmp(formats[i].name, json_string_value(json_object_get(c, "format"))))
+            return formats[i].format;
+    ck_abort_msg("an unknown format");
+}
+
+static bool same_text(const struct buffer *b, const json_t *text)
+{
+    return b->len == json_string_length(text) &&
+           (!b->len || !memcmp(b->v, json_string_value(text), b->len));
+}
+
+static void check_calls(const json_t *c, struct tool_parser *p, const struct buffer *content)
+{
+    const json_t *want = json_object_get(c, "calls");
+    const char *name = json_string_value(json_object_get(c, "name"));
+    size_t n;
+    const struct tool_call *calls = tool_parser_calls(p, &n);
+    ck_assert_msg(same_text(content, json_object_get(c, "content")), "%s: '%.*s'", name,
+                  (int)content->len, content->len ? content->v : "");
+    ck_assert_msg(n == json_array_size(want), "%s: %zu calls", name, n);
+    for (size_t i = 0; i < n; i++) {
+        const json_t *one = json_array_get(want, i);
+        json_t *got =
+            json_loadb(calls[i].arguments.v, calls[i].arguments.len, JSON_ALLOW_NUL, NULL);
+        ck_assert_msg(calls[i].told && calls[i].whole &&
+                          same_text(&calls[i].name, json_object_get(one, "name")),
+                      "%s: %.*s", name, (int)calls[i].name.len, calls[i].name.v);
+        ck_assert_msg(json_equal(got, json_object_get(one, "arguments")), "%s: %.*s", name,
+                      (int)calls[i].arguments.len, calls[i].arguments.v);
+        json_decref(got);
+    }
+}
+
+START_TEST(test_cases)
+{
+    size_t i;
+    json_t *c;
+    json_array_foreach(json_object_get(file, "cases"), i, c)
+    {
+        const json_t *text = json_object_get(c, "text");
+        size_t len = json_string_length(text);
+        for (size_t cut = 0; cut <= len; cut++) {
+            struct buffer content = {0};
+            struct tool_parser *p = tool_parser_new(format_of(c), json_object_get(file, "tools"));
+            tool_parser_push(p, json_string_value(text), cut, false, &content);
+            tool_parser_push(p, json_string_value(text) + cut, len - cut, true, &content);
+            ck_assert(!tool_parser_failed(p));
+            check_calls(c, p, &content);
+            tool_parser_free(p);
+            buffer_free(&content);
+        }
+    }
+    ck_assert_uint_gt(i, 70);
+}
+END_TEST
+
+START_TEST(test_templates)
+{
+    size_t i, k;
+    json_t *c, *mark;
+    json_array_foreach(json_object_get(file, "cases"), i, c)
+    {
+        struct buffer words = {0};
+        json_array_foreach(json_object_get(c, "marks"), k, mark)
+        {
+            buffer_format(&words, "%s ", json_string_value(mark));
+        }
+        if (words.len)
+            ck_assert_msg(tool_format_of(words.v, words.len) == format_of(c), "%s",
+                          json_string_value(json_object_get(c, "name")));
+        buffer_free(&words);
+    }
+}
+END_TEST
+
+static Suite *suite(void)
+{
+    Suite *s = suite_create("server/tool_formats");
+    TCase *t = tcase_create("all");
+    tcase_add_checked_fixture(t, open_cases, close_cases);
+    tcase_set_timeout(t, 120);
+    tcase_add_test(t, test_cases);
+    tcase_add_test(t, test_templates);
+    suite_add_tcase(s, t);
+    return s;
+}
+
+CHECK_MAIN(suite)
