@@ -4,7 +4,9 @@
  *
  *   - a key that is null is left out (a template would print None);
  *   - text parts become one text, with line feeds between them;
- *   - the arguments of an earlier call, a JSON text, become the object: templates write it again;
+ *   - the arguments of an earlier call, a JSON text, become the object, which templates write
+ * again; one that joins them to a text (DeepSeek's) has the text;
+ *   - the content of a message that has calls alone is null to a template that asks whether it is;
  *   - reasoning has one name, reasoning_content (and `thinking`, which gpt-oss reads);
  *   - `developer` is `system` to a template that does not know it.
  *
@@ -20,8 +22,8 @@
 #include "server/server.h"
 
 struct reading {
-    const char *param; /* what an error names */
-    bool knows_developer;
+    const char *param;                                    /* what an error names */
+    bool knows_developer, joins_arguments, asks_for_null; /* the template */
     struct error *err;
 };
 
@@ -74,7 +76,7 @@ static enum status read_call(const struct reading *r, const json_t *call, json_t
     bool whole = !json_object_update(copy, (json_t *)call) &&
                  !json_object_update(function, (json_t *)from) && set(copy, "function", function);
     enum status s = whole && field(from, "arguments") ? read_arguments(r, from, &arguments) : ST_OK;
-    if (!s && arguments)
+    if (!s && arguments && !r->joins_arguments)
         whole = set(function, "arguments", arguments);
     if (!s && whole)
         whole = !json_array_append(list, copy);
@@ -139,11 +141,13 @@ static bool copy_role(const json_t *message, bool knows_developer, json_t *out)
     return !json_object_set_new(out, "role", json_string("system"));
 }
 
-static bool copy_content(const json_t *message, json_t *out)
+static bool copy_content(const struct reading *r, const json_t *message, json_t *out)
 {
     const json_t *content = field(message, "content");
     if (json_is_array(content))
         return !json_object_set_new(out, "content", join_parts(content));
+    if (!content && r->asks_for_null && field(message, "tool_calls"))
+        return !json_object_set_new(out, "content", json_null());
     return !content || set(out, "content", content);
 }
 
@@ -151,7 +155,8 @@ static enum status read_message(const struct reading *r, const json_t *message, 
 {
     const json_t *calls = field(message, "tool_calls");
     json_t *out = json_object();
-    bool whole = out && copy_role(message, r->knows_developer, out) && copy_content(message, out);
+    bool whole =
+        out && copy_role(message, r->knows_developer, out) && copy_content(r, message, out);
     enum status s = ST_OK;
     if (whole && json_array_size(calls))
         s = read_calls(r, calls, out);
@@ -162,13 +167,22 @@ static enum status read_message(const struct reading *r, const json_t *message, 
     return s || whole ? s : error_memory(r->err, "reading messages");
 }
 
-/* Does the template that will render this know the role `developer`? */
-static bool knows_developer(const struct request *q, bool tools)
+static bool holds(const struct text *text, const char *word)
 {
-    static const char word[] = "developer";
+    return text->v && memmem(text->v, text->len, word, strlen(word));
+}
+
+/* By what the template that will render this contains. */
+static struct reading reading_of(const struct request *q, bool tools, const char *param,
+                                 struct error *err)
+{
     struct text text = {0};
     engine_chat_template(q->server->engine, tools, &text, NULL);
-    return text.v && memmem(text.v, text.len, word, sizeof word - 1);
+    return (struct reading){.param = param,
+                            .knows_developer = holds(&text, "developer"),
+                            .joins_arguments = holds(&text, "['arguments'] +"),
+                            .asks_for_null = holds(&text, "['content'] is none"),
+                            .err = err};
 }
 
 static enum status read_messages(const struct reading *r, const json_t *messages, json_t *variables)
@@ -229,8 +243,7 @@ enum status conversation_read(const struct request *q, const json_t *body, const
                               struct chat *out, struct error *err)
 {
     const json_t *effort = field(body, "reasoning_effort");
-    const struct reading r = {param, knows_developer(q, json_array_size(field(body, "tools")) > 0),
-                              err};
+    const struct reading r = reading_of(q, json_array_size(field(body, "tools")) > 0, param, err);
     out->continue_final = field_bool(body, "continue_final_message", false);
     bool generation = field_bool(body, "add_generation_prompt", !out->continue_final);
     if (generation && out->continue_final)

@@ -4,6 +4,7 @@
  * the text is cut.
  */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/json.h"
@@ -14,9 +15,10 @@ static json_t *file;
 
 static void open_cases(void)
 {
+    char path[256];
     struct error err = ERROR_INIT;
-    ck_assert_msg(!json_read("tests/vectors/tools/cases.json", 1 << 24, &file, &err), "%s",
-                  err.text);
+    snprintf(path, sizeof path, "%s/tools/cases.json", test_vectors());
+    ck_assert_msg(!json_read(path, 1 << 24, &file, &err), "%s", err.text);
 }
 
 static void close_cases(void)
@@ -94,7 +96,7 @@ START_TEST(test_cases)
             buffer_free(&content);
         }
     }
-    ck_assert_uint_gt(i, 70);
+    ck_assert_uint_gt(i, 80);
 }
 END_TEST
 
@@ -117,6 +119,49 @@ START_TEST(test_templates)
 }
 END_TEST
 
+/* The templates of tests/vectors/chat; those that are not here write no calls, or in another way.
+ */
+static const struct {
+    const char *name;
+    enum tool_format format;
+} templates[] = {{"axolotl-command-a-tool-use", TOOLS_COMMAND_R7B},
+                 {"axolotl-exaone4", TOOLS_HERMES},
+                 {"axolotl-falcon-h1", TOOLS_HERMES},
+                 {"axolotl-llama3-2-vision", TOOLS_LLAMA},
+                 {"axolotl-llama4", TOOLS_LLAMA},
+                 {"axolotl-mistral-v2v3", TOOLS_MISTRAL},
+                 {"axolotl-mistral-v3-tekken", TOOLS_MISTRAL},
+                 {"cz-granite-3.0-instruct", TOOLS_BAR},
+                 {"own-hermes-tools", TOOLS_HERMES},
+                 {"trl-deepseek-r1-distill", TOOLS_DEEPSEEK},
+                 {"trl-deepseekv3", TOOLS_DEEPSEEK},
+                 {"trl-lfm2-2-5", TOOLS_LFM},
+                 {"trl-llama3-1", TOOLS_LLAMA},
+                 {"trl-llama3-2", TOOLS_LLAMA},
+                 {"trl-nemotron-3-nano", TOOLS_TAGS},
+                 {"trl-qwen2-5", TOOLS_HERMES},
+                 {"trl-qwen3-5-think", TOOLS_TAGS},
+                 {"trl-qwen3-instruct-2507", TOOLS_HERMES},
+                 {"trl-qwen3", TOOLS_HERMES},
+                 {"axolotl-chatml", TOOLS_NONE},
+                 {"axolotl-jamba", TOOLS_NONE},
+                 {"axolotl-phi-4", TOOLS_NONE},
+                 {"trl-gemma4-v4", TOOLS_NONE},
+                 {"trl-glm4moe", TOOLS_NONE},
+                 {"trl-gptoss", TOOLS_NONE}};
+
+START_TEST(test_published)
+{
+    char path[256], *text;
+    size_t len;
+    struct error err = ERROR_INIT;
+    snprintf(path, sizeof path, "%s/chat/templates/%s.jinja", test_vectors(), templates[_i].name);
+    ck_assert_msg(!json_read_text(path, 1 << 20, &text, &len, &err), "%s", err.text);
+    ck_assert_msg(tool_format_of(text, len) == templates[_i].format, "%s", templates[_i].name);
+    free(text);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("server/tool_formats");
@@ -125,6 +170,7 @@ static Suite *suite(void)
     tcase_set_timeout(t, 120);
     tcase_add_test(t, test_cases);
     tcase_add_test(t, test_templates);
+    tcase_add_loop_test(t, test_published, 0, sizeof templates / sizeof templates[0]);
     suite_add_tcase(s, t);
     return s;
 }
