@@ -24,6 +24,9 @@ struct row {
 #define NAMED(name)            "\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":\"" name "\"}}"
 #define WITH_TOOLS(text, rest) "{\"messages\":[" SAY(text) "],\"tools\":[" TOOL "]" rest "}"
 
+#define STRICT                                                                                     \
+    "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"strict\":true,"              \
+    "\"parameters\":{}}}," TOOL "]"
 #define CALLING(text, rest)                                                                        \
     "{\"input\":\"" text                                                                           \
     "\",\"tools\":[{\"type\":\"function\",\"name\":\"f\",\"parameters\":{}}]" rest "}"
@@ -204,6 +207,14 @@ static const struct row rows[] = {
                 ",\"tool_choice\":\"required\",\"response_format\":{\"type\":\"json_object\"}"),
      400, "exclude each other"},
     {CHAT, WITH_TOOLS("a", ",\"tool_choice\":{\"type\":\"function\"}"), 400, "missing_field"},
+    {CHAT, "{\"messages\":[" SAY(CALL("{\\\"a\\\": 1}")) "]," STRICT "}", 200,
+     "\"arguments\":\"{\\\"a\\\": 1}\"}}]},\"logprobs\":null,\"finish_reason\":\"tool_calls\"}"},
+    {CHAT, "{\"messages\":[" SAY("a") "]," STRICT ",\"structured_outputs\":{\"regex\":\"a\"}}", 400,
+     "'f' is strict: its calls and another form of the text exclude each other"},
+    {CHAT, "{\"messages\":[" SAY("a") "]," STRICT ",\"response_format\":{\"type\":\"text\"}}", 200,
+     "\"content\":\"a\""},
+    {CHAT, "{\"messages\":[" SAY("a") "],\"tools\":[{\"type\":\"custom\"}]}", 501,
+     "tools: type 'custom' is not supported"},
     {CHAT, WITH_TOOLS("a", ",\"tool_choice\":\"perhaps\""), 400, "one of auto|none|required"},
     {CHAT, "{\"messages\":[" SAY("a") "],\"tools\":[{\"type\":\"function\"}]}", 400,
      "missing_field"},
@@ -362,8 +373,11 @@ END_TEST
 START_TEST(test_faults)
 {
     static const char *const bodies[] = {
-        ASK(",\"logprobs\":true"), WITH_TOOLS("a " CALL("{\\\"a\\\": 1}"), ""),
-        WITH_TOOLS(CALL("{}"), ",\"stream\":true"), WITH_TOOLS("[" LISTED "]", "," NAMED("f")),
+        ASK(",\"logprobs\":true"),
+        WITH_TOOLS("a " CALL("{\\\"a\\\": 1}"), ""),
+        WITH_TOOLS(CALL("{}"), ",\"stream\":true"),
+        WITH_TOOLS("[" LISTED "]", "," NAMED("f")),
+        "{\"messages\":[" SAY(CALL("{}")) "]," STRICT "}",
         "{\"messages\":[{\"role\":\"assistant\",\"content\":[{\"type\":\"text\",\"text\":\"a\"}],"
         "\"tool_calls\":[{\"function\":{\"name\":\"f\",\"arguments\":\"{}\"}}],\"reasoning\":\"r\"}"
         "]}"};
