@@ -25,6 +25,10 @@
 #define OBJECT(name, arguments)                                                                    \
     .head = "{ \"" name "\": ", .middle = ", \"" arguments "\": ", .tail = " }", .quoted = true
 #define IN_LIST .begin = " [ ", .between = ", ", .end = " ]"
+#define DEEPSEEK                                                                                   \
+    .evidence = {"<｜tool▁calls▁begin｜>"}, .open = "<｜tool▁calls▁begin｜>",                      \
+    .close = "<｜tool▁calls▁end｜>", .inner = "<｜tool▁call▁begin｜>",                             \
+    .skip = {"<｜tool▁call▁end｜>", "```"}, .named = true, .special = true
 
 static const struct tool_row rows[] = {
     [TOOLS_TAGS] = {.evidence = {"<tool_call>"},
@@ -38,33 +42,19 @@ static const struct tool_row rows[] = {
                       .close = "</tool_call>",
                       .writing = {OBJECT("name", "arguments"), .begin = " ",
                                   .end = " </tool_call>"}},
-    [TOOLS_DEEPSEEK] = {.evidence = {"<｜tool▁calls▁begin｜>"},
-                        .also = "```json",
-                        .open = "<｜tool▁calls▁begin｜>",
-                        .close = "<｜tool▁calls▁end｜>",
-                        .inner = "<｜tool▁call▁begin｜>",
-                        .skip = {"<｜tool▁call▁end｜>", "```"},
-                        .named = true,
-                        .special = true,
+    [TOOLS_DEEPSEEK] = {DEEPSEEK, .also = "```json",
                         .writing = {.begin = "",
                                     .head = "<｜tool▁call▁begin｜>function<｜tool▁sep｜>",
                                     .middle = " ```json ",
                                     .tail = " ```<｜tool▁call▁end｜>",
                                     .between = " ",
                                     .end = "<｜tool▁calls▁end｜>"}},
-    [TOOLS_DEEPSEEK_31] = {.evidence = {"<｜tool▁calls▁begin｜>"},
-                           .open = "<｜tool▁calls▁begin｜>",
-                           .close = "<｜tool▁calls▁end｜>",
-                           .inner = "<｜tool▁call▁begin｜>",
-                           .skip = {"<｜tool▁call▁end｜>", "```"},
-                           .named = true,
-                           .special = true,
-                           .writing = {.begin = "",
-                                       .head = "<｜tool▁call▁begin｜>",
-                                       .middle = "<｜tool▁sep｜>",
-                                       .tail = "<｜tool▁call▁end｜>",
-                                       .between = "",
-                                       .end = "<｜tool▁calls▁end｜>"}},
+    [TOOLS_DEEPSEEK_31] = {DEEPSEEK, .writing = {.begin = "",
+                                                 .head = "<｜tool▁call▁begin｜>",
+                                                 .middle = "<｜tool▁sep｜>",
+                                                 .tail = "<｜tool▁call▁end｜>",
+                                                 .between = "",
+                                                 .end = "<｜tool▁calls▁end｜>"}},
     [TOOLS_COMMAND_R7B] = {.evidence = {"<|START_ACTION|>"},
                            .open = "<|START_ACTION|>",
                            .close = "<|END_ACTION|>",

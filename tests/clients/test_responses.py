@@ -4,8 +4,8 @@ import json
 import openai
 import pydantic
 
+from caller import caller
 from daemon import Daemon
-from scripted import Scripted
 
 
 def daemon():
@@ -71,30 +71,14 @@ def test_refusals(d):
 
 # ---- tools ----
 
-TEMPLATE = ("{{ bos_token }}{# <tool_call> #}{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
-            "{{ '<|say2|>' if messages[-1].role == 'tool' else '<|say|>' }}")
-PIECES = ["I look", ".<tool", '_call>{"name": "get_wea', 'ther", "arguments": {"ci', 'ty": "Genève"', "}}</tool", "_call>"]
 TOOL = {"type": "function", "name": "get_weather", "description": "The weather.", "strict": False, "parameters": {
     "type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"], "additionalProperties": False}}
-
-
-class Caller:
-    """A daemon whose base calls a tool, and says `Sunny.` when it has the result."""
-
-    def __enter__(self):
-        self.model = Scripted({"<|say|>": PIECES, "<|say2|>": ["Sun", "ny."]}, TEMPLATE)
-        self.daemon = Daemon("--served-model-name", "caller", model=self.model.name)
-        return self.daemon
-
-    def __exit__(self, *_):
-        self.daemon.__exit__()
-        self.model.folder.cleanup()
 
 
 def test_a_loop_of_two_turns():
     """As the SDK's users write it: what came goes back as it came, until no call is left."""
     for dump in (False, True):
-        with Caller() as d:
+        with caller() as d:
             c, turns, answers = client(d), [{"role": "user", "content": "Weather?"}], []
             while True:
                 r = c.responses.create(model="caller", input=turns, tools=[TOOL], temperature=0)
@@ -108,7 +92,7 @@ def test_a_loop_of_two_turns():
 
 
 def test_streamed_calls():
-    with Caller() as d, client(d).responses.stream(model="caller", input="Weather?", tools=[TOOL], temperature=0) as s:
+    with caller() as d, client(d).responses.stream(model="caller", input="Weather?", tools=[TOOL], temperature=0) as s:
         got = list(s)
         final = s.get_final_response()
     deltas = [e for e in got if e.type == "response.function_call_arguments.delta"]
@@ -132,7 +116,7 @@ class GetWeather(pydantic.BaseModel):
 def test_strict_tools():
     """pydantic's types as tools, which the SDK sends strict; the call is parsed to one."""
     tool = openai.pydantic_function_tool(GetWeather, name="get_weather")
-    with Caller() as d:
+    with caller() as d:
         r = client(d).responses.parse(model="caller", input="Weather?", tools=[tool], temperature=0)
         call = r.output[1]
         assert isinstance(call.parsed_arguments, GetWeather) and call.parsed_arguments.city == "Genève", r

@@ -5,6 +5,8 @@ import os
 import struct
 import tempfile
 
+from daemon import Daemon
+
 BEGIN, END, PAD = "<|begin|>", "<|end|>", "<|pad|>"
 
 
@@ -93,3 +95,19 @@ class Scripted:
 
     def __exit__(self, *_):
         self.folder.cleanup()
+
+
+class Served:
+    """A daemon whose base is a Scripted."""
+
+    def __init__(self, scripts, template, *flags):
+        self.scripts, self.template, self.flags = scripts, template, flags
+
+    def __enter__(self):
+        self.model = Scripted(self.scripts, self.template)
+        self.daemon = Daemon(*self.flags, model=self.model.name)
+        return self.daemon
+
+    def __exit__(self, *_):
+        self.daemon.__exit__()
+        self.model.folder.cleanup()

@@ -4,7 +4,7 @@ import shutil
 import tempfile
 
 from daemon import BASE, Daemon, Stream
-from scripted import Scripted
+from scripted import Served
 
 TOOL = {"type": "function", "name": "f", "description": "d", "parameters": {"type": "object"}}
 CHAT_TOOL = {"type": "function", "function": {k: v for k, v in TOOL.items() if k != "type"}}
@@ -155,15 +155,8 @@ PIECES = ["Let me ", "look.\n<too", "l_ca", 'll>\n{"na', 'me": "f", "argu', 'men
           'again <tool_call>{"name": "g"', ', "arguments": {}', "}</tool_call>"]
 
 
-class Caller:
-    def __enter__(self):
-        self.model = Scripted({"<|say|>": PIECES, "<|say2|>": ["It ", "is so."]}, TEMPLATE)
-        self.daemon = Daemon(model=self.model.name)
-        return self.daemon
-
-    def __exit__(self, *_):
-        self.daemon.__exit__()
-        self.model.folder.cleanup()
+def caller():
+    return Served({"<|say|>": PIECES, "<|say2|>": ["It ", "is so."]}, TEMPLATE)
 
 
 def items_of(r):
@@ -174,7 +167,7 @@ WANT = [("message", "Let me look."), ("function_call", ("f", '{"a": [1, "é"]}')
 
 
 def test_calls_and_the_turn_after():
-    with Caller() as d:
+    with caller() as d:
         r = respond(d, tools=[TOOL])
         assert items_of(r) == WANT and r["status"] == "completed" and {i["status"] for i in r["output"]} == {"completed"}
         assert r["tools"] == [TOOL] and r["tool_choice"] == "auto" and len({i["id"] for i in r["output"]}) == 4
@@ -201,7 +194,7 @@ def test_calls_and_the_turn_after():
 
 
 def test_call_events():
-    with Caller() as d:
+    with caller() as d:
         whole = respond(d, tools=[TOOL])
         _, got = events(d, tools=[TOOL])
         names, data = [n.removeprefix("response.") for n, _ in got], [e for _, e in got]
@@ -225,7 +218,7 @@ def test_call_events():
 
 
 def test_one_call_and_a_cut_one():
-    with Caller() as d:
+    with caller() as d:
         r = respond(d, tools=[TOOL], parallel_tool_calls=False)
         assert items_of(r) == [*WANT[:3]] and r["parallel_tool_calls"] is False
         cut = respond(d, tools=[TOOL], max_output_tokens=7)
