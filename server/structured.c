@@ -88,8 +88,8 @@ enum status structured_read(struct request *q, const json_t *body, const char *s
     const json_t *format = field(body, "response_format");
     const json_t *outputs = field(body, "structured_outputs");
     enum status s = format ? read_format(q, format, r, err) : ST_OK;
-    if (format)
-        r->grammar_param = r->grammar == GRAMMAR_CALLS ? NULL : schema_param;
+    if (format && r->grammar != GRAMMAR_CALLS)
+        r->grammar_param = schema_param;
     if (s || !outputs)
         return s;
     if (r->grammar)

@@ -104,6 +104,7 @@ static enum status bind(struct request *q, struct completion *c, const char *nam
     json_decref(grammar);
     if (text) {
         r->grammar = GRAMMAR_CALLS;
+        r->grammar_param = "tools";
         r->grammar_text.len = strlen(text);
         r->grammar_text.v = arena_strdup(&q->arena, text);
         free(text);

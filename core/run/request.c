@@ -603,7 +603,8 @@ enum status request_ids(struct ticket *t, struct error *err)
         return ST_OK;
     enum status s = grammars_get(r->host->grammars, r->grammar_kind, r->grammar_text.v,
                                  r->grammar_text.len, &r->grammar, err);
-    if (s == ST_INVALID_VALUE && r->grammar_param)
+    bool whole = r->grammar_kind == GRAMMAR_CALLS && *err->param; /* it names the schema's field */
+    if (s == ST_INVALID_VALUE && r->grammar_param && !whole)
         error_within(err, r->grammar_param);
     return s;
 }

@@ -388,6 +388,12 @@ def test_strict_refusals():
                 r = d.post(path, {**body, "tool_choice": choice})
                 assert r.status == 400 and r.json()["error"]["param"] == where + ".properties.a.items", (path, choice, r.body)
             assert d.post(path, {**body, "tool_choice": "none"}).status == 200
+        large = {"type": "object", "properties": {"a": {"type": "string", "pattern": "^((a{900}){900}){900}$"}}}
+        never = {"type": "object", "properties": {"a": False}, "required": ["a"]}
+        for schema, where in ((large, "tools[0].function.parameters.properties.a.pattern"), (never, "tools")):
+            tool = {"type": "function", "function": {"name": "f", "strict": True, "parameters": schema}}
+            r = d.post("/v1/chat/completions", {"messages": HELLO, "tools": [tool], "tool_choice": "required"})
+            assert (r.status, r.json()["error"]["param"]) == (400, where), r.body
         r = d.post("/v1/chat/completions", {"messages": HELLO, "tools": [strict(MUST[0])], "response_format": {"type": "json_object"}})
         assert (r.status, r.json()["error"]["param"]) == (400, "strict")
 
