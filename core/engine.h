@@ -180,6 +180,7 @@ struct generate_request {
     enum grammar_kind
         grammar;              /* what the text must be; a choice that ends by itself is all of it */
     struct text grammar_text; /* core/grammar/kind.h */
+    const char *grammar_param; /* the field that says so; NULL: the text does */
     const char *request_id;
 };
 

@@ -173,6 +173,15 @@ enum status error_param(struct error *e, enum status code, const char *param, co
     return code;
 }
 
+void error_within(struct error *e, const char *outer)
+{
+    char inner[sizeof e->param];
+    if (!e)
+        return;
+    memcpy(inner, e->param, sizeof inner);
+    snprintf(e->param, sizeof e->param, "%s%s", outer, inner);
+}
+
 enum status error_from_findings(struct error *e, struct findings *f)
 {
     if (!f->errors) {

@@ -77,6 +77,8 @@ enum status error_set(struct error *e, enum status code, const char *fmt, ...)
 /* The same with the request's field. */
 enum status error_param(struct error *e, enum status code, const char *param, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
+/* Its field is within `outer`: .b of a is a.b. */
+void error_within(struct error *e, const char *outer);
 /* Out of memory while doing `what`. Inline, so that every reader sees that it is a failure. */
 static inline enum status error_memory(struct error *e, const char *what)
 {

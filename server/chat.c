@@ -44,19 +44,19 @@ static enum status read_chat(struct request *q, struct completion *c, struct err
     r->add_special = field_bool(body, "add_special_tokens", false);
     enum status s = read_logprobs(body, c, err);
     s = s ? s : tool_choice_read(q, c, err);
-    return s ? s : conversation_read(q, &c->chat, err);
+    return s ? s : conversation_read(q, c->body, r->param, &c->chat, err);
 }
 
 /* ---- what came ---- */
 
-static void add_text(struct completion *c, struct choice *x, const struct text *text, bool finished)
+void chat_add_text(struct completion *c, struct choice *x, const struct text *text, bool finished)
 {
     if (c->tool_format == TOOLS_NONE) {
         buffer_add(&x->text, text->v, text->len);
         return;
     }
     if (!x->tools)
-        x->tools = tool_parser_new(c->tool_format);
+        x->tools = tool_parser_new(c->tool_format, field(c->body, "tools"));
     if (!x->tools) {
         x->text.failed = true;
         return;
@@ -82,7 +82,7 @@ static void add_token(struct buffer *b, const char *piece, size_t len, int32_t i
 void chat_logprob(struct choice *x, const struct token_info *t)
 {
     struct buffer *b = &x->logprobs;
-    buffer_text(b, x->any_logprob ? "," : "");
+    buffer_text(b, b->len ? "," : "");
     add_token(b, t->piece, t->piece_len, t->id, t->logprob);
     buffer_text(b, ",\"top_logprobs\":[");
     for (int32_t i = 0; i < t->n_top; i++) {
@@ -94,8 +94,7 @@ void chat_logprob(struct choice *x, const struct token_info *t)
     buffer_text(b, "]}");
 }
 
-/* Calls that may be told. */
-static struct tool_call *calls_of(const struct completion *c, const struct choice *x, size_t *n)
+struct tool_call *chat_calls(const struct completion *c, const struct choice *x, size_t *n)
 {
     struct tool_call *calls = tool_parser_calls(x->tools, n);
     while (*n && !calls[*n - 1].told)
@@ -109,7 +108,7 @@ static struct tool_call *calls_of(const struct completion *c, const struct choic
 static struct tool_call *next_call(const struct completion *c, const struct choice *x, size_t *i)
 {
     size_t n;
-    struct tool_call *calls = calls_of(c, x, &n);
+    struct tool_call *calls = chat_calls(c, x, &n);
     for (*i = 0; *i < n; ++*i)
         if (!calls[*i].announced || calls[*i].arguments.len > calls[*i].sent)
             return &calls[*i];
@@ -126,7 +125,7 @@ static bool pending(const struct completion *c, const struct choice *x)
 static const char *finish_of(const struct completion *c, const struct choice *x)
 {
     size_t n;
-    calls_of(c, x, &n);
+    chat_calls(c, x, &n);
     bool calls = n && x->finish == FINISH_STOP && !c->named_call; /* OpenAI's named call: stop */
     return calls ? "\"tool_calls\"" : completion_finish(x->finish);
 }
@@ -160,7 +159,7 @@ static void write_call(const struct tool_call *call, struct buffer *out)
 static void write_message(struct completion *c, struct choice *x, struct buffer *out)
 {
     size_t n;
-    const struct tool_call *calls = calls_of(c, x, &n);
+    const struct tool_call *calls = chat_calls(c, x, &n);
     buffer_text(out, "\"message\":{\"role\":\"assistant\",\"content\":");
     if (n && !x->text.len)
         buffer_text(out, "null");
@@ -230,8 +229,10 @@ static void write_choice(struct completion *c, struct choice *x, bool whole, str
 const struct completion_form chat_form = {.prefix = "chatcmpl-",
                                           .object = "chat.completion",
                                           .chunk = "chat.completion.chunk",
+                                          .schema = "response_format.json_schema.schema",
+                                          .parameters = "tools[%zu].function.parameters",
                                           .read = read_chat,
-                                          .add_text = add_text,
+                                          .add_text = chat_add_text,
                                           .add_logprob = chat_logprob,
                                           .pending = pending,
                                           .write = write_choice};

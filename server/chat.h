@@ -6,6 +6,11 @@
 
 extern const struct completion_form chat_form;
 
+/* For responses.c, whose answers are the same in other words. */
+/* Text that came: to the choice's text, or to its calls. */
+void chat_add_text(struct completion *c, struct choice *x, const struct text *text, bool finished);
+/* The calls that may be told. */
+struct tool_call *chat_calls(const struct completion *c, const struct choice *x, size_t *n);
 /* One more token in a list as chats tell logprobs: {token, logprob, bytes, top_logprobs}. */
 void chat_logprob(struct choice *x, const struct token_info *t);
 

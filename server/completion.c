@@ -98,7 +98,7 @@ static enum status read_request(struct request *q, struct completion *c, struct 
     s = s ? s : inputs_strengths(q, r->n_adapters, &r->strengths, err);
     s = s ? s : read_stops(q, r, err);
     s = s ? s : read_bias(q, r, err);
-    s = s ? s : structured_read(q, r, err);
+    s = s ? s : structured_read(q, c->body, c->form->schema, r, err);
     if (s)
         return s;
     c->n_choices = r->n_prompts * (size_t)r->n;
@@ -115,6 +115,7 @@ enum status completion_read(struct request *q, const struct completion_form *for
     enum status s = c ? ST_OK : error_memory(err, "reading the request");
     if (c) {
         c->form = form;
+        c->body = q->json;
         s = read_request(q, c, err);
     }
     if (s) {
@@ -143,6 +144,7 @@ void completion_free(void *completion)
     }
     free(c->choices);
     json_decref(c->chat.variables);
+    json_decref(c->as_chat);
     free(c);
 }
 
@@ -439,6 +441,7 @@ static void write_choice(struct completion *c, struct choice *x, bool whole, str
 const struct completion_form text_form = {.prefix = "cmpl-",
                                           .object = "text_completion",
                                           .chunk = "text_completion",
+                                          .schema = "response_format.json_schema.schema",
                                           .read = read_text_form,
                                           .add_text = add_text,
                                           .add_logprob = add_logprob,

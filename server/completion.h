@@ -32,6 +32,8 @@ struct choice {
 /* One wording of generation. */
 struct completion_form {
     const char *prefix, *object, *chunk; /* of the id; of a whole answer and of a frame */
+    /* The fields of a grammar's schema: of the text; of tool %zu's arguments (a format). */
+    const char *schema, *parameters;
     /* What is generated from, and the fields of this form alone. */
     enum status (*read)(struct request *q, struct completion *c, struct error *err);
     /* Text that came, the last of its choice: finished. */
@@ -58,7 +60,9 @@ extern const struct completion_form text_form; /* completion.c */
 struct completion {
     const struct completion_form *form;
     struct generate_request request;
-    const char *model; /* as the reply calls it */
+    const json_t *body; /* what is read: the request's, or as_chat */
+    json_t *as_chat;    /* responses: the chat that says the same; owned */
+    const char *model;  /* as the reply calls it */
     bool stream, include_usage, return_ids, with_logprobs;
     bool by_model; /* the adapter came from `model` alone */
     int64_t created;

@@ -4,7 +4,9 @@
  *
  *   - a key that is null is left out (a template would print None);
  *   - text parts become one text, with line feeds between them;
- *   - the arguments of an earlier call, a JSON text, become the object: templates write it again;
+ *   - the arguments of an earlier call, a JSON text, become the object, which templates write
+ * again; one that joins them to a text (DeepSeek's) has the text;
+ *   - the content of a message that has calls alone is null to a template that asks whether it is;
  *   - reasoning has one name, reasoning_content (and `thinking`, which gpt-oss reads);
  *   - `developer` is `system` to a template that does not know it.
  *
@@ -18,6 +20,12 @@
 #include "core/json.h"
 #include "server/fields.h"
 #include "server/server.h"
+
+struct reading {
+    const char *param;                                    /* what an error names */
+    bool knows_developer, joins_arguments, asks_for_null; /* the template */
+    struct error *err;
+};
 
 static bool set(json_t *object, const char *key, const json_t *value)
 {
@@ -38,10 +46,11 @@ static json_t *join_parts(const json_t *parts)
     return joined;
 }
 
-/* Arguments as an object; "" is none. */
-static enum status read_arguments(const json_t *text, size_t message, json_t **out,
-                                  struct error *err)
+/* Arguments of a call of function as an object; "" is none. */
+static enum status read_arguments(const struct reading *r, const json_t *function, json_t **out)
 {
+    const json_t *text = field(function, "arguments");
+    struct error *err = r->err;
     enum status s = ST_OK;
     if (!json_string_length(text))
         *out = json_object();
@@ -54,38 +63,37 @@ static enum status read_arguments(const json_t *text, size_t message, json_t **o
         return ST_OK;
     json_decref(*out);
     *out = NULL;
-    return error_param(err, ST_INVALID_VALUE, "messages",
-                       "messages[%zu]: the arguments of a tool call are not the text of a JSON "
-                       "object",
-                       message);
+    return error_param(err, ST_INVALID_VALUE, r->param,
+                       "%s: the arguments of a call of '%.200s' are not the text of a JSON object",
+                       r->param, field_text(function, "name"));
 }
 
-static enum status read_call(const json_t *call, size_t message, json_t *list, struct error *err)
+static enum status read_call(const struct reading *r, const json_t *call, json_t *list)
 {
     json_t *copy = json_object(), *function = json_object(), *arguments = NULL;
-    const json_t *from = json_object_get(call, "function"), *text = field(from, "arguments");
+    const json_t *from = json_object_get(call, "function");
     // json_copy does not say when memory ran out
     bool whole = !json_object_update(copy, (json_t *)call) &&
                  !json_object_update(function, (json_t *)from) && set(copy, "function", function);
-    enum status s = whole && text ? read_arguments(text, message, &arguments, err) : ST_OK;
-    if (!s && arguments)
+    enum status s = whole && field(from, "arguments") ? read_arguments(r, from, &arguments) : ST_OK;
+    if (!s && arguments && !r->joins_arguments)
         whole = set(function, "arguments", arguments);
     if (!s && whole)
         whole = !json_array_append(list, copy);
     json_decref(arguments);
     json_decref(function);
     json_decref(copy);
-    return s || whole ? s : error_memory(err, "reading messages");
+    return s || whole ? s : error_memory(r->err, "reading messages");
 }
 
-static enum status read_calls(const json_t *calls, size_t message, json_t *out, struct error *err)
+static enum status read_calls(const struct reading *r, const json_t *calls, json_t *out)
 {
     json_t *list = json_array();
-    enum status s = list ? ST_OK : error_memory(err, "reading messages");
+    enum status s = list ? ST_OK : error_memory(r->err, "reading messages");
     for (size_t i = 0; !s && i < json_array_size(calls); i++)
-        s = read_call(json_array_get(calls, i), message, list, err);
+        s = read_call(r, json_array_get(calls, i), list);
     if (!s && !set(out, "tool_calls", list))
-        s = error_memory(err, "reading messages");
+        s = error_memory(r->err, "reading messages");
     json_decref(list);
     return s;
 }
@@ -133,49 +141,58 @@ static bool copy_role(const json_t *message, bool knows_developer, json_t *out)
     return !json_object_set_new(out, "role", json_string("system"));
 }
 
-static bool copy_content(const json_t *message, json_t *out)
+static bool copy_content(const struct reading *r, const json_t *message, json_t *out)
 {
     const json_t *content = field(message, "content");
     if (json_is_array(content))
         return !json_object_set_new(out, "content", join_parts(content));
+    if (!content && r->asks_for_null && field(message, "tool_calls"))
+        return !json_object_set_new(out, "content", json_null());
     return !content || set(out, "content", content);
 }
 
-static enum status read_message(const json_t *message, size_t i, bool knows_developer, json_t *list,
-                                struct error *err)
+static enum status read_message(const struct reading *r, const json_t *message, json_t *list)
 {
     const json_t *calls = field(message, "tool_calls");
     json_t *out = json_object();
-    bool whole = out && copy_role(message, knows_developer, out) && copy_content(message, out);
+    bool whole =
+        out && copy_role(message, r->knows_developer, out) && copy_content(r, message, out);
     enum status s = ST_OK;
     if (whole && json_array_size(calls))
-        s = read_calls(calls, i, out, err);
+        s = read_calls(r, calls, out);
     if (!s && whole)
         whole = copy_rest(message, out) && copy_reasoning(message, out) &&
                 !json_array_append(list, out);
     json_decref(out);
-    return s || whole ? s : error_memory(err, "reading messages");
+    return s || whole ? s : error_memory(r->err, "reading messages");
 }
 
-/* Does the template that will render this know the role `developer`? */
-static bool knows_developer(const struct request *q, bool tools)
+static bool holds(const struct text *text, const char *word)
 {
-    static const char word[] = "developer";
-    struct text text = {0};
-    engine_chat_template(q->server->engine, tools, &text, NULL);
-    return text.v && memmem(text.v, text.len, word, sizeof word - 1);
+    return text->v && memmem(text->v, text->len, word, strlen(word));
 }
 
-static enum status read_messages(struct request *q, const json_t *messages, json_t *variables,
+/* By what the template that will render this contains. */
+static struct reading reading_of(const struct request *q, bool tools, const char *param,
                                  struct error *err)
 {
-    bool known = knows_developer(q, json_array_size(field(q->json, "tools")) > 0);
+    struct text text = {0};
+    engine_chat_template(q->server->engine, tools, &text, NULL);
+    return (struct reading){.param = param,
+                            .knows_developer = holds(&text, "developer"),
+                            .joins_arguments = holds(&text, "['arguments'] +"),
+                            .asks_for_null = holds(&text, "['content'] is none"),
+                            .err = err};
+}
+
+static enum status read_messages(const struct reading *r, const json_t *messages, json_t *variables)
+{
     json_t *list = json_array();
-    enum status s = list ? ST_OK : error_memory(err, "reading messages");
+    enum status s = list ? ST_OK : error_memory(r->err, "reading messages");
     for (size_t i = 0; !s && i < json_array_size(messages); i++)
-        s = read_message(json_array_get(messages, i), i, known, list, err);
+        s = read_message(r, json_array_get(messages, i), list);
     if (!s && !set(variables, "messages", list))
-        s = error_memory(err, "reading messages");
+        s = error_memory(r->err, "reading messages");
     json_decref(list);
     return s;
 }
@@ -222,19 +239,11 @@ static bool begin(json_t *variables, bool generation, const json_t *tools, const
            set_list(variables, "tools", tools) && set_list(variables, "documents", documents);
 }
 
-enum status conversation_of(struct request *q, const json_t *messages, struct chat *out,
-                            struct error *err)
+enum status conversation_read(const struct request *q, const json_t *body, const char *param,
+                              struct chat *out, struct error *err)
 {
-    out->continue_final = false;
-    out->variables = json_object();
-    if (!begin(out->variables, true, NULL, NULL))
-        return error_memory(err, "reading messages");
-    return read_messages(q, messages, out->variables, err);
-}
-
-enum status conversation_read(struct request *q, struct chat *out, struct error *err)
-{
-    const json_t *body = q->json, *effort = field(body, "reasoning_effort");
+    const json_t *effort = field(body, "reasoning_effort");
+    const struct reading r = reading_of(q, json_array_size(field(body, "tools")) > 0, param, err);
     out->continue_final = field_bool(body, "continue_final_message", false);
     bool generation = field_bool(body, "add_generation_prompt", !out->continue_final);
     if (generation && out->continue_final)
@@ -245,6 +254,6 @@ enum status conversation_read(struct request *q, struct chat *out, struct error 
         !begin(v, generation, field(body, "tools"), field(body, "documents")))
         return error_memory(err, "reading messages");
     enum status s = read_further(field(body, "chat_template_kwargs"), v, err);
-    s = s ? s : read_messages(q, field(body, "messages"), v, err);
+    s = s ? s : read_messages(&r, field(body, "messages"), v);
     return !s && out->continue_final ? check_last(json_object_get(v, "messages"), err) : s;
 }

@@ -416,11 +416,21 @@ static json_t *words_json(const char *words, bool nullable)
     return list;
 }
 
-static json_t *reference(const char *set)
+/* An object of the set, of one of several, or any. */
+static json_t *reference(const char *names)
 {
-    if (!*set)
+    if (!*names)
         return json_pack("{s:s}", "type", "object");
-    return json_pack("{s:s++}", "$ref", "#/components/schemas/", set, "");
+    json_t *any = json_array();
+    for (const char *w = names; any && *w; w += strcspn(w, "|"), w += *w == '|')
+        if (*w != '!')
+            json_array_append_new(
+                any, json_pack("{s:s+%}", "$ref", "#/components/schemas/", w, strcspn(w, "|")));
+    if (json_array_size(any) != 1)
+        return json_pack("{s:o}", "anyOf", any);
+    json_t *one = json_incref(json_array_get(any, 0));
+    json_decref(any);
+    return one;
 }
 
 json_t *field_type_schema(const struct field_row *r)

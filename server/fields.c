@@ -6,6 +6,7 @@
 
 #include <string.h>
 
+#include "core/buffer.h"
 #include "core/json.h"
 #include "server/field_types.h"
 
@@ -78,10 +79,10 @@ bool fields_shared(enum field_set set)
     return false;
 }
 
-static enum field_set set_named(const char *name)
+static enum field_set set_named(const char *name, size_t len)
 {
     for (int i = 1; i < FIELDS_COUNT_; i++)
-        if (!strcmp(sets[i].name, name))
+        if (strlen(sets[i].name) == len && !memcmp(sets[i].name, name, len))
             return (enum field_set)i;
     return FIELDS_none;
 }
@@ -131,11 +132,49 @@ static enum status check_neutral(const struct field_row *r, const json_t *v, str
                        "%s is not supported: leave it out or send %s", r->name, r->extra);
 }
 
-/* An object of the row's set, or any. */
+/* The object's type is none of the row's sets'. */
+static enum status refuse_type(const struct field_row *r, const json_t *type, struct error *err)
+{
+    struct buffer words = {0};
+    for (const char *w = r->extra; *w; w += strcspn(w, "|"), w += *w == '|')
+        if (*w != '!')
+            buffer_format(&words, "%s%s", words.len ? "|" : "",
+                          row_named(set_named(w, strcspn(w, "|")), "type")->extra);
+    for (const char *w = strchr(r->extra, '!'); w && json_is_string(type); w = strchr(w + 1, '!'))
+        if (strcspn(w, "|") == json_string_length(type) + 1 &&
+            !memcmp(w + 1, json_string_value(type), json_string_length(type))) {
+            buffer_free(&words);
+            return error_param(err, ST_NOT_SUPPORTED, r->name, "%s: type '%s' is not supported",
+                               r->name, json_string_value(type));
+        }
+    enum status s = words.failed ? error_memory(err, "checking a field")
+                                 : error_param(err, ST_INVALID_VALUE, "type",
+                                               "type: one of %.*s is expected in %s",
+                                               (int)words.len, words.v, r->name);
+    buffer_free(&words);
+    return s;
+}
+
+/* Which of the row's sets the object is of: its type says so. */
+static enum status check_kind(const struct field_row *r, const json_t *v, struct error *err)
+{
+    const json_t *type = field(v, "type");
+    for (const char *w = r->extra; *w; w += strcspn(w, "|"), w += *w == '|') {
+        enum field_set set = set_named(w, strcspn(w, "|"));
+        const struct field_row *own = set ? row_named(set, "type") : NULL;
+        if (set && (!type || field_type_fits(own, type)))
+            return fields_check(set, v, err);
+    }
+    return refuse_type(r, type, err);
+}
+
+/* An object of the row's set, of one of them, or any. */
 static enum status check_object(const struct field_row *r, const json_t *v, struct error *err)
 {
+    if (strchr(r->extra, '|') && json_is_object(v))
+        return check_kind(r, v, err);
     if (*r->extra)
-        return fields_check(set_named(r->extra), v, err);
+        return fields_check(set_named(r->extra, strcspn(r->extra, "|")), v, err);
     return json_is_object(v) ? ST_OK : refuse_value(r, err);
 }
 

@@ -1,16 +1,23 @@
 /*
- * A completion as a response: one message with one part of text, generated from the input's
- * messages through the base's chat template. Nothing is kept: `store` and what would need it are
- * refused by the field table. The frames of a stream are events with their own names and numbers,
- * in this order:
+ * A completion as a response: items in the order in which the model wrote them, messages of one
+ * part of text and calls of functions. What was asked is read as the chat's that says the same
+ * (response_request.c), and its calls are found by the chat's own parser. Nothing is kept: `store`
+ * and what would need it are refused by the field table. The frames of a stream are events with
+ * their own names and numbers, in this order:
  *
  *     response.created, response.in_progress
- *     response.output_item.added          the message, empty
- *     response.content_part.added         its part, empty
- *     response.output_text.delta ...      what came
- *     response.output_text.done           all of it
- *     response.content_part.done, response.output_item.done
- *     response.completed                  or response.incomplete: the tokens were used up
+ *     for each item
+ *       response.output_item.added                    it, empty
+ *       a message   response.content_part.added       its part, empty
+ *                   response.output_text.delta ...    what came
+ *                   response.output_text.done         all of it
+ *                   response.content_part.done
+ *       a call      response.function_call_arguments.delta ..., .done
+ *       response.output_item.done
+ *     response.completed                              or response.incomplete: no tokens are left
+ *
+ * An answer without text and calls is one empty message. Logprobs are of the tokens of the text
+ * before the first call.
  */
 #include "server/responses.h"
 
@@ -20,8 +27,17 @@
 #include "server/chat.h"
 #include "server/conversation.h"
 #include "server/fields.h"
+#include "server/response_request.h"
+#include "server/tool_choice.h"
 
 #define LOGPROBS "message.output_text.logprobs"
+
+/* How far a stream has told its items. */
+struct told {
+    size_t slot;  /* the item at hand, as item_at counts */
+    size_t index; /* its output_index */
+    bool open;    /* it has been added */
+};
 
 /* ---- what was asked ---- */
 
@@ -51,45 +67,16 @@ static enum status read_include(const json_t *body, struct completion *c, struct
     return ST_OK;
 }
 
-/* Appends {role, content}; role NULL: message is one already. */
-static bool add_message(json_t *list, const char *role, const json_t *message)
-{
-    if (!role)
-        return !json_array_append(list, (json_t *)message);
-    json_t *m = json_pack("{s:s, s:O}", "role", role, "content", (json_t *)message);
-    return !json_array_append_new(list, m);
-}
-
-/* A message as a chat has it; what else an item holds (its id) is no business of a template. */
-static bool add_item(json_t *list, const json_t *item)
-{
-    return add_message(list, json_string_value(field(item, "role")), field(item, "content"));
-}
-
-static enum status read_messages(struct request *q, struct completion *c, struct error *err)
-{
-    const json_t *instructions = field(q->json, "instructions"), *input = field(q->json, "input");
-    json_t *list = json_array();
-    bool whole = list && (!instructions || add_message(list, "system", instructions));
-    if (whole && json_is_string(input))
-        whole = add_message(list, "user", input);
-    for (size_t i = 0; whole && i < json_array_size(input); i++)
-        whole = add_item(list, json_array_get(input, i));
-    enum status s =
-        whole ? conversation_of(q, list, &c->chat, err) : error_memory(err, "reading the input");
-    json_decref(list);
-    const json_t *effort = field(field(q->json, "reasoning"), "effort");
-    if (!s && effort && json_object_set(c->chat.variables, "reasoning_effort", (json_t *)effort))
-        s = error_memory(err, "reading the input");
-    return s;
-}
-
 static enum status read_response(struct request *q, struct completion *c, struct error *err)
 {
     struct generate_request *r = &c->request;
     struct prompt *prompt = arena_alloc(&q->arena, sizeof *prompt);
     if (!prompt)
         return error_memory(err, "reading the request");
+    c->own = arena_alloc(&q->arena, sizeof(struct told));
+    if (!c->own)
+        return error_memory(err, "reading the request");
+    *(struct told *)c->own = (struct told){0};
     prompt->chat = &c->chat;
     r->prompts = prompt;
     r->param = "input";
@@ -97,16 +84,18 @@ static enum status read_response(struct request *q, struct completion *c, struct
     r->max_tokens = (int32_t)field_int(q->json, "max_output_tokens", UNSET_INT);
     r->add_special = false;
     enum status s = read_include(q->json, c, err);
-    return s ? s : read_messages(q, c, err);
+    s = s ? s : response_request_read(q, &c->as_chat, err);
+    c->body = c->as_chat;
+    s = s ? s : tool_choice_read(q, c, err);
+    return s ? s : conversation_read(q, c->body, r->param, &c->chat, err);
 }
 
 /* ---- what came ---- */
 
-static void add_text(struct completion *c, struct choice *x, const struct text *text, bool finished)
+static void add_logprob(struct choice *x, const struct token_info *t)
 {
-    (void)c;
-    (void)finished;
-    buffer_add(&x->text, text->v, text->len);
+    if (!tool_parser_calling(x->tools))
+        chat_logprob(x, t);
 }
 
 /* What the frames have told of the logprobs stays, for the end: in tops. */
@@ -120,36 +109,102 @@ static void keep_logprobs(struct choice *x, struct buffer *out)
     x->any_logprob = false;
 }
 
-static void write_text(const struct choice *x, size_t from, struct buffer *out)
+/* A piece of the output: text and calls by turns. */
+struct item {
+    size_t slot;                  /* 2k: the text before call k; 2k + 1: that call */
+    const struct tool_call *call; /* NULL: a text */
+    size_t from, to;              /* of the choice's text */
+    bool there;                   /* false: the text is empty and so no item */
+    bool ended;                   /* nothing will be added to it */
+    bool cut;                     /* where the tokens were used up */
+};
+
+/* The item of a slot as far as it has come; false: there is none. */
+static bool item_at(const struct completion *c, const struct choice *x, size_t slot,
+                    struct item *it)
 {
-    buffer_string(out, x->text.len ? x->text.v + from : "", x->text.len - from);
+    size_t n, k = slot / 2;
+    const struct tool_call *calls = chat_calls(c, x, &n);
+    bool call = slot % 2, finished = x->finish != FINISH_NONE;
+    if (slot > 2 * n)
+        return false;
+    *it = (struct item){.slot = slot, .there = true};
+    if (call) {
+        it->call = &calls[k];
+        it->ended = it->call->whole || finished;
+        it->cut = !it->call->whole && x->finish == FINISH_LENGTH;
+        return true;
+    }
+    it->from = k ? calls[k - 1].before : 0;
+    it->to = k < n ? calls[k].before : x->text.len;
+    it->there = it->to > it->from || (!n && finished);
+    it->ended = k < n || finished;
+    it->cut = k == n && x->finish == FINISH_LENGTH;
+    return true;
 }
 
-static void write_part(const struct choice *x, bool empty, struct buffer *out)
+static void write_text(const struct choice *x, size_t from, size_t to, struct buffer *out)
+{
+    buffer_string(out, x->text.len ? x->text.v + from : "", to - from);
+}
+
+static void write_part(const struct choice *x, const struct item *it, bool empty,
+                       struct buffer *out)
 {
     buffer_text(out, "{\"type\":\"output_text\",\"text\":");
-    write_text(x, empty ? x->text.len : 0, out);
+    write_text(x, it->from, empty ? it->from : it->to, out);
     buffer_text(out, ",\"annotations\":[],\"logprobs\":[");
-    if (!empty)
+    if (!empty && !it->slot)
         buffer_add(out, x->tops.v, x->tops.len);
     buffer_text(out, "]}");
 }
 
-static const char *status_of(const struct choice *x)
+static void write_id(const struct request *q, const struct item *it, struct buffer *out)
 {
-    return !x->finish ? "in_progress" : x->finish == FINISH_LENGTH ? "incomplete" : "completed";
+    buffer_format(out, "\"%s_%s_%zu\"", it->call ? "fc" : "msg", q->id, it->slot);
 }
 
-static void write_item(const struct request *q, const struct choice *x, bool empty,
-                       struct buffer *out)
+static void write_call(const struct item *it, bool empty, struct buffer *out)
 {
-    buffer_format(out,
-                  "{\"type\":\"message\",\"id\":\"msg_%s\",\"status\":\"%s\",\"role\":"
-                  "\"assistant\",\"content\":[",
-                  q->id, empty ? "in_progress" : status_of(x));
-    if (!empty)
-        write_part(x, false, out);
-    buffer_text(out, "]}");
+    buffer_format(out, ",\"call_id\":\"%s\",\"name\":", it->call->id);
+    buffer_string(out, it->call->name.v, it->call->name.len);
+    buffer_text(out, ",\"arguments\":");
+    buffer_string(out, it->call->arguments.v, empty ? 0 : it->call->arguments.len);
+}
+
+static void write_item(const struct request *q, const struct choice *x, const struct item *it,
+                       bool empty, struct buffer *out)
+{
+    buffer_format(out, "{\"type\":\"%s\",\"id\":", it->call ? "function_call" : "message");
+    write_id(q, it, out);
+    buffer_format(out, ",\"status\":\"%s\"",
+                  empty     ? "in_progress"
+                  : it->cut ? "incomplete"
+                            : "completed");
+    if (it->call) {
+        write_call(it, empty, out);
+    } else {
+        buffer_text(out, ",\"role\":\"assistant\",\"content\":[");
+        if (!empty)
+            write_part(x, it, false, out);
+        buffer_text(out, "]");
+    }
+    buffer_text(out, "}");
+}
+
+/* All items, without brackets. */
+static void write_items(const struct request *q, const struct completion *c, struct buffer *out)
+{
+    const struct choice *x = &c->choices[0];
+    const char *comma = "";
+    struct item it;
+    for (size_t slot = 0; item_at(c, x, slot, &it); slot++) {
+        if (!it.there)
+            continue;
+        buffer_text(out, comma);
+        write_item(q, x, &it, false, out);
+        comma = ",";
+    }
 }
 
 /* ,"name": what the request has, or absent. */
@@ -183,8 +238,8 @@ static void write_response(const struct request *q, const struct completion *c,
                            const struct usage *usage, struct buffer *out)
 {
     const struct choice *x = &c->choices[0];
-    const char *status = usage ? status_of(x) : "in_progress";
     bool short_of = usage && x->finish == FINISH_LENGTH;
+    const char *status = !usage ? "in_progress" : short_of ? "incomplete" : "completed";
     buffer_format(
         out,
         "{\"id\":\"resp_%s\",\"object\":\"response\",\"created_at\":%lld,\"status\":\"%s\""
@@ -202,11 +257,12 @@ static void write_response(const struct request *q, const struct completion *c,
     write_given(q->json, "tool_choice", "\"auto\"", out);
     write_given(q->json, "reasoning", "null", out);
     write_given(q->json, "user", "null", out);
-    buffer_text(out,
-                ",\"previous_response_id\":null,\"store\":false,\"text\":{\"format\":{\"type\":"
-                "\"text\"}},\"tools\":[],\"truncation\":\"disabled\",\"output\":[");
+    write_given(q->json, "tools", "[]", out);
+    write_given(q->json, "text", "{\"format\":{\"type\":\"text\"}}", out);
+    buffer_text(out, ",\"previous_response_id\":null,\"store\":false,\"truncation\":\"disabled\","
+                     "\"output\":[");
     if (usage)
-        write_item(q, x, false, out);
+        write_items(q, c, out);
     buffer_text(out, "],\"usage\":");
     write_usage(usage, out);
     buffer_text(out, "}");
@@ -239,78 +295,136 @@ static void response_event(const struct request *q, struct completion *c, const 
 }
 
 static void item_event(const struct request *q, struct completion *c, const struct choice *x,
-                       bool added, struct buffer *out)
+                       const struct item *it, bool added, struct buffer *out)
 {
+    const struct told *t = c->own;
     open_event(c, added ? "output_item.added" : "output_item.done", out);
-    buffer_text(out, ",\"output_index\":0,\"item\":");
-    write_item(q, x, added, out);
+    buffer_format(out, ",\"output_index\":%zu,\"item\":", t->index);
+    write_item(q, x, it, added, out);
     buffer_text(out, "}\n\n");
 }
 
-/* An event about the part of text. */
-static void open_part_event(const struct request *q, struct completion *c, const char *name,
-                            struct buffer *out)
+/* An event about what is within an item: a message's only part, or a call's arguments. */
+static void open_inner_event(const struct request *q, struct completion *c, const char *name,
+                             const struct item *it, struct buffer *out)
 {
+    const struct told *t = c->own;
     open_event(c, name, out);
-    buffer_format(out, ",\"item_id\":\"msg_%s\",\"output_index\":0,\"content_index\":0,", q->id);
+    buffer_text(out, ",\"item_id\":");
+    write_id(q, it, out);
+    buffer_format(out, ",\"output_index\":%zu,", t->index);
+    if (!it->call)
+        buffer_text(out, "\"content_index\":0,");
 }
 
 static void part_event(const struct request *q, struct completion *c, const struct choice *x,
-                       bool added, struct buffer *out)
+                       const struct item *it, bool added, struct buffer *out)
 {
-    open_part_event(q, c, added ? "content_part.added" : "content_part.done", out);
+    open_inner_event(q, c, added ? "content_part.added" : "content_part.done", it, out);
     buffer_text(out, "\"part\":");
-    write_part(x, added, out);
+    write_part(x, it, added, out);
     buffer_text(out, "}\n\n");
 }
 
-static void delta_event(const struct request *q, struct completion *c, struct choice *x,
-                        struct buffer *out)
+static void text_delta(const struct request *q, struct completion *c, struct choice *x,
+                       const struct item *it, struct buffer *out)
 {
-    open_part_event(q, c, "output_text.delta", out);
+    if (it->to <= x->sent)
+        return;
+    open_inner_event(q, c, "output_text.delta", it, out);
     buffer_text(out, "\"delta\":");
-    write_text(x, x->sent, out);
-    x->sent = x->text.len;
+    write_text(x, x->sent, it->to, out);
+    x->sent = it->to;
     buffer_text(out, ",\"logprobs\":[");
     buffer_add(out, x->logprobs.v, x->logprobs.len);
     buffer_text(out, "]}\n\n");
     keep_logprobs(x, out);
 }
 
-static void begin(const struct request *q, struct completion *c, struct choice *x,
-                  struct buffer *out)
-{
-    response_event(q, c, "created", NULL, out);
-    response_event(q, c, "in_progress", NULL, out);
-    item_event(q, c, x, true, out);
-    part_event(q, c, x, true, out);
-    x->begun = true;
-}
-
-static void finish(const struct request *q, struct completion *c, struct choice *x,
-                   struct buffer *out)
+static void text_done(const struct request *q, struct completion *c, struct choice *x,
+                      const struct item *it, struct buffer *out)
 {
     keep_logprobs(x, out);
-    open_part_event(q, c, "output_text.done", out);
+    open_inner_event(q, c, "output_text.done", it, out);
     buffer_text(out, "\"text\":");
-    write_text(x, 0, out);
+    write_text(x, it->from, it->to, out);
     buffer_text(out, ",\"logprobs\":[");
-    buffer_add(out, x->tops.v, x->tops.len);
+    if (!it->slot)
+        buffer_add(out, x->tops.v, x->tops.len);
     buffer_text(out, "]}\n\n");
-    part_event(q, c, x, false, out);
-    item_event(q, c, x, false, out);
-    x->closed = true;
+    part_event(q, c, x, it, false, out);
+}
+
+static void call_delta(const struct request *q, struct completion *c, const struct choice *x,
+                       const struct item *it, struct buffer *out)
+{
+    size_t n;
+    struct tool_call *call = &chat_calls(c, x, &n)[it->slot / 2];
+    if (call->arguments.len <= call->sent)
+        return;
+    open_inner_event(q, c, "function_call_arguments.delta", it, out);
+    buffer_text(out, "\"delta\":");
+    buffer_string(out, call->arguments.v + call->sent, call->arguments.len - call->sent);
+    buffer_text(out, "}\n\n");
+    call->sent = call->arguments.len;
+}
+
+static void call_done(const struct request *q, struct completion *c, const struct item *it,
+                      struct buffer *out)
+{
+    open_inner_event(q, c, "function_call_arguments.done", it, out);
+    buffer_text(out, "\"name\":");
+    buffer_string(out, it->call->name.v, it->call->name.len);
+    buffer_text(out, ",\"arguments\":");
+    buffer_string(out, it->call->arguments.v, it->call->arguments.len);
+    buffer_text(out, "}\n\n");
+}
+
+/* Tells what is new of the item at hand; false: no more items for now. */
+static bool advance(const struct request *q, struct completion *c, struct choice *x,
+                    struct buffer *out)
+{
+    struct told *t = c->own;
+    struct item it;
+    if (!item_at(c, x, t->slot, &it)) {
+        x->closed = x->finish != FINISH_NONE;
+        return false;
+    }
+    if (it.there && !t->open) {
+        item_event(q, c, x, &it, true, out);
+        if (!it.call)
+            part_event(q, c, x, &it, true, out);
+        t->open = true;
+    }
+    if (t->open && it.call)
+        call_delta(q, c, x, &it, out);
+    else if (t->open)
+        text_delta(q, c, x, &it, out);
+    if (!it.ended)
+        return false;
+    if (t->open) {
+        if (it.call)
+            call_done(q, c, &it, out);
+        else
+            text_done(q, c, x, &it, out);
+        item_event(q, c, x, &it, false, out);
+        t->index++;
+    }
+    t->open = false;
+    t->slot++;
+    return true;
 }
 
 static void write_frames(const struct request *q, struct completion *c, struct choice *x,
                          struct buffer *out)
 {
-    if (!x->begun)
-        begin(q, c, x, out);
-    if (x->text.len > x->sent)
-        delta_event(q, c, x, out);
-    if (x->finish && !x->closed)
-        finish(q, c, x, out);
+    if (!x->begun) {
+        response_event(q, c, "created", NULL, out);
+        response_event(q, c, "in_progress", NULL, out);
+        x->begun = true;
+    }
+    while (!out->failed && advance(q, c, x, out))
+        ;
 }
 
 static void write_end(const struct request *q, struct completion *c, const struct usage *usage,
@@ -320,9 +434,11 @@ static void write_end(const struct request *q, struct completion *c, const struc
     response_event(q, c, short_of ? "incomplete" : "completed", usage, out);
 }
 
-const struct completion_form responses_form = {.read = read_response,
-                                               .add_text = add_text,
-                                               .add_logprob = chat_logprob,
+const struct completion_form responses_form = {.schema = "text.format.schema",
+                                               .parameters = "tools[%zu].parameters",
+                                               .read = read_response,
+                                               .add_text = chat_add_text,
+                                               .add_logprob = add_logprob,
                                                .answer = write_answer,
                                                .frames = write_frames,
                                                .end = write_end};

@@ -99,7 +99,7 @@ void route_apply_template(struct request *q)
     struct chat chat = {0};
     struct error err = ERROR_INIT;
     struct ticket *ticket = NULL;
-    enum status s = conversation_read(q, &chat, &err);
+    enum status s = conversation_read(q, q->json, "messages", &chat, &err);
     if (!s)
         s = engine_render(q->server->engine, &chat, &ticket, &err);
     json_decref(chat.variables);

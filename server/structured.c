@@ -48,13 +48,13 @@ static enum status read_format(struct request *q, const json_t *format, struct g
 }
 
 static const struct {
-    const char *name;
+    const char *name, *param;
     enum grammar_kind kind;
     bool literal;
-} kinds[] = {{"json", GRAMMAR_JSON_SCHEMA, true},
-             {"regex", GRAMMAR_REGEX, true},
-             {"choice", GRAMMAR_CHOICE, false},
-             {"grammar", GRAMMAR_GBNF, true}};
+} kinds[] = {{"json", "structured_outputs.json", GRAMMAR_JSON_SCHEMA, true},
+             {"regex", "structured_outputs.regex", GRAMMAR_REGEX, true},
+             {"choice", "structured_outputs.choice", GRAMMAR_CHOICE, false},
+             {"grammar", "structured_outputs.grammar", GRAMMAR_GBNF, true}};
 
 static enum status read_outputs(struct request *q, const json_t *outputs,
                                 struct generate_request *r, struct error *err)
@@ -66,6 +66,7 @@ static enum status read_outputs(struct request *q, const json_t *outputs,
         if (!value)
             continue;
         found++;
+        r->grammar_param = kinds[i].param;
         s = put(q, kinds[i].kind, value, kinds[i].literal, r, err);
     }
     if (field_bool(outputs, "json_object", false)) {
@@ -81,11 +82,14 @@ static enum status read_outputs(struct request *q, const json_t *outputs,
     return s;
 }
 
-enum status structured_read(struct request *q, struct generate_request *r, struct error *err)
+enum status structured_read(struct request *q, const json_t *body, const char *schema_param,
+                            struct generate_request *r, struct error *err)
 {
-    const json_t *format = field(q->json, "response_format");
-    const json_t *outputs = field(q->json, "structured_outputs");
+    const json_t *format = field(body, "response_format");
+    const json_t *outputs = field(body, "structured_outputs");
     enum status s = format ? read_format(q, format, r, err) : ST_OK;
+    if (format && r->grammar != GRAMMAR_CALLS)
+        r->grammar_param = schema_param;
     if (s || !outputs)
         return s;
     if (r->grammar)

@@ -5,8 +5,11 @@
 
 #include "server/request.h"
 
-/* Fills grammar and grammar_text, which lives in q's arena. INVALID_VALUE: both, or several at
- * once; what is wrong with a schema, regex or grammar itself is found when it is compiled. */
-enum status structured_read(struct request *q, struct generate_request *r, struct error *err);
+/* body: that of q, or one that says the same; schema_param: q's own field of the schema in
+ * response_format. Fills grammar, its text, which lives in q's arena, and its field. INVALID_VALUE:
+ * both, or several at once; what is wrong with a schema, regex or grammar itself is found when it
+ * is compiled. */
+enum status structured_read(struct request *q, const json_t *body, const char *schema_param,
+                            struct generate_request *r, struct error *err);
 
 #endif

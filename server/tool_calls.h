@@ -4,15 +4,10 @@
 #ifndef OFTD_SERVER_TOOL_CALLS_H
 #define OFTD_SERVER_TOOL_CALLS_H
 
+#include <jansson.h>
+
 #include "core/buffer.h"
-
-/* How a family writes its calls; tool_calls.c has the table. */
-enum tool_format { TOOLS_NONE, TOOLS_HERMES, TOOLS_LLAMA, TOOLS_MISTRAL, TOOLS_BAR, TOOLS_LIST };
-
-/* By what the base's chat template contains; NONE: no way of writing that is known. */
-enum tool_format tool_format_of(const char *template, size_t len);
-/* Its tags are special tokens, which the text must not leave out. */
-bool tool_format_special(enum tool_format f);
+#include "server/tool_format.h"
 
 #define TOOL_ID_MAX 32
 
@@ -20,21 +15,27 @@ struct tool_call {
     char id[TOOL_ID_MAX];
     struct buffer name;
     struct buffer arguments; /* a JSON text; grows while it comes */
+    size_t before;           /* so many bytes of the content stand before it */
     bool told;               /* it is surely a call: name and id may be told */
+    bool whole;              /* its arguments have ended */
     bool announced;          /* for the writer of frames: has been told, and so much of the */
     size_t sent;             /* arguments with it */
 };
 
 struct tool_parser;
 
-/* format is not NONE. NULL when memory runs out. */
-struct tool_parser *tool_parser_new(enum tool_format format);
+/* format is not NONE. tools: of the request, in the chat's words, borrowed (NULL: unknown); the
+ * types of arguments are looked up in them where the text does not say them. NULL when memory runs
+ * out. */
+struct tool_parser *tool_parser_new(enum tool_format format, const json_t *tools);
 void tool_parser_free(struct tool_parser *p); /* NULL is fine */
 /* Reads more of a choice's text; last: it is all there. What is no call is appended to content. */
 void tool_parser_push(struct tool_parser *p, const char *text, size_t len, bool last,
                       struct buffer *content);
 /* Calls so far, in order; the last may lack its name (not told yet). NULL is fine: none. */
 struct tool_call *tool_parser_calls(struct tool_parser *p, size_t *n);
+/* Has a call come, or what may become one? NULL is fine: no. */
+bool tool_parser_calling(const struct tool_parser *p);
 /* Memory ran out: content and calls are not whole. */
 bool tool_parser_failed(const struct tool_parser *p);
 

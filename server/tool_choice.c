@@ -1,98 +1,169 @@
 /*
- * A call that may come is written in the base's own way, which its chat template shows. A call that
- * must come (required, or a function by name) is no matter of that way: the text is held to a JSON
- * list of calls by a grammar made of the tools' schemas, as vLLM does it, so that any base can be
- * made to call, and its arguments are valid. Definitions of a schema move to the root, where its
- * references look for them.
+ * A call that may come is written in the base's own way, which its chat template shows, and is
+ * free, unless a tool is strict: then a grammar holds every call to that way, to the tools' names
+ * and to the strict ones' schemas, and leaves the text around calls alone. A call that must come
+ * (required, or a function by name) is no matter of the base's way: the text is held to a JSON list
+ * of calls, as vLLM does it, so that any base can be made to call. Both are one grammar
+ * (core/grammar/calls.h), of different writings.
  */
 #include "server/tool_choice.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/buffer.h"
 #include "server/fields.h"
 #include "server/server.h"
 
-/* What one call of a tool must be; its definitions go to defs. NULL when memory runs out. */
-static json_t *call_schema(const json_t *function, json_t *defs)
+static const json_t *function_of(const json_t *tool)
 {
-    const json_t *given = field(function, "parameters");
-    json_t *parameters =
-        given ? json_incref((json_t *)given) : json_pack("{s:s}", "type", "object");
-    const json_t *own = given ? field(given, "$defs") : NULL;
-    bool whole = parameters && (!own || !json_object_update_missing(defs, (json_t *)own));
-    json_t *schema =
-        whole ? json_pack("{s:s, s:{s:{s:s}, s:O}, s:[s, s], s:b}", "type", "object", "properties",
-                          "name", "const", field_text(function, "name"), "parameters", parameters,
-                          "required", "name", "parameters", "additionalProperties", 0)
-              : NULL;
-    json_decref(parameters);
-    return schema;
+    return field(tool, "function");
 }
 
-/* A list of calls of the function (NULL: of any). *known: the tools have it. */
-static json_t *calls_schema(const json_t *tools, const char *name, bool one, bool *known)
+static bool is_strict(const json_t *function)
 {
-    json_t *any = json_array(), *defs = json_object();
-    bool whole = any && defs;
-    for (size_t i = 0; whole && i < json_array_size(tools); i++) {
-        const json_t *function = field(json_array_get(tools, i), "function");
-        if (name && strcmp(field_text(function, "name"), name))
-            continue;
-        *known = true;
-        whole = !json_array_append_new(any, call_schema(function, defs));
-    }
-    json_t *schema = whole ? json_pack("{s:s, s:i, s:{s:O}, s:O}", "type", "array", "minItems", 1,
-                                       "items", "anyOf", any, "$defs", defs)
-                           : NULL;
-    json_decref(any);
-    json_decref(defs);
-    if (!schema || !one || !json_object_set_new(schema, "maxItems", json_integer(1)))
-        return schema;
-    json_decref(schema);
+    return field_bool(function, "strict", false);
+}
+
+/* The name as the family writes it. */
+static json_t *written_name(const json_t *function, bool quoted)
+{
+    const char *name = field_text(function, "name");
+    struct buffer b = {0};
+    if (quoted)
+        buffer_cstring(&b, name);
+    else
+        buffer_text(&b, name);
+    json_t *text = b.failed ? NULL : json_stringn(b.v, b.len);
+    buffer_free(&b);
+    return text;
+}
+
+/* One function of the grammar; bound: by its schema, else by nothing but being an object. */
+static json_t *describe(const struct completion *c, size_t i, const json_t *function, bool bound,
+                        bool quoted)
+{
+    const json_t *schema = field(function, "parameters");
+    struct buffer param = {0};
+    buffer_format(&param, c->form->parameters, i);
+    buffer_add(&param, "", 1);
+    json_t *call = param.failed ? NULL
+                                : json_pack("{s:o, s:s}", "name", written_name(function, quoted),
+                                            "param", param.v);
+    buffer_free(&param);
+    if (!call || !bound || !schema || !json_object_set(call, "schema", (json_t *)schema))
+        return call;
+    json_decref(call);
     return NULL;
+}
+
+/* The functions that may be called (name NULL: any); demanded: all of them by their schemas. */
+static json_t *describe_all(const struct completion *c, const char *name, bool demanded,
+                            bool quoted)
+{
+    const json_t *tools = field(c->body, "tools");
+    json_t *list = json_array();
+    bool whole = list != NULL;
+    for (size_t i = 0; whole && i < json_array_size(tools); i++) {
+        const json_t *function = function_of(json_array_get(tools, i));
+        if (!name || !strcmp(field_text(function, "name"), name))
+            whole = !json_array_append_new(
+                list, describe(c, i, function, demanded || is_strict(function), quoted));
+    }
+    if (whole)
+        return list;
+    json_decref(list);
+    return NULL;
+}
+
+static json_t *grammar_of(const struct completion *c, json_t *calls, bool demanded, bool one)
+{
+    const struct tool_row *row = tool_format_row(c->tool_format);
+    const struct tool_writing *w = &row->writing;
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s?, s:s, s:i, s:b, s:b, s:o}", "open",
+                     demanded ? "" : row->open, "begin", w->begin, "head", w->head, "middle",
+                     w->middle, "tail", w->tail, "between", w->between, "end", w->end, "most", one,
+                     "free", !demanded, "bare", row->bare, "calls", calls);
+}
+
+/* Holds the answer to calls of the function (NULL: of any), or what stands around them to nothing.
+ */
+static enum status bind(struct request *q, struct completion *c, const char *name, bool demanded,
+                        struct error *err)
+{
+    struct generate_request *r = &c->request;
+    json_t *calls =
+        describe_all(c, name, demanded, tool_format_row(c->tool_format)->writing.quoted);
+    if (calls && !json_array_size(calls)) {
+        json_decref(calls);
+        return error_param(err, ST_INVALID_VALUE, "tool_choice", "tools has no function%s%.200s",
+                           name ? " " : "", name ? name : "");
+    }
+    json_t *grammar = calls ? grammar_of(c, calls, demanded, name || c->one_call) : NULL;
+    char *text = grammar ? json_dumps(grammar, JSON_COMPACT) : NULL;
+    json_decref(grammar);
+    if (text) {
+        r->grammar = GRAMMAR_CALLS;
+        r->grammar_param = "tools";
+        r->grammar_text.len = strlen(text);
+        r->grammar_text.v = arena_strdup(&q->arena, text);
+        free(text);
+    }
+    return text && r->grammar_text.v ? ST_OK : error_memory(err, "reading the request");
+}
+
+static bool has_form(const struct completion *c)
+{
+    const json_t *format = field(c->body, "response_format");
+    const char *type = format ? field_text(format, "type") : "text";
+    return strcmp(type, "text") || field(c->body, "structured_outputs");
 }
 
 static enum status demand(struct request *q, struct completion *c, const char *name,
                           struct error *err)
 {
-    const json_t *format = field(q->json, "response_format");
-    const char *type = format ? field_text(format, "type") : "text";
-    struct generate_request *r = &c->request;
-    bool known = false;
-    if (strcmp(type, "text") || field(q->json, "structured_outputs"))
+    if (has_form(c))
         return error_param(err, ST_INVALID_VALUE, "tool_choice",
                            "a call that must come and another form of the text exclude each other");
-    json_t *schema = calls_schema(field(q->json, "tools"), name, name || c->one_call, &known);
-    char *text = schema ? json_dumps(schema, JSON_COMPACT) : NULL;
-    json_decref(schema);
-    if (text) {
-        r->grammar = GRAMMAR_JSON_SCHEMA;
-        r->grammar_text.len = strlen(text);
-        r->grammar_text.v = arena_strdup(&q->arena, text);
-        free(text);
-    }
-    if (!text || !r->grammar_text.v)
-        return error_memory(err, "reading the request");
-    if (!known)
-        return error_param(err, ST_INVALID_VALUE, "tool_choice", "tools has no function%s%.200s",
-                           name ? " " : "", name ? name : "");
     c->tool_format = TOOLS_LIST;
     c->named_call = name != NULL;
-    return ST_OK;
+    return bind(q, c, name, true, err);
+}
+
+/* Calls of strict tools, if there are any. */
+static enum status bind_strict(struct request *q, struct completion *c, struct error *err)
+{
+    const json_t *tools = field(c->body, "tools");
+    size_t i = 0, n = json_array_size(tools);
+    while (i < n && !is_strict(function_of(json_array_get(tools, i))))
+        i++;
+    if (i == n)
+        return ST_OK;
+    const char *name = field_text(function_of(json_array_get(tools, i)), "name");
+    if (!tool_format_row(c->tool_format)->writing.head)
+        return error_param(err, ST_NOT_SUPPORTED, "strict",
+                           "'%.200s' cannot be strict: the base writes arguments that are no JSON; "
+                           "send tool_choice required or a function, which are bound by schemas",
+                           name);
+    if (has_form(c))
+        return error_param(err, ST_INVALID_VALUE, "strict",
+                           "'%.200s' is strict: its calls and another form of the text exclude "
+                           "each other",
+                           name);
+    return bind(q, c, NULL, false, err);
 }
 
 enum status tool_choice_read(struct request *q, struct completion *c, struct error *err)
 {
-    const json_t *choice = field(q->json, "tool_choice");
+    const json_t *choice = field(c->body, "tool_choice");
     const char *word = json_string_value(choice);
     struct text template = {0};
-    c->one_call = !field_bool(q->json, "parallel_tool_calls", true);
+    c->one_call = !field_bool(c->body, "parallel_tool_calls", true);
     if (json_is_object(choice))
         return demand(q, c, field_text(field(choice, "function"), "name"), err);
     if (word && !strcmp(word, "required"))
         return demand(q, c, NULL, err);
-    if (!json_array_size(field(q->json, "tools")) || (word && !strcmp(word, "none")))
+    if (!json_array_size(field(c->body, "tools")) || (word && !strcmp(word, "none")))
         return ST_OK;
     enum status s = engine_chat_template(q->server->engine, true, &template, err);
     if (s)
@@ -102,6 +173,6 @@ enum status tool_choice_read(struct request *q, struct completion *c, struct err
         return error_param(err, ST_NOT_SUPPORTED, "tools",
                            "the base's chat template writes tool calls in no way that is known: "
                            "send tool_choice none, required or a function");
-    c->request.skip_special &= !tool_format_special(c->tool_format);
-    return ST_OK;
+    c->request.skip_special &= !tool_format_row(c->tool_format)->special;
+    return bind_strict(q, c, err);
 }

@@ -5,6 +5,7 @@
  */
 #include "core/grammar/builder.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -234,4 +235,58 @@ struct fragment fragment_repeat(struct builder *b, struct fragment f, int64_t fr
     if (to == REPEAT_MANY)
         return fragment_then(b, all, many(b, f));
     return to > from ? fragment_then(b, all, at_most(b, f, to - from)) : all;
+}
+
+/* How many bytes of text stand at the end of text[0..n) and `byte` (Knuth, Morris and Pratt). */
+static size_t seen(const char *text, size_t n, uint8_t byte)
+{
+    size_t k = n + 1;
+    while (k && !((uint8_t)text[k - 1] == byte && !memcmp(text, text + n - (k - 1), k - 1)))
+        k--;
+    return k;
+}
+
+/* Edges of `from`, where n bytes of text have been seen, but for these bytes. */
+static void look(struct builder *b, int32_t from, const int32_t *nodes, const char *text, size_t n,
+                 size_t len, const char *but)
+{
+    for (int byte = 0, last; byte < 256; byte = last + 1) {
+        size_t k = seen(text, n, (uint8_t)byte);
+        last = byte;
+        if (k == len || (byte && strchr(but, byte)))
+            continue;
+        while (last < 255 && seen(text, n, (uint8_t)(last + 1)) == k && !strchr(but, last + 1))
+            last++;
+        add_edge(
+            b, from,
+            (struct builder_edge){
+                .kind = EDGE_BYTES, .first = (uint8_t)byte, .last = (uint8_t)last, .to = nodes[k]});
+    }
+}
+
+struct fragment fragment_without(struct builder *b, const char *text, size_t len,
+                                 const char *not_first)
+{
+    static const char spaces[] = " \t\n\r";
+    struct fragment all = two_nodes(b);
+    int32_t *nodes = arena_alloc(&b->arena, len * sizeof *nodes);
+    char but[32];
+    if (!nodes)
+        b->failed = ST_OUT_OF_MEMORY;
+    for (size_t i = 0; !b->failed && i < len; i++) {
+        nodes[i] = add_node(b);
+        join(b, nodes[i], all.out);
+    }
+    for (size_t i = 0; !b->failed && i < len; i++)
+        look(b, nodes[i], nodes, text, i, len, "");
+    if (b->failed)
+        return no_fragment;
+    join(b, all.in, all.out);
+    for (const char *s = spaces; *s; s++)
+        add_edge(b, all.in,
+                 (struct builder_edge){
+                     .kind = EDGE_BYTES, .first = (uint8_t)*s, .last = (uint8_t)*s, .to = all.in});
+    snprintf(but, sizeof but, "%s%s", spaces, not_first);
+    look(b, all.in, nodes, text, 0, len, but);
+    return b->failed ? no_fragment : all;
 }

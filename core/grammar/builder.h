@@ -63,6 +63,10 @@ struct fragment fragment_or(struct builder *b, struct fragment one, struct fragm
 /* from..to times; to REPEAT_MANY: without end. */
 struct fragment fragment_repeat(struct builder *b, struct fragment f, int64_t from, int64_t to);
 struct fragment fragment_copy(struct builder *b, struct fragment f);
+/* Any bytes that do not hold text [len > 0], which begins with no white space; not_first: none of
+ * these is the first one behind white space. */
+struct fragment fragment_without(struct builder *b, const char *text, size_t len,
+                                 const char *not_first);
 /* What nothing matches. */
 struct fragment fragment_never(struct builder *b);
 

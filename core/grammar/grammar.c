@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "core/digest.h"
+#include "core/grammar/calls.h"
 #include "core/grammar/gbnf.h"
 #include "core/grammar/regex.h"
 #include "core/grammar/schema.h"
@@ -64,11 +65,15 @@ static enum status choice(struct builder *b, const char *text, size_t len, struc
     return s;
 }
 
-static enum status schema(struct builder *b, const char *text, size_t len, struct error *err)
+/* What is written in JSON: a schema, or calls. */
+static enum status from_json(struct builder *b, const char *what, const char *text, size_t len,
+                             enum status (*read)(struct builder *b, const json_t *v,
+                                                 struct error *err),
+                             struct error *err)
 {
     json_t *v = NULL;
-    enum status s = json_parse(text, len, JSON_DEPTH_MAX, "schema", &v, err);
-    s = s ? s : schema_read(b, v, err);
+    enum status s = json_parse(text, len, JSON_DEPTH_MAX, what, &v, err);
+    s = s ? s : read(b, v, err);
     json_decref(v);
     return s;
 }
@@ -96,7 +101,7 @@ enum status grammar_compile(enum grammar_kind kind, const char *text, size_t len
         s = schema_any_object(&b, err);
         break;
     case GRAMMAR_JSON_SCHEMA:
-        s = schema(&b, text, len, err);
+        s = from_json(&b, "schema", text, len, schema_read, err);
         break;
     case GRAMMAR_REGEX:
         s = regex(&b, text, len, err);
@@ -106,6 +111,9 @@ enum status grammar_compile(enum grammar_kind kind, const char *text, size_t len
         break;
     case GRAMMAR_GBNF:
         s = gbnf_read(&b, text, len, err);
+        break;
+    case GRAMMAR_CALLS:
+        s = from_json(&b, "calls", text, len, calls_read, err);
         break;
     }
     s = s ? s : automaton_build(&b, out, err);

@@ -8,7 +8,8 @@ enum grammar_kind {
     GRAMMAR_JSON_SCHEMA, /* text: the schema as JSON */
     GRAMMAR_REGEX,       /* the whole text matches */
     GRAMMAR_CHOICE,      /* text: a JSON list of strings, of which it is one */
-    GRAMMAR_GBNF
+    GRAMMAR_GBNF,
+    GRAMMAR_CALLS /* text: core/grammar/calls.h */
 };
 
 #endif

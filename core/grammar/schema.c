@@ -84,11 +84,34 @@ struct schema {
 
 static struct fragment read(struct schema *s, const json_t *schema, const char *path);
 
+static void add_place(const char *part, size_t n, char *text, size_t size)
+{
+    size_t used = strlen(text);
+    bool number = n && strspn(part, "0123456789") >= n;
+    if (used + n + 3 <= size)
+        snprintf(text + used, size - used, number ? "[%.*s]" : ".%.*s", (int)n, part);
+}
+
+/* Where in the field an error lies: "/a/0" and key are .a[0].key; key may be NULL. What does not
+ * fit is left out. */
+static void place(const char *path, const char *key, char *text, size_t size)
+{
+    *text = 0;
+    for (const char *at = path + strspn(path, "#"); *at == '/'; at += strcspn(at, "/")) {
+        at++;
+        add_place(at, strcspn(at, "/"), text, size);
+    }
+    if (key)
+        add_place(key, strlen(key), text, size);
+}
+
 static struct fragment refuse(struct schema *s, const char *path, const char *key, const char *what)
 {
+    char param[sizeof s->err->param];
+    place(path, key, param, sizeof param);
     if (!s->status && !s->b->failed)
-        s->status = error_set(s->err, ST_INVALID_VALUE, "schema%s%s%s: %s", path, key ? "/" : "",
-                              key ? key : "", what);
+        s->status = error_param(s->err, ST_INVALID_VALUE, param, "schema%s%s%s: %s", path,
+                                key ? "/" : "", key ? key : "", what);
     return fragment_never(s->b);
 }
 
@@ -209,8 +232,11 @@ static struct fragment string(struct schema *s, const json_t *schema, const char
         return refuse(s, path, "pattern", "expected a string");
     enum status st = regex_read(s->b, json_string_value(pattern), json_string_length(pattern),
                                 REGEX_JSON_SEARCH, &content, s->err);
-    if (st && !s->status)
+    if (st && !s->status) {
         s->status = st;
+        if (s->err)
+            place(path, "pattern", s->err->param, sizeof s->err->param);
+    }
     return values_quoted(&s->values, content);
 }
 
@@ -672,13 +698,23 @@ static struct fragment other_name(struct schema *s, const json_t *properties)
     return values_quoted(&s->values, beside(s, &names, &plain));
 }
 
+enum status schema_fragment(struct values *v, const json_t *schema, struct fragment *out,
+                            struct error *err)
+{
+    struct schema s = {.b = v->b, .root = schema, .values = *v, .err = err};
+    *out = read(&s, schema, "");
+    *v = s.values;
+    return s.status ? s.status : builder_failed(v->b, err);
+}
+
 enum status schema_read(struct builder *b, const json_t *schema, struct error *err)
 {
-    struct schema s = {.b = b, .root = schema, .err = err};
-    values_open(&s.values, b);
-    struct fragment f = read(&s, schema, "");
+    struct values v;
+    struct fragment f;
+    values_open(&v, b);
+    enum status s = schema_fragment(&v, schema, &f, err);
     builder_define(b, 0, f);
-    return s.status ? s.status : builder_failed(b, err);
+    return s;
 }
 
 enum status schema_any_object(struct builder *b, struct error *err)

@@ -14,6 +14,11 @@
 /* Defines rule 0. INVALID_VALUE names keyword and place of what is not supported or contradicts
  * itself. schema is borrowed. */
 enum status schema_read(struct builder *b, const json_t *schema, struct error *err);
+/* The same as a fragment, with values that other schemas share; it is its own root. err's param is
+ * the place within the schema: .properties.a. */
+struct values;
+enum status schema_fragment(struct values *v, const json_t *schema, struct fragment *out,
+                            struct error *err);
 /* Any object. */
 enum status schema_any_object(struct builder *b, struct error *err);
 

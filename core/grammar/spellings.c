@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/grammar/calls.h"
 #include "core/tokenizer/bytes.h"
 
 #define DEPTH_MAX 65535
@@ -38,13 +39,15 @@ static int32_t common(const struct spellings *s, int32_t x, int32_t y)
 
 static enum status read_bytes(struct spellings *s, const struct tokenizer *t, struct error *err)
 {
+    const char special = (char)SPECIAL_BYTE;
     struct bytes all = {0};
     enum status st = ST_OK;
     for (int32_t id = 0; id < s->vocab && !st; id++) {
         size_t before = all.n;
         s->offsets[id] = (int32_t)before;
-        if (!tokenizer_special(t, id))
-            st = tokenizer_bytes(t, id, &all, err);
+        if (tokenizer_special(t, id) && !bytes_append(&all, &special, 1))
+            st = error_memory(err, "reading the tokens' spellings");
+        st = st ? st : tokenizer_bytes(t, id, &all, err);
         if (all.n - before > DEPTH_MAX)
             all.n = before;
         if (!st && all.n > INT32_MAX / 2)

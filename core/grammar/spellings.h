@@ -43,7 +43,8 @@ struct spellings {
     int32_t *offsets;
 };
 
-/* Special tokens, tokens without bytes and those of 64 KiB or more have no place. vocab: what the
+/* Special tokens are spelled with SPECIAL_BYTE before them, which no text of JSON, a regex or GBNF
+ * has; tokens without bytes and those of 64 KiB or more have no place. vocab: what the
  * model has logits for. NOT_SUPPORTED: tokenizer_bytes. */
 enum status spellings_open(const struct tokenizer *t, int32_t vocab, struct spellings **out,
                            struct error *err);

@@ -311,7 +311,10 @@ static enum status copy_grammar(struct ticket *t, const struct generate_request 
         return error_set(err, ST_TOKENIZER_MISSING, NULL);
     r->grammar_text.len = q->grammar_text.len;
     r->grammar_text.v = arena_strndup(&t->arena, q->grammar_text.v, q->grammar_text.len);
-    return r->grammar_text.v ? ST_OK : error_memory(err, "a request");
+    if (q->grammar_param)
+        r->grammar_param = arena_strndup(&t->arena, q->grammar_param, strlen(q->grammar_param));
+    bool whole = r->grammar_text.v && (r->grammar_param || !q->grammar_param);
+    return whole ? ST_OK : error_memory(err, "a request");
 }
 
 enum status request_generate(struct ticket *t, const struct request_host *host,
@@ -598,8 +601,12 @@ enum status request_ids(struct ticket *t, struct error *err)
     }
     if (!r->grammar_kind)
         return ST_OK;
-    return grammars_get(r->host->grammars, r->grammar_kind, r->grammar_text.v, r->grammar_text.len,
-                        &r->grammar, err);
+    enum status s = grammars_get(r->host->grammars, r->grammar_kind, r->grammar_text.v,
+                                 r->grammar_text.len, &r->grammar, err);
+    bool whole = r->grammar_kind == GRAMMAR_CALLS && *err->param; /* it names the schema's field */
+    if (s == ST_INVALID_VALUE && r->grammar_param && !whole)
+        error_within(err, r->grammar_param);
+    return s;
 }
 
 /* Rows of an adapter that was trained with a head of labels have no tokens to draw. */

@@ -66,6 +66,7 @@ struct request {
     bool echo;
     enum grammar_kind grammar_kind;
     struct text grammar_text;
+    const char *grammar_param;
     struct grammar *grammar; /* by reference, from intake on; NULL: none */
     const struct text *stop;
     size_t n_stop;

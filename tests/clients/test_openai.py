@@ -13,13 +13,10 @@ import openai
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI, OpenAI
 
+from caller import caller
 from daemon import Daemon
-from scripted import Scripted
 
 HELLO = [{"role": "user", "content": "It is a truth"}]
-TEMPLATE = ("{{ bos_token }}{# <tool_call> #}{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
-            "{{ '<|say2|>' if messages[-1].role == 'tool' else '<|say|>' }}")
-PIECES = ["I look", ".<tool", '_call>{"name": "get_wea', 'ther", "arguments": {"ci', 'ty": "Genève"', "}}</tool", "_call>"]
 TOOL = {"type": "function", "function": {"name": "get_weather", "description": "The weather.", "parameters": {
     "type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}}}
 
@@ -30,19 +27,6 @@ def daemon():
 
 def client_of(d):
     return openai.OpenAI(base_url=f"http://127.0.0.1:{d.port}/v1", api_key="none", max_retries=0)
-
-
-class Caller:
-    """A daemon whose base calls a tool, and says `Sunny.` when it has the result."""
-
-    def __enter__(self):
-        self.model = Scripted({"<|say|>": PIECES, "<|say2|>": ["Sun", "ny."]}, TEMPLATE)
-        self.daemon = Daemon("--served-model-name", "caller", model=self.model.name)
-        return self.daemon
-
-    def __exit__(self, *_):
-        self.daemon.__exit__()
-        self.model.folder.cleanup()
 
 
 # ---- OpenAI's SDK ----
@@ -69,7 +53,7 @@ def test_openai_chat(d):
 
 def test_openai_stream_helper():
     turns = [*HELLO, {"role": "tool", "tool_call_id": "x", "content": "sun"}]
-    with Caller() as d, client_of(d).chat.completions.stream(model="caller", messages=turns, temperature=0, logprobs=True) as s:
+    with caller() as d, client_of(d).chat.completions.stream(model="caller", messages=turns, temperature=0, logprobs=True) as s:
         kinds = {e.type for e in s}
         final = s.get_final_completion()
     assert {"content.delta", "content.done", "chunk", "logprobs.content.delta"} <= kinds
@@ -110,7 +94,7 @@ def test_openai_errors(d):
 
 
 def test_openai_tools():
-    with Caller() as d:
+    with caller() as d:
         c = client_of(d)
         r = c.chat.completions.create(model="caller", messages=HELLO, tools=[TOOL], tool_choice="auto", temperature=0)
         call = r.choices[0].message.tool_calls[0]
@@ -147,7 +131,7 @@ def test_litellm(d):
 
 
 def test_litellm_tools():
-    with Caller() as d:
+    with caller() as d:
         where = {"api_base": f"http://127.0.0.1:{d.port}/v1", "api_key": "none", "tools": [TOOL], "temperature": 0}
         r = litellm.completion(model="openai/caller", messages=HELLO, **where)
         assert r.choices[0].message.tool_calls[0].function.name == "get_weather"
@@ -174,7 +158,7 @@ def test_langchain_tools():
         """The weather."""
         return "sun in " + city
 
-    with Caller() as d:
+    with caller() as d:
         chat = ChatOpenAI(base_url=f"http://127.0.0.1:{d.port}/v1", api_key="none", model="caller", temperature=0, max_retries=0)
         chat = chat.bind_tools([get_weather])
         said = chat.invoke("Weather?")

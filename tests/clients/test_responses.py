@@ -1,6 +1,10 @@
-"""OpenAI's SDK: responses, whole, as events, and through its own accumulator of a stream."""
-import openai
+"""OpenAI's SDK: responses, whole, as events, and through its own accumulator of a stream; tools and forms by its own types."""
+import json
 
+import openai
+import pydantic
+
+from caller import caller
 from daemon import Daemon
 
 
@@ -63,3 +67,76 @@ def test_refusals(d):
             assert e.param == param, e
         else:
             raise AssertionError(f"{param} was not refused")
+
+
+# ---- tools ----
+
+TOOL = {"type": "function", "name": "get_weather", "description": "The weather.", "strict": False, "parameters": {
+    "type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"], "additionalProperties": False}}
+
+
+def test_a_loop_of_two_turns():
+    """As the SDK's users write it: what came goes back as it came, until no call is left."""
+    for dump in (False, True):
+        with caller() as d:
+            c, turns, answers = client(d), [{"role": "user", "content": "Weather?"}], []
+            while True:
+                r = c.responses.create(model="caller", input=turns, tools=[TOOL], temperature=0)
+                turns += [o.model_dump(by_alias=True) for o in r.output] if dump else r.output
+                calls = [o for o in r.output if o.type == "function_call"]
+                answers.append((r.output_text, [(k.name, json.loads(k.arguments)) for k in calls]))
+                if not calls:
+                    break
+                turns += [{"type": "function_call_output", "call_id": k.call_id, "output": "sun"} for k in calls]
+            assert answers == [("I look.", [("get_weather", {"city": "Genève"})]), ("Sunny.", [])], answers
+
+
+def test_streamed_calls():
+    with caller() as d, client(d).responses.stream(model="caller", input="Weather?", tools=[TOOL], temperature=0) as s:
+        got = list(s)
+        final = s.get_final_response()
+    deltas = [e for e in got if e.type == "response.function_call_arguments.delta"]
+    assert len(deltas) > 1 and deltas[-1].snapshot == '{"city": "Genève"}' == "".join(e.delta for e in deltas)
+    done, = (e for e in got if e.type == "response.function_call_arguments.done")
+    assert done.arguments == deltas[-1].snapshot and done.item_id == deltas[0].item_id
+    assert final.output_text == "I look." and [o.type for o in final.output] == ["message", "function_call"]
+    assert final.output[1].parsed_arguments is None or final.output[1].parsed_arguments == {"city": "Genève"}
+
+
+class Animal(pydantic.BaseModel):
+    kind: str = pydantic.Field(max_length=12)
+    legs: int = pydantic.Field(ge=0, le=8)
+
+
+class GetWeather(pydantic.BaseModel):
+    """The weather."""
+    city: str = pydantic.Field(max_length=6)
+
+
+def test_strict_tools():
+    """pydantic's types as tools, which the SDK sends strict; the call is parsed to one."""
+    tool = openai.pydantic_function_tool(GetWeather, name="get_weather")
+    with caller() as d:
+        r = client(d).responses.parse(model="caller", input="Weather?", tools=[tool], temperature=0)
+        call = r.output[1]
+        assert isinstance(call.parsed_arguments, GetWeather) and call.parsed_arguments.city == "Genève", r
+        assert r.output_text == "I look.", r
+        chat = client(d).chat.completions.parse(model="caller", messages=[{"role": "user", "content": "Weather?"}], tools=[tool], temperature=0)
+        assert isinstance(chat.choices[0].message.tool_calls[0].function.parsed_arguments, GetWeather)
+
+
+def test_parse(d):
+    """A model of pydantic's, through text.format."""
+    r = client(d).responses.parse(model="austen", input="It is a truth", text_format=Animal, temperature=1, max_output_tokens=300)
+    assert isinstance(r.output_parsed, Animal) and 0 <= r.output_parsed.legs <= 8, r
+    with client(d).responses.stream(model="base", input="It is a truth", text_format=Animal, temperature=0, max_output_tokens=300) as s:
+        assert isinstance(s.get_final_response().output_parsed, Animal)
+
+
+def test_a_call_that_must_come(d):
+    tool = openai.pydantic_function_tool(Animal, name="describe")["function"]
+    tool = {"type": "function", "name": "describe", "parameters": tool["parameters"], "strict": False}
+    for choice in ("required", {"type": "function", "name": "describe"}):
+        r = client(d).responses.create(model="base", input="It is", tools=[tool], tool_choice=choice, parallel_tool_calls=False,
+                                       max_output_tokens=300)
+        assert [o.type for o in r.output] == ["function_call"] and Animal.model_validate_json(r.output[0].arguments)

@@ -45,7 +45,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     open_once();
     if (!size || size > 4096)
         return 0;
-    enum grammar_kind kind = (enum grammar_kind)(1 + *data % 5);
+    enum grammar_kind kind = (enum grammar_kind)(1 + *data % 6);
     data++;
     size--;
     fuzz_part(&data, &size, &grammar, &len);

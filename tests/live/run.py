@@ -60,6 +60,7 @@ def run_area(area, folder):
 
 
 def main(folder=HERE):
+    sys.path.insert(0, folder)  # before this one's: both have a test_responses.py
     areas = sys.argv[1:] or sorted(os.path.basename(f)[5:-3] for f in glob.glob(f"{folder}/test_*.py"))
     results = [r for a in areas for r in run_area(a, os.path.basename(folder)) if r is not None]
     print(f"{results.count(True)} passed, {results.count(False)} failed")

@@ -5,6 +5,8 @@ import os
 import struct
 import tempfile
 
+from daemon import Daemon
+
 BEGIN, END, PAD = "<|begin|>", "<|end|>", "<|pad|>"
 
 
@@ -15,10 +17,10 @@ def byte_letters():
     return [chr(b) if b in plain else chr(next(others)) for b in range(256)]
 
 
-def tokenizer_json(tokens):
+def tokenizer_json(tokens, special):
     letters = byte_letters()
     added = [{"id": 256 + i, "content": t if t.isascii() else "".join(letters[b] for b in t.encode()), "single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
-              "special": t in (BEGIN, END, PAD) or t.startswith("<|say")} for i, t in enumerate(tokens)]
+              "special": t in (BEGIN, END, PAD, *special) or t.startswith("<|say")} for i, t in enumerate(tokens)]
     vocab = {c: i for i, c in enumerate(letters)}
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     begin = {"SpecialToken": {"id": BEGIN, "type_id": 0}}
@@ -51,9 +53,9 @@ def write_safetensors(path, tensors):
 
 class Scripted:
     """A folder to serve. scripts: {"<|say...|>": [piece, ...]}: the answer to a prompt that ends with that token; no
-    piece may come twice, nor be a byte alone. template: its chat template."""
+    piece may come twice, nor be a byte alone. template: its chat template. special: pieces that are special tokens."""
 
-    def __init__(self, scripts, template):
+    def __init__(self, scripts, template, special=()):
         tokens = [BEGIN, END, PAD, *scripts, *(p for pieces in scripts.values() for p in pieces)]
         assert len(set(tokens)) == len(tokens), "a piece comes twice"
         n = -(-(256 + len(tokens)) // 64) * 64
@@ -70,7 +72,7 @@ class Scripted:
             "vocab_size": n, "max_position_embeddings": 4096, "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
             "tie_word_embeddings": False, "torch_dtype": "float32", "hidden_act": "silu", "bos_token_id": 256,
             "eos_token_id": 257})
-        self.write("tokenizer.json", tokenizer_json(tokens))
+        self.write("tokenizer.json", tokenizer_json(tokens, special))
         self.write("tokenizer_config.json", {"bos_token": BEGIN, "eos_token": END, "pad_token": PAD})
         with open(f"{self.name}/chat_template.jinja", "w", encoding="utf-8") as f:
             f.write(template)
@@ -93,3 +95,19 @@ class Scripted:
 
     def __exit__(self, *_):
         self.folder.cleanup()
+
+
+class Served:
+    """A daemon whose base is a Scripted."""
+
+    def __init__(self, scripts, template, *flags):
+        self.scripts, self.template, self.flags = scripts, template, flags
+
+    def __enter__(self):
+        self.model = Scripted(self.scripts, self.template)
+        self.daemon = Daemon(*self.flags, model=self.model.name)
+        return self.daemon
+
+    def __exit__(self, *_):
+        self.daemon.__exit__()
+        self.model.folder.cleanup()

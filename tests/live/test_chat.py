@@ -209,6 +209,18 @@ SCRIPTS = {
     "llama": ("<|python_tag|>", ['{"na', 'me": "f", "para', 'meters": {"a', '": 1}}'], None, [("f", '{"a": 1}')]),
     "mistral": ("[TOOL_CALLS]", ["[TOOL_CALLS]", ' [{"name": "f", "arg', 'uments": {"a', '": 1}', '}, {"name": "g", "arguments": ', "{}}]"],
                 None, [("f", '{"a": 1}'), ("g", "{}")]),
+    "qwen3-coder": ("<tool_call> <parameter=", ["I look", ".\n<too", "l_call>\n<fun", "ction=f", ">\n<parameter=a", ">\n12", "\n</para",
+                                               "meter>\n<parameter=b>\nx \"", "y\"\n", "</parameter>\n</func", "tion>\n</tool_call>"],
+                    "I look.", [("f", '{"a": "12", "b": "x \\"y\\""}')]),
+    "deepseek": ("<｜tool▁calls▁begin｜> ```json", ["Hm.", "<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>", "function", "<｜tool▁sep｜>", "f\n``", "`json\n{\"a",
+                                                   "\": 1}", "\n```", "<｜tool▁call▁end｜>", "<｜tool▁calls▁end｜>"], "Hm.", [("f", '{"a": 1}')]),
+    "command-r": ('Action: "tool_name"', ["So.\nAct", "ion:\n``", "`json\n[\n", ' {"tool_name": "f", "para', 'meters": {"a', '": 1}},', ' {"tool_name": "g", "parameters": ',
+                                          "{}}\n]``", "`\n"], "So.", [("f", '{"a": 1}'), ("g", "{}")]),
+    "command-r7b": ("<|START_ACTION|>", ["<|START_THINKING|>", "Hm.", "<|END_THINKING|>", "<|START_ACTION|>", '[{"tool_call_id": "0", "tool_', 'name": "f", "para',
+                                         'meters": {"a', '": 1}}\n]', "<|END_ACTION|>"], "Hm.", [("f", '{"a": 1}')]),
+    "llama, python": ("func_name1(params_name1=", ["[f(", "a=", "'x", "y'), g", "()]"], None, [("f", '{"a": "xy"}'), ("g", "{}")]),
+    "lfm": ("<|tool_call_start|>", ["Yes. ", "<|tool_call_start|>", "[f(a", "='x", "y'), g()]", "<|tool_call_end|>"], "Yes.",
+            [("f", '{"a": "xy"}'), ("g", "{}")]),
     "mistral, named": ("[TOOL_CALLS] [ARGS]", ["[TOOL_CALLS]", "f[", "ARGS]", '{"a', '": 1}'], None, [("f", '{"a": 1}')]),
 }
 TEMPLATE = ("{{ bos_token }}{# %s #}{%% for m in messages %%}{{ m.role }}: {{ m.content }}"
@@ -218,14 +230,16 @@ TEMPLATE = ("{{ bos_token }}{# %s #}{%% for m in messages %%}{{ m.role }}: {{ m.
 
 def test_tool_calls():
     for name, (evidence, pieces, content, calls) in SCRIPTS.items():
-        with Scripted({"<|say|>": pieces, "<|say2|>": ["It ", "is so."]}, TEMPLATE % evidence) as model, Daemon(model=model.name) as d:
+        special = [p for p in pieces if p[0] + p[-1] == "<>" and name not in ("hermes", "qwen3-coder")]
+        with Scripted({"<|say|>": pieces, "<|say2|>": ["It ", "is so."]}, TEMPLATE % evidence, special) as model, \
+                Daemon(model=model.name) as d:
             c = chat(d, tools=TOOLS)["choices"][0]
             assert c["finish_reason"] == "tool_calls" and c["message"]["content"] == content, (name, c)
             assert [(k["function"]["name"], k["function"]["arguments"]) for k in c["message"]["tool_calls"]] == calls, (name, c)
             check_streamed_calls(d, name, content, calls)
             answers = [{"role": "tool", "tool_call_id": k["id"], "content": "yes"} for k in c["message"]["tool_calls"]]
             turns = [*HELLO, c["message"], *answers]
-            assert 'f({"a"' in d.ok("POST", "/apply-template", {"messages": turns})["prompt"]
+            assert 'f({"' in d.ok("POST", "/apply-template", {"messages": turns})["prompt"]
             c = chat(d, turns, tools=TOOLS)["choices"][0]
             assert c["finish_reason"] == "stop" and c["message"]["content"] == "It is so.", (name, c)
             raw = chat(d, tools=TOOLS, tool_choice="none", skip_special_tokens=False)["choices"][0]["message"]
@@ -249,6 +263,26 @@ def check_streamed_calls(d, name, content, calls):
     assert [(k["name"], k["arguments"]) for _, k in sorted(got.items())] == calls, (name, got)
     assert len({k["id"] for k in got.values()}) == len(calls) and fragments > 2 * len(calls), name
     assert chunks[-1]["choices"][0]["finish_reason"] == "tool_calls"
+
+
+def test_templates_that_want_the_text():
+    """DeepSeek's own joins arguments to a text and asks for content that is null: the turn is what transformers makes of it."""
+    top = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + "/vectors"
+    with open(f"{top}/chat/templates/trl-deepseekv3.jinja", encoding="utf-8") as f:
+        template = f.read()
+    with open(f"{top}/tools/cases.json", encoding="utf-8") as f:
+        cases = [c for c in json.load(f)["cases"] if c["name"] == "trl-deepseekv3"]
+    with folder_with(template) as folder, Daemon(model=folder.name) as d:
+        for case in cases:
+            calls = [{"id": f"c{i}", "type": "function", "function": {"name": c["name"], "arguments": json.dumps(c["arguments"], ensure_ascii=False)}}
+                     for i, c in enumerate(case["calls"])]
+            turns = [*HELLO, {"role": "assistant", "content": case["content"] or None, "tool_calls": calls},
+                     *({"role": "tool", "tool_call_id": c["id"], "content": "yes"} for c in calls)]
+            prompt = d.ok("POST", "/apply-template", {"messages": turns})["prompt"]
+            assert case["text"] in prompt, (case["text"], prompt)
+            bad = [*HELLO, {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}]
+            assert d.post("/apply-template", {"messages": bad}).status == 400
+    assert len(cases) == 6
 
 
 def test_one_call_alone():
@@ -299,3 +333,76 @@ def test_a_call_that_must_come(d):
     assert chunks[-1]["choices"][0]["finish_reason"] == "tool_calls"
     r = d.post("/v1/chat/completions", {"messages": HELLO, "tools": MUST, "tool_choice": {"type": "function", "function": {"name": "x"}}})
     assert (r.status, r.json()["error"]["param"]) == (400, "tool_choice")
+
+
+# ---- strict: a base that would say something else ----
+
+STRICT = {
+    "hermes": ("<tool_call>", ["I paint.\n", "<tool_call>", '{"name": "paint", "argu', 'ments": {"col', 'our": "', "green", '", "coats": ',
+                               "00", "}}", "</tool", "_call>"], "I paint."),
+    "llama": ("<|python_tag|>", ['{"name": "paint", "para', 'meters": {"colour": "', "green", '", "coats": ', "12", "}}"], None),
+    "mistral": ("[TOOL_CALLS]", ["Yes. ", "[TOOL_CALLS]", '[{"name": "paint", "argu', 'ments": {"colour": "', "green", '", "coats": ',
+                                 "77", "}}]"], "Yes."),
+    "bar": ("<|tool_call|>", ["<|tool_call|>", '[{"name": "paint", "argu', 'ments": {"colour": "', "green", '", "coats": ', "77", "}}]"], None),
+}
+
+
+def strict(tool, **parameters):
+    return {"type": "function", "function": {**tool["function"], "strict": True, **parameters}}
+
+
+def test_strict_calls():
+    loose = {"type": "function", "function": {"name": "loose", "parameters": {"not": {}}}}
+    for name, (evidence, pieces, content) in STRICT.items():
+        special = [p for p in pieces if p in ("[TOOL_CALLS]", "<|tool_call|>")]
+        with Scripted({"<|say|>": pieces}, TEMPLATE % evidence, special) as model, Daemon(model=model.name) as d:
+            free = chat(d, tools=MUST)["choices"][0]
+            assert free["finish_reason"] == "tool_calls" and "green" in free["message"]["tool_calls"][0]["function"]["arguments"], name
+            f = {"tools": [strict(MUST[0]), loose], "max_tokens": 200}
+            held = chat(d, **f)["choices"][0]
+            call, = held["message"]["tool_calls"]
+            assert held["finish_reason"] in ("tool_calls", "length") and held["message"]["content"] == content, (name, held)
+            assert call["function"]["name"] == "paint", (name, held)
+            check_call(call)
+            _, chunks = chunks_of(d, **f)
+            parts = [k["function"]["arguments"] for x in chunks for k in x["choices"][0]["delta"].get("tool_calls", [])]
+            assert "".join(parts) == call["function"]["arguments"], name
+
+
+def test_strict_leaves_text_alone():
+    with Scripted({"<|say|>": ["It ", "is <tool", " > so ", "{now}."]}, TEMPLATE % "<tool_call>") as model, Daemon(model=model.name) as d:
+        c = chat(d, tools=[strict(MUST[0])], return_token_ids=True)["choices"][0]
+        plain = chat(d, return_token_ids=True)["choices"][0]
+        assert c["message"]["content"] == "It is <tool > so {now}." and c["finish_reason"] == "stop"
+        assert c["token_ids"] == plain["token_ids"]
+
+
+def test_strict_refusals():
+    bad = {"type": "function", "function": {"name": "f", "strict": True,
+                                            "parameters": {"type": "object", "properties": {"a": {"items": [{"not": {}}, {"not": {}}]}}}}}
+    with Scripted({"<|say|>": ["It ", "is so."]}, TEMPLATE % "<tool_call>") as model, Daemon(model=model.name) as d:
+        for path, body in (("/v1/chat/completions", {"messages": HELLO, "tools": [MUST[0], bad]}),
+                           ("/v1/responses", {"input": "a", "tools": [{"type": "function", **t["function"]} for t in (MUST[0], bad)]})):
+            where = "tools[1].function.parameters" if "messages" in body else "tools[1].parameters"
+            for choice in ("auto", "required"):
+                r = d.post(path, {**body, "tool_choice": choice})
+                assert r.status == 400 and r.json()["error"]["param"] == where + ".properties.a.items", (path, choice, r.body)
+            assert d.post(path, {**body, "tool_choice": "none"}).status == 200
+        large = {"type": "object", "properties": {"a": {"type": "string", "pattern": "^((a{900}){900}){900}$"}}}
+        never = {"type": "object", "properties": {"a": False}, "required": ["a"]}
+        for schema, where in ((large, "tools[0].function.parameters.properties.a.pattern"), (never, "tools")):
+            tool = {"type": "function", "function": {"name": "f", "strict": True, "parameters": schema}}
+            r = d.post("/v1/chat/completions", {"messages": HELLO, "tools": [tool], "tool_choice": "required"})
+            assert (r.status, r.json()["error"]["param"]) == (400, where), r.body
+        r = d.post("/v1/chat/completions", {"messages": HELLO, "tools": [strict(MUST[0])], "response_format": {"type": "json_object"}})
+        assert (r.status, r.json()["error"]["param"]) == (400, "strict")
+
+
+def test_two_tools_whose_definitions_have_one_name(d):
+    """Each schema is its own root."""
+    tools = [function("a", x={"$ref": "#/$defs/t"}), function("b", x={"$ref": "#/$defs/t"})]
+    tools[0]["function"]["parameters"]["$defs"] = {"t": {"enum": [1, 2]}}
+    tools[1]["function"]["parameters"]["$defs"] = {"t": {"enum": ["one"]}}
+    for name, good in (("a", (1, 2)), ("b", ("one",))):
+        c = chat(d, tools=tools, tool_choice={"type": "function", "function": {"name": name}}, temperature=1, seed=3)["choices"][0]
+        assert json.loads(c["message"]["tool_calls"][0]["function"]["arguments"])["x"] in good

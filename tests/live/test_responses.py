@@ -4,7 +4,10 @@ import shutil
 import tempfile
 
 from daemon import BASE, Daemon, Stream
+from scripted import Served
 
+TOOL = {"type": "function", "name": "f", "description": "d", "parameters": {"type": "object"}}
+CHAT_TOOL = {"type": "function", "function": {k: v for k, v in TOOL.items() if k != "type"}}
 EVENTS = ["created", "in_progress", "output_item.added", "content_part.added"]
 ENDS = ["output_text.done", "content_part.done", "output_item.done"]
 
@@ -112,11 +115,16 @@ def test_refusals(d):
             ({"input": "a", "truncation": "auto"}, 501, "not_supported", "truncation"),
             ({"input": "a", "tools": [{"type": "web_search"}]}, 501, "not_supported", "tools"),
             ({"input": "a", "tool_choice": "required"}, 400, "invalid_value", "tool_choice"),
-            ({"input": "a", "text": {"format": {"type": "json_object"}}}, 501, "not_supported", "format"),
+            ({"input": "a", "tools": [TOOL]}, 501, "not_supported", "tools"),
+            ({"input": "a", "tools": [{"type": "function"}]}, 400, "missing_field", "name"),
+            ({"input": "a", "text": {"format": {"type": "yaml"}}}, 400, "invalid_value", "type"),
+            ({"input": "a", "text": {"verbosity": "low"}}, 501, "not_supported", "verbosity"),
+            ({"input": [{"type": "item_reference", "id": "msg_1"}]}, 501, "not_supported", "input"),
+            ({"input": [{"type": "reasoning", "content": []}]}, 400, "invalid_value", "input"),
             ({"input": "a", "include": ["no.such"]}, 400, "invalid_value", "include"),
             ({"input": "a", "max_tokens": 3}, 400, "unknown_field", "max_tokens"),
             ({"input": "a", "max_output_tokens": 0}, 400, "invalid_value", "max_output_tokens"),
-            ({"input": [{"type": "function_call", "role": "user", "content": "a"}]}, 400, "invalid_value", "type"),
+            ({"input": [{"type": "function_call", "role": "user", "content": "a"}]}, 400, "unknown_field", "role"),
             ({"input": [{"role": "robot", "content": "a"}]}, 400, "invalid_value", "role"),
             ({"input": [{"role": "user", "content": [{"type": "input_image", "text": "a"}]}]}, 400, "invalid_value", "type"),
             ({"input": "a " * 3000}, 400, "context_length_exceeded", "input"),
@@ -136,3 +144,106 @@ def test_without_a_template():
         with Daemon(model=f"{top}/m") as d:
             r = d.post("/v1/responses", {"input": "a"})
             assert (r.status, r.code()) == (400, "chat_template_missing"), r.body
+
+
+# ---- tools: the same base, asked by the chat and as a response ----
+
+TEMPLATE = ("{{ bos_token }}{# <tool_call> #}{% for m in messages %}{{ m.role }}: {{ m.reasoning_content or '' }}{{ m.content or '' }}"
+            "{% for c in m.tool_calls or [] %}{{ c.id }}={{ c.function.name }}({{ c.function.arguments | tojson }}){% endfor %}"
+            "{{ m.tool_call_id or '' }}\n{% endfor %}{{ (tools or []) | tojson }}{{ '<|say2|>' if messages[-1].role == 'tool' else '<|say|>' }}")
+PIECES = ["Let me ", "look.\n<too", "l_ca", 'll>\n{"na', 'me": "f", "argu', 'ments": {"a', '": [1, ', '"é"]}', "}\n</tool_", "call> and ",
+          'again <tool_call>{"name": "g"', ', "arguments": {}', "}</tool_call>"]
+
+
+def caller():
+    return Served({"<|say|>": PIECES, "<|say2|>": ["It ", "is so."]}, TEMPLATE)
+
+
+def items_of(r):
+    return [(i["type"], i["content"][0]["text"] if i["type"] == "message" else (i["name"], i["arguments"])) for i in r["output"]]
+
+
+WANT = [("message", "Let me look."), ("function_call", ("f", '{"a": [1, "é"]}')), ("message", " and again"), ("function_call", ("g", "{}"))]
+
+
+def test_calls_and_the_turn_after():
+    with caller() as d:
+        r = respond(d, tools=[TOOL])
+        assert items_of(r) == WANT and r["status"] == "completed" and {i["status"] for i in r["output"]} == {"completed"}
+        assert r["tools"] == [TOOL] and r["tool_choice"] == "auto" and len({i["id"] for i in r["output"]}) == 4
+        calls = [i for i in r["output"] if i["type"] == "function_call"]
+        assert len({c["call_id"] for c in calls}) == 2 and r["usage"]["output_tokens"] == len(PIECES) + 1
+        plain = chat(d, [{"role": "user", "content": "It is a truth"}], tools=[CHAT_TOOL])
+        assert [c["function"]["arguments"] for c in plain["choices"][0]["message"]["tool_calls"]] == [c["arguments"] for c in calls]
+        assert plain["usage"]["prompt_tokens"] == r["usage"]["input_tokens"]
+        given = [{"role": "user", "content": "It is a truth"}, {"type": "reasoning", "id": "rs_1", "summary": [],
+                                                               "content": [{"type": "reasoning_text", "text": "Hm."}]}, *r["output"],
+                 *({"type": "function_call_output", "call_id": c["call_id"], "output": o}
+                   for c, o in zip(calls, ("yes", [{"type": "input_text", "text": "no"}])))]
+        messages = [given[0], {"role": "assistant", "reasoning_content": "Hm.", "content": "Let me look.",
+                               "tool_calls": [{"id": calls[0]["call_id"], "type": "function",
+                                               "function": {"name": "f", "arguments": calls[0]["arguments"]}}]},
+                    {"role": "assistant", "content": " and again",
+                     "tool_calls": [{"id": calls[1]["call_id"], "type": "function", "function": {"name": "g", "arguments": "{}"}}]},
+                    *({"role": "tool", "tool_call_id": c["call_id"], "content": o} for c, o in zip(calls, ("yes", "no")))]
+        got, want = respond(d, given, tools=[TOOL]), chat(d, messages, tools=[CHAT_TOOL])
+        assert items_of(got) == [("message", "It is so.")] and want["choices"][0]["message"]["content"] == "It is so."
+        assert got["usage"]["input_tokens"] == want["usage"]["prompt_tokens"]
+        none = respond(d, tools=[TOOL], tool_choice="none")
+        assert items_of(none) == [("message", "".join(PIECES))]
+
+
+def test_call_events():
+    with caller() as d:
+        whole = respond(d, tools=[TOOL])
+        _, got = events(d, tools=[TOOL])
+        names, data = [n.removeprefix("response.") for n, _ in got], [e for _, e in got]
+        assert [e["sequence_number"] for e in data] == list(range(len(data))) and names[-1] == "completed"
+        last = data[-1]["response"]
+        assert items_of(last) == WANT and all(last["usage"][k] == whole["usage"][k] for k in ("input_tokens", "output_tokens"))
+        for i, (kind, said) in enumerate(WANT):
+            own = [(n, e) for n, e in zip(names, data) if e.get("output_index") == i]
+            deltas = [e["delta"] for n, e in own if n.endswith(".delta")]
+            kinds = [n for n, _ in own if not n.endswith(".delta")]
+            text, arguments = (said, None) if kind == "message" else (None, said[1])
+            assert "".join(deltas) == (text or arguments)
+            added, done = own[0][1]["item"], own[-1][1]["item"]
+            assert added["id"] == done["id"] and added["status"] == "in_progress" and done == data[-1]["response"]["output"][i]
+            if kind == "message":
+                assert kinds == ["output_item.added", "content_part.added", "output_text.done", "content_part.done", "output_item.done"]
+            else:
+                assert kinds == ["output_item.added", "function_call_arguments.done", "output_item.done"]
+                assert added["arguments"] == "" and own[-2][1]["arguments"] == arguments and own[-2][1]["name"] == added["name"] == said[0]
+        assert len([n for n in names if n == "function_call_arguments.delta"]) > 3
+
+
+def test_one_call_and_a_cut_one():
+    with caller() as d:
+        r = respond(d, tools=[TOOL], parallel_tool_calls=False)
+        assert items_of(r) == [*WANT[:3]] and r["parallel_tool_calls"] is False
+        cut = respond(d, tools=[TOOL], max_output_tokens=7)
+        assert cut["status"] == "incomplete" and [i["status"] for i in cut["output"]] == ["completed", "incomplete"]
+        assert cut["output"][1]["arguments"] == '{"a": [1, '
+
+
+def test_a_call_that_must_come(d):
+    tool = {"type": "function", "name": "paint", "parameters": {
+        "type": "object", "properties": {"colour": {"enum": ["red", "blue"]}}, "required": ["colour"], "additionalProperties": False}}
+    for choice in ("required", {"type": "function", "name": "paint"}):
+        for stream in (False, True):
+            f = {"tools": [tool], "tool_choice": choice, "parallel_tool_calls": False, "temperature": 1, "seed": 3}
+            r = events(d, **f)[1][-1][1]["response"] if stream else respond(d, **f)
+            (kind, (name, arguments)), = items_of(r)
+            assert (kind, name) == ("function_call", "paint") and json.loads(arguments)["colour"] in ("red", "blue")
+            assert r["status"] == "completed" and r["tool_choice"] == choice
+
+
+def test_the_form_of_the_text(d):
+    schema = {"type": "object", "properties": {"kind": {"enum": ["cat", "dog"]}}, "required": ["kind"], "additionalProperties": False}
+    given = {"format": {"type": "json_schema", "name": "k", "strict": True, "schema": schema}}
+    for stream in (False, True):
+        f = {"text": given, "temperature": 1, "seed": 5}
+        r = events(d, **f)[1][-1][1]["response"] if stream else respond(d, **f)
+        assert json.loads(text_of(r))["kind"] in ("cat", "dog") and r["status"] == "completed" and r["text"] == given
+    any_object = respond(d, text={"format": {"type": "json_object"}}, max_output_tokens=200, temperature=1, seed=2)
+    assert text_of(any_object).startswith("{") and (any_object["status"] == "incomplete" or isinstance(json.loads(text_of(any_object)), dict))

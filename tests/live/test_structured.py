@@ -86,3 +86,23 @@ def test_a_crowd(d):
         crowd = list(pool.map(lambda b: d.ok("POST", "/v1/completions", b)["choices"][0]["text"], bodies))
     assert crowd == alone
     assert all(re.fullmatch("[a-z ]{5,30}[.]", t) for t in alone[1::2]), alone
+
+
+def test_errors_name_the_field(d):
+    bad = {"type": "object", "properties": {"a": {"anyOf": [{"type": "null"}, {"not": {}}]}}}
+    for path, body, param in (
+            ("/v1/completions", {"response_format": {"type": "json_schema", "json_schema": {"schema": bad}}},
+             "response_format.json_schema.schema.properties.a.anyOf[1].not"),
+            ("/v1/completions", {"structured_outputs": {"json": bad}}, "structured_outputs.json.properties.a.anyOf[1].not"),
+            ("/v1/completions", {"structured_outputs": {"regex": "(a"}}, "structured_outputs.regex"),
+            ("/v1/completions", {"structured_outputs": {"grammar": "root ::= x"}}, "structured_outputs.grammar"),
+            ("/v1/completions", {"structured_outputs": {"choice": [""]}}, "structured_outputs.choice"),
+            ("/v1/chat/completions", {"response_format": {"type": "json_schema", "json_schema": {"schema": {"pattern": "(", "type": "string"}}}},
+             "response_format.json_schema.schema.pattern"),
+            ("/v1/responses", {"text": {"format": {"type": "json_schema", "name": "n", "schema": bad}}},
+             "text.format.schema.properties.a.anyOf[1].not")):
+        said = {"prompt": "a"} if path == "/v1/completions" else {"input": "a"} if path == "/v1/responses" else \
+            {"messages": [{"role": "user", "content": "a"}]}
+        for stream in (False, True):
+            r = d.post(path, {**said, **body, "stream": stream})
+            assert (r.status, r.json()["error"]["param"]) == (400, param), (body, r.body)

@@ -24,6 +24,13 @@ struct row {
 #define NAMED(name)            "\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":\"" name "\"}}"
 #define WITH_TOOLS(text, rest) "{\"messages\":[" SAY(text) "],\"tools\":[" TOOL "]" rest "}"
 
+#define STRICT                                                                                     \
+    "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"strict\":true,"              \
+    "\"parameters\":{}}}," TOOL "]"
+#define CALLING(text, rest)                                                                        \
+    "{\"input\":\"" text                                                                           \
+    "\",\"tools\":[{\"type\":\"function\",\"name\":\"f\",\"parameters\":{}}]" rest "}"
+
 static const struct row rows[] = {
     /* the template's variables */
     {"/apply-template", "{\"messages\":[" SAY("hi") "]}", 200,
@@ -65,7 +72,7 @@ static const struct row rows[] = {
      "{\"messages\":[{\"role\":\"assistant\",\"content\":\"\",\"tool_calls\":[{\"function\":{"
      "\"name\":"
      "\"f\",\"arguments\":\"[1]\"}}]}]}",
-     400, "messages[0]: the arguments of a tool call are not the text of a JSON object"},
+     400, "messages: the arguments of a call of 'f' are not the text of a JSON object"},
     {"/apply-template", "{\"messages\":[" SAY("a") "],\"chat_template_kwargs\":{\"tools\":[]}}",
      400, "'tools' is a field of its own"},
     {"/apply-template",
@@ -142,6 +149,38 @@ static const struct row rows[] = {
     {RESPOND, "{\"input\":\"fail\",\"stream\":true}", 500, "internal_error"},
     {RESPOND, "{\"input\":\"a\",\"adapter\":\"nobody\"}", 404, "adapter_not_found"},
     {RESPOND, "{\"input\":\"a\",\"store\":true}", 501, "not_supported"},
+    {RESPOND, CALLING("Well. " CALL("{\\\"a\\\": 1}") " So " CALL("{}"), ""), 200,
+     "\"content\":[{\"type\":\"output_text\",\"text\":\"Well.\",\"annotations\":[],\"logprobs\":[]}"
+     "]},{\"type\":\"function_call\",\"id\":\"fc_"},
+    {RESPOND, CALLING("Well. " CALL("{\\\"a\\\": 1}") " So " CALL("{}"), ""), 200,
+     "\"name\":\"f\",\"arguments\":\"{\\\"a\\\": 1}\"},{\"type\":\"message\","},
+    {RESPOND, CALLING(CALL("{}"), ",\"tool_choice\":\"none\""), 200, "\"text\":\"<tool_call>{"},
+    {RESPOND, CALLING("[" LISTED "," LISTED "]", ",\"tool_choice\":\"required\""), 200,
+     "\"output\":[{\"type\":\"function_call\",\"id\":\"fc_"},
+    {RESPOND, CALLING("[" LISTED "]", ",\"tool_choice\":{\"type\":\"function\",\"name\":\"f\"}"),
+     200, "\"name\":\"f\",\"arguments\":\"{\\\"a\\\":1}\"}],\"usage\""},
+    {RESPOND, CALLING("a", ",\"tool_choice\":{\"type\":\"function\",\"name\":\"g\"}"), 400,
+     "tools has no function g"},
+    {RESPOND, CALLING("a", ",\"tool_choice\":{\"type\":\"file_search\"}"), 501,
+     "tool_choice: type 'file_search' is not supported"},
+    {RESPOND, "{\"input\":\"a\",\"tools\":[{\"type\":\"mcp\"}]}", 501,
+     "tools: type 'mcp' is not supported"},
+    {RESPOND, "{\"input\":\"a\",\"tools\":[{\"type\":\"odd\"}]}", 400,
+     "type: one of function is expected in tools"},
+    {RESPOND, "{\"input\":[{\"type\":\"item_reference\",\"id\":\"x\"}]}", 501,
+     "input: type 'item_reference' is not supported"},
+    {RESPOND, "{\"input\":[{\"type\":3}]}", 400,
+     "one of message|function_call|function_call_output|reasoning is expected in input"},
+    {RESPOND, "{\"input\":[{\"type\":\"function_call\",\"call_id\":\"c\",\"name\":\"f\"}]}", 400,
+     "arguments is required"},
+    {RESPOND,
+     "{\"input\":[{\"type\":\"function_call\",\"call_id\":\"c\",\"name\":\"f\",\"arguments\":\"{\"}"
+     "]}",
+     400, "input: the arguments of a call of 'f' are not the text of a JSON object"},
+    {RESPOND, "{\"input\":[{\"type\":\"reasoning\"}," SAY("a") "]}", 400,
+     "a reasoning item stands before"},
+    {RESPOND, "{\"input\":\"a\",\"text\":{\"format\":{\"type\":\"json_object\"}}}", 200,
+     "\"text\":{\"format\":{\"type\":\"json_object\"}}"},
 
     /* tool calls */
     {CHAT, WITH_TOOLS("Well. " CALL("{\\\"a\\\": 1}") CALL("{}"), ""), 200,
@@ -168,6 +207,14 @@ static const struct row rows[] = {
                 ",\"tool_choice\":\"required\",\"response_format\":{\"type\":\"json_object\"}"),
      400, "exclude each other"},
     {CHAT, WITH_TOOLS("a", ",\"tool_choice\":{\"type\":\"function\"}"), 400, "missing_field"},
+    {CHAT, "{\"messages\":[" SAY(CALL("{\\\"a\\\": 1}")) "]," STRICT "}", 200,
+     "\"arguments\":\"{\\\"a\\\": 1}\"}}]},\"logprobs\":null,\"finish_reason\":\"tool_calls\"}"},
+    {CHAT, "{\"messages\":[" SAY("a") "]," STRICT ",\"structured_outputs\":{\"regex\":\"a\"}}", 400,
+     "'f' is strict: its calls and another form of the text exclude each other"},
+    {CHAT, "{\"messages\":[" SAY("a") "]," STRICT ",\"response_format\":{\"type\":\"text\"}}", 200,
+     "\"content\":\"a\""},
+    {CHAT, "{\"messages\":[" SAY("a") "],\"tools\":[{\"type\":\"custom\"}]}", 501,
+     "tools: type 'custom' is not supported"},
     {CHAT, WITH_TOOLS("a", ",\"tool_choice\":\"perhaps\""), 400, "one of auto|none|required"},
     {CHAT, "{\"messages\":[" SAY("a") "],\"tools\":[{\"type\":\"function\"}]}", 400,
      "missing_field"},
@@ -271,6 +318,42 @@ START_TEST(test_call_frames)
 }
 END_TEST
 
+/* The names of a response's events, but for those of pieces; an event's data is checked where it is
+ * told whole (live, clients). */
+START_TEST(test_response_events)
+{
+    static const char want[] =
+        "created in_progress "
+        "output_item.added content_part.added output_text.delta output_text.done content_part.done "
+        "output_item.done "
+        "output_item.added function_call_arguments.delta function_call_arguments.done "
+        "output_item.done "
+        "output_item.added content_part.added output_text.delta output_text.done content_part.done "
+        "output_item.done "
+        "output_item.added function_call_arguments.delta function_call_arguments.done "
+        "output_item.done completed ";
+    int status;
+    struct buffer got = {0};
+    char last[64] = "";
+    char *reply = client_call(
+        port, "POST", RESPOND, NULL,
+        CALLING("Ok " CALL("{\\\"a\\\": 1}") " or " CALL("{}"), ",\"stream\":true"), &status);
+    ck_assert_int_eq(status, 200);
+    for (const char *p = reply; (p = strstr(p, "event: response."));) {
+        p += strlen("event: response.");
+        size_t n = strcspn(p, "\n");
+        if (n < sizeof last &&
+            (strlen(last) != n || memcmp(last, p, n) != 0 || !strstr(last, "delta")))
+            buffer_format(&got, "%.*s ", (int)n, p);
+        snprintf(last, sizeof last, "%.*s", (int)n, p);
+    }
+    buffer_add(&got, "", 1);
+    ck_assert_str_eq(got.v, want);
+    buffer_free(&got);
+    free(reply);
+}
+END_TEST
+
 /* Logprobs of all tokens are told, once; here each comes with two alternatives. */
 START_TEST(test_logprob_frames)
 {
@@ -290,13 +373,30 @@ END_TEST
 START_TEST(test_faults)
 {
     static const char *const bodies[] = {
-        ASK(",\"logprobs\":true"), WITH_TOOLS("a " CALL("{\\\"a\\\": 1}"), ""),
-        WITH_TOOLS(CALL("{}"), ",\"stream\":true"), WITH_TOOLS("[" LISTED "]", "," NAMED("f")),
+        ASK(",\"logprobs\":true"),
+        WITH_TOOLS("a " CALL("{\\\"a\\\": 1}"), ""),
+        WITH_TOOLS(CALL("{}"), ",\"stream\":true"),
+        WITH_TOOLS("[" LISTED "]", "," NAMED("f")),
+        "{\"messages\":[" SAY(CALL("{}")) "]," STRICT "}",
         "{\"messages\":[{\"role\":\"assistant\",\"content\":[{\"type\":\"text\",\"text\":\"a\"}],"
         "\"tool_calls\":[{\"function\":{\"name\":\"f\",\"arguments\":\"{}\"}}],\"reasoning\":\"r\"}"
         "]}"};
     for (size_t i = 0; i < sizeof bodies / sizeof bodies[0]; i++)
         fail_each(NULL, "POST", CHAT, bodies[i], 600);
+    static const char *const asked[] = {
+        CALLING("a " CALL("{\\\"a\\\": 1}"),
+                ",\"stream\":true,\"include\":[\"message.output_text.logprobs\"]"),
+        CALLING("[" LISTED "]", ",\"tool_choice\":{\"type\":\"function\",\"name\":\"f\"}"),
+        "{\"instructions\":\"i\",\"text\":{\"format\":{\"type\":\"json_schema\",\"schema\":{}}},"
+        "\"reasoning\":{\"effort\":\"low\"},\"input\":[" SAY(
+            "a") ",{\"type\":\"reasoning\","
+                 "\"content\":[{\"type\":\"reasoning_text\",\"text\":\"r\"}]},{\"type\":\"function_"
+                 "call\","
+                 "\"call_id\":\"c\",\"name\":\"f\",\"arguments\":\"{}\"},{\"type\":\"function_call_"
+                 "output\","
+                 "\"call_id\":\"c\",\"output\":\"o\",\"name\":\"f\"}]}"};
+    for (size_t i = 0; i < sizeof asked / sizeof asked[0]; i++)
+        fail_each(NULL, "POST", RESPOND, asked[i], 600);
     wait_for(live_tickets, 0);
 }
 END_TEST
@@ -310,6 +410,7 @@ static Suite *suite(void)
     tcase_add_test(c, test_rows);
     tcase_add_test(c, test_frames);
     tcase_add_test(c, test_call_frames);
+    tcase_add_test(c, test_response_events);
     tcase_add_test(c, test_logprob_frames);
     tcase_add_test(c, test_faults);
     suite_add_tcase(s, c);

@@ -104,7 +104,7 @@ static const struct row rows[] = {
      "text"},
     {FIELDS_function, "{\"name\":\"f\",\"parameters\":{\"any\":[1]}}", ST_OK, ""},
     {FIELDS_function, "{\"name\":\"f\",\"parameters\":[]}", ST_INVALID_VALUE, "parameters"},
-    {FIELDS_function, "{\"name\":\"f\",\"strict\":true}", ST_NOT_SUPPORTED, "strict"},
+    {FIELDS_function, "{\"name\":\"f\",\"strict\":1}", ST_INVALID_VALUE, "strict"},
 };
 
 START_TEST(test_rows)

@@ -11,6 +11,8 @@
 #include "tests/check_main.h"
 #include "tests/faults/fault.h"
 
+static const json_t *tools; /* none: what has no type is a string */
+
 struct row {
     enum tool_format format;
     const char *text;
@@ -77,6 +79,65 @@ static const struct row rows[] = {
     {TOOLS_LIST, "[{\"name\":\"f\",\"parameters\":{\"a\": 1}}, {\"name\":\"g\",\"parameters\":{}}]",
      "|f({\"a\": 1})|g({})"},
     {TOOLS_BAR, "<|tool_call|>[{\"name\": \"f\", \"arguments\": {}}]<|/tool_call|>", "|f({})"},
+    {TOOLS_TAGS,
+     "So.\n<tool_call>\n<function=f>\n<parameter=a>\nx \"1\"\n</par\n\n</parameter>\n"
+     "<parameter=b></parameter></function>\n</tool_call> end",
+     "So. end|f({\"a\": \"x \\\"1\\\"\\n</par\\n\", \"b\": \"\"})"},
+    {TOOLS_TAGS, "<tool_call><function=f></function><function=g></function></tool_call>",
+     "|f({})|g({})"},
+    {TOOLS_TAGS, "<tool_call><function=f>odd <b><parameter=></tool_call>x", "x|f({})"},
+    {TOOLS_TAGS, "<tool_call><function=f><parameter=a>\n\nb</parameter", "|f({\"a\": \"\\nb"},
+    {TOOLS_TAGS, "<tool_call><function=f", "<tool_call><function=f"},
+    {TOOLS_TAGS, "<tool_call><function=\n>", "<tool_call><function=\n>"},
+    {TOOLS_TAGS, "<tool_call><function=>", "<tool_call><function=>"},
+    {TOOLS_TAGS, "<tool_call>{\"name\": \"f\"}", "<tool_call>{\"name\": \"f\"}"},
+    {TOOLS_DEEPSEEK,
+     "<think>\n</"
+     "think>Hm.<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n```json\n"
+     "{\"a\": \"```\"}\n```<｜tool▁call▁end｜>\n<｜tool▁call▁begin｜>g\n```json\n{}\n```"
+     "<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+     "<think>\n</think>Hm.|f({\"a\": \"```\"})|g({})"},
+    {TOOLS_DEEPSEEK_31,
+     "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>f<｜tool▁sep｜>{\"a\": 1}<｜tool▁call▁end｜>"
+     "<｜tool▁call▁begin｜>broken<｜tool▁calls▁end｜>",
+     "<｜tool▁call▁begin｜>broken<｜tool▁calls▁end｜>|f({\"a\": 1})"},
+    {TOOLS_DEEPSEEK_31, "<｜tool▁calls▁begin｜><｜tool▁sep｜>{}",
+     "<｜tool▁calls▁begin｜><｜tool▁sep｜>{}"},
+    {TOOLS_DEEPSEEK_31, "<｜tool▁calls▁begin｜>{\"name\": \"f\", \"arguments\": {}}", "|f({})"},
+    {TOOLS_DEEPSEEK_31, "<｜tool▁calls▁beg", "<｜tool▁calls▁beg"},
+    {TOOLS_COMMAND_R,
+     "I look.\nAction: ```json\n[{\"tool_name\": \"f\", \"parameters\": {\"a\": []}}, "
+     "{\"tool_name\": "
+     "\"g\", \"parameters\": {}}]```",
+     "I look.|f({\"a\": []})|g({})"},
+    {TOOLS_COMMAND_R, "Action: take a walk", "Action: take a walk"},
+    {TOOLS_COMMAND_R, "Action: ```js", "Action: ```js"},
+    {TOOLS_COMMAND_R7B,
+     "<|START_THINKING|>Hm.<|END_THINKING|><|START_ACTION|>[\n{\"tool_call_id\": \"0\", "
+     "\"tool_name\": "
+     "\"f\", \"parameters\": {}}\n]<|END_ACTION|>",
+     "Hm.|f({})"},
+    {TOOLS_COMMAND_R7B, "<|START_RESPONSE|>Hi <|STA<|END_RESPONSE|>", "Hi <|STA"},
+    {TOOLS_LLAMA, "[f(a=1, b='x\"\\'\\n\\u00e9', c=[True, (None, -2.5),], d={'k': {1: +3}}), g()]",
+     "|f({\"a\": 1, \"b\": \"x\\\"'\\n\\u00e9\", \"c\": [true, [null, -2.5]], \"d\": {\"k\": "
+     "{\"1\": "
+     "3}}})|g({})"},
+    {TOOLS_LLAMA, "<|python_tag|>brave_search.call(query=\"a\" 'b')",
+     "|brave_search.call({\"query\": \"ab\"})"},
+    {TOOLS_LLAMA, "<|python_start|>[f(a=1)]<|python_end|>", "|f({\"a\": 1})"},
+    {TOOLS_LLAMA, "[f(x='\\U0001F600\\x41\\q', y='\\\n')]",
+     "|f({\"x\": \"\\ud83d\\ude00\\u0041\\\\q\", \"y\": \"\"})"},
+    {TOOLS_LLAMA, "[f(x='\\ud83d\\ude00\\ud83d!\\ude00')]",
+     "|f({\"x\": \"\\ud83d\\ude00\\ufffd!\\ufffd\"})"},
+    {TOOLS_LLAMA, "[f(x=1e999)]", "|f({\"x\": "},
+    {TOOLS_LLAMA, "[1, 2]", "[1, 2]"},
+    {TOOLS_LLAMA, "[see](http://x) and f(a=1)", "[see](http://x) and f(a=1)"},
+    {TOOLS_LLAMA, "[f(1)]", "[f(1)]"},
+    {TOOLS_LLAMA, "[f(a", "[f(a"},
+    {TOOLS_LLAMA, "[f(a=[1, 'x", "|f({\"a\": [1, \"x"},
+    {TOOLS_LLAMA, "[f(a=1), g(x)] then", "g(x)] then|f({\"a\": 1})"},
+    {TOOLS_LFM, "Yes.<|tool_call_start|>[f(a='b')]<|tool_call_end|> Done",
+     "Yes. Done|f({\"a\": \"b\"})"},
     {TOOLS_BAR, "So:<|tool_call|>[{\"name\": \"f\", \"arguments\": {\"x\": 0}}]",
      "So:|f({\"x\": 0})"},
 };
@@ -103,7 +164,7 @@ static void check_cut(const struct row *r, size_t first, size_t second)
     char got[600];
     size_t len = strlen(r->text);
     struct buffer content = {0};
-    struct tool_parser *p = tool_parser_new(r->format);
+    struct tool_parser *p = tool_parser_new(r->format, tools);
     tool_parser_push(p, r->text, first, false, &content);
     tool_parser_push(p, r->text + first, second - first, false, &content);
     tool_parser_push(p, r->text + second, len - second, true, &content);
@@ -128,7 +189,7 @@ START_TEST(test_only_grows)
 {
     const struct row *r = &rows[_i];
     struct buffer content = {0};
-    struct tool_parser *p = tool_parser_new(r->format);
+    struct tool_parser *p = tool_parser_new(r->format, tools);
     size_t told = 0, n, len = 0;
     for (size_t i = 0; i < strlen(r->text); i++) {
         tool_parser_push(p, r->text + i, 1, i + 1 == strlen(r->text), &content);
@@ -150,7 +211,7 @@ START_TEST(test_fragments)
 {
     static const char text[] = "<tool_call>{\"name\": \"f\", \"arguments\": {\"text\": \"a long ";
     struct buffer content = {0};
-    struct tool_parser *p = tool_parser_new(TOOLS_HERMES);
+    struct tool_parser *p = tool_parser_new(TOOLS_HERMES, tools);
     size_t n;
     tool_parser_push(p, text, sizeof text - 1, false, &content);
     struct tool_call *calls = tool_parser_calls(p, &n);
@@ -168,10 +229,10 @@ START_TEST(test_ids)
         const char *text;
         size_t len;
     } v[] = {{TOOLS_HERMES, "<tool_call>{\"name\":\"f\"}<tool_call>{\"name\":\"g\"}", 29},
-             {TOOLS_MISTRAL, "[TOOL_CALLS]f[ARGS]{}[TOOL_CALLS]f[ARGS]{}", 9}};
+             {TOOLS_MISTRAL_NAMED, "[TOOL_CALLS]f[ARGS]{}[TOOL_CALLS]f[ARGS]{}", 9}};
     for (size_t i = 0; i < 2; i++) {
         struct buffer content = {0};
-        struct tool_parser *p = tool_parser_new(v[i].format);
+        struct tool_parser *p = tool_parser_new(v[i].format, tools);
         size_t n;
         tool_parser_push(p, v[i].text, strlen(v[i].text), true, &content);
         struct tool_call *calls = tool_parser_calls(p, &n);
@@ -192,6 +253,9 @@ START_TEST(test_formats)
     } v[] = {
         {"{{ '<tool_call>' }}", TOOLS_HERMES},
         {"<tool_call> <function=", TOOLS_NONE},
+        {"<tool_call> <function= <parameter=", TOOLS_TAGS},
+        {"<tool_call>f<arg_key>", TOOLS_NONE},
+        {"<function=f>{} <|python_tag|>", TOOLS_NONE},
         {"<|python_tag|>", TOOLS_LLAMA},
         {"{\"name\": function name, \"parameters\": dictionary of argument name and its value}",
          TOOLS_LLAMA},
@@ -207,13 +271,13 @@ END_TEST
 /* With the N-th allocation failing it says so, or gives the whole result. */
 START_TEST(test_faults)
 {
-    const struct row *r = &rows[4];
+    const struct row *r = &rows[_i];
     FAULT_EACH(n)
     {
         char got[600] = "";
         struct buffer content = {0};
         long before = fault_live();
-        struct tool_parser *p = tool_parser_new(r->format);
+        struct tool_parser *p = tool_parser_new(r->format, tools);
         for (size_t i = 0; p && i < strlen(r->text); i++)
             tool_parser_push(p, r->text + i, 1, i + 1 == strlen(r->text), &content);
         bool fired = fault_disarm();
@@ -238,7 +302,7 @@ static Suite *suite(void)
     tcase_add_test(c, test_fragments);
     tcase_add_test(c, test_ids);
     tcase_add_test(c, test_formats);
-    tcase_add_test(c, test_faults);
+    tcase_add_loop_test(c, test_faults, 0, N_ROWS);
     suite_add_tcase(s, c);
     return s;
 }

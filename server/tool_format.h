@@ -1,0 +1,53 @@
+/* How families write calls of functions: THE table. */
+#ifndef OFTD_SERVER_TOOL_FORMAT_H
+#define OFTD_SERVER_TOOL_FORMAT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* In the order in which a template is asked for them. */
+enum tool_format {
+    TOOLS_NONE,
+    TOOLS_TAGS,
+    TOOLS_HERMES,
+    TOOLS_DEEPSEEK,
+    TOOLS_DEEPSEEK_31,
+    TOOLS_COMMAND_R7B,
+    TOOLS_COMMAND_R,
+    TOOLS_LFM,
+    TOOLS_LLAMA,
+    TOOLS_MISTRAL_NAMED,
+    TOOLS_MISTRAL,
+    TOOLS_BAR,
+    TOOLS_LIST
+};
+
+/* How calls are written, in the words of core/grammar/calls.h, for a grammar that binds them. */
+struct tool_writing {
+    const char *begin, *head, *middle, *tail, *between,
+        *end;    /* between NULL: one call an opening */
+    bool quoted; /* names are JSON strings */
+};
+
+struct tool_row {
+    const char *evidence[4];  /* the template contains one of these ... */
+    const char *also;         /* ... and this (NULL: nothing more) ... */
+    const char *others[2];    /* ... and none of these */
+    const char *open, *close; /* "": none */
+    const char *inner;        /* before each call within them */
+    const char *skip[2];      /* what else may stand between calls; the longer first */
+    const char *drop[4];      /* tags that are neither content nor calls */
+    bool bare;                /* a message may be calls without a tag */
+    bool named;               /* a call may be its name, and its arguments behind it */
+    bool tags;                /* a call is <function=f><parameter=k>v</parameter></function> */
+    bool python;              /* a call is f(k=v); of a bare one: may be */
+    bool special;             /* some tag is a special token, which the text must not leave out */
+    bool short_ids;           /* ids of nine letters and digits */
+    struct tool_writing writing; /* head NULL: arguments are no JSON, and cannot be bound */
+};
+
+/* By what the base's chat template contains; NONE: no way of writing that is known. */
+enum tool_format tool_format_of(const char *template, size_t len);
+const struct tool_row *tool_format_row(enum tool_format f);
+
+#endif

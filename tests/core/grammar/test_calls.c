@@ -1,0 +1,191 @@
+/*
+ * Calls of functions in texts (core/grammar/calls.h): what the description says is taken and
+ * nothing else, whatever tokens it comes in; where an error lies; memory that runs out.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/grammar/calls.h"
+#include "core/grammar/grammar.h"
+#include "tests/check_main.h"
+#include "tests/faults/fault.h"
+
+static struct tokenizer *tokenizer;
+static struct grammars *grammars;
+
+static void setup(void)
+{
+    ck_assert_int_eq(tokenizer_load("demo/base", &tokenizer, NULL), ST_OK);
+    ck_assert_int_eq(grammars_open(tokenizer, tokenizer_size(tokenizer), &grammars, NULL), ST_OK);
+}
+
+static void teardown(void)
+{
+    grammars_close(grammars);
+    tokenizer_free(tokenizer);
+}
+
+static struct grammar *get(const char *text)
+{
+    struct grammar *g = NULL;
+    struct error err = ERROR_INIT;
+    enum status s = grammars_get(grammars, GRAMMAR_CALLS, text, strlen(text), &g, &err);
+    ck_assert_msg(s == ST_OK, "%s: %s", text, err.text);
+    return g;
+}
+
+static bool takes(struct grammar *g, const char *text)
+{
+    bool alive = false, ends = false;
+    ck_assert_int_eq(follow_text(grammar_tables(g), text, strlen(text), &alive, &ends, NULL),
+                     ST_OK);
+    return alive && ends;
+}
+
+/* Calls as some families write them; "s" is strict: {"a": 1 to 9}, "any" is not. */
+#define CALLS(around)                                                                              \
+    "{" around                                                                                     \
+    ",\"calls\":[{\"name\":\"\\\"s\\\"\",\"param\":\"tools[0].p\",\"schema\":{\"type\":"           \
+    "\"object\",\"properties\":{\"a\":{\"type\":\"integer\",\"minimum\":1,\"maximum\":9}},"        \
+    "\"required\":[\"a\"],\"additionalProperties\":false}},{\"name\":\"\\\"any\\\"\"}]}"
+#define WRITING "\"head\":\"{ \\\"name\\\": \",\"middle\":\", \\\"arguments\\\": \",\"tail\":\" }\""
+#define TAGGED  "\"open\":\"<tool>\",\"begin\":\" \",\"end\":\" </tool>\",\"free\":true," WRITING
+#define BARE                                                                                       \
+    "\"open\":\"<py>\",\"begin\":\"\",\"end\":\"\",\"between\":\"; "                               \
+    "\",\"free\":true,\"bare\":true," WRITING
+#define LISTED "\"open\":\"\",\"begin\":\"[ \",\"between\":\", \",\"end\":\" ]\"," WRITING
+#define GOOD   "{\"name\": \"s\", \"arguments\": {\"a\": 7}}"
+#define BAD    "{\"name\": \"s\", \"arguments\": {\"a\": 10}}"
+#define ANY    "{\"name\": \"any\", \"arguments\": {\"a\": [10]}}"
+
+static const struct {
+    const char *grammar, *yes[9], *no[9];
+} calls[] = {
+    {CALLS(TAGGED),
+     {"", "any <t text <tool\xFF<end>", "<tool>" GOOD "</tool>",
+      "So: <tool>\n" GOOD "\n</tool> and <", "<tool>" ANY "</tool><tool>" GOOD "</tool>",
+      "\xFF<tool>" GOOD "\xFF</tool>", "<too<tool>" ANY "</tool>", BAD},
+     {"<tool>", "<tool>" BAD "</tool>", "<tool>" GOOD, "a <tool> b", "<tool>{\"name\": \"t\"",
+      "<tool>" GOOD "</tool><tool>" BAD "</tool>",
+      "<tool>{\"name\": \"any\", \"arguments\": 3}</tool>", "<tool>" GOOD GOOD "</tool>"}},
+    {CALLS(TAGGED ",\"most\":1"),
+     {"", "a <tool>" GOOD "</tool> b"},
+     {"<tool>" ANY "</tool><tool>" GOOD "</tool>"}},
+    {CALLS(BARE),
+     {"", " ", "text {", GOOD, " " GOOD "; " ANY "\n", "x <py>" GOOD "; " GOOD, "<py>" ANY " and"},
+     {"{", "[1]", " {}", BAD, GOOD "; " BAD, GOOD " and", "<py>" BAD}},
+    {CALLS(LISTED),
+     {"[" GOOD "]", "[ " ANY ", " GOOD " ]"},
+     {"", "[]", "[" BAD "]", GOOD, "[" GOOD, "[" GOOD "] "}},
+    {CALLS(LISTED ",\"most\":1"), {"[" GOOD "]"}, {"[" ANY "," GOOD "]"}},
+    {CALLS("\"open\":\"<c>\",\"begin\":\"<d>\",\"end\":\"\",\"free\":true,\"head\":\"#<s>\","
+           "\"middle\":\"\",\"tail\":\"\""),
+     {"<c><d>12<s>\"any\"{}", "<c>\xFF<d>1\xFF<s>\"s\"{\"a\": 1}"},
+     {"<c><d><s>\"any\"{}", "<c>\xFF\xFF<d>1<s>\"any\"{}", "<c><d>1234567<s>\"any\"{}"}},
+};
+
+START_TEST(calls_in_text)
+{
+    struct grammar *g = get(calls[_i].grammar);
+    for (int i = 0; i < 9 && calls[_i].yes[i]; i++)
+        ck_assert_msg(takes(g, calls[_i].yes[i]), "%s", calls[_i].yes[i]);
+    for (int i = 0; i < 9 && calls[_i].no[i]; i++)
+        ck_assert_msg(!takes(g, calls[_i].no[i]), "%s", calls[_i].no[i]);
+    grammar_unref(g);
+}
+END_TEST
+
+/* Any token may come in free text, special ones too; within a call no special one. */
+START_TEST(special_tokens_of_calls)
+{
+    struct grammar *g = get(calls[0].grammar);
+    int32_t n = tokenizer_size(tokenizer), special = 0;
+    uint64_t *bits = calloc((size_t)grammar_words(g), sizeof *bits);
+    struct follower f = {0};
+    bool ends, any, alive;
+    ck_assert_int_eq(follow_allowed(grammar_tables(g), &f, NULL, 0, bits, &ends, &any, NULL),
+                     ST_OK);
+    ck_assert(ends && any);
+    for (int32_t id = 0; id < n; id++)
+        if (tokenizer_special(tokenizer, id)) {
+            struct follower again = {0};
+            ck_assert_msg(bits[id / 64] >> id % 64 & 1, "token %d", id);
+            ck_assert_int_eq(follow_tokens(grammar_tables(g), &again, &id, 1, &alive, NULL), ST_OK);
+            ck_assert(alive);
+            special++;
+        }
+    ck_assert_int_gt(special, 2);
+    grammar_unref(g);
+    g = get(calls[3].grammar);
+    f = (struct follower){0};
+    ck_assert_int_eq(follow_allowed(grammar_tables(g), &f, NULL, 0, bits, &ends, &any, NULL),
+                     ST_OK);
+    for (int32_t id = 0; id < n; id++)
+        ck_assert(!tokenizer_special(tokenizer, id) || !(bits[id / 64] >> id % 64 & 1));
+    free(bits);
+    grammar_unref(g);
+}
+END_TEST
+
+static const struct {
+    enum grammar_kind kind;
+    const char *text, *param;
+} places[] = {
+    {GRAMMAR_JSON_SCHEMA, "{\"not\":{}}", ".not"},
+    {GRAMMAR_JSON_SCHEMA, "{\"properties\":{\"a\":{\"anyOf\":[{},{\"not\":{}}]}}}",
+     ".properties.a.anyOf[1].not"},
+    {GRAMMAR_JSON_SCHEMA, "{\"$ref\":\"#/$defs/x\",\"$defs\":{\"x\":{\"pattern\":\"(\"}}}",
+     ".$defs.x.pattern"},
+    {GRAMMAR_CALLS,
+     "{" LISTED ",\"calls\":[{\"name\":\"f\",\"param\":\"tools[3].function.parameters\","
+     "\"schema\":{\"properties\":{\"b\":{\"not\":{}}}}}]}",
+     "tools[3].function.parameters.properties.b.not"},
+};
+
+START_TEST(errors_name_the_place)
+{
+    struct error err = ERROR_INIT;
+    struct automaton a;
+    ck_assert_int_eq(
+        grammar_compile(places[_i].kind, places[_i].text, strlen(places[_i].text), &a, &err),
+        ST_INVALID_VALUE);
+    ck_assert_msg(!strcmp(err.param, places[_i].param), "%s: %s", err.text, err.param);
+    automaton_clear(&a);
+    error_clear(&err);
+}
+END_TEST
+
+/* With the N-th allocation failing it says so and leaks nothing. */
+START_TEST(memory_runs_out)
+{
+    const char *text = calls[_i].grammar;
+    FAULT_EACH(n)
+    {
+        long before = fault_live();
+        struct automaton a;
+        struct error err = ERROR_INIT;
+        enum status s = grammar_compile(GRAMMAR_CALLS, text, strlen(text), &a, &err);
+        bool fired = fault_disarm();
+        ck_assert_msg(s == (fired ? ST_OUT_OF_MEMORY : ST_OK), "%ld: %s", n, err.text);
+        automaton_clear(&a);
+        error_clear(&err);
+        ck_assert_msg(fault_live() == before, "allocation %ld leaks", n);
+    }
+}
+END_TEST
+
+static Suite *suite(void)
+{
+    Suite *s = suite_create("grammar/calls");
+    TCase *t = tcase_create("calls");
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_set_timeout(t, 120);
+    tcase_add_loop_test(t, calls_in_text, 0, sizeof calls / sizeof calls[0]);
+    tcase_add_test(t, special_tokens_of_calls);
+    tcase_add_loop_test(t, errors_name_the_place, 0, sizeof places / sizeof places[0]);
+    tcase_add_loop_test(t, memory_runs_out, 0, 4);
+    suite_add_tcase(s, t);
+    return s;
+}
+
+CHECK_MAIN(suite)
