@@ -40,8 +40,10 @@ def consistent(figure):
 
 
 FIGURES = ("decode_1_of_read_bandwidth", "step_2_of_step_1", "step_3_of_step_1", "step_1_adapter",
-           "sequences_3_adapters_1", "sequences_3_adapters_3", "prefill_of_fp32_peak", "prefill_adapter",
-           "activation_gap_of_step", "quiet_gap_of_step", "peak_memory", "own_memory")
+           "sequences_3_adapters_1", "sequences_3_adapters_3", "prefill_of_fp32_peak",
+           "prefill_exact_of_fp32_peak", "prefill_adapter", "busy_neighbour_of_idle", "context_long_of_short",
+           "first_token_p99_of_p50", "token_wait_p99_of_p50", "entry_wait_p99_of_p50", "activation_gap_of_step",
+           "quiet_gap_of_step", "zipf_of_one_adapter", "peak_memory", "own_memory")
 
 
 def test_ratios_come_with_both_parts():
@@ -49,7 +51,8 @@ def test_ratios_come_with_both_parts():
     with tempfile.TemporaryDirectory() as t:
         made_model(t, adapters=3)
         for _ in range(5):
-            code, out, err = oftd("bench", "--model", f"{t}/base", *pairs(3, t), *LONGER, "--batch", "3", "--json")
+            code, out, err = oftd("bench", "--model", f"{t}/base", *pairs(3, t), *LONGER, "--batch", "3", "--json",
+                                  "--adapter-dir", f"{t}/adapters")
             assert code == 0, err
             r = json.loads(out)
             if set(r["figures"]) == set(FIGURES):
@@ -57,10 +60,13 @@ def test_ratios_come_with_both_parts():
     assert r["adapters"] == 3 and r["rounds"] == 2 and r["batch"] == 3
     for name in FIGURES:
         assert consistent(r["figures"][name]), (name, r["figures"].get(name))
-    cases = [(c["kind"], c["sequences"], c["adapters"]) for c in r["cases"]]
-    assert cases == [("decode", 1, 0), ("decode", 1, 1), ("decode", 2, 0), ("decode", 3, 0), ("decode", 3, 1),
-                     ("decode", 3, 3), ("prefill", 1, 0), ("prefill", 1, 1)]
-    assert r["load"]["seconds"] > 0 and r["load"]["adapter_seconds"] > 0 and r["foreign_cores"] >= 0
+    cases = [(c["kind"], c["sequences"], c["adapters"], c["prompt"]) for c in r["cases"]]
+    assert cases == [("decode", 1, 0, 32), ("decode", 1, 0, 32), ("decode", 1, 1, 32), ("decode", 2, 0, 32),
+                     ("decode", 3, 0, 32), ("decode", 3, 1, 32), ("decode", 3, 3, 32), ("prefill", 1, 0, 32),
+                     ("prefill", 1, 0, 32), ("prefill", 1, 1, 32), ("decode", 1, 0, 64), ("decode", 1, 0, 3936)]
+    assert [c["busy"] for c in r["cases"]] == [i == 1 for i in range(12)]
+    assert [c["exact"] for c in r["cases"]] == [i == 8 for i in range(12)]
+    assert r["load"]["first_token_seconds"] > r["load"]["seconds"] > 0 and r["load"]["adapter_seconds"] > 0 and r["foreign_cores"] >= 0
     memory = r["memory"]
     assert memory["peak_bytes"] > memory["checkpoint_bytes"] > 0 and memory["kv_bytes"] > 0
 
@@ -87,6 +93,24 @@ def test_more_adapters_than_the_batch():
         code, out, err = oftd("bench", "--model", f"{t}/base", *pairs(4, t), *SMALL, "--batch", "2", "--json")
         assert code == 0, err
         assert ("decode", 4, 4) in [(c["kind"], c["sequences"], c["adapters"]) for c in json.loads(out)["cases"]]
+
+
+def test_rates_are_of_the_base_alone():
+    code, out, err = oftd("bench", "--model", BASE, *SMALL, "--batch", "2", "--measure", "rates", "--json")
+    assert code == 0, err
+    assert [(c["kind"], c["sequences"]) for c in json.loads(out)["cases"]] == [("decode", 1), ("decode", 2), ("prefill", 1)]
+
+
+def test_traffic_is_on_the_adapters_of_a_folder():
+    """Memory for some of the four: they come and go."""
+    args = ("bench", "--model", BASE, *SMALL, "--batch", "2", "--measure", "traffic", "--json")
+    code, out, err = oftd(*args, "--adapter-dir", ADAPTERS, "--adapter-memory", "8M")
+    assert code == 0, err
+    r = json.loads(out)
+    assert r["cases"] == [] and consistent(r["figures"]["zipf_of_one_adapter"])
+    with tempfile.TemporaryDirectory() as t:
+        code, out, err = oftd(*args, "--adapter-dir", t)
+        assert code == 1 and t in err, err
 
 
 def test_text_for_people():
