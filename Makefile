@@ -90,7 +90,7 @@ test: all unit live ## unit and live tests
 
 check-kernels: $(BUILD)/check_kernels ## compare (and time) every kernel of every table with the portable one
 	$<
-$(BUILD)/check_kernels: tests/bench/check_kernels.c $(LIB)
+$(BUILD)/%_kernels: tests/bench/%_kernels.c $(LIB)
 	$(CC) $(ALL_CFLAGS) -o $@ $< $(LIB) $(LIBS)
 
 # Whole test suites in builds of their own, $(BUILD)-asan and so on. TEST_SLOW: time-outs times that (tests/live/daemon.py).
