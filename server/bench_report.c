@@ -1,7 +1,8 @@
 /*
  * Owns which ratios `oftd bench` prints and how. A figure is the median over the rounds of a / b,
  * where a and b were measured one soon after the other in the same round; its parts are the medians
- * of a and of b, low and high the least and the greatest ratio.
+ * of a and of b, low and high the least and the greatest ratio. best is what a noisy machine hides
+ * least: the best a of all rounds over the best b.
  *
  *      decode      bytes of weights a step reads / seconds of a step      over the read bandwidth
  *      prefill     2 operations a weight and token / seconds a token      over the fp32 peak
@@ -14,6 +15,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* What a figure is made of: one value of a round; s is NULL for what belongs to no case. */
 typedef double part(const struct bench_result *r, const struct bench_series *s, size_t round);
@@ -22,6 +24,7 @@ struct figure {
     char name[40], text[80];
     const char *unit;              /* of the parts */
     double value, low, high, a, b; /* a, b: in unit */
+    double best;                   /* the best a of all rounds over the best b */
 };
 
 /* The sequences that waits are told of, at most. */
@@ -175,6 +178,8 @@ static struct figure *add(struct report *p, const char *unit, part *a,
     f->low = ratios[0];
     f->high = ratios[n - 1];
     f->b = median(vb, n);
+    bool least = !strcmp(unit, "ms") || !strcmp(unit, "MB");
+    f->best = least ? va[0] / vb[0] : va[n - 1] / vb[n - 1];
     return f;
 }
 
@@ -436,9 +441,9 @@ static json_t *figures_json(const struct report *p)
     json_t *all = json_object();
     for (size_t i = 0; i < p->n; i++) {
         const struct figure *f = &p->figures[i];
-        json_t *v =
-            json_pack("{s:f, s:f, s:f, s:[f, f], s:s, s:s}", "value", f->value, "low", f->low,
-                      "high", f->high, "parts", f->a, f->b, "unit", f->unit, "text", f->text);
+        json_t *v = json_pack("{s:f, s:f, s:f, s:f, s:[f, f], s:s, s:s}", "value", f->value, "best",
+                              f->best, "low", f->low, "high", f->high, "parts", f->a, f->b, "unit",
+                              f->unit, "text", f->text);
         if (json_object_set_new(all, f->name, v)) {
             json_decref(all);
             return NULL;

@@ -222,7 +222,7 @@ static void plan_decode(struct bench *b, int64_t sequences)
     plan_case(r, k);
     if (c->measure == CONFIG_MEASURE_RATES)
         return;
-    if (sequences == 1) {
+    if (sequences == 1 && c->measure == CONFIG_MEASURE_ALL) {
         k.busy = true;
         plan_case(r, k);
         k.busy = false;
@@ -274,7 +274,7 @@ static void plan_cases(struct bench *b)
     for (int64_t sequences = 1; sequences < c->batch; sequences *= 2)
         plan_decode(b, sequences);
     plan_decode(b, c->batch);
-    if ((int64_t)n > c->batch && c->measure == CONFIG_MEASURE_ALL)
+    if ((int64_t)n > c->batch && c->measure != CONFIG_MEASURE_RATES)
         plan_decode(b, (int64_t)n);
     plan_prefill(b);
     if (c->measure == CONFIG_MEASURE_ALL)

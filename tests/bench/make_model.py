@@ -22,6 +22,7 @@ import struct
 SHAPES = {  # hidden, feed-forward, layers, heads, key-value heads, vocabulary
     "110M": (768, 2048, 12, 12, 12, 32000),
     "1.1B": (2048, 5632, 22, 32, 4, 32000),
+    "slice": (2048, 5632, 4, 32, 4, 4096),  # four layers of 1.1B
     "tiny": (256, 512, 2, 4, 2, 512),
 }
 PIECE, PIECES, BLOCK, NESTED, GROUP = 16384, 64, 64, 256, 128

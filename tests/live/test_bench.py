@@ -13,6 +13,8 @@ BENCH = os.path.join(ROOT, "tests", "bench")
 sys.path.insert(0, BENCH)
 
 import fidelity  # noqa: E402
+import instructions  # noqa: E402
+import ratios  # noqa: E402
 import table  # noqa: E402
 
 SMALL = ("--prompt", "32", "--generate", "32", "--repeat", "2")
@@ -162,14 +164,50 @@ def test_outside():
     assert 0 <= r["token_wait_p50"] <= r["token_wait_p99"]
 
 
-def test_table_knows_met_from_missed():
-    def figure(value):
-        return {"value": value, "low": value, "high": value, "parts": [value, 1.0], "unit": "GB/s", "text": "t"}
-    bench = {"figures": {"decode_1_of_read_bandwidth": figure(0.36), "sequences_8_adapters_8": figure(0.69),
-                         "peak_memory": figure(1.3), "step_2_of_step_1": figure(9)},
-             "load": {"seconds": 1, "adapter_seconds": 0}, "memory": {"checkpoint_bytes": 1, "adapter_bytes": 0},
-             "adapters": 0}
-    assert [r[3] for r in table.rows_of(bench, None)] == ["met", "missed", "met", "", ""]
+def figure(value):
+    return {"value": value, "best": value, "low": value, "high": value, "parts": [value, 1.0], "unit": "GB/s", "text": "t"}
+
+
+def test_table_knows_goals_from_floors():
+    bench = {"figures": {"decode_1_of_read_bandwidth": figure(0.9), "sequences_8_adapters_8": figure(0.89),
+                         "peak_memory": figure(1.31), "step_2_of_step_1": figure(1.1), "step_3_of_step_1": figure(9)},
+             "load": {"seconds": 1, "first_token_seconds": 2, "adapter_seconds": 0},
+             "memory": {"checkpoint_bytes": 1, "adapter_bytes": 0}, "adapters": 0}
+    assert [r[4] for r in table.rows_of(bench)] == ["goal", "floor", "missed", "goal", "", "", "floor"]
+
+
+def test_every_goal_is_named_once_and_no_floor_is_above_it():
+    names = [g[0] for g in table.GOALS]
+    assert len(set(names)) == len(names)
+    for _, bound, goal, floor in table.GOALS:
+        assert goal >= floor if bound == ">=" else goal <= floor
+
+
+def test_the_ratios_guard_takes_the_best_and_fails():
+    good = {n: figure(1000 if table.goal_of(n)[0] == ">=" else 0.1) for n in ratios.GUARDED}
+    bad = {**good, "decode_1_of_read_bandwidth": figure(0.75 * 0.8 - 0.02), "step_2_of_step_1": figure(1.3 / 0.8 + 0.02)}
+    rounds, best = iter([bad, {**good, "step_2_of_step_1": bad["step_2_of_step_1"]}, good]), {}
+    assert list(ratios.attempts(lambda: {"figures": next(rounds)}, best)) == [
+        ["decode_1_of_read_bandwidth", "step_2_of_step_1"], ["step_2_of_step_1"], []]
+    assert list(ratios.attempts(lambda: {"figures": bad}, {}))[-1] == ["decode_1_of_read_bandwidth", "step_2_of_step_1"]
+    assert list(ratios.attempts(lambda: {"figures": {}}, {}))[-1] == list(ratios.GUARDED)
+
+
+def test_the_instructions_guard_knows_differences():
+    names = [f"portable exact nf4-f16 {n}" for n in (1, 8, 64)] + ["avx2 fast nf4-f16 1"]
+    expected = dict(zip(names, (1000, 1000, 1000, 1000)))
+    assert list(instructions.differences(expected, dict(zip(names, (1030, 970, 1000, 1000))))) == []
+    lines = list(instructions.differences(expected, dict(zip(names, (1031, 969, 1000)))))
+    assert len(lines) == 3 and "+3.1 %" in lines[0] and "-3.1 %" in lines[1] and "not counted" in lines[2]
+    assert "no committed" in next(instructions.differences({}, {names[0]: 1}))
+
+
+def test_instructions_are_committed_for_every_case():
+    of, figures = instructions.read_figures()
+    assert of.startswith("gcc ") and all(n > 0 for n in figures.values())
+    for isa in instructions.TABLES:
+        for mode, formats in (("exact", 10), ("fast", 6)):
+            assert len([n for n in figures if n.startswith(f"{isa} {mode} ")]) == 3 * formats
 
 
 def test_fidelity_measures_a_difference():

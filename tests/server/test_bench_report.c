@@ -139,6 +139,23 @@ START_TEST(cases_that_differ_in_one_thing_are_held_against_the_plain_one)
 }
 END_TEST
 
+static double best(const json_t *report, const char *name)
+{
+    const json_t *f = json_object_get(json_object_get(report, "figures"), name);
+    return json_number_value(json_object_get(f, "best"));
+}
+
+START_TEST(the_best_is_of_all_rounds)
+{
+    json_t *v = bench_report_json(&r);
+    ck_assert_double_eq_tol(best(v, "decode_1_of_read_bandwidth"), 0.5, 1e-9); // 10 of 20 GB/s
+    ck_assert_double_eq_tol(best(v, "prefill_of_fp32_peak"), 0.5, 1e-9);       // 200 of 400 Gop/s
+    ck_assert_double_eq_tol(best(v, "activation_gap_of_step"), 1, 1e-9);       // 10 of 10 ms
+    ck_assert_double_eq_tol(best(v, "zipf_of_one_adapter"), 60.0 / 140, 1e-9);
+    json_decref(v);
+}
+END_TEST
+
 START_TEST(an_even_number_of_rounds_takes_the_middle)
 {
     r.rounds = 2;
@@ -197,6 +214,7 @@ static Suite *bench_report_suite(void)
     tcase_add_checked_fixture(t, setup, NULL);
     tcase_add_test(t, ratios_are_medians_over_the_rounds);
     tcase_add_test(t, cases_that_differ_in_one_thing_are_held_against_the_plain_one);
+    tcase_add_test(t, the_best_is_of_all_rounds);
     tcase_add_test(t, an_even_number_of_rounds_takes_the_middle);
     tcase_add_test(t, rounds_without_a_part_do_not_count);
     tcase_add_test(t, without_adapters_nothing_is_said_of_them);
