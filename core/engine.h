@@ -393,6 +393,7 @@ struct engine_stats {
     double kv_usage; /* 0..1 */
     uint64_t kv_pages, kv_pages_used, kv_page_bytes;
     uint64_t prompt_tokens, generated_tokens, cached_tokens, preemptions, steps;
+    double compute_seconds;              /* of the steps, in passes through the model */
     uint64_t finished[FINISH_ERROR + 1]; /* choices by reason */
     struct histogram time_to_first_token, inter_token, end_to_end, queue_time, adapter_load;
     uint64_t weight_bytes, merge_bytes;

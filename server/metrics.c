@@ -150,6 +150,8 @@ static void engine_figures(struct buffer *b, struct engine *e, bool vllm)
     value(b, "oftd_preemptions_total", "counter", "Sequences that gave up their KV pages.",
           (double)s.preemptions);
     value(b, "oftd_steps_total", "counter", "Steps of the worker.", (double)s.steps);
+    value(b, "oftd_compute_seconds_total", "counter", "Passes through the model, of the steps.",
+          s.compute_seconds);
     value(b, "oftd_kv_pages", "gauge", "KV pages.", (double)s.kv_pages);
     value(b, "oftd_kv_page_bytes", "gauge", "Bytes of a KV page.", (double)s.kv_page_bytes);
     value(b, "oftd_weight_bytes", "gauge", "Bytes of the base's weights.", (double)s.weight_bytes);

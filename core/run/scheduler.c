@@ -500,7 +500,9 @@ static bool run_passes(struct scheduler *s)
     for (int32_t i = 0; i < s->step.n_items;) {
         struct batch b;
         int32_t end = step_pass(&s->step, i, kvcache_kv(s->o.kv), &b);
+        int64_t start = ticket_now();
         s->o.forward(s->o.ctx, s->step.items[i]->route->compute, &b);
+        s->counts.compute_ns += ticket_now() - start;
         for (; i < end; i++)
             deliver(s, s->step.items[i]);
     }

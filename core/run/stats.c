@@ -39,6 +39,7 @@ void stats_count(struct stats *s, const struct step_counts *more)
     c->cached_tokens += more->cached_tokens;
     c->preemptions += more->preemptions;
     c->steps += more->steps;
+    c->compute_ns += more->compute_ns;
     for (int i = 0; i <= FINISH_ERROR; i++)
         c->finished[i] += more->finished[i];
     pthread_mutex_unlock(&s->lock);
@@ -53,6 +54,7 @@ void stats_read(struct stats *s, struct engine_stats *out)
     out->cached_tokens = c->cached_tokens;
     out->preemptions = c->preemptions;
     out->steps = c->steps;
+    out->compute_seconds = 1e-9 * (double)c->compute_ns;
     memcpy(out->finished, c->finished, sizeof out->finished);
     out->time_to_first_token = s->timings[TIMING_FIRST_TOKEN];
     out->inter_token = s->timings[TIMING_INTER_TOKEN];

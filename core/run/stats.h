@@ -18,6 +18,7 @@ enum timing {
 struct step_counts {
     uint64_t prompt_tokens, generated_tokens, cached_tokens, preemptions, steps;
     uint64_t finished[FINISH_ERROR + 1];
+    int64_t compute_ns; /* in passes through the model */
 };
 
 struct stats {

@@ -96,9 +96,10 @@ def outside_rows(o):
                f"{1e3 * p99:.1f} and {1e3 * p50:.1f} ms, {o['streams']} streams over HTTP")
     yield ("idle_processor_percent", "idle daemon, % of a core", 100 * o["idle_processor_seconds"] / o["idle_seconds"],
            f"{o['idle_processor_seconds']:.2f} s in {o['idle_seconds']:.0f} s")
-    if o.get("step_seconds"):
-        yield ("http_overhead", "step outside compute, share", 1 - o["busy_seconds"] / o["step_seconds"],
-               f"{1e3 * o['busy_seconds']:.2f} of {1e3 * o['step_seconds']:.2f} ms, {o['crowd']} streams over HTTP")
+    yield ("load_to_first_token_seconds", "exec until a first token over HTTP, s", o["load_to_first_token_seconds"],
+           "without adapters")
+    yield ("http_overhead", "share of a step that is no pass through the model", 1 - o["compute_seconds"] / o["step_seconds"],
+           f"{1e3 * o['compute_seconds']:.2f} of {1e3 * o['step_seconds']:.2f} ms are, {o['crowd']} streams over HTTP")
 
 
 def rows_of(*measured):

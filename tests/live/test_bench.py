@@ -16,9 +16,10 @@ import fidelity  # noqa: E402
 import instructions  # noqa: E402
 import ratios  # noqa: E402
 import table  # noqa: E402
+import traffic  # noqa: E402
 
 SMALL = ("--prompt", "32", "--generate", "32", "--repeat", "2")
-LONGER = ("--prompt", "32", "--generate", "160", "--repeat", "2")
+LONGER = ("--prompt", "32", "--generate", "160", "--repeat", "2", "--max-model-len", "512")
 
 
 def tool(name, *args, timeout=120):
@@ -65,10 +66,11 @@ def test_ratios_come_with_both_parts():
     cases = [(c["kind"], c["sequences"], c["adapters"], c["prompt"]) for c in r["cases"]]
     assert cases == [("decode", 1, 0, 32), ("decode", 1, 0, 32), ("decode", 1, 1, 32), ("decode", 2, 0, 32),
                      ("decode", 3, 0, 32), ("decode", 3, 1, 32), ("decode", 3, 3, 32), ("prefill", 1, 0, 32),
-                     ("prefill", 1, 0, 32), ("prefill", 1, 1, 32), ("decode", 1, 0, 64), ("decode", 1, 0, 3936)]
+                     ("prefill", 1, 0, 32), ("prefill", 1, 1, 32), ("decode", 1, 0, 64), ("decode", 1, 0, 352)]
     assert [c["busy"] for c in r["cases"]] == [i == 1 for i in range(12)]
     assert [c["exact"] for c in r["cases"]] == [i == 8 for i in range(12)]
-    assert r["load"]["first_token_seconds"] > r["load"]["seconds"] > 0 and r["load"]["adapter_seconds"] > 0 and r["foreign_cores"] >= 0
+    assert r["load"]["first_token_seconds"] > r["load"]["seconds"] > 0 and r["load"]["adapter_seconds"] > 0
+    assert r["foreign_cores"] >= 0
     memory = r["memory"]
     assert memory["peak_bytes"] > memory["checkpoint_bytes"] > 0 and memory["kv_bytes"] > 0
 
@@ -77,7 +79,7 @@ def test_bytes_and_operations_are_the_networks():
     """4.5 bits a weight, and the head in 16 (tiles are padded to no more here)."""
     with tempfile.TemporaryDirectory() as t:
         made_model(t, adapters=0)
-        code, out, err = oftd("bench", "--model", f"{t}/base", *SMALL, "--batch", "1", "--json")
+        code, out, err = oftd("bench", "--model", f"{t}/base", *SMALL, "--batch", "1", "--measure", "short", "--json")
         assert code == 0, err
         r = json.loads(out)
     hidden, ff, layers, heads, kv_heads, vocab = 256, 512, 2, 4, 2, 512
@@ -92,7 +94,8 @@ def test_bytes_and_operations_are_the_networks():
 def test_more_adapters_than_the_batch():
     with tempfile.TemporaryDirectory() as t:
         made_model(t, adapters=4)
-        code, out, err = oftd("bench", "--model", f"{t}/base", *pairs(4, t), *SMALL, "--batch", "2", "--json")
+        code, out, err = oftd("bench", "--model", f"{t}/base", *pairs(4, t), *SMALL, "--batch", "2", "--measure", "short",
+                              "--json")
         assert code == 0, err
         assert ("decode", 4, 4) in [(c["kind"], c["sequences"], c["adapters"]) for c in json.loads(out)["cases"]]
 
@@ -133,7 +136,7 @@ def test_refusals_are_sentences():
 
 def test_made_models_load_in_every_format():
     for fmt, backend in (("nf4", "bnb_4bit"), ("nf4-dq", "bnb_4bit"), ("gptq4", "gptq"), ("gptq8", "gptq"),
-                         ("f16", "default")):
+                         ("awq", "awq"), ("f16", "default")):
         with tempfile.TemporaryDirectory() as t:
             made_model(t, fmt, adapters=1)
             code, out, err = oftd("inspect", f"{t}/base", "--json")
@@ -142,6 +145,16 @@ def test_made_models_load_in_every_format():
             assert up["backend"] == backend
             code, out, err = oftd("validate", "--model", f"{t}/base", f"{t}/adapters/a0", "--json")
             assert code == 0 and json.loads(out)["findings"] == [], out + err
+
+
+def test_a_pool_costs_no_space():
+    with tempfile.TemporaryDirectory() as t:
+        code, _, err = tool("make_model.py", "tiny", t, "--adapters", "2", "--pool", "5")
+        assert code == 0, err
+        assert sorted(os.listdir(f"{t}/pool")) == [f"p000{i}" for i in range(5)]
+        assert os.path.samefile(f"{t}/pool/p0003/adapter_model.safetensors", f"{t}/adapters/a1/adapter_model.safetensors")
+        code, out, err = oftd("validate", "--model", f"{t}/base", f"{t}/pool/p0004", "--json")
+        assert code == 0, err
 
 
 def test_made_models_are_the_same_each_time():
@@ -156,12 +169,22 @@ def test_made_models_are_the_same_each_time():
 def test_outside():
     with tempfile.TemporaryDirectory() as t:
         made_model(t)
-        code, out, err = tool("outside.py", t, "--idle", "1")
+        code, out, err = tool("outside.py", t, "--idle", "1", "--seconds", "1")
         assert code == 0, err
         r = json.loads(out)
     assert r["ready_seconds"] > 0 and r["first_token_seconds"] > 0 and r["adapters"] == 2
     assert 0 <= r["idle_processor_seconds"] <= 0.5 and r["peak_bytes"] >= r["resident_bytes"] > 0
-    assert 0 <= r["token_wait_p50"] <= r["token_wait_p99"]
+    assert 0 <= r["token_wait_p50"] <= r["token_wait_p99"] and 0 < r["first_token_p50"] <= r["first_token_p99"]
+    assert r["load_to_first_token_seconds"] > r["ready_seconds"] and r["first_tokens"] >= 8
+    assert 0 < r["compute_seconds"] < r["step_seconds"]
+
+
+def test_windows_count_what_lies_within():
+    r = traffic.Request(1.0)
+    r.times = [2.0, 3.0, 5.0]
+    assert traffic.rate([r, r], 2, 4) == 2 and traffic.waits([r], 2, 4) == [1.0] and traffic.first_waits([r], 1, 9) == [1.0]
+    assert traffic.first_waits([r], 1.5, 9) == [] and traffic.percentile([3, 1, 2], 0.99) == 3
+    assert traffic.percentile(list(range(100)), 0.99) == 98 and traffic.percentile([4, 1, 2, 3], 0.5) == 2
 
 
 def figure(value):
