@@ -16,6 +16,7 @@ import statistics
 import sys
 import time
 
+import machine
 import traffic
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "live"))
@@ -23,7 +24,6 @@ from daemon import Daemon, Stream  # noqa: E402
 
 PROMPT, SHORT, STREAMS, TOKENS, ROUNDS, SETTLE = 512, 64, 8, 32, 5, 1.0
 CROWD, CROWD_TOKENS, STARTS = 64, 64, 3
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def folders(model):
@@ -42,12 +42,6 @@ def start(base, adapters):
     daemon = Daemon(*args, "--served-model-name", "base", model=base)
     daemon.ok("GET", "/health")
     return daemon, time.monotonic() - begin
-
-
-def processor_seconds(pid):
-    with open(f"/proc/{pid}/stat") as f:
-        fields = f.read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
 
 
 def resident_bytes(pid):
@@ -122,9 +116,9 @@ def measure(model, idle, seconds):
         first_waits, between = eight(daemon, adapters, rng, vocab, seconds)
         step, busy = share_outside(daemon, rng, vocab, seconds)
         time.sleep(SETTLE)
-        before = processor_seconds(pid)
+        before = machine.process_seconds(pid)
         time.sleep(idle)
-        idle_seconds = processor_seconds(pid) - before
+        idle_seconds = machine.process_seconds(pid) - before
         resident, peak = resident_bytes(pid)
     return {
         "adapters": len(adapters), "ready_seconds": statistics.median(readies),

@@ -49,16 +49,18 @@ class Stream:
 def run(port, streams, tokens, request_of, until):
     """The requests that ended, in the order of their ends, and those that were cut off at the end.
 
-    request_of(stream, number) gives (path, body), the number being that of all requests so far; until(requests) is asked
-    whenever one has ended, and ends it all.
+    request_of(stream, number) gives (path, body), the number being that of all requests so far, or None when the stream is
+    done; until(requests) is asked whenever one has ended, and ends it all, as does the end of the last stream.
     """
     ended, sent, poll, open_streams = [], 0, selectors.DefaultSelector(), {}
 
     def begin(i):
         nonlocal sent
-        open_streams[i] = Stream(port, *request_of(i, sent), tokens)
-        poll.register(open_streams[i].socket, selectors.EVENT_READ, i)
-        sent += 1
+        request = request_of(i, sent)
+        if request:
+            open_streams[i] = Stream(port, *request, tokens)
+            poll.register(open_streams[i].socket, selectors.EVENT_READ, i)
+            sent += 1
 
     def close(i):
         stream = open_streams.pop(i)
@@ -69,13 +71,14 @@ def run(port, streams, tokens, request_of, until):
     try:
         for i in range(streams):
             begin(i)
-        while True:
+        while open_streams:
             for key, _ in poll.select():
                 if not open_streams[key.data].read():
                     ended.append(close(key.data))
                     if until(ended):
                         return ended, [s.request for s in open_streams.values()]
                     begin(key.data)
+        return ended, []
     finally:
         for i in list(open_streams):
             close(i)

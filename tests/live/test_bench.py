@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import xml.etree.ElementTree
 
 from daemon import ADAPTERS, BASE, ROOT, SLOW, oftd
 
@@ -14,6 +15,8 @@ sys.path.insert(0, BENCH)
 
 import fidelity  # noqa: E402
 import instructions  # noqa: E402
+import peers  # noqa: E402
+import plot  # noqa: E402
 import ratios  # noqa: E402
 import table  # noqa: E402
 import traffic  # noqa: E402
@@ -189,6 +192,61 @@ def test_windows_count_what_lies_within():
 
 def figure(value):
     return {"value": value, "best": value, "low": value, "high": value, "parts": [value, 1.0], "unit": "GB/s", "text": "t"}
+
+
+FAKE_BENCH = """#!/bin/sh
+echo "main: n_kv_max = 4096"
+echo "|    PP |     TG |    B |   N_KV |   T_PP s | S_PP t/s |   T_TG s | S_TG t/s |      T s |    S t/s |"
+echo "|-------|--------|------|--------|----------|----------|----------|----------|----------|----------|"
+for n in 1 2 4 8 16 32; do echo "|    32 |     24 |    ${{n}} |     56 |    0.1 |   100.00 |    0.2 |    ${{n}}{}.5 |    0.3 |    40.00 |"; done
+"""
+
+
+def test_peers_are_programs_given_by_path():
+    """Two peers that always say the same: the faster one is taken, and only it is asked again."""
+    with tempfile.TemporaryDirectory() as t:
+        made_model(t, adapters=0)
+        for name, digit in (("slow", 0), ("quick", 1)):
+            os.mkdir(f"{t}/{name}")
+            for program, text in (("llama-batched-bench", FAKE_BENCH.format(digit) + f"echo x >>{t}/{name}/asked\n"),
+                                  ("llama-bench", f"#!/bin/sh\necho '[\n {{\"avg_ts\": {digit + 1}.0}}\n]'\n")):
+                with open(f"{t}/{name}/{program}", "w") as f:
+                    f.write(text)
+                os.chmod(f"{t}/{name}/{program}", 0o755)
+        code, _, err = tool("peers.py", "--out", f"{t}/out.json", "--ours", f"4bit={t}/base", "--peer", f"slow={t}/slow",
+                            "--peer", f"quick={t}/quick", "--file", "q4_0=x", "--pairs", "1", "--fast", "")
+        assert code == 0, err
+        with open(f"{t}/out.json") as f:
+            r = json.load(f)
+        asked = [os.path.getsize(f"{t}/{name}/asked") for name in ("slow", "quick")]
+        assert asked[0] == 2 <= asked[1], asked
+    assert set(r["figures"]) == {"peer_prefill", "peer_decode_1_head16", *(f"peer_decode_{n}" for n in (2, 4, 8, 16, 32))}
+    for name, f in r["figures"].items():
+        assert consistent(f) and "quick q4_0" in f["text"], name
+    assert r["figures"]["peer_decode_16"]["parts"][1] == 161.5 and r["figures"]["peer_prefill"]["parts"][1] == 2.0
+
+
+def test_pairs_that_others_disturbed_do_not_count():
+    pairs = peers.Pairs(2)
+    for ours, foreign in ((10, 0.01), (90, 0.5), (20, 0.02)):
+        assert pairs.missing(["x"]) == ["x"]
+        pairs.add("x", ours, 10, foreign)
+    f = pairs.figure("x", "t")
+    assert pairs.missing(["x"]) == [] and f["value"] == 1.5 and f["pairs"] == 2 and f["dropped"] == 1
+    for _ in range(4):
+        pairs.add("y", 10, 10, 0.5)
+    f = pairs.figure("y", "t")
+    assert pairs.missing(["y"]) == [] and "NOISY" in f["text"] and f["pairs"] == 4
+
+
+def test_the_plot_is_drawn():
+    points = [{"adapters": n, "ours": 200.0 - n, "peer": 100.0 / n} for n in (1, 2, 4)]
+    svg = plot.svg({"streams": 32, "peer": "a <peer>", "points": points})
+    root = xml.etree.ElementTree.fromstring(svg)
+    lines = [e for e in root.iter() if e.tag.endswith("polyline")]
+    assert len(lines) == 2 and all(len(e.get("points").split()) == 3 for e in lines) and "a &lt;peer&gt;" in svg
+    first, last = (float(p.split(",")[1]) for p in (lines[1].get("points").split()[0], lines[1].get("points").split()[-1]))
+    assert first < last  # y grows downwards, and the peer's rate falls
 
 
 def test_table_knows_goals_from_floors():
