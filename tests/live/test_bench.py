@@ -25,9 +25,9 @@ SMALL = ("--prompt", "32", "--generate", "32", "--repeat", "2")
 LONGER = ("--prompt", "32", "--generate", "160", "--repeat", "2", "--max-model-len", "512")
 
 
-def tool(name, *args, timeout=120):
+def tool(name, *args, timeout=120, **env):
     r = subprocess.run([sys.executable, f"{BENCH}/{name}", *args], capture_output=True, text=True,
-                       timeout=timeout * SLOW)
+                       timeout=timeout * SLOW, env={**os.environ, **env})
     return r.returncode, r.stdout, r.stderr
 
 
@@ -202,28 +202,34 @@ for n in 1 2 4 8 16 32; do echo "|    32 |     24 |    ${{n}} |     56 |    0.1 
 """
 
 
+def script(path, text):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w") as f:
+        f.write(text)
+    os.chmod(path, 0o755)
+
+
 def test_peers_are_programs_given_by_path():
-    """Two peers that always say the same: the faster one is taken, and only it is asked again."""
+    """Programs that always say the same, ours too: the faster peer is taken, and only it is asked again."""
     with tempfile.TemporaryDirectory() as t:
-        made_model(t, adapters=0)
+        cases = [{"kind": "decode", "sequences": n, "tokens_per_second": 20 * n} for n in (1, 2, 4, 8, 16, 32)]
+        cases.append({"kind": "prefill", "sequences": 1, "tokens_per_second": 3.0})
+        script(f"{t}/build/oftd", f"#!/bin/sh\ncase \"$*\" in *--head*) echo 'no --head' >&2; exit 1;; esac\n"
+                                  f"echo '{json.dumps({'cases': cases})}'\n")
         for name, digit in (("slow", 0), ("quick", 1)):
-            os.mkdir(f"{t}/{name}")
-            for program, text in (("llama-batched-bench", FAKE_BENCH.format(digit) + f"echo x >>{t}/{name}/asked\n"),
-                                  ("llama-bench", f"#!/bin/sh\necho '[\n {{\"avg_ts\": {digit + 1}.0}}\n]'\n")):
-                with open(f"{t}/{name}/{program}", "w") as f:
-                    f.write(text)
-                os.chmod(f"{t}/{name}/{program}", 0o755)
-        code, _, err = tool("peers.py", "--out", f"{t}/out.json", "--ours", f"4bit={t}/base", "--peer", f"slow={t}/slow",
-                            "--peer", f"quick={t}/quick", "--file", "q4_0=x", "--pairs", "1", "--fast", "")
+            script(f"{t}/{name}/llama-batched-bench", FAKE_BENCH.format(digit) + f"echo x >>{t}/{name}/asked\n")
+            script(f"{t}/{name}/llama-bench", f"#!/bin/sh\necho '[\n {{\"avg_ts\": {digit + 1}.0}}\n]'\n")
+        code, _, err = tool("peers.py", "--out", f"{t}/out.json", "--ours", "4bit=x", "--peer", f"slow={t}/slow",
+                            "--peer", f"quick={t}/quick", "--file", "q4_0=x", "--pairs", "2", BUILD=f"{t}/build")
         assert code == 0, err
         with open(f"{t}/out.json") as f:
             r = json.load(f)
         asked = [os.path.getsize(f"{t}/{name}/asked") for name in ("slow", "quick")]
-        assert asked[0] == 2 <= asked[1], asked
+        assert asked[0] == 2 < 4 <= asked[1], asked
+    assert "no --head" in r["left_out"]["peer_decode_1_head8"]
     assert set(r["figures"]) == {"peer_prefill", "peer_decode_1_head16", *(f"peer_decode_{n}" for n in (2, 4, 8, 16, 32))}
-    for name, f in r["figures"].items():
-        assert consistent(f) and "quick q4_0" in f["text"], name
-    assert r["figures"]["peer_decode_16"]["parts"][1] == 161.5 and r["figures"]["peer_prefill"]["parts"][1] == 2.0
+    assert all(consistent(f) and "quick q4_0" in f["text"] for f in r["figures"].values())
+    assert r["figures"]["peer_decode_16"]["parts"] == [320, 161.5] and r["figures"]["peer_prefill"]["value"] == 1.5
 
 
 def test_pairs_that_others_disturbed_do_not_count():
