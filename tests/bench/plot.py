@@ -48,6 +48,9 @@ def svg(plot):
 def main():
     with open(sys.argv[1]) as f:
         plot = json.load(f)["plot"]
+    if not plot:
+        print("plot.py: there are no points")
+        return
     with open(sys.argv[2], "w") as f:
         f.write(svg(plot))
 
