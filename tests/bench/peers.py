@@ -44,11 +44,12 @@ QUIET = 0.1
 PROMPT, PREFILL, GENERATE = 32, 512, 24
 
 
-def output_of(command, cwd=None):
+def output_of(command, cwd):
+    """Of both streams: where a table goes differs."""
     r = subprocess.run(command, capture_output=True, text=True, cwd=cwd, stdin=subprocess.DEVNULL)
     if r.returncode:
         raise RuntimeError(f"{' '.join(command)}: exit code {r.returncode}: {(r.stderr or r.stdout)[-500:]}")
-    return r.stdout + r.stderr
+    return r.stdout, r.stderr
 
 
 # ---- what measures once: {figure: tokens/s} ----
@@ -91,9 +92,9 @@ class Peer:
 
     def decode(self, path, sequences):
         with tempfile.TemporaryDirectory() as cwd:  # it may leave a log
-            text = output_of([f"{self.folder}/llama-batched-bench", "-m", path, "-t", self.threads, "-tb", self.threads,
+            text = "\n".join(output_of([f"{self.folder}/llama-batched-bench", "-m", path, "-t", self.threads, "-tb", self.threads,
                               "-c", "4096", "-b", "2048", "-ub", "512", "-npp", str(PROMPT), "-ntg", str(GENERATE),
-                              "-npl", ",".join(map(str, sequences)), *(["-rtr"] if self.repack else [])], cwd)
+                              "-npl", ",".join(map(str, sequences)), *(["-rtr"] if self.repack else [])], cwd))
         rates = table_rates(text)
         if not all(f"decode_{n}" in rates for n in sequences):
             raise RuntimeError(f"{self.name}: no figures in: {text[-500:]}")
@@ -101,7 +102,7 @@ class Peer:
 
     def prefill(self, path):
         with tempfile.TemporaryDirectory() as cwd:
-            text = output_of([f"{self.folder}/llama-bench", "-m", path, "-t", self.threads, "-p", str(PREFILL), "-n", "0",
+            text, _ = output_of([f"{self.folder}/llama-bench", "-m", path, "-t", self.threads, "-p", str(PREFILL), "-n", "0",
                               "-r", "1", "-o", "json", *(["-rtr", "1"] if self.repack else [])], cwd)
         return {"prefill": json.loads(text[text.index("[\n"):text.rindex("]") + 1])[0]["avg_ts"]}
 
@@ -173,6 +174,17 @@ class Report:
         self.pairs = Pairs(a.pairs)
         self.ours = Ours(a.threads)
         self.peers = [Peer(n, d, a.threads, n in a.repack) for n, d in a.peer.items()]
+        self.fast = self.taken(a.fast.split())
+
+    def taken(self, flags):
+        """The flags, or none when this program does not take them; what it said is kept."""
+        model = self.a.ours.get("4bit") or self.a.ours.get("nf4")
+        try:
+            if flags and model:
+                self.ours.rates(model, 1, False, flags)
+        except RuntimeError as e:
+            self.left_out["peer_decode_1_head8"], flags = str(e), []
+        return flags
 
     def runners(self, kinds):
         """{"peer file": a function of the figures that are wanted}"""
@@ -183,14 +195,9 @@ class Report:
         self.figures[name] = self.pairs.figure(name, text)
 
     def four_bit(self):
-        runners, model, fast = self.runners(("q4_0", "q4_k_s")), self.a.ours.get("4bit"), self.a.fast.split()
+        runners, model, fast = self.runners(("q4_0", "q4_k_s")), self.a.ours.get("4bit"), self.fast
         if not model or not runners:
             return
-        try:
-            if fast:
-                self.ours.rates(model, 1, False, fast)
-        except RuntimeError as e:
-            self.left_out["peer_decode_1_head8"], fast = str(e), []
         wanted = [f"decode_{n}" for n in SEQUENCES] + ["prefill"]
         head = {"decode_1": "peer_decode_1_head8" if fast else "peer_decode_1_head16"}
         best = compare_rates(self.pairs, lambda: self.ours.rates(model, max(SEQUENCES), True, fast), runners, wanted,
@@ -221,7 +228,7 @@ class Report:
             return
         server = next(iter(a.peer.values()))
         most = max(DISTINCT) if a.plot else 8
-        with servers.Ours(a.ours["4bit"], a.adapters[:most], a.threads, self.flags()) as mine, \
+        with servers.Ours(a.ours["4bit"], a.adapters[:most], a.threads, self.fast) as mine, \
                 servers.Llama(server, a.file["q4_0"], a.lora[:most], a.threads) as theirs:
             name = "peer_http_8_adapters"
             while self.pairs.missing([name]):
@@ -241,14 +248,11 @@ class Report:
                 self.plot["points"].append({"adapters": n, "ours": x, "peer": y})
                 say(f"{n} distinct adapters: {x:.1f} and {y:.1f}")
 
-    def flags(self):
-        return [] if "peer_decode_1_head8" in self.left_out else self.a.fast.split()
-
     def peft(self):
         a = self.a
         if not (a.peft and a.adapters and "nf4" in a.ours):
             return
-        with servers.Ours(a.ours["nf4"], a.adapters[:8], a.threads, self.flags()) as mine, \
+        with servers.Ours(a.ours["nf4"], a.adapters[:8], a.threads, self.fast) as mine, \
                 servers.Peft(a.peft, a.ours["nf4"], a.adapters[:8], a.threads) as theirs:
             for name, streams in (("peft_decode_adapter", 1), ("peft_8_adapters", 8)):
                 while self.pairs.missing([name]):

@@ -15,11 +15,13 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 import traffic  # noqa: E402
 
-PROMPT, TOKENS, BURST_TOKENS, VOCAB = 32, 32, 16, 32000
+PROMPT, TOKENS, BURST_TOKENS = 32, 32, 16
 
 
 class Server:
     """port, pid, adapters and request(ids, tokens, adapter or None) are the subclass's."""
+
+    vocab = 32000
 
     def steady(self, streams, distinct, seconds):
         window = traffic.Window(streams, seconds)
@@ -37,7 +39,7 @@ class Server:
         def make(stream, number):
             if once is not None and number >= once:
                 return None
-            ids = [random.randrange(300, VOCAB) for _ in range(PROMPT)]
+            ids = [random.randrange(300, self.vocab) for _ in range(PROMPT)]
             return self.request(ids, tokens, stream % distinct if distinct else None)
         return make
 
@@ -47,6 +49,8 @@ class Ours(Server):
         sys.path.insert(0, os.path.join(HERE, "..", "live"))
         from daemon import Daemon  # it wants the program to be there
         self.adapters = adapters
+        with open(f"{model}/config.json") as f:
+            self.vocab = json.load(f)["vocab_size"]
         named = [x for i, a in enumerate(adapters) for x in ("--adapter", f"a{i}={a}")]
         self.daemon = Daemon(*named, "--served-model-name", "base", "--threads", str(threads), "--adapter-memory", "64G",
                              *flags, model=model)

@@ -61,7 +61,7 @@ def holds(value, bound, limit):
 
 
 def verdict(value, goal):
-    if not goal:
+    if not goal or value != value:
         return ""
     bound, best, floor = goal
     return "goal" if holds(value, bound, best) else "floor" if holds(value, bound, floor) else "missed"
@@ -74,6 +74,9 @@ def figure_rows(figures):
 
 
 def bench_rows(bench):
+    if not bench["cases"]:  # traffic alone: the rest is another run's
+        yield from figure_rows({n: f for n, f in bench["figures"].items() if n == "zipf_of_one_adapter"})
+        return
     yield from figure_rows(bench["figures"])
     load = bench["load"]
     megabytes = bench["memory"]["checkpoint_bytes"] / 1e6
@@ -92,7 +95,7 @@ def outside_rows(o):
     yield "first_token_seconds", "first token over HTTP, s", o["first_token_seconds"], f"prompt of {o['prompt']}"
     for name, text in (("token_wait", "waits between tokens"), ("first_token", "waits for the first token")):
         p50, p99 = o[f"{name}_p50"], o[f"{name}_p99"]
-        yield (f"{name}_p99_of_p50", f"{text}, p99 of p50", p99 / p50 if p50 else 0,
+        yield (f"{name}_p99_of_p50", f"{text}, p99 of p50", p99 / p50 if p50 else float("nan"),
                f"{1e3 * p99:.1f} and {1e3 * p50:.1f} ms, {o['streams']} streams over HTTP")
     yield ("idle_processor_percent", "idle daemon, % of a core", 100 * o["idle_processor_seconds"] / o["idle_seconds"],
            f"{o['idle_processor_seconds']:.2f} s in {o['idle_seconds']:.0f} s")
