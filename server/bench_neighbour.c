@@ -53,10 +53,10 @@ void bench_neighbour_run(const struct bench_neighbour *n)
         kill(n->pid, SIGCONT);
 }
 
-void bench_neighbour_rest(const struct bench_neighbour *n)
+void bench_neighbour_rest(struct bench_neighbour *n)
 {
-    if (n->pid > 0 && kill(n->pid, SIGSTOP) == 0)
-        sleeps(n->pid);
+    if (n->pid > 0 && kill(n->pid, SIGSTOP) == 0 && !sleeps(n->pid))
+        n->pid = 0; // somebody ended it: the number may be another's by now
 }
 
 double bench_neighbour_seconds(const struct bench_neighbour *n)

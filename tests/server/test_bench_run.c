@@ -2,6 +2,8 @@
  */
 #include "server/bench_run.h"
 
+#include <signal.h>
+
 #include "server/bench_cpu.h"
 #include "server/bench_crowd.h"
 #include "tests/core/engine_fixture.h"
@@ -249,6 +251,19 @@ START_TEST(a_neighbour_computes_when_it_is_told_to)
 }
 END_TEST
 
+START_TEST(a_neighbour_that_has_ended_is_none)
+{
+    struct bench_neighbour n = {0};
+    ck_assert_int_eq(bench_neighbour_start(&n, NULL), ST_OK);
+    bench_neighbour_run(&n);
+    ck_assert_int_eq(kill(n.pid, SIGKILL), 0);
+    bench_neighbour_rest(&n);
+    ck_assert_int_eq(n.pid, 0);
+    ck_assert_double_eq(bench_neighbour_seconds(&n), 0);
+    bench_neighbour_end(&n);
+}
+END_TEST
+
 START_TEST(allocations_fail)
 {
     const struct bench_case c = {.sequences = 2, .adapters = 2, .prompt = 8, .generate = 4};
@@ -293,6 +308,7 @@ static Suite *bench_run_suite(void)
     tcase_add_test(t, traffic_runs_all_requests);
     tcase_add_test(t, traffic_follows_zipf);
     tcase_add_test(t, a_neighbour_computes_when_it_is_told_to);
+    tcase_add_test(t, a_neighbour_that_has_ended_is_none);
     tcase_add_test(t, allocations_fail);
     suite_add_tcase(s, t);
     return s;
