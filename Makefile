@@ -30,7 +30,7 @@ TEST_SRCS := $(shell find tests -name 'test_*.c' 2>/dev/null | sort)
 TESTS   := $(TEST_SRCS:%.c=$(BUILD)/%)
 FUZZ    := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
-.PHONY: all help test unit live check-kernels asan ubsan tsan valgrind fuzz fuzz-guided bench fidelity lint layers headers \
+.PHONY: all help test unit live check-kernels asan ubsan tsan valgrind fuzz fuzz-guided bench guards guards-update fidelity lint layers headers \
         format format-check docs docs-check install clean
 all: $(BUILD)/oftd
 
@@ -95,7 +95,7 @@ test: all unit live ## unit and live tests
 
 check-kernels: $(BUILD)/check_kernels ## compare (and time) every kernel of every table with the portable one
 	$<
-$(BUILD)/check_kernels $(BUILD)/masks $(BUILD)/conversations: $(BUILD)/%: tests/bench/%.c $(LIB)
+$(BUILD)/check_kernels $(BUILD)/count_kernels $(BUILD)/masks $(BUILD)/conversations: $(BUILD)/%: tests/bench/%.c $(LIB)
 	$(CC) $(ALL_CFLAGS) -o $@ $< $(LIB) $(LIBS)
 
 # Whole test suites in builds of their own, $(BUILD)-asan and so on. TEST_SLOW: time-outs times that (tests/live/daemon.py).
@@ -135,6 +135,12 @@ fuzz-guided: ## the same under libFuzzer, ASan and UBSan; what reached new code 
 # SHAPES: what to measure, "110M" if empty, such as "110M 1.1B 110M:gptq4" (tests/bench/run.sh).
 bench: $(BUILD)/oftd $(BUILD)/check_kernels ## ratios of this machine: kernels, decode, prefill, adapters (SHAPES)
 	BUILD=$(BUILD) tests/bench/run.sh $(SHAPES)
+
+guards: $(BUILD)/oftd $(BUILD)/count_kernels ## instructions of the products as committed, ratios to the machine at 0.8 x their floors
+	BUILD=$(BUILD) python3 tests/bench/instructions.py
+	BUILD=$(BUILD) python3 tests/bench/ratios.py
+guards-update: $(BUILD)/count_kernels ## write tests/bench/instructions.txt anew, after a kernel has changed
+	BUILD=$(BUILD) python3 tests/bench/instructions.py --update
 
 fidelity: $(BUILD)/oftd ## what --compute fast costs on the demo: KL, perplexity, greedy agreement
 	BUILD=$(BUILD) python3 tests/bench/fidelity.py

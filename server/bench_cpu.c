@@ -27,18 +27,19 @@ static double seconds(struct timeval t)
     return (double)t.tv_sec + 1e-6 * (double)t.tv_usec;
 }
 
-struct bench_cpu bench_cpu_read(void)
+struct bench_cpu bench_cpu_read(const struct bench_neighbour *n)
 {
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
     return (struct bench_cpu){.clock = bench_now(),
                               .all = all_busy(),
-                              .own = seconds(usage.ru_utime) + seconds(usage.ru_stime)};
+                              .own = seconds(usage.ru_utime) + seconds(usage.ru_stime) +
+                                     bench_neighbour_seconds(n)};
 }
 
-double bench_cpu_foreign(const struct bench_cpu *since)
+double bench_cpu_foreign(const struct bench_cpu *since, const struct bench_neighbour *n)
 {
-    struct bench_cpu now = bench_cpu_read();
+    struct bench_cpu now = bench_cpu_read(n);
     double foreign = (now.all - since->all) - (now.own - since->own);
     return foreign > 0 && now.clock > since->clock ? foreign / (now.clock - since->clock) : 0;
 }

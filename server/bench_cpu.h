@@ -2,12 +2,15 @@
 #ifndef OFTD_SERVER_BENCH_CPU_H
 #define OFTD_SERVER_BENCH_CPU_H
 
+#include "server/bench_neighbour.h"
+
 struct bench_cpu { /* seconds */
     double clock, all, own;
 };
 
-struct bench_cpu bench_cpu_read(void);
+/* The neighbour's time is our own. */
+struct bench_cpu bench_cpu_read(const struct bench_neighbour *n);
 /* Cores that other processes kept busy since then; 0 where the system does not tell. */
-double bench_cpu_foreign(const struct bench_cpu *since);
+double bench_cpu_foreign(const struct bench_cpu *since, const struct bench_neighbour *n);
 
 #endif

@@ -4,7 +4,7 @@
 
 #include "server/bench_run.h"
 
-#define BENCH_SERIES_MAX 40
+#define BENCH_SERIES_MAX 64
 
 /* A case and its times in every round; one that generates one token measures prefill, else
  * decoding.
@@ -22,12 +22,16 @@ struct bench_result {
     size_t adapters, rounds;
     struct bench_series series[BENCH_SERIES_MAX];
     size_t n_series;
-    struct bench_times *activation; /* [rounds] or NULL */
-    double *read, *peak;            /* [rounds] probes: bytes, fp32 operations a second */
-    double *foreign;                /* [rounds] cores that other processes kept busy */
-    double step_bytes;              /* weights that one step reads */
-    double token_operations;        /* of one prompt token */
-    double load_seconds;            /* of the base */
+    struct bench_times *activation;    /* [rounds] or NULL */
+    struct bench_times *entry;         /* [rounds] or NULL: a prompt of `prompt` tokens enters */
+    struct bench_times *zipf, *single; /* [rounds] or NULL: traffic on `pool` adapters, on one */
+    size_t pool;
+    double *read, *peak;        /* [rounds] probes: bytes, fp32 operations a second */
+    double *foreign;            /* [rounds] cores that other processes kept busy */
+    double step_bytes;          /* weights that one step reads */
+    double token_operations;    /* of one prompt token */
+    double load_seconds;        /* of the base */
+    double first_token_seconds; /* from before the load until a first token */
     double checkpoint_bytes, kv_bytes, adapter_bytes;
     double peak_bytes,
         anonymous_bytes; /* resident after round 0: the most, and what is no file's */

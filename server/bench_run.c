@@ -1,198 +1,82 @@
 /*
- * One round of a case: every sequence is a request of its own, as clients send them; this thread
- * sleeps on one bell that all tickets ring, reads what is there and notes when. A token's time is
- * that of its arrival here, so what is measured is what a client of the process sees.
+ * What is done with a crowd of streams (bench_crowd.h), and what its times say.
  *
  *      sequence 0   prompt |1  2  3  4  5  6  7  8|
  *      sequence 1     prompt    |1  2  3  4  5  6  7  8|
  *                               [--- all run -------]           the step is taken from here
- *
- * Prompts are random ids, other ones each round, so that no prefix is found again.
  */
 #include "server/bench_run.h"
 
-#include <pthread.h>
+#include <math.h>
 #include <stdlib.h>
-#include <string.h>
-#include <time.h>
 
-/* Of an activation: tokens before the load is submitted and after it has ended; and at most. */
+#include "server/bench_crowd.h"
+
+/* Tokens before an adapter's load or a prompt is submitted, after a load has ended; and at most. */
 #define TOKENS_BEFORE 16
 #define TOKENS_AFTER  4
 #define TOKENS_MOST   65536
 
-struct run {
-    struct ticket *ticket;
-    double *times; /* [cap] when each token came */
-    size_t n, cap;
-    bool ended;
-};
-
-struct crowd {
-    pthread_mutex_t lock;
-    pthread_cond_t rung;
-    uint64_t rings, seen;
-    struct run *runs; /* [n] */
-    size_t n;
-};
-
-double bench_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-/* ---- the crowd ---- */
-
-static enum status crowd_open(struct crowd *c, size_t n, size_t tokens, struct error *err)
-{
-    *c = (struct crowd){.lock = PTHREAD_MUTEX_INITIALIZER, .rung = PTHREAD_COND_INITIALIZER};
-    c->runs = calloc(n, sizeof *c->runs);
-    if (!c->runs)
-        return error_memory(err, "a round of the bench");
-    c->n = n;
-    for (size_t i = 0; i < n; i++) {
-        c->runs[i].cap = tokens;
-        c->runs[i].times = calloc(tokens, sizeof *c->runs[i].times);
-        if (!c->runs[i].times)
-            return error_memory(err, "a round of the bench");
-    }
-    return ST_OK;
-}
-
-static void crowd_close(struct crowd *c)
-{
-    for (size_t i = 0; i < c->n; i++) {
-        ticket_free(c->runs[i].ticket);
-        free(c->runs[i].times);
-    }
-    free(c->runs);
-}
-
-static void ring(void *arg)
-{
-    struct crowd *c = arg;
-    pthread_mutex_lock(&c->lock);
-    c->rings++;
-    pthread_cond_signal(&c->rung);
-    pthread_mutex_unlock(&c->lock);
-}
-
-/* Reads what is there; true: the bell is armed, or the sequence is over. */
-static bool drain(struct crowd *c, struct run *run)
-{
-    struct piece piece;
-    double t = bench_now();
-    run->ended = ticket_ended(run->ticket); /* asked first: what came before is read below */
-    while (ticket_read(run->ticket, &piece)) {
-        // a character that several tokens make comes in one piece: its wait is shared among them
-        double from = run->n ? run->times[run->n - 1] : t;
-        for (size_t k = 1; k <= piece.n_tokens && run->n < run->cap; k++)
-            run->times[run->n++] = from + (t - from) * (double)k / (double)piece.n_tokens;
-    }
-    return run->ended || ticket_wait(run->ticket, TICKET_EVENT, ring, c);
-}
-
-/* Reads of all; false when none runs any more. */
-static bool look(struct crowd *c)
-{
-    bool running = false;
-    for (size_t i = 0; i < c->n; i++) {
-        while (!c->runs[i].ended && !drain(c, &c->runs[i]))
-            ;
-        running |= !c->runs[i].ended;
-    }
-    return running;
-}
-
-static void rest(struct crowd *c)
-{
-    pthread_mutex_lock(&c->lock);
-    while (c->rings == c->seen)
-        pthread_cond_wait(&c->rung, &c->lock);
-    c->seen = c->rings;
-    pthread_mutex_unlock(&c->lock);
-}
-
-static enum status submit(struct bench_host *host, const struct bench_case *c, size_t i,
-                          struct run *run, struct error *err)
-{
-    int32_t *ids = malloc((size_t)c->prompt * sizeof *ids);
-    if (!ids)
-        return error_memory(err, "making a prompt");
-    uint64_t vocab = (uint64_t)engine_model(host->engine)->vocab;
-    for (int32_t k = 0; k < c->prompt; k++) {
-        host->random = host->random * 6364136223846793005u + 1442695040888963407u;
-        ids[k] = (int32_t)((host->random >> 33) % (vocab ? vocab : 1));
-    }
-    const struct prompt prompt = {.ids = ids, .n_ids = (size_t)c->prompt};
-    const char *name = c->adapters ? host->adapters[i % (size_t)c->adapters] : NULL;
-    const struct generate_request r = {.prompts = &prompt,
-                                       .n_prompts = 1,
-                                       .adapters = &name,
-                                       .n_adapters = name ? 1 : 0,
-                                       .n = 1,
-                                       .max_tokens = c->generate,
-                                       .min_tokens = UNSET_INT,
-                                       .top_k = UNSET_INT,
-                                       .logprobs = -1,
-                                       .temperature = 0,
-                                       .top_p = UNSET_FLOAT,
-                                       .min_p = UNSET_FLOAT,
-                                       .repetition_penalty = UNSET_FLOAT,
-                                       .presence_penalty = UNSET_FLOAT,
-                                       .frequency_penalty = UNSET_FLOAT,
-                                       .ignore_eos = true,
-                                       .compute = (int)host->compute};
-    enum status s = engine_generate(host->engine, &r, &run->ticket, err);
-    free(ids);
-    return s;
-}
-
 /* ---- what the times say ---- */
+
+/* While all sequences have begun and none has ended; false when one brought less than two tokens.
+ */
+static bool all_run(const struct crowd *c, double *from, double *until)
+{
+    for (size_t i = 0; i < c->n; i++) {
+        const struct bench_stream *s = &c->streams[i];
+        if (s->n < 2)
+            return false;
+        *from = i ? fmax(*from, s->times[0]) : s->times[0];
+        *until = i ? fmin(*until, s->times[s->n - 1]) : s->times[s->n - 1];
+    }
+    return c->n > 0;
+}
 
 /* The step while all sequences run, or over everything when they hardly overlap. */
 static double step_of(const struct crowd *c)
 {
-    double from = 0, until = 0, earliest = 0, latest = 0;
+    double from = 0, until = 0, earliest = INFINITY, latest = 0;
     size_t within = 0, all = 0;
+    if (!all_run(c, &from, &until))
+        return 0;
     for (size_t i = 0; i < c->n; i++) {
-        const struct run *r = &c->runs[i];
-        if (r->n < 2)
-            return 0;
-        double first = r->times[0], last = r->times[r->n - 1];
-        from = i && from > first ? from : first;
-        until = i && until < last ? until : last;
-        earliest = i && earliest < first ? earliest : first;
-        latest = i && latest > last ? latest : last;
-        all += r->n - 1;
+        const struct bench_stream *s = &c->streams[i];
+        earliest = fmin(earliest, s->times[0]);
+        latest = fmax(latest, s->times[s->n - 1]);
+        all += s->n - 1;
+        for (size_t k = 0; k < s->n; k++)
+            within += s->times[k] > from && s->times[k] <= until;
     }
-    for (size_t i = 0; i < c->n; i++)
-        for (size_t k = 0; k < c->runs[i].n; k++)
-            within += c->runs[i].times[k] > from && c->runs[i].times[k] <= until;
     if (within >= c->n)
         return (until - from) * (double)c->n / (double)within;
     return (latest - earliest) * (double)c->n / (double)all;
 }
 
-static double longest_gap(const struct run *r, size_t from)
+static double longest_gap(const struct bench_stream *s, size_t from)
 {
     double gap = 0;
-    for (size_t k = from > 0 ? from : 1; k < r->n; k++)
-        if (r->times[k] - r->times[k - 1] > gap)
-            gap = r->times[k] - r->times[k - 1];
+    for (size_t k = from > 0 ? from : 1; k < s->n; k++)
+        gap = fmax(gap, s->times[k] - s->times[k - 1]);
     return gap;
 }
 
-static void read_times(const struct crowd *c, double start, struct bench_times *out)
+static void read_times(struct crowd *c, double start, struct bench_times *out)
 {
+    double from = 0, until = 0;
     *out = (struct bench_times){.step = step_of(c)};
     for (size_t i = 0; i < c->n; i++) {
-        double first = c->runs[i].n ? c->runs[i].times[0] - start : 0;
-        double gap = longest_gap(&c->runs[i], 1);
-        out->first = out->first > first ? out->first : first;
-        out->gap = out->gap > gap ? out->gap : gap;
+        const struct bench_stream *s = &c->streams[i];
+        c->waits[i] = s->n ? s->times[0] - start : 0;
+        out->gap = fmax(out->gap, longest_gap(s, 1));
+    }
+    out->first_p50 = bench_percentile(c->waits, c->n, 0.5);
+    out->first_p99 = bench_percentile(c->waits, c->n, 0.99);
+    out->first = bench_percentile(c->waits, c->n, 1);
+    if (all_run(c, &from, &until)) {
+        size_t n = crowd_waits(c, c->n, from, until);
+        out->wait_p50 = bench_percentile(c->waits, n, 0.5);
+        out->wait_p99 = bench_percentile(c->waits, n, 0.99);
     }
 }
 
@@ -210,14 +94,14 @@ enum status bench_round(struct bench_host *host, const struct bench_case *c,
     enum status s = crowd_open(&crowd, (size_t)c->sequences, (size_t)c->generate, err);
     double start = bench_now();
     for (size_t i = 0; i < crowd.n && !s; i++)
-        s = submit(host, c, i, &crowd.runs[i], err);
+        s = crowd_submit(&crowd, host, c,
+                         c->adapters ? host->adapters[i % (size_t)c->adapters] : NULL, i, err);
     if (!s)
-        while (look(&crowd))
-            rest(&crowd);
-    for (size_t i = 0; i < crowd.n && !s; i++) {
-        s = ticket_status(crowd.runs[i].ticket, err);
+        while (crowd_look(&crowd))
+            crowd_rest(&crowd);
+    s = s ? s : crowd_status(&crowd, err);
+    for (size_t i = 0; i < crowd.n && !s; i++)
         count_pages(host, (int64_t)c->prompt + c->generate);
-    }
     if (!s)
         read_times(&crowd, start, out);
     crowd_close(&crowd);
@@ -237,22 +121,26 @@ enum status bench_load(struct engine *engine, const struct adapter_request *adap
     return s;
 }
 
-/* Follows the stream until it has `tokens`; false when it ended before. */
-static bool follow(struct crowd *c, size_t tokens)
+/* Follows the crowd until each of its first n streams has `tokens`; false when one ended before. */
+static bool follow(struct crowd *c, size_t n, size_t tokens)
 {
-    while (look(c)) {
-        if (c->runs[0].n >= tokens)
-            return true;
-        rest(c);
+    for (;;) {
+        bool running = crowd_look(c), there = true, ended = false;
+        for (size_t i = 0; i < n; i++) {
+            there &= c->streams[i].n >= tokens;
+            ended |= c->streams[i].ended && c->streams[i].n < tokens;
+        }
+        if (there || ended || !running)
+            return there;
+        crowd_rest(c);
     }
-    return false;
 }
 
 /* Follows the stream until the load has ended. */
 static void follow_load(struct crowd *c, const struct ticket *load)
 {
-    while (look(c) && !ticket_ended(load))
-        rest(c);
+    while (crowd_look(c) && !ticket_ended(load))
+        crowd_rest(c);
 }
 
 enum status bench_activation(struct bench_host *host, const struct adapter_request *adapter,
@@ -267,26 +155,143 @@ enum status bench_activation(struct bench_host *host, const struct adapter_reque
     struct ticket_times times = {0};
     size_t before = 0;
     enum status s = crowd_open(&crowd, 1, (size_t)(c.generate > 0 ? c.generate : 1), err);
-    s = s ? s : submit(host, &c, 0, &crowd.runs[0], err);
-    if (!s && follow(&crowd, TOKENS_BEFORE)) {
+    s = s ? s : crowd_submit(&crowd, host, &c, NULL, 0, err);
+    if (!s && follow(&crowd, 1, TOKENS_BEFORE)) {
         *out = (struct bench_times){.step = step_of(&crowd)};
-        before = crowd.runs[0].n;
+        before = crowd.streams[0].n;
         s = engine_adapter_load(host->engine, adapter, &load, err);
     }
     if (load) {
         follow_load(&crowd, load);
-        follow(&crowd, crowd.runs[0].n + TOKENS_AFTER);
+        follow(&crowd, 1, crowd.streams[0].n + TOKENS_AFTER);
         ticket_join(load);
         ticket_times(load, &times);
         s = ticket_status(load, err);
         out->load = times.ended;
-        out->gap = longest_gap(&crowd.runs[0], before);
+        out->gap = longest_gap(&crowd.streams[0], before);
     } else if (!s) {
-        s = ticket_status(crowd.runs[0].ticket, err);
+        s = crowd_status(&crowd, err);
     }
     if (crowd.n)
-        count_pages(host, prompt + (int64_t)crowd.runs[0].n);
+        count_pages(host, prompt + (int64_t)crowd.streams[0].n);
     ticket_free(load);
+    crowd_close(&crowd);
+    return s;
+}
+
+/* The last stream is the entrant. */
+static void read_entry(struct crowd *c, struct bench_times *out)
+{
+    const struct bench_stream *entrant = &c->streams[c->n - 1];
+    double from = 0;
+    for (size_t i = 0; i + 1 < c->n; i++)
+        from = fmax(from, c->streams[i].times[0]);
+    size_t n = crowd_waits(c, c->n - 1, from, entrant->sent);
+    *out = (struct bench_times){.step = bench_percentile(c->waits, n, 0.5)};
+    // a wait that began before the entrant was sent is one that it can lengthen
+    n = crowd_waits(c, c->n - 1, entrant->sent - out->step, entrant->times[0] + out->step / 2);
+    out->wait_p50 = bench_percentile(c->waits, n, 0.5);
+    out->wait_p99 = bench_percentile(c->waits, n, 0.99);
+    out->first = entrant->times[0] - entrant->sent;
+}
+
+enum status bench_entry(struct bench_host *host, const struct bench_case *c, int32_t entrant,
+                        struct bench_times *out, struct error *err)
+{
+    const struct bench_case enters = {.sequences = 1, .prompt = entrant, .generate = 1};
+    size_t n = (size_t)c->sequences;
+    struct crowd crowd;
+    enum status s = crowd_open(&crowd, n + 1, (size_t)c->generate, err);
+    *out = (struct bench_times){0};
+    for (size_t i = 0; i < n && !s; i++)
+        s = crowd_submit(&crowd, host, c, NULL, i, err);
+    if (!s && follow(&crowd, n, TOKENS_BEFORE)) {
+        s = crowd_submit(&crowd, host, &enters, NULL, n, err);
+        while (!s && crowd_look(&crowd) && !crowd.streams[n].ended)
+            crowd_rest(&crowd);
+        if (!s && crowd.streams[n].n)
+            read_entry(&crowd, out);
+    }
+    s = s ? s : crowd_status(&crowd, err);
+    for (size_t i = 0; i < crowd.n && !s; i++)
+        count_pages(host, (i < n ? c->prompt : entrant) + (int64_t)crowd.streams[i].n);
+    crowd_close(&crowd);
+    return s;
+}
+
+/* ---- traffic ---- */
+
+size_t bench_draw(const double *cumulative, size_t n, uint64_t *state)
+{
+    double share = (double)bench_random(state) * 0x1p-31;
+    size_t low = 0, high = n - 1;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (cumulative[middle] > share)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low;
+}
+
+double *bench_zipf(size_t n)
+{
+    double *v = calloc(n, sizeof *v), sum = 0;
+    for (size_t i = 0; v && i < n; i++)
+        v[i] = sum += 1 / (double)(i + 1);
+    for (size_t i = 0; v && i < n; i++)
+        v[i] /= sum;
+    return v;
+}
+
+static bool any_ended(const struct crowd *c)
+{
+    for (size_t i = 0; i < c->n; i++)
+        if (c->streams[i].ended)
+            return true;
+    return false;
+}
+
+enum status bench_traffic(struct bench_host *host, const struct bench_case *c,
+                          const char *const *names, size_t n, size_t requests,
+                          struct bench_times *out, struct error *err)
+{
+    struct crowd crowd;
+    double *cumulative = bench_zipf(n);
+    enum status s = crowd_open(&crowd, (size_t)c->sequences, (size_t)c->generate, err);
+    s = s || cumulative ? s : error_memory(err, "the shares of adapters");
+    double start = bench_now();
+    size_t tokens = 0, sent = 0;
+    while (!s && sent < requests) {
+        for (size_t i = 0; i < crowd.n && !s && sent < requests; i++) {
+            struct bench_stream *stream = &crowd.streams[i];
+            if (!stream->ended)
+                continue;
+            s = stream->ticket ? ticket_status(stream->ticket, err) : ST_OK;
+            tokens += stream->n;
+            if (!s) {
+                s = crowd_submit(&crowd, host, c, names[bench_draw(cumulative, n, &host->random)],
+                                 i, err);
+                sent++;
+            }
+        }
+        while (!s && sent < requests && crowd_look(&crowd) && !any_ended(&crowd))
+            crowd_rest(&crowd);
+    }
+    double end = bench_now();
+    if (!s)
+        while (crowd_look(&crowd))
+            crowd_rest(&crowd);
+    s = s ? s : crowd_status(&crowd, err);
+    for (size_t i = 0; i < crowd.n && !s; i++)
+        for (size_t k = 0; k < crowd.streams[i].n; k++)
+            tokens += crowd.streams[i].times[k] <= end;
+    if (!s)
+        *out = (struct bench_times){.rate = (double)tokens / (end - start)};
+    for (size_t i = 0; i < sent && !s; i++)
+        count_pages(host, (int64_t)c->prompt + c->generate);
+    free(cumulative);
     crowd_close(&crowd);
     return s;
 }

@@ -18,10 +18,15 @@
 #include "backends/kernels/probe.h"
 #include "core/model/view.h"
 #include "server/bench_cpu.h"
+#include "server/bench_neighbour.h"
 #include "server/bench_report.h"
 #include "server/cmd_common.h"
 
 #define DECODE_PROMPT 32 /* tokens before those that decoding is measured with, at most */
+#define SHORT         64 /* the contexts that are compared: this one, and the longest up to */
+#define LONG          4096
+#define CROWD         8 /* sequences that others enter beside, and of traffic, at most */
+#define REQUESTS      8 /* of traffic, for each of its sequences */
 
 struct bench {
     const struct config *config;
@@ -33,7 +38,11 @@ struct bench {
     const char **names; /* [n_adapters] borrowed from the config */
     struct engine *engine;
     struct bench_host host;
-    struct bench_times *times; /* [cases + 1][rounds]: the result's */
+    struct bench_neighbour neighbour;
+    struct adapter_info *found; /* [n_found] in --adapter-dir */
+    size_t n_found;
+    const char **pool;         /* [result.pool] names of those that can be loaded */
+    struct bench_times *times; /* [cases + 4][rounds]: the result's */
     double *probes;            /* [3][rounds]: the result's */
     struct bench_result result;
 };
@@ -49,11 +58,16 @@ static enum status open_kernels(struct bench *b, struct error *err)
     return s ? s : cpu_kernels_open(isa, COMPUTE_EXACT, 1, &b->loader, err);
 }
 
+static int32_t decode_prompt(const struct config *c)
+{
+    return (int32_t)(c->prompt < DECODE_PROMPT ? c->prompt : DECODE_PROMPT);
+}
+
 static enum status open_engine(struct bench *b, struct error *err)
 {
     const struct config *c = b->config;
     enum compute compute = c->compute == CONFIG_COMPUTE_EXACT ? COMPUTE_EXACT : COMPUTE_FAST;
-    int64_t crowd = c->batch > (int64_t)c->adapter.n ? c->batch : (int64_t)c->adapter.n;
+    int64_t crowd = 1 + (c->batch > (int64_t)c->adapter.n ? c->batch : (int64_t)c->adapter.n);
     const struct engine_options options = {
         .model_dir = b->dir,
         .chain = &chain_default,
@@ -67,6 +81,9 @@ static enum status open_engine(struct bench *b, struct error *err)
                   .quantize_threads = b->exact->threads},
         .compute_generate = compute,
         .compute_forward = compute,
+        .adapter_roots = (const char *const *)c->adapter_dir.v,
+        .n_adapter_roots = c->adapter_dir.n,
+        .autoload = true,
         .adapter = {.permissive = c->adapter_checks == CONFIG_CHECKS_PERMISSIVE,
                     .neumann_peft = c->neumann_series == CONFIG_NEUMANN_PEFT},
         .kv_memory = c->kv_memory,
@@ -86,6 +103,12 @@ static enum status open_engine(struct bench *b, struct error *err)
     cmd_progress_end();
     b->result.load_seconds = bench_now() - start;
     b->host = (struct bench_host){.engine = b->engine, .compute = compute, .random = 1};
+    if (!s) {
+        const struct bench_case first = {.sequences = 1, .prompt = decode_prompt(c), .generate = 1};
+        struct bench_times times;
+        s = bench_round(&b->host, &first, &times, err);
+        b->result.first_token_seconds = bench_now() - start;
+    }
     return s;
 }
 
@@ -118,17 +141,44 @@ static enum status load_adapters(struct bench *b, struct error *err)
     return ST_OK;
 }
 
+/* What --adapter-dir holds, in an order that has nothing to do with the names. */
+static enum status find_pool(struct bench *b, struct error *err)
+{
+    if (!b->config->adapter_dir.n)
+        return ST_OK;
+    enum status s = engine_adapter_list(b->engine, true, &b->found, &b->n_found, err);
+    b->pool = s ? NULL : calloc(b->n_found + 1, sizeof *b->pool);
+    if (!s && !b->pool)
+        s = error_memory(err, "benching");
+    for (size_t i = 0; i < b->n_found && !s; i++)
+        if (b->found[i].state == ADAPTER_AVAILABLE || b->found[i].state == ADAPTER_READY)
+            b->pool[b->result.pool++] = b->found[i].name;
+    if (!s && !b->result.pool)
+        s = error_param(err, ST_ADAPTER_NOT_FOUND, "adapter-dir",
+                        "no adapter to measure with in --adapter-dir %s",
+                        b->config->adapter_dir.v[0]);
+    for (size_t i = b->result.pool; i > 1 && !s; i--) {
+        size_t k = bench_random(&b->host.random) % i;
+        const char *last = b->pool[i - 1];
+        b->pool[i - 1] = b->pool[k];
+        b->pool[k] = last;
+    }
+    return s;
+}
+
 static enum status open_bench(struct bench *b, struct error *err)
 {
     const struct config *c = b->config;
     enum status s = cmd_check_supported(c, err);
+    s = s || c->measure != CONFIG_MEASURE_ALL ? s : bench_neighbour_start(&b->neighbour, err);
     s = s ? s : checkpoint_locate(c->model, &b->dir, err);
     s = s ? s : cmd_replication(c, &b->replication, err);
     if (!s && c->quantize)
         s = scheme_parse(c->quantize, &b->scheme, err);
     s = s ? s : open_kernels(b, err);
     s = s ? s : open_engine(b, err);
-    return s ? s : load_adapters(b, err);
+    s = s ? s : load_adapters(b, err);
+    return s ? s : find_pool(b, err);
 }
 
 static void close_bench(struct bench *b)
@@ -138,6 +188,11 @@ static void close_bench(struct bench *b)
     for (size_t i = 0; i < 3; i++)
         if (tables[i])
             tables[i]->close(tables[i]);
+    bench_neighbour_end(&b->neighbour);
+    for (size_t i = 0; i < b->n_found; i++)
+        adapter_info_clear(&b->found[i]);
+    free(b->found);
+    free(b->pool);
     free(b->times);
     free(b->probes);
     free(b->adapter_path);
@@ -149,14 +204,10 @@ static void close_bench(struct bench *b)
 
 /* ---- the plan ---- */
 
-static void plan_case(struct bench_result *r, int64_t sequences, size_t adapters, int64_t prompt,
-                      int64_t generate)
+static void plan_case(struct bench_result *r, struct bench_case c)
 {
     if (r->n_series < BENCH_SERIES_MAX)
-        r->series[r->n_series++].c = (struct bench_case){.sequences = (int32_t)sequences,
-                                                         .adapters = (int32_t)adapters,
-                                                         .prompt = (int32_t)prompt,
-                                                         .generate = (int32_t)generate};
+        r->series[r->n_series++].c = c;
 }
 
 /* With and without adapters, next to each other. */
@@ -164,37 +215,91 @@ static void plan_decode(struct bench *b, int64_t sequences)
 {
     const struct config *c = b->config;
     struct bench_result *r = &b->result;
-    int64_t prompt = c->prompt < DECODE_PROMPT ? c->prompt : DECODE_PROMPT;
+    struct bench_case k = {.sequences = (int32_t)sequences,
+                           .prompt = decode_prompt(c),
+                           .generate = (int32_t)c->generate};
     size_t n = b->host.n_adapters, most = n < (size_t)sequences ? n : (size_t)sequences;
     bool last = sequences >= c->batch;
-    plan_case(r, sequences, 0, prompt, c->generate);
+    plan_case(r, k);
+    if (c->measure == CONFIG_MEASURE_RATES)
+        return;
+    if (sequences == 1 && c->measure == CONFIG_MEASURE_ALL) {
+        k.busy = true;
+        plan_case(r, k);
+        k.busy = false;
+    }
+    k.adapters = 1;
     if (n && (sequences == 1 || last))
-        plan_case(r, sequences, 1, prompt, c->generate);
-    if (most > 1 && last)
-        plan_case(r, sequences, most, prompt, c->generate);
+        plan_case(r, k);
+    k.adapters = (int32_t)most;
+    if (most > 1 && (last || sequences >= CROWD))
+        plan_case(r, k);
+}
+
+static void plan_prefill(struct bench *b)
+{
+    const struct config *c = b->config;
+    struct bench_case k = {.sequences = 1, .prompt = (int32_t)c->prompt, .generate = 1};
+    plan_case(&b->result, k);
+    if (c->measure == CONFIG_MEASURE_RATES)
+        return;
+    k.exact = true;
+    if (b->host.compute != COMPUTE_EXACT)
+        plan_case(&b->result, k);
+    k.exact = false;
+    k.adapters = 1;
+    if (b->host.n_adapters)
+        plan_case(&b->result, k);
+}
+
+/* A token after a long and after a short prompt; the long one is computed once. */
+static void plan_context(struct bench *b)
+{
+    const struct config *c = b->config;
+    int64_t most = engine_model(b->engine)->max_len - c->generate;
+    struct bench_case k = {
+        .sequences = 1, .prompt = SHORT, .generate = (int32_t)c->generate, .known = true};
+    if (most <= SHORT)
+        return;
+    plan_case(&b->result, k);
+    k.prompt = (int32_t)(most < LONG ? most : LONG);
+    plan_case(&b->result, k);
+}
+
+static void plan_cases(struct bench *b)
+{
+    const struct config *c = b->config;
+    size_t n = b->host.n_adapters;
+    if (c->measure == CONFIG_MEASURE_TRAFFIC)
+        return;
+    for (int64_t sequences = 1; sequences < c->batch; sequences *= 2)
+        plan_decode(b, sequences);
+    plan_decode(b, c->batch);
+    if ((int64_t)n > c->batch && c->measure != CONFIG_MEASURE_RATES)
+        plan_decode(b, (int64_t)n);
+    plan_prefill(b);
+    if (c->measure == CONFIG_MEASURE_ALL)
+        plan_context(b);
 }
 
 static enum status plan(struct bench *b, struct error *err)
 {
     const struct config *c = b->config;
     struct bench_result *r = &b->result;
-    size_t n = b->host.n_adapters;
-    for (int64_t sequences = 1; sequences < c->batch; sequences *= 2)
-        plan_decode(b, sequences);
-    plan_decode(b, c->batch);
-    if ((int64_t)n > c->batch)
-        plan_decode(b, (int64_t)n);
-    plan_case(r, 1, 0, c->prompt, 1);
-    if (n)
-        plan_case(r, 1, 1, c->prompt, 1);
+    bool all = c->measure == CONFIG_MEASURE_ALL;
+    plan_cases(b);
     r->rounds = (size_t)c->repeat;
-    b->times = calloc((r->n_series + 1) * r->rounds, sizeof *b->times);
+    b->times = calloc((r->n_series + 4) * r->rounds, sizeof *b->times);
     b->probes = calloc(3 * r->rounds, sizeof *b->probes);
     if (!b->times || !b->probes)
         return error_memory(err, "benching");
     for (size_t i = 0; i < r->n_series; i++)
         r->series[i].times = b->times + i * r->rounds;
-    r->activation = n ? b->times + r->n_series * r->rounds : NULL;
+    struct bench_times *more = b->times + r->n_series * r->rounds;
+    r->activation = all && b->host.n_adapters ? more : NULL;
+    r->entry = all ? more + r->rounds : NULL;
+    r->zipf = b->pool ? more + 2 * r->rounds : NULL;
+    r->single = b->pool ? more + 3 * r->rounds : NULL;
     r->read = b->probes;
     r->peak = r->read + r->rounds;
     r->foreign = r->peak + r->rounds;
@@ -259,8 +364,32 @@ static void read_memory(struct bench *b)
 static enum status activate(struct bench *b, struct bench_times *times, struct error *err)
 {
     const struct adapter_request request = request_of(b->names[0], b->adapter_path);
-    int64_t prompt = b->config->prompt < DECODE_PROMPT ? b->config->prompt : DECODE_PROMPT;
-    return bench_activation(&b->host, &request, (int32_t)prompt, times, err);
+    return bench_activation(&b->host, &request, decode_prompt(b->config), times, err);
+}
+
+/* The crowd of entries and traffic. */
+static struct bench_case crowd_of(const struct config *c, int64_t generate)
+{
+    return (struct bench_case){.sequences = (int32_t)(c->batch < CROWD ? c->batch : CROWD),
+                               .prompt = decode_prompt(c),
+                               .generate = (int32_t)generate};
+}
+
+static enum status enter(struct bench *b, struct bench_times *times, struct error *err)
+{
+    // enough for every step that the prompt takes, however many rows a step has
+    const struct bench_case c = crowd_of(b->config, b->config->generate + 128);
+    return bench_entry(&b->host, &c, (int32_t)b->config->prompt, times, err);
+}
+
+/* On all adapters of the pool, then on its first one. */
+static enum status traffic(struct bench *b, size_t slot, struct error *err)
+{
+    const struct bench_case c = crowd_of(b->config, b->config->generate);
+    size_t requests = REQUESTS * (size_t)c.sequences;
+    struct bench_result *r = &b->result;
+    enum status s = bench_traffic(&b->host, &c, b->pool, r->pool, requests, &r->zipf[slot], err);
+    return s ? s : bench_traffic(&b->host, &c, b->pool, 1, requests, &r->single[slot], err);
 }
 
 /* What the bench goes on for, for the bar. */
@@ -271,25 +400,40 @@ static void progress(const struct bench *b, size_t round, size_t done)
                  (double)(round * cases + done) / (double)((b->result.rounds + 1) * cases));
 }
 
+static enum status run_case(struct bench *b, struct bench_series *series, size_t slot,
+                            struct error *err)
+{
+    if (series->c.busy)
+        bench_neighbour_run(&b->neighbour);
+    enum status s = bench_round(&b->host, &series->c, &series->times[slot], err);
+    if (series->c.busy)
+        bench_neighbour_rest(&b->neighbour);
+    return s;
+}
+
 /* Round 0 is written where round 1 is written again. */
 static enum status run_round(struct bench *b, size_t round, struct error *err)
 {
     struct bench_result *r = &b->result;
     size_t slot = round ? round - 1 : 0;
-    const struct bench_cpu start = bench_cpu_read();
+    const struct bench_cpu start = bench_cpu_read(&b->neighbour);
     enum status s = ST_OK;
     if (round)
         r->read[slot] = probe_read_bandwidth(b->exact->threads);
     for (size_t i = 0; i < r->n_series && !s; i++) {
         struct bench_series *series = &r->series[i];
         progress(b, round, i);
-        if (round && series->c.generate == 1 && !series->c.adapters)
+        if (round && series->c.generate == 1 && !series->c.adapters && !series->c.exact)
             r->peak[slot] = probe_fp32_peak(b->exact->threads);
-        s = bench_round(&b->host, &series->c, &series->times[slot], err);
+        s = run_case(b, series, slot, err);
     }
+    if (!s && r->entry)
+        s = enter(b, &r->entry[slot], err);
     if (!s && r->activation)
         s = activate(b, &r->activation[slot], err);
-    r->foreign[slot] = bench_cpu_foreign(&start);
+    if (!s && r->zipf)
+        s = traffic(b, slot, err);
+    r->foreign[slot] = bench_cpu_foreign(&start, &b->neighbour);
     return s;
 }
 

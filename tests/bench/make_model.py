@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""make_model.py 110M|1.1B|tiny DIR [--adapters N] [--format F]: a Llama checkpoint of a real size for measuring.
+"""make_model.py 110M|1.1B|slice|tiny DIR [--adapters N] [--pool N] [--format F]: a Llama checkpoint of a real size for measuring.
 
 Writes DIR/base and DIR/adapters/a0... Weights are random, N(0, 0.02), quantized as the format's own
-library does it; F is nf4 (default), nf4-dq, gptq4, gptq8 or f16. Adapters are OFT on all seven
+library does it; F is nf4 (default), nf4-dq, gptq4, gptq8, awq or f16. DIR/pool has as many adapters as
+--pool says, which cost nothing: their weights are links to those of DIR/adapters. Adapters are OFT on all seven
 linears, block size 32, Cayley-Neumann with 5 terms, entries N(0, 0.01). No tokenizer: prompts are
 ids. The same arguments give the same bytes.
 
@@ -22,6 +23,7 @@ import struct
 SHAPES = {  # hidden, feed-forward, layers, heads, key-value heads, vocabulary
     "110M": (768, 2048, 12, 12, 12, 32000),
     "1.1B": (2048, 5632, 22, 32, 4, 32000),
+    "slice": (2048, 5632, 4, 32, 4, 4096),  # four layers of 1.1B
     "tiny": (256, 512, 2, 4, 2, 512),
 }
 PIECE, PIECES, BLOCK, NESTED, GROUP = 16384, 64, 64, 256, 128
@@ -206,7 +208,19 @@ def add_gptq(w, pool, name, n, k, bits, make):
     w.add(f"{name}.g_idx", "I32", [k], lambda: packed("i", [i // GROUP for i in range(k)]))
 
 
+def add_awq(w, pool, name, n, k):
+    """The words lie otherwise than GPTQ's, which random codes do not show."""
+    t = Lazy(pool, GPTQ["gptq4"][1], n * k, 2)
+    groups = k // GROUP
+    w.add(f"{name}.qweight", "I32", [k, n // 8], t.part(0))
+    w.add(f"{name}.scales", "F16", [groups, n], t.part(1))
+    w.add(f"{name}.qzeros", "I32", [groups, n // 8], lambda: b"\x88" * (groups * n // 2))
+
+
 def quantization(fmt):
+    if fmt == "awq":
+        return {"quant_method": "awq", "bits": 4, "group_size": GROUP, "zero_point": True, "version": "gemm",
+                "modules_to_not_convert": None}
     if fmt in GPTQ:
         return {"quant_method": "gptq", "bits": GPTQ[fmt][0], "group_size": GROUP, "desc_act": False, "sym": True,
                 "checkpoint_format": "gptq"}
@@ -233,6 +247,8 @@ def make_base(shape, fmt, folder, pool):
     for name, n, k in linears(shape):
         if fmt in GPTQ:
             add_gptq(w, pool, name, n, k, *GPTQ[fmt])
+        elif fmt == "awq":
+            add_awq(w, pool, name, n, k)
         elif fmt == "f16":
             dense(name, n, k)
         else:
@@ -271,17 +287,29 @@ def make_adapter(shape, folder, rng):
         "exclude_modules": None, "base_model_name_or_path": "base", "revision": None, "peft_version": "0.21.2"})
 
 
+def make_pool(folder, adapters, count):
+    """The i-th has the files of adapter i mod adapters, under a name of its own."""
+    for i in range(count):
+        to = f"{folder}/pool/p{i:04}"
+        os.makedirs(to, exist_ok=True)
+        for name in ("adapter_model.safetensors", "adapter_config.json"):
+            if not os.path.exists(f"{to}/{name}"):
+                os.link(f"{folder}/adapters/a{i % adapters}/{name}", f"{to}/{name}")
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("shape", choices=SHAPES)
     p.add_argument("dir")
     p.add_argument("--adapters", type=int, default=8)
-    p.add_argument("--format", choices=["nf4", "nf4-dq", "gptq4", "gptq8", "f16"], default="nf4")
+    p.add_argument("--pool", type=int, default=0)
+    p.add_argument("--format", choices=["nf4", "nf4-dq", "gptq4", "gptq8", "awq", "f16"], default="nf4")
     a = p.parse_args()
     shape = SHAPES[a.shape]
     make_base(shape, a.format, f"{a.dir}/base", Pool(random.Random(f"{a.shape} {a.format}")))
     for i in range(a.adapters):
         make_adapter(shape, f"{a.dir}/adapters/a{i}", random.Random(f"{a.shape} adapter {i}"))
+    make_pool(a.dir, a.adapters, a.pool)
 
 
 if __name__ == "__main__":

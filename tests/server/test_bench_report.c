@@ -11,14 +11,19 @@
 
 static struct bench_times one[ROUNDS], eight[ROUNDS], distinct[ROUNDS], prompt[ROUNDS],
     load[ROUNDS];
+static struct bench_times busy[ROUNDS], near[ROUNDS], far[ROUNDS], slow_prompt[ROUNDS],
+    entry[ROUNDS], zipf[ROUNDS], single[ROUNDS];
 static double reads[ROUNDS], peaks[ROUNDS], foreign[ROUNDS];
 static struct bench_result r;
 
-static void add_series(int32_t sequences, int32_t adapters, int32_t tokens, int32_t generate,
-                       struct bench_times *times)
+static struct bench_case *add_series(int32_t sequences, int32_t adapters, int32_t tokens,
+                                     int32_t generate, struct bench_times *times)
 {
-    r.series[r.n_series++] =
-        (struct bench_series){.c = {sequences, adapters, tokens, generate}, .times = times};
+    struct bench_series *s = &r.series[r.n_series++];
+    *s = (struct bench_series){
+        .c = {.sequences = sequences, .adapters = adapters, .prompt = tokens, .generate = generate},
+        .times = times};
+    return &s->c;
 }
 
 /* A step of one takes 10, 20, 40 ms and reads 100 MB; the probe gives 20, 10, 5 GB/s. */
@@ -39,6 +44,10 @@ static void setup(void)
                               .peak = peaks,
                               .foreign = foreign,
                               .activation = load,
+                              .entry = entry,
+                              .zipf = zipf,
+                              .single = single,
+                              .pool = 9,
                               .step_bytes = 100e6,
                               .token_operations = 1e9,
                               .load_seconds = 1.5,
@@ -49,8 +58,17 @@ static void setup(void)
                               .anonymous_bytes = 150e6};
     for (int i = 0; i < ROUNDS; i++) {
         one[i] = (struct bench_times){.first = 0.1, .step = steps[i], .gap = 2 * steps[i]};
-        eight[i] = (struct bench_times){.first = 0.2, .step = 3 * steps[i]};
-        distinct[i] = (struct bench_times){.first = 0.2, .step = 4 * steps[i]};
+        eight[i] = (struct bench_times){
+            .first = 0.2, .step = 3 * steps[i], .wait_p50 = steps[i], .wait_p99 = 1.5 * steps[i]};
+        distinct[i] = (struct bench_times){
+            .first = 0.2, .step = 4 * steps[i], .first_p50 = 0.1, .first_p99 = 0.1 * (i + 1)};
+        busy[i] = (struct bench_times){.step = 2 * steps[i]};
+        near[i] = (struct bench_times){.step = steps[i]};
+        far[i] = (struct bench_times){.step = 1.25 * steps[i]};
+        slow_prompt[i] = (struct bench_times){.first = 2.5};
+        entry[i] = (struct bench_times){.step = 0.01, .wait_p99 = 0.02 * (i + 1)};
+        zipf[i] = (struct bench_times){.rate = 60};
+        single[i] = (struct bench_times){.rate = 100 + 20.0 * i};
         prompt[i] = (struct bench_times){.first = 0.5 * (i + 1)};
         load[i] = (struct bench_times){.step = 0.01, .gap = 0.01 * (i + 1), .load = 0.1 * (i + 1)};
         reads[i] = probes[i];
@@ -60,6 +78,10 @@ static void setup(void)
     add_series(8, 0, 32, 32, eight);
     add_series(8, 8, 32, 32, distinct);
     add_series(1, 0, 100, 1, prompt);
+    add_series(1, 0, 32, 32, busy)->busy = true;
+    add_series(1, 0, 64, 32, near)->known = true;
+    add_series(1, 0, 4000, 32, far)->known = true;
+    add_series(1, 0, 100, 1, slow_prompt)->exact = true;
 }
 
 static void expect(const json_t *report, const char *name, double value, double low, double high,
@@ -98,7 +120,38 @@ START_TEST(ratios_are_medians_over_the_rounds)
     ck_assert_double_eq_tol(number(v, "prefill", "tokens_per_second"), 100, 1e-9);
     ck_assert_double_eq_tol(number(v, "load", "adapter_seconds"), 0.2, 1e-9);
     ck_assert_double_eq_tol(number(v, "probes", "read_bytes_per_second"), 10e9, 1);
-    ck_assert_uint_eq(json_array_size(json_object_get(v, "cases")), 4);
+    ck_assert_uint_eq(json_array_size(json_object_get(v, "cases")), 8);
+    json_decref(v);
+}
+END_TEST
+
+START_TEST(cases_that_differ_in_one_thing_are_held_against_the_plain_one)
+{
+    json_t *v = bench_report_json(&r);
+    expect(v, "busy_neighbour_of_idle", 0.5, 0.5, 0.5, 25, 50);
+    expect(v, "context_long_of_short", 0.8, 0.8, 0.8, 40, 50);
+    expect(v, "prefill_exact_of_fp32_peak", 0.1, 0.1, 0.1, 40, 400);
+    expect(v, "first_token_p99_of_p50", 2, 1, 3, 200, 100);
+    expect(v, "token_wait_p99_of_p50", 1.5, 1.5, 1.5, 30, 20);
+    expect(v, "entry_wait_p99_of_p50", 4, 2, 6, 40, 10);
+    expect(v, "zipf_of_one_adapter", 0.5, 60.0 / 140, 0.6, 60, 120);
+    json_decref(v);
+}
+END_TEST
+
+static double best(const json_t *report, const char *name)
+{
+    const json_t *f = json_object_get(json_object_get(report, "figures"), name);
+    return json_number_value(json_object_get(f, "best"));
+}
+
+START_TEST(the_best_is_of_all_rounds)
+{
+    json_t *v = bench_report_json(&r);
+    ck_assert_double_eq_tol(best(v, "decode_1_of_read_bandwidth"), 0.5, 1e-9); // 10 of 20 GB/s
+    ck_assert_double_eq_tol(best(v, "prefill_of_fp32_peak"), 0.5, 1e-9);       // 200 of 400 Gop/s
+    ck_assert_double_eq_tol(best(v, "activation_gap_of_step"), 1, 1e-9);       // 10 of 10 ms
+    ck_assert_double_eq_tol(best(v, "zipf_of_one_adapter"), 60.0 / 140, 1e-9);
     json_decref(v);
 }
 END_TEST
@@ -160,6 +213,8 @@ static Suite *bench_report_suite(void)
     TCase *t = tcase_create("figures");
     tcase_add_checked_fixture(t, setup, NULL);
     tcase_add_test(t, ratios_are_medians_over_the_rounds);
+    tcase_add_test(t, cases_that_differ_in_one_thing_are_held_against_the_plain_one);
+    tcase_add_test(t, the_best_is_of_all_rounds);
     tcase_add_test(t, an_even_number_of_rounds_takes_the_middle);
     tcase_add_test(t, rounds_without_a_part_do_not_count);
     tcase_add_test(t, without_adapters_nothing_is_said_of_them);
