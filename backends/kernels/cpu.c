@@ -14,7 +14,7 @@
 #include "backends/kernels/twins.h"
 #include "core/memory.h"
 
-#define MIN_CHUNK_CYCLES 20000.0 /* about 6 us: handing out a chunk costs well below one */
+#define MIN_CHUNK_CYCLES 8000.0 /* about 2 us: handing out a chunk costs well below one */
 #define CHUNKS_A_THREAD  6
 #define MAX_THREADS      1024
 

@@ -91,6 +91,12 @@ static void quantize_simd(const float *x, int64_t k, struct fast_chunk *coarse,
     *has_fine = quantize_chunk(rest, coarse, fine);
 }
 
+static float sum_part_simd(const struct fast_chunk *coarse, const struct fast_chunk *fine,
+                           int64_t step, int64_t n)
+{
+    return fast_sum_part(coarse, fine, step, n);
+}
+
 /* ---- products ---- */
 
 /* The bytes of one chunk, four columns of each row a vector. */
@@ -237,6 +243,7 @@ static void fast_simd(const struct weight *w, int64_t tile, const struct fast_bl
 void TWIN(fast)(struct twins *t)
 {
     t->quantize = quantize_simd;
+    t->sum_part = sum_part_simd;
     t->fast = fast_simd;
 }
 
