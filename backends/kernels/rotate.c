@@ -29,11 +29,11 @@
 
 /* Rough cycles: an element of R, of D, that is read; multiplied; a column of a row to bytes,
  * gathered. */
-#define CYCLES_READ_R    0.5
-#define CYCLES_READ_D    0.3
-#define CYCLES_ROTATE    0.1
-#define CYCLES_QUANTIZE  1.2
-#define CYCLES_GATHER    2.0
+#define CYCLES_READ_R   0.5
+#define CYCLES_READ_D   0.3
+#define CYCLES_ROTATE   0.1
+#define CYCLES_QUANTIZE 1.2
+#define CYCLES_GATHER   2.0
 
 static void rotate(const float *x, int64_t ldx, int32_t rows, const float *r, int32_t block,
                    float *out, int64_t ldo)
@@ -183,7 +183,8 @@ static void fetch_ahead(const void *from, int64_t bytes)
 
 /* One block of some rows; a unit has `ahead` columns. */
 static void rotate_block(const struct region *region, int64_t ahead, const struct rotation *r,
-                         int64_t block, const float *x, int64_t ldx, int32_t rows, float *out, int64_t ldo)
+                         int64_t block, const float *x, int64_t ldx, int32_t rows, float *out,
+                         int64_t ldo)
 {
     int64_t size = (int64_t)r->block * r->block, at = r->shared ? 0 : block * size;
     const float *whole = (const float *)r->data + at;
@@ -216,8 +217,7 @@ static void rotate_part(const struct region *region, const struct prepare *p,
             int64_t rows = part.end - row < step ? part.end - row : step;
             for (int64_t i = 0; i < rows; i++)
                 memcpy(spare + i * size, out + i * p->stride, (size_t)size * sizeof *out);
-            rotate_block(region, p->width, r, k / size, spare, size, (int32_t)rows, out,
-                         p->stride);
+            rotate_block(region, p->width, r, k / size, spare, size, (int32_t)rows, out, p->stride);
         }
     }
 }
@@ -253,7 +253,8 @@ static void prepare_unit(const struct region *region, const struct prepare *p, i
                          int thread)
 {
     const struct prepare_job *j = p->job;
-    struct part part = {.row = unit % p->row_units * UNIT_ROWS, .k = unit / p->row_units * p->width};
+    struct part part = {.row = unit % p->row_units * UNIT_ROWS,
+                        .k = unit / p->row_units * p->width};
     part.end = part.row + UNIT_ROWS < j->rows ? part.row + UNIT_ROWS : j->rows;
     part.k_end = part.k + p->width < j->k ? part.k + p->width : j->k;
     if (p->rotated)

@@ -2,8 +2,8 @@
  * One block of a rotation over sixteen lanes of its columns: the text of rotate_avx2.c and
  * rotate_avx512.c.
  *
- * Roofline: a block of size b has 4 b^2 bytes (D: 2 b^2) and takes 2 b^2 operations a row. One row is bound by
- * reading R; many rows of one adapter, which share a block in the first-level cache, by
+ * Roofline: a block of size b has 4 b^2 bytes (D: 2 b^2) and takes 2 b^2 operations a row. One row
+ * is bound by reading R; many rows of one adapter, which share a block in the first-level cache, by
  * multiplications. Not timed against it.
  */
 #ifndef OFTD_BACKENDS_KERNELS_ROTATE_SIMD_H

@@ -333,8 +333,8 @@ static enum status build(const struct model *m, const struct kernels *k, struct 
                                .shared = p->shared,
                                .dtype = DT_F32,
                                .data = at};
-        uint16_t *near = (uint16_t *)(at + align64((size_t)rotation_elements(v, r->block) *
-                                                   sizeof(float)));
+        uint16_t *near =
+            (uint16_t *)(at + align64((size_t)rotation_elements(v, r->block) * sizeof(float)));
         at += rotation_size(v, p->blocks[i]);
         a->data->pointers[i] = r;
         enum status s = rotation_build(k, &rule, v, r->block, r->data, &stats, err);

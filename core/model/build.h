@@ -30,8 +30,8 @@ enum status load_weights(struct model *m, const struct checkpoint *cp,
 enum status quantize_claim(struct model *m, const struct checkpoint *cp,
                            const struct scheme *scheme, const struct chain *chain,
                            struct error *err);
-/* Whether options ask for a second output layer and the model has one that is plain; and that layer,
- * to m->head8. */
+/* Whether options ask for a second output layer and the model has one that is plain; and that
+ * layer, to m->head8. */
 bool quantize_makes_head(const struct model *m, const struct model_options *options);
 enum status quantize_head(struct model *m, const struct checkpoint *cp,
                           const struct model_options *options, const struct chain *chain,

@@ -130,7 +130,8 @@ struct model {
     struct module *modules;
     size_t n_modules;
     struct view *base; /* the base's weights */
-    struct weight *head8; /* what fast mode multiplies with instead of base's output layer, or NULL */
+    struct weight
+        *head8; /* what fast mode multiplies with instead of base's output layer, or NULL */
     uint64_t weight_bytes, file_bytes;
     const struct layer_range *replication;
     size_t n_replication;

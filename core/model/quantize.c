@@ -13,7 +13,8 @@
  * quantized here is what loading the library's file would give, and merges and exports see no
  * difference.
  *
- * Also the second output layer that --head 8 gives fast mode, beside the one that is served exactly.
+ * Also the second output layer that --head 8 gives fast mode, beside the one that is served
+ * exactly.
  *
  * Refused: a base that has a quantization of its own, a scheme that finds nothing to quantize,
  * weights that are not finite.

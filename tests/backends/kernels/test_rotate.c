@@ -36,8 +36,8 @@ static void rotate_by_definition(const struct rotation *r, bool near, float *x)
         int64_t at = (r->shared ? 0 : b * r->block * r->block) + c;
         float acc = 0;
         for (int32_t k = 0; k < r->block; k++, at += r->block)
-            acc = fmaf(x[b * r->block + k],
-                       near ? f16_to_f32(r->near[at]) : ((float *)r->data)[at], acc);
+            acc = fmaf(x[b * r->block + k], near ? f16_to_f32(r->near[at]) : ((float *)r->data)[at],
+                       acc);
         y[i] = near ? x[i] + acc : acc;
     }
     memcpy(x, y, (size_t)r->dim * sizeof *y);
