@@ -264,14 +264,14 @@ static enum status open_head(struct memory_checkpoint *mc, const char *word, uin
 /* --head 8: bytes with a scale a row beside the layer itself, whatever the rest of the base is. */
 START_TEST(second_head)
 {
-    static const char *const words[] = {NULL, "bnb-nf4"};
+    static const char *const schemes[] = {NULL, "bnb-nf4"};
     struct memory_checkpoint mc;
     struct kernels *k = NULL;
     ck_assert(cpu_kernels_open("portable", COMPUTE_EXACT, 1, &k, NULL) == ST_OK);
     memory_checkpoint_llama(&mc);
     for (size_t i = 0; i < 2; i++) {
         struct model *m;
-        ck_assert(open_head(&mc, words[i], 1 << 30, &m, NULL) == ST_OK);
+        ck_assert(open_head(&mc, schemes[i], 1 << 30, &m, NULL) == ST_OK);
         int32_t head = model_module(m, "lm_head");
         ck_assert(head >= 0 && m->head8);
         const struct weight *plain = m->base->weights[head], *w = m->head8;
@@ -288,7 +288,7 @@ START_TEST(second_head)
                 ck_assert(fabsf(a[c] - b[c]) <= peak * (0.5F / 127 + 0x1p-10F));
         }
         model_close(m);
-        enum status s = open_head(&mc, words[i], 4096, &m, NULL);
+        enum status s = open_head(&mc, schemes[i], 4096, &m, NULL);
         ck_assert(s == ST_CAPACITY_EXCEEDED && !m);
     }
     memory_checkpoint_free(&mc);
