@@ -63,7 +63,7 @@ static enum status open_engine(struct bench *b, struct error *err)
                   .max_len = c->max_model_len,
                   .conv2d_peft = c->conv2d == CONFIG_CONV2D_PEFT,
                   .quantize = c->quantize ? &b->scheme : NULL,
-                  .head = c->head == CONFIG_HEAD_8 ? &scheme_head8 : NULL,
+                  .head = c->head == CONFIG_HEAD_8 ? scheme_head8 : NULL,
                   .quantize_threads = b->exact->threads},
         .compute_generate = compute,
         .compute_forward = compute,

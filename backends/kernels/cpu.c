@@ -186,6 +186,8 @@ int64_t chunk_count(const struct kernels *self, int64_t units, double cycles)
         return units > 0;
     int64_t most = (int64_t)self->threads * CHUNKS_A_THREAD;
     int64_t chunks = worth < (double)most ? (int64_t)worth : most;
+    if (chunks > self->threads) // as many for each: one left over would hold up all others
+        chunks -= chunks % self->threads;
     return chunks < units ? chunks : units;
 }
 

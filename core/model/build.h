@@ -36,9 +36,11 @@ bool quantize_makes_head(const struct model *m, const struct model_options *opti
 enum status quantize_head(struct model *m, const struct checkpoint *cp,
                           const struct model_options *options, const struct chain *chain,
                           struct error *err);
-/* The plain weight of such a module, quantized. */
+/* The plain weight of such a module, quantized; wide: parameters in F32, not in the dtype of the
+ * file. */
 enum status quantize_load(const struct backend *backend, const struct scheme *scheme,
-                          const struct module_spec *plain, struct weight *out, struct error *err);
+                          const struct module_spec *plain, bool wide, struct weight *out,
+                          struct error *err);
 
 /* check.c: what the checkpoint holds against what the network needs, all findings at once. */
 void check_layers(const struct model *m, const struct checkpoint *cp, struct findings *findings);

@@ -65,7 +65,7 @@ enum status model_load_weight(const struct model *m, const struct checkpoint *cp
     if (s != ST_OK)
         return error_set(err, s, NULL);
     const struct module *u = &m->modules[module];
-    return u->quantized ? quantize_load(u->backend, options->quantize, &spec, out, err)
+    return u->quantized ? quantize_load(u->backend, options->quantize, &spec, false, out, err)
                         : u->backend->load(&spec, (struct slice){0}, out, err);
 }
 

@@ -74,16 +74,19 @@ enum status quantize_head(struct model *m, const struct checkpoint *cp,
                           const struct model_options *options, const struct chain *chain,
                           struct error *err)
 {
-    const struct backend *b = backend_named(chain, options->head->backend);
+    const struct scheme *form = options->head;
+    while (form->group && m->modules[m->config->head].k % form->group)
+        form++;
+    const struct backend *b = backend_named(chain, form->backend);
     struct module_spec spec;
     enum status s = model_spec(m, cp, m->modules[m->config->head].base, &spec);
     if (s || !b)
         return error_set(err, s ? s : ST_INTERNAL, "the output layer: no back end makes %s",
-                         options->head->word);
+                         form->word);
     m->head8 = calloc(1, sizeof *m->head8);
     if (!m->head8)
         return error_memory(err, "the output layer");
-    s = quantize_load(b, options->head, &spec, m->head8, err);
+    s = quantize_load(b, form, &spec, true, m->head8, err);
     if (!s)
         m->weight_bytes += weight_bytes(m->head8);
     return s;
@@ -164,7 +167,8 @@ static bool is_finite(const float *w, int64_t n)
 }
 
 enum status quantize_load(const struct backend *backend, const struct scheme *scheme,
-                          const struct module_spec *plain, struct weight *out, struct error *err)
+                          const struct module_spec *plain, bool wide, struct weight *out,
+                          struct error *err)
 {
     const struct tensor *t = spec_tensor(plain, "weight");
     struct weight like = {0};
@@ -180,7 +184,7 @@ enum status quantize_load(const struct backend *backend, const struct scheme *sc
         s = error_set(err, ST_NON_FINITE_WEIGHTS, "%s: tensor %s holds NaN or Inf", t->file,
                       t->name);
     else
-        s = backend->plan(scheme, plain, t->dtype, &like, err);
+        s = backend->plan(scheme, plain, wide ? DT_F32 : t->dtype, &like, err);
     if (!s)
         s = backend->requantize(&like, w, out, err);
     if (s == ST_MERGE_NON_FINITE) // what requantize calls a weight that its format cannot hold
