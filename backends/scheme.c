@@ -27,6 +27,12 @@ static const struct scheme bitsandbytes[] = {
     {.word = "bnb-int8", .backend = "bnb_8bit", .bits = 8},
 };
 
+const struct scheme scheme_head8[] = {
+    {.word = "head 8", .backend = "hqq", .bits = 8, .group = 128},
+    {.word = "head 8", .backend = "hqq", .bits = 8, .group = 64},
+    {.word = "head 8", .backend = "bnb_8bit", .bits = 8},
+};
+
 static json_t *bitsandbytes_config(const struct scheme *s)
 {
     int four = s->bits == 4;

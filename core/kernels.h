@@ -180,8 +180,11 @@ size_t weight_bytes(const struct weight *w);
 /*
  * A block-diagonal rotation R of a module's inputs: `blocks` blocks of [block, block], row-major,
  * or one that is used for all (shared). x' = x R: x'[i*block + c] = sum_k x[i*block + k] R_i[k][c].
- * data: F32 R (exact) or F16 D = R - I (fast), 64-byte aligned; block i at i * block * block.
+ * data: F32 R, 64-byte aligned; block i at i * block * block.
  * Order: acc = fma(x[k], R[k][c], acc), k ascending from 0.
+ *
+ * near: F16 D = R - I, laid out alike, by which fast mode rotates: x'[c] = x[c] + acc, acc =
+ * fma(x[k], D[k][c], acc), k ascending from 0. Half the bytes, and what D loses is small beside x.
  */
 struct rotation {
     int64_t dim; /* = blocks * block */
@@ -189,6 +192,7 @@ struct rotation {
     bool shared;
     enum dtype dtype;
     void *data;
+    const uint16_t *near; /* NULL: there is none, fast mode rotates by data */
 };
 
 /* Rows [first, first + count) of an input go through r[0], then r[1], ... (n of them; n 0:
@@ -209,6 +213,19 @@ struct act {
     int64_t ldx;
     const void *q; /* fast mode: the table's own quantized form, for weights that have the form of
                       prepare's; or NULL */
+};
+
+/* One input x [rows, ldx] on its way to a: rotated by groups (ascending, disjoint; rows in no group
+ * untouched), gathered by w->perm if it has one, and in the form that w wants (w NULL: floats).
+ * buffer: 64-byte aligned, act_bytes. With nothing to do a aliases x. */
+struct prepare_job {
+    const float *x;
+    int64_t ldx, k;
+    int32_t rows, n_groups;
+    const struct rotate_group *groups;
+    const struct weight *w;
+    void *buffer;
+    struct act *a;
 };
 
 struct matmul_job {
@@ -282,12 +299,8 @@ struct kernels {
 
     /* Bytes a caller provides to prepare for `rows` rows of k inputs. */
     size_t (*act_bytes)(const struct kernels *self, int32_t rows, int64_t k);
-    /* x [rows, ldx] -> rotated by groups (ascending, disjoint; rows in no group untouched),
-     * gathered by w->perm if it has one, and in the form matmul wants. buffer: 64-byte aligned,
-     * act_bytes. With nothing to do out aliases x. */
-    void (*prepare)(const struct kernels *self, const float *x, int64_t ldx, int32_t rows,
-                    int64_t k, const struct rotate_group *groups, int32_t n_groups,
-                    const struct weight *w, void *buffer, struct act *out);
+    /* Several inputs in one parallel region, as far as none needs another pass. */
+    void (*prepare)(const struct kernels *self, const struct prepare_job *jobs, int n);
     /* Several products in one parallel region. */
     void (*matmul)(const struct kernels *self, const struct matmul_job *jobs, int n);
     /* Rows [row, row + rows) of w, decoded and rounded, natural column order, out [rows, k] F32. */

@@ -78,6 +78,7 @@ static enum status open_engine(struct bench *b, struct error *err)
                   .max_len = c->max_model_len,
                   .conv2d_peft = c->conv2d == CONFIG_CONV2D_PEFT,
                   .quantize = c->quantize ? &b->scheme : NULL,
+                  .head = c->head == CONFIG_HEAD_8 ? scheme_head8 : NULL,
                   .quantize_threads = b->exact->threads},
         .compute_generate = compute,
         .compute_forward = compute,
@@ -314,12 +315,14 @@ static bool multiplied(const struct model *m, size_t i)
     return !m->modules[i].input_embedding;
 }
 
-static double step_bytes(const struct model *m)
+static double step_bytes(const struct model *m, enum compute compute)
 {
     double bytes = 0;
-    for (size_t i = 0; i < m->n_modules; i++)
+    for (size_t i = 0; i < m->n_modules; i++) {
+        bool second = m->head8 && m->modules[i].output_embedding && compute == COMPUTE_FAST;
         if (multiplied(m, i))
-            bytes += (double)weight_bytes(m->base->weights[i]);
+            bytes += (double)weight_bytes(second ? m->head8 : m->base->weights[i]);
+    }
     return bytes;
 }
 
@@ -463,7 +466,7 @@ static void describe(struct bench *b)
     r->prompt = (int32_t)c->prompt;
     r->generate = (int32_t)c->generate;
     r->adapters = b->host.n_adapters;
-    r->step_bytes = step_bytes(m);
+    r->step_bytes = step_bytes(m, b->host.compute);
     r->token_operations = token_operations(m);
     r->checkpoint_bytes = (double)m->file_bytes;
 }

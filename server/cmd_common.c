@@ -51,9 +51,6 @@ enum status cmd_check_supported(const struct config *c, struct error *err)
     if (c->device && strcmp(c->device, "auto") && strcmp(c->device, "cpu"))
         return error_param(err, ST_NOT_SUPPORTED, "--device",
                            "--device %s: this version computes on the cpu only", c->device);
-    if (c->head == CONFIG_HEAD_8)
-        return error_param(err, ST_NOT_SUPPORTED, "--head",
-                           "--head 8: this version has no 8-bit output layer yet");
     if (c->kv_dtype == CONFIG_KV_INT8)
         return error_param(err, ST_NOT_SUPPORTED, "--kv-dtype",
                            "--kv-dtype int8: this version has no 8-bit keys and values yet");

@@ -107,6 +107,7 @@ static enum status open_engine(struct daemon *d, struct error *err)
                   .max_len = c->max_model_len,
                   .conv2d_peft = c->conv2d == CONFIG_CONV2D_PEFT,
                   .quantize = c->quantize ? &d->scheme : NULL,
+                  .head = c->head == CONFIG_HEAD_8 ? scheme_head8 : NULL,
                   .quantize_threads = d->exact->threads},
         .compute_generate = c->compute == CONFIG_COMPUTE_EXACT ? COMPUTE_EXACT : COMPUTE_FAST,
         .compute_forward = c->compute == CONFIG_COMPUTE_FAST ? COMPUTE_FAST : COMPUTE_EXACT,

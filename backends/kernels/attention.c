@@ -98,21 +98,45 @@ void attention_portable(struct twins *t)
     t->attend = attend;
 }
 
+/* Rough cycles for an element of a key and its value: brought from memory, and multiplied with a
+ * query head's. */
+#define CYCLES_READ 1.5
+#define CYCLES_HEAD 0.25
+
 struct attention_job {
     const struct kernels_state *state;
     const struct attention_args *args;
     int64_t units, chunks;
 };
 
+/* Fetches the first block of a unit's keys: pages lie scattered, so nothing else foresees them. */
+static void fetch_keys(const struct attention_args *a, int64_t unit)
+{
+    int32_t row = (int32_t)(unit % a->rows->rows), kv_head = (int32_t)(unit / a->rows->rows);
+    int32_t j = attention_first(a, a->rows->positions[row]), end = attention_end(a, row);
+    int32_t block = j - j % ATTENTION_BLOCK + ATTENTION_BLOCK;
+    for (end = end < block ? end : block; j < end; j += KV_PAGE - j % KV_PAGE) {
+        int64_t dim = a->kv->head_dim, slots = end - j + j % KV_PAGE;
+        const float *page =
+            (const float *)a->kv->k + attention_page(a, a->rows->pages[row], kv_head, j);
+        for (int64_t i = j % KV_PAGE * dim; i < (slots < KV_PAGE ? slots : KV_PAGE) * dim; i += 16)
+            __builtin_prefetch(page + i, 0, 2);
+    }
+}
+
 /* Units are ordered by kv head, then row: neighbours share keys. */
 static void attention_chunk(void *ctx, int64_t chunk, int thread)
 {
     const struct attention_job *j = ctx;
     int64_t first, end, rows = j->args->rows->rows;
+    const int32_t *const *pages = j->args->rows->pages;
     chunk_range(j->units, j->chunks, chunk, &first, &end);
-    for (int64_t u = first; u < end; u++)
+    for (int64_t u = first; u < end; u++) {
+        if (u + 1 < end && (rows == 1 || pages[u % rows] != pages[(u + 1) % rows]))
+            fetch_keys(j->args, u + 1);
         j->state->twins.attend(j->args, (int32_t)(u % rows), (int32_t)(u / rows),
                                j->state->scratch[thread]);
+    }
 }
 
 void attention_run(const struct kernels *self, const struct attention_args *args)
@@ -125,7 +149,8 @@ void attention_run(const struct kernels *self, const struct attention_args *args
     j.units = (int64_t)args->rows->rows * args->kv->kv_heads;
     if (!j.units)
         return;
-    double cycles = keys * args->heads * args->kv->head_dim * 0.25;
+    double cycles =
+        keys * args->kv->head_dim * (CYCLES_READ * args->kv->kv_heads + CYCLES_HEAD * args->heads);
     j.chunks = chunk_count(self, j.units, cycles / (double)j.units);
     pool_run(self->state->pool, j.chunks, attention_chunk, &j);
 }

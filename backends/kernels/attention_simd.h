@@ -61,6 +61,14 @@ INLINE vf page_slopes(float slope, int32_t j)
     return vf_round_bf16(vf_mul(vf_set(slope), at));
 }
 
+/* Fetches the slots [from, end) of a page. */
+INLINE void fetch_page(const float *page, int32_t dim, int from, int end)
+{
+    const float *last = page + (int64_t)end * dim;
+    for (const float *at = page + (int64_t)from * dim; at < last; at += 16)
+        __builtin_prefetch(at);
+}
+
 /* Scores of the keys [from, end) of block b to h->p (-Inf elsewhere), and the new maximum. */
 static void block_scores(const struct pass *p, int32_t b, int32_t from, int32_t end)
 {
@@ -70,6 +78,13 @@ static void block_scores(const struct pass *p, int32_t b, int32_t from, int32_t 
         bool any = lo < hi;
         const float *k =
             any ? (const float *)a->kv->k + attention_page(a, p->pages, p->kv_head, j) : NULL;
+        if (any) // keys and values are streams of single pages, which nothing else foresees
+            fetch_page((const float *)a->kv->v + attention_page(a, p->pages, p->kv_head, j), p->dim,
+                       lo, hi);
+        if (any && j + KV_PAGE < end && j + KV_PAGE < b + ATTENTION_BLOCK)
+            fetch_page((const float *)a->kv->k +
+                           attention_page(a, p->pages, p->kv_head, j + KV_PAGE),
+                       p->dim, 0, end - j - KV_PAGE < KV_PAGE ? end - j - KV_PAGE : KV_PAGE);
         for (int32_t h = 0; h < p->heads; h++) {
             vf s = vf_set(-INFINITY);
             if (any) {
@@ -111,41 +126,59 @@ static void block_softmax(const struct pass *p, int from, int end)
     }
 }
 
-/* out += p V for `heads` heads from h on, n <= 16 elements from i on. */
-INLINE void block_values_of(const int heads, const struct pass *p, int32_t h, int32_t i, int64_t n,
-                            int32_t b, int32_t from, int32_t end)
+/* out += p V for `heads` heads from h on and `columns` x 16 elements from i on; one column may have
+ * n < 16. */
+INLINE void block_values_of(const int heads, const int columns, const struct pass *p, int32_t h,
+                            int32_t i, int64_t n, int32_t b, int32_t from, int32_t end)
 {
-    vf acc[4];
+    vf acc[16];
     float *out = p->out + (int64_t)h * p->dim + i;
 #pragma GCC unroll 4
     for (int g = 0; g < heads; g++)
-        acc[g] = vf_mul(vf_load_n(out + (int64_t)g * p->dim, n), vf_set(p->h[h + g].correction));
+#pragma GCC unroll 4
+        for (int c = 0; c < columns; c++)
+            acc[g * columns + c] = vf_mul(vf_load_n(out + (int64_t)g * p->dim + c * LANES, n),
+                                          vf_set(p->h[h + g].correction));
     for (int32_t j = from; j < end;) {
         const float *v =
             (const float *)p->a->kv->v + attention_page(p->a, p->pages, p->kv_head, j) + i;
         int32_t stop = j - j % KV_PAGE + KV_PAGE < end ? j - j % KV_PAGE + KV_PAGE : end;
         for (; j < stop; j++) {
             const float *at = v + (int64_t)(j % KV_PAGE) * p->dim;
-            vf value = n == LANES ? vf_load(at) : vf_load_n(at, n);
 #pragma GCC unroll 4
-            for (int g = 0; g < heads; g++)
-                acc[g] = vf_fma(vf_set(p->h[h + g].p[j - b]), value, acc[g]);
+            for (int c = 0; c < columns; c++) {
+                vf value = n == LANES ? vf_load(at + c * LANES) : vf_load_n(at + c * LANES, n);
+#pragma GCC unroll 4
+                for (int g = 0; g < heads; g++)
+                    acc[g * columns + c] =
+                        vf_fma(vf_set(p->h[h + g].p[j - b]), value, acc[g * columns + c]);
+            }
         }
     }
 #pragma GCC unroll 4
     for (int g = 0; g < heads; g++)
-        vf_store_n(out + (int64_t)g * p->dim, acc[g], n);
+#pragma GCC unroll 4
+        for (int c = 0; c < columns; c++)
+            vf_store_n(out + (int64_t)g * p->dim + c * LANES, acc[g * columns + c], n);
 }
 
 static void block_values(const struct pass *p, int32_t b, int32_t from, int32_t end)
 {
-    for (int32_t i = 0; i < p->dim; i += LANES) {
+    int32_t i = 0;
+    for (; i + 4 * LANES <= p->dim; i += 4 * LANES) {
+        int32_t h = 0;
+        for (; BLOCK_ROWS >= 16 && h + 4 <= p->heads; h += 4)
+            block_values_of(4, 4, p, h, i, LANES, b, from, end);
+        for (; h < p->heads; h++)
+            block_values_of(1, 4, p, h, i, LANES, b, from, end);
+    }
+    for (; i < p->dim; i += LANES) {
         int64_t n = p->dim - i < LANES ? p->dim - i : LANES;
         int32_t h = 0;
         for (; h + 4 <= p->heads; h += 4)
-            block_values_of(4, p, h, i, n, b, from, end);
+            block_values_of(4, 1, p, h, i, n, b, from, end);
         for (; h < p->heads; h++)
-            block_values_of(1, p, h, i, n, b, from, end);
+            block_values_of(1, 1, p, h, i, n, b, from, end);
     }
 }
 

@@ -14,7 +14,7 @@
 #include "backends/kernels/twins.h"
 #include "core/memory.h"
 
-#define MIN_CHUNK_CYCLES 20000.0 /* about 6 us: handing out a chunk costs well below one */
+#define MIN_CHUNK_CYCLES 8000.0 /* about 2 us: handing out a chunk costs well below one */
 #define CHUNKS_A_THREAD  6
 #define MAX_THREADS      1024
 
@@ -190,6 +190,8 @@ int64_t chunk_count(const struct kernels *self, int64_t units, double cycles)
         return units > 0;
     int64_t most = (int64_t)self->threads * CHUNKS_A_THREAD;
     int64_t chunks = worth < (double)most ? (int64_t)worth : most;
+    if (chunks > self->threads) // as many for each: one left over would hold up all others
+        chunks -= chunks % self->threads;
     return chunks < units ? chunks : units;
 }
 

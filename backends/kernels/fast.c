@@ -1,7 +1,7 @@
 /*
- * Owns fast mode's products in bytes: which rows of x become bytes and where, and the plain C
- * primitives, which define the arithmetic (core/kernels.h) for every twin. Integer sums are exact,
- * so a twin may take them in any order and form; the few floats keep theirs.
+ * Owns fast mode's products in bytes: how rows of x become bytes and where they lie, and the plain
+ * C primitives, which define the arithmetic (core/kernels.h) for every twin. Integer sums are
+ * exact, so a twin may take them in any order and form; the few floats keep theirs.
  *
  * Refuses nothing: a weight without a byte form never comes here (fast_has), a row that is not
  * finite becomes NaN chunk by chunk, as its exact product would.
@@ -55,6 +55,12 @@ static void quantize(const float *x, int64_t k, struct fast_chunk *coarse, struc
 {
     for (int64_t j = 0; j < k; j += TILE_K, coarse += step, fine += step, has_fine += FAST_ROWS)
         *has_fine = quantize_chunk(x + j, k - j < TILE_K ? k - j : TILE_K, coarse, fine);
+}
+
+static float sum_part(const struct fast_chunk *coarse, const struct fast_chunk *fine, int64_t step,
+                      int64_t n)
+{
+    return fast_sum_part(coarse, fine, step, n);
 }
 
 /* acc [m][16]: the m rows of one chunk. */
@@ -117,6 +123,7 @@ static void fast(const struct weight *w, int64_t tile, const struct fast_block *
 void fast_portable(struct twins *t)
 {
     t->quantize = quantize;
+    t->sum_part = sum_part;
     t->fast = fast;
 }
 
@@ -135,59 +142,12 @@ size_t fast_act_bytes(int32_t rows, int64_t k)
            aligned(n * sizeof(float)) + aligned(n + chunks * FAST_ROWS);
 }
 
-struct rows_job {
-    const struct kernels_state *state;
-    const struct act *a;
-    const struct fast_rows *f;
-    int64_t per; /* chunks of a group */
-    int64_t chunks;
-};
-
-/* parts of one row, whose elements are `step` apart. */
-static void sum_parts(const struct fast_rows *f, int64_t per, const struct fast_chunk *coarse,
-                      const struct fast_chunk *fine, int64_t step, float *parts)
-{
-    int64_t c = 0;
-    for (int64_t g = 0; g < f->n_groups; g++, parts += step) {
-        float part = 0;
-        for (int64_t end = c + per; c < end && c < f->n_chunks; c++) {
-            const struct fast_chunk *a = &coarse[c * step], *b = &fine[c * step];
-            part = fmaf(b->scale, (float)b->sum, fmaf(a->scale, (float)a->sum, part));
-        }
-        *parts = part;
-    }
-}
-
-static void quantize_row(const struct rows_job *j, int64_t row)
-{
-    const struct fast_rows *f = j->f;
-    int64_t first = row / FAST_ROWS * FAST_ROWS, i = row - first;
-    int64_t m = j->a->rows - first < FAST_ROWS ? j->a->rows - first : FAST_ROWS;
-    struct fast_chunk *coarse = f->coarse + first * f->n_chunks + i;
-    struct fast_chunk *fine = f->fine + first * f->n_chunks + i;
-    uint8_t *has_fine = f->has_fine + first * f->n_chunks + i;
-    j->state->twins.quantize(j->a->x + row * j->a->ldx, j->a->k, coarse, fine, has_fine, m);
-    sum_parts(f, j->per, coarse, fine, m, f->parts + first * f->n_groups + i);
-    if (i == m - 1) // rows that a block lacks
-        for (int64_t c = 0; c < f->n_chunks; c++)
-            memset(has_fine + c * FAST_ROWS + 1, 0, (size_t)(FAST_ROWS - m));
-}
-
-static void quantize_rows(void *ctx, int64_t chunk, int thread)
-{
-    const struct rows_job *j = ctx;
-    int64_t row, end;
-    (void)thread;
-    chunk_range(j->a->rows, j->chunks, chunk, &row, &end);
-    for (; row < end; row++)
-        quantize_row(j, row);
-}
-
-void fast_quantize(const struct kernels *self, const struct weight *w, void *buffer, struct act *a)
+void fast_open(const struct weight *w, void *buffer, struct act *a)
 {
     struct fast_rows *f = buffer;
     f->n_chunks = w->k_padded / TILE_K;
     f->n_groups = w->n_groups;
+    f->group_chunks = fast_group_chunks(w);
     size_t at = aligned(sizeof *f), n = (size_t)f->n_chunks * (size_t)a->rows;
     f->coarse = (void *)((char *)buffer + at);
     at += aligned(n * sizeof *f->coarse);
@@ -196,8 +156,51 @@ void fast_quantize(const struct kernels *self, const struct weight *w, void *buf
     f->parts = (void *)((char *)buffer + at);
     at += aligned(n * sizeof *f->parts);
     f->has_fine = (uint8_t *)buffer + at;
-    struct rows_job j = {.state = self->state, .a = a, .f = f, .per = fast_group_chunks(w)};
-    j.chunks = chunk_count(self, a->rows, 1.5 * (double)a->k);
-    pool_run(self->state->pool, j.chunks, quantize_rows, &j);
     a->q = f;
+}
+
+/* The block of a row, and the row's place in it. */
+struct place {
+    int64_t first, rows, i;
+};
+
+static struct place place_of(const struct act *a, int64_t row)
+{
+    int64_t first = row / FAST_ROWS * FAST_ROWS;
+    return (struct place){first, a->rows - first < FAST_ROWS ? a->rows - first : FAST_ROWS,
+                          row - first};
+}
+
+void fast_quantize(const struct twins *t, const struct act *a, int64_t row, int64_t end, int64_t k,
+                   int64_t k_end)
+{
+    const struct fast_rows *f = a->q;
+    int64_t chunk = k / TILE_K, chunk_end = tile_pad_k(k_end) / TILE_K;
+    for (; row < end; row++) {
+        struct place p = place_of(a, row);
+        int64_t at = p.first * f->n_chunks + chunk * p.rows + p.i;
+        uint8_t *has_fine = f->has_fine + p.first * f->n_chunks + chunk * FAST_ROWS;
+        t->quantize(a->x + row * a->ldx + k, k_end - k, f->coarse + at, f->fine + at,
+                    has_fine + p.i, p.rows);
+        if (p.i == p.rows - 1) // rows that a block lacks
+            for (int64_t c = 0; c < chunk_end - chunk; c++)
+                memset(has_fine + c * FAST_ROWS + p.rows, 0, (size_t)(FAST_ROWS - p.rows));
+    }
+}
+
+void fast_sum_parts(const struct twins *t, const struct act *a, int64_t row, int64_t end,
+                    int64_t group, int64_t group_end)
+{
+    const struct fast_rows *f = a->q;
+    for (; row < end; row++) {
+        struct place p = place_of(a, row);
+        const struct fast_chunk *coarse = f->coarse + p.first * f->n_chunks + p.i;
+        const struct fast_chunk *fine = f->fine + p.first * f->n_chunks + p.i;
+        for (int64_t g = group; g < group_end; g++) {
+            int64_t c = g * f->group_chunks, left = f->n_chunks - c;
+            f->parts[p.first * f->n_groups + g * p.rows + p.i] =
+                t->sum_part(coarse + c * p.rows, fine + c * p.rows, p.rows,
+                            left < f->group_chunks ? left : f->group_chunks);
+        }
+    }
 }

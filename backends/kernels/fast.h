@@ -16,6 +16,8 @@
 #ifndef OFTD_BACKENDS_KERNELS_FAST_H
 #define OFTD_BACKENDS_KERNELS_FAST_H
 
+#include <math.h>
+
 #include "core/kernels.h"
 
 #define FAST_ROWS 8
@@ -39,6 +41,7 @@ struct fast_rows {
     uint8_t *has_fine;
     float *parts;
     int64_t n_chunks, n_groups;
+    int64_t group_chunks; /* chunks of a group; the last may have fewer */
 };
 
 /* Whether w is multiplied in bytes. */
@@ -54,6 +57,16 @@ static inline bool fast_has(const struct weight *w)
 static inline int64_t fast_group_chunks(const struct weight *w)
 {
     return w->n_groups == 1 ? w->k_padded / TILE_K : w->group / TILE_K;
+}
+
+/* The part of n chunks of a row, `step` chunks from one to the next. */
+static inline float fast_sum_part(const struct fast_chunk *coarse, const struct fast_chunk *fine,
+                                  int64_t step, int64_t n)
+{
+    float part = 0;
+    for (; n > 0; n--, coarse += step, fine += step)
+        part = fmaf(fine->scale, (float)fine->sum, fmaf(coarse->scale, (float)coarse->sum, part));
+    return part;
 }
 
 /* The block of row `row`, a multiple of FAST_ROWS. */

@@ -91,6 +91,12 @@ static void quantize_simd(const float *x, int64_t k, struct fast_chunk *coarse,
     *has_fine = quantize_chunk(rest, coarse, fine);
 }
 
+static float sum_part_simd(const struct fast_chunk *coarse, const struct fast_chunk *fine,
+                           int64_t step, int64_t n)
+{
+    return fast_sum_part(coarse, fine, step, n);
+}
+
 /* ---- products ---- */
 
 /* The bytes of one chunk, four columns of each row a vector. */
@@ -117,23 +123,61 @@ INLINE void chunk_bytes(const enum kind kind, const struct reader *r, vi table, 
     }
 }
 
+/* What a dot of the kind's biased bytes begins with. */
+INLINE vi chunk_bias(const enum kind kind, const struct fast_chunk *a)
+{
+    int32_t bias = kind == KIND_TABLE4 ? -BYTE_BIAS : kind == KIND_BITS8 ? 128 - BYTE_BIAS : 0;
+    return vi_set(bias ? bias * a->sum : 0);
+}
+
 INLINE vi chunk_dot(const enum kind kind, const vi w[8], const struct fast_chunk *a)
 {
-    if (kind == KIND_TABLE4 || kind == KIND_BITS8) {
-        int32_t bias = (kind == KIND_BITS8 ? 128 : 0) - BYTE_BIAS;
-        return dots_signed(vi_set(bias ? bias * a->sum : 0), w, a->q);
-    }
+    if (kind == KIND_TABLE4 || kind == KIND_BITS8)
+        return dots_signed(chunk_bias(kind, a), w, a->q);
     bool nibbles = kind == KIND_BITS4 || kind == KIND_BITS2 || kind == KIND_BITS3;
     return nibbles ? dots_nibbles(vi_set(0), w, a->q) : dots_small(vi_set(0), w, a->q);
+}
+
+/* The chunk of each row. Where a dot is one operation, four columns of all rows go in turn, so that
+ * none waits for the one before it. */
+INLINE void chunk_dots(const enum kind kind, const int m, const vi codes[8],
+                       const struct fast_chunk *a, vi dot[])
+{
+#ifdef DOT_FOUR
+#pragma GCC unroll 8
+    for (int i = 0; i < m; i++)
+        dot[i] = chunk_bias(kind, &a[i]);
+#pragma GCC unroll 8
+    for (int four = 0; four < 8; four++)
+#pragma GCC unroll 8
+        for (int i = 0; i < m; i++)
+            dot[i] = dot_four(dot[i], codes[four], a[i].q + 4 * four);
+#else
+#pragma GCC unroll 8
+    for (int i = 0; i < m; i++)
+        dot[i] = chunk_dot(kind, codes, &a[i]);
+#endif
 }
 
 /* acc[i] += the chunk of row i. */
 INLINE void add_chunk(const enum kind kind, const int m, const vi codes[8],
                       const struct fast_chunk *a, vf acc[])
 {
+    vi dot[FAST_ROWS];
+    chunk_dots(kind, m, codes, a, dot);
 #pragma GCC unroll 8
     for (int i = 0; i < m; i++)
-        acc[i] = vf_fma(vf_set(a[i].scale), vf_of_int(chunk_dot(kind, codes, &a[i])), acc[i]);
+        acc[i] = vf_fma(vf_set(a[i].scale), vf_of_int(dot[i]), acc[i]);
+}
+
+/* The same for the rows that have a second part: what the others would add is 0. */
+INLINE void add_fine(const enum kind kind, const int m, const vi codes[8],
+                     const struct fast_chunk *a, const uint8_t *has_fine, vf acc[])
+{
+#pragma GCC unroll 8
+    for (int i = 0; i < m; i++)
+        if (has_fine[i])
+            acc[i] = vf_fma(vf_set(a[i].scale), vf_of_int(chunk_dot(kind, codes, &a[i])), acc[i]);
 }
 
 /* Whether one of a block's rows has a second part in a chunk. */
@@ -166,7 +210,7 @@ INLINE void fast_tile(const enum kind kind, const int m, const struct weight *w,
             chunk_bytes(kind, &r, table, c, codes);
             add_chunk(kind, m, codes, b->coarse + c * m, acc);
             if (any_fine(b->has_fine + c * FAST_ROWS))
-                add_chunk(kind, m, codes, b->fine + c * m, acc);
+                add_fine(kind, m, codes, b->fine + c * m, b->has_fine + c * FAST_ROWS, acc);
         }
         reader_load_group(&r);
         vf scale = r.scale, zero = r.zero;
@@ -237,6 +281,7 @@ static void fast_simd(const struct weight *w, int64_t tile, const struct fast_bl
 void TWIN(fast)(struct twins *t)
 {
     t->quantize = quantize_simd;
+    t->sum_part = sum_part_simd;
     t->fast = fast_simd;
 }
 

@@ -259,16 +259,21 @@ INLINE vi bytes_centred(vi v)
 {
     return v;
 }
+/* acc + in each lane the sum of its four bytes w times q[0 .. 3]. */
+#define DOT_FOUR
+INLINE vi dot_four(vi acc, vi w, const int8_t *q)
+{
+    int32_t four;
+    memcpy(&four, q, sizeof four);
+    return _mm512_dpbusd_epi32(acc, w, _mm512_set1_epi32(four));
+}
 /* acc + in each lane the sum of its 32 bytes w[0 .. 7] times q; w biased signed bytes, up to 127,
  * up to 15. */
 INLINE vi dots_signed(vi acc, const vi w[8], const int8_t *q)
 {
 #pragma GCC unroll 8
-    for (int i = 0; i < 8; i++) {
-        int32_t four;
-        memcpy(&four, q + 4 * i, sizeof four);
-        acc = _mm512_dpbusd_epi32(acc, w[i], _mm512_set1_epi32(four));
-    }
+    for (int i = 0; i < 8; i++)
+        acc = dot_four(acc, w[i], q + 4 * i);
     return acc;
 }
 INLINE vi dots_small(vi acc, const vi w[8], const int8_t *q)

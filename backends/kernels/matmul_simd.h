@@ -369,8 +369,10 @@ static void fused_simd(const struct weight *w, int64_t tile, int64_t tiles, cons
     const struct runs *runs = runs_of(w);
     for (int64_t step; tiles > 0; tile += step, tiles -= step, sum += step * m * TILE_ROWS) {
         fused_function *run = runs->rows[m];
+        // floats: two chains do as much as the memory gives, from fewer streams
+        bool wide = w->encoding != ENC_DENSE;
         step = 1;
-        if (m == 1 && tiles >= 4 && runs->one_four) {
+        if (m == 1 && wide && tiles >= 4 && runs->one_four) {
             run = runs->one_four;
             step = 4;
         } else if (m <= 2 && tiles >= 2 && (m == 1 || runs->two_two)) {

@@ -1,11 +1,17 @@
 /*
- * Owns prepare: rotations x' = x R, block by block, and the gather of act-ordered weights.
+ * Owns prepare: rotations x' = x R, block by block, the gather of act-ordered weights, and (fast
+ * mode) the cut into bytes.
  *
- * Rotations of a group follow each other: stage s applies r[s] of every group that has one. A stage
- * is cut by blocks of R (outer) with the group's rows inside, so that each block is read once
- * however many rows share it; the first stage goes from x to the buffer, a later one is in place,
- * each block's inputs being copied aside first. Every output is one fma chain over its block's
- * inputs, so neither cut nor stage order can change a bit.
+ * A rotation touches its own block of columns only. So a job is cut into units of columns that no
+ * block of any of its rotations straddles (and rows, where there are many), and a unit goes all the
+ * way while it is in the first cache: copied or rotated by the first adapter from x to the buffer,
+ * by the following ones in place, each block's inputs being copied aside, then to bytes. Within a
+ * unit each block of R is read once however many rows share it. The units of all jobs are one
+ * parallel region. Two things ask for a second one, because they look at whole rows: the gather,
+ * and the sums of groups that are wider than a unit.
+ *
+ * Every output is one fma chain over its block's inputs, every chunk of bytes its own columns', so
+ * no cut can change a bit.
  *
  *   buffer   rows x stride floats (the result), then a row of `stride` floats for each thread, then
  *            in fast mode the rows' bytes (fast.c)
@@ -14,6 +20,20 @@
 #include <string.h>
 
 #include "backends/kernels/twins.h"
+#include "core/tensor.h"
+
+#define UNIT_COLUMNS 128 /* at least, where there are as many */
+#define GROUP_MOST   512 /* columns of a group that a unit is stretched to */
+#define UNIT_ROWS    64  /* whole blocks of FAST_ROWS */
+#define JOBS_AT_ONCE 8
+
+/* Rough cycles: an element of R, of D, that is read; multiplied; a column of a row to bytes,
+ * gathered. */
+#define CYCLES_READ_R   0.5
+#define CYCLES_READ_D   0.3
+#define CYCLES_ROTATE   0.1
+#define CYCLES_QUANTIZE 1.2
+#define CYCLES_GATHER   2.0
 
 static void rotate(const float *x, int64_t ldx, int32_t rows, const float *r, int32_t block,
                    float *out, int64_t ldo)
@@ -27,9 +47,22 @@ static void rotate(const float *x, int64_t ldx, int32_t rows, const float *r, in
         }
 }
 
+static void rotate_near(const float *x, int64_t ldx, int32_t rows, const uint16_t *d, int32_t block,
+                        float *out, int64_t ldo)
+{
+    for (int32_t i = 0; i < rows; i++)
+        for (int32_t c = 0; c < block; c++) {
+            float acc = 0;
+            for (int32_t k = 0; k < block; k++)
+                acc = fmaf(x[i * ldx + k], f16_to_f32(d[(int64_t)k * block + c]), acc);
+            out[i * ldo + c] = x[i * ldx + c] + acc;
+        }
+}
+
 void rotate_portable(struct twins *t)
 {
     t->rotate = rotate;
+    t->rotate_near = rotate_near;
 }
 
 /* Floats from row to row: whole tiles, and never a power of two, whose rows would share the few
@@ -51,162 +84,279 @@ size_t rotate_act_bytes(const struct kernels *self, int32_t rows, int64_t k)
     return float_bytes(self, rows, k) + (self->mode == COMPUTE_FAST ? fast_act_bytes(rows, k) : 0);
 }
 
+/* A job on its way. */
 struct prepare {
-    const struct kernels_state *state;
-    const float *x;
-    int64_t ldx, k, stride;
-    int32_t rows;
+    const struct prepare_job *job;
+    int64_t stride;
     float *out, *spare; /* [rows, stride], [threads, stride] */
-    const struct rotate_group *groups;
-    int32_t n_groups, stage;
-    const int32_t *perm;
-    int64_t units, chunks;
+    bool rotated, gathered, bytes;
+    bool parts;        /* a unit has whole groups */
+    int64_t width;     /* columns of a unit */
+    int64_t row_units; /* a column's units: parts of the rows */
+    int64_t units;
 };
 
-/* Blocks [first, end) of the stage's rotation of one group. */
-static void rotate_blocks(const struct prepare *p, const struct rotate_group *g, int64_t first,
-                          int64_t end, float *spare)
-{
-    const struct rotation *r = g->r[p->stage];
-    int64_t size = (int64_t)r->block * r->block;
-    int32_t step = (int32_t)(p->stride / r->block); // rows whose block fits the spare row
-    for (int64_t b = first; b < end; b++) {
-        const float *matrix = (const float *)r->data + (r->shared ? 0 : b * size);
-        float *out = p->out + g->first * p->stride + b * r->block;
-        if (p->stage == 0) {
-            p->state->twins.rotate(p->x + g->first * p->ldx + b * r->block, p->ldx, g->count,
-                                   matrix, r->block, out, p->stride);
-            continue;
-        }
-        for (int32_t row = 0; row < g->count; row += step) {
-            int32_t rows = g->count - row < step ? g->count - row : step;
-            float *to = out + row * p->stride;
-            for (int32_t i = 0; i < rows; i++)
-                memcpy(spare + (int64_t)i * r->block, to + i * p->stride,
-                       (size_t)r->block * sizeof *to);
-            p->state->twins.rotate(spare, r->block, rows, matrix, r->block, to, p->stride);
-        }
-    }
-}
-
-static int64_t stage_blocks(const struct prepare *p, const struct rotate_group *g)
-{
-    return g->count > 0 && g->n > p->stage ? g->r[p->stage]->blocks : 0;
-}
-
-/* One chunk of a stage: a range of all groups' blocks laid end to end. */
-static void rotate_chunk(void *ctx, int64_t chunk, int thread)
-{
-    const struct prepare *p = ctx;
-    int64_t first, end;
-    chunk_range(p->units, p->chunks, chunk, &first, &end);
-    for (int32_t i = 0; i < p->n_groups && end > 0; i++) {
-        int64_t blocks = stage_blocks(p, &p->groups[i]);
-        if (first < blocks)
-            rotate_blocks(p, &p->groups[i], first, end < blocks ? end : blocks,
-                          p->spare + thread * p->stride);
-        first = first > blocks ? first - blocks : 0;
-        end -= blocks;
-    }
-}
-
-/* Runs stage p->stage; false if no group has one. */
-static bool run_stage(const struct kernels *self, struct prepare *p)
-{
-    double cycles = 0;
-    p->units = 0;
-    for (int32_t i = 0; i < p->n_groups; i++) {
-        int64_t blocks = stage_blocks(p, &p->groups[i]);
-        p->units += blocks;
-        if (blocks) // lanes at work, and reading the block
-            cycles += (double)blocks * p->groups[i].r[p->stage]->block *
-                      p->groups[i].r[p->stage]->block * (0.1 * p->groups[i].count + 0.3);
-    }
-    if (!p->units)
-        return false;
-    p->chunks = chunk_count(self, p->units, cycles / (double)p->units);
-    pool_run(self->state->pool, p->chunks, rotate_chunk, p);
-    return true;
-}
+struct region {
+    const struct kernels_state *state;
+    bool near;
+    struct prepare p[JOBS_AT_ONCE];
+    int n;
+    int64_t units, chunks;
+};
 
 static bool is_rotated(const struct rotate_group *g)
 {
     return g->count > 0 && g->n > 0;
 }
 
-/* Rows that no rotation writes. */
-static void copy_untouched(const struct prepare *p)
+static int64_t least_multiple(int64_t a, int64_t b)
 {
-    int32_t row = 0;
-    for (int32_t i = 0; i <= p->n_groups; i++) {
-        if (i < p->n_groups && !is_rotated(&p->groups[i]))
+    int64_t x = a, y = b;
+    while (y) {
+        int64_t rest = x % y;
+        x = y;
+        y = rest;
+    }
+    return a / x * b;
+}
+
+/* The least width that no block straddles, k if that is more. */
+static int64_t unit_width(const struct prepare_job *j)
+{
+    int64_t width = TILE_K;
+    for (int32_t i = 0; i < j->n_groups; i++)
+        for (int32_t s = 0; s < j->groups[i].n && is_rotated(&j->groups[i]) && width < j->k; s++)
+            width = least_multiple(width, j->groups[i].r[s]->block);
+    if (width < UNIT_COLUMNS)
+        width *= (UNIT_COLUMNS + width - 1) / width;
+    return width < j->k ? width : j->k;
+}
+
+static void plan_units(struct prepare *p)
+{
+    const struct prepare_job *j = p->job;
+    p->width = unit_width(j);
+    if (p->bytes && j->w->n_groups > 1) {
+        int64_t whole = least_multiple(p->width, j->w->group);
+        if (whole <= GROUP_MOST && whole <= j->k)
+            p->width = whole;
+        p->parts = p->width % j->w->group == 0;
+    }
+    p->parts |= p->width >= j->k;
+    p->row_units = (j->rows + UNIT_ROWS - 1) / UNIT_ROWS;
+    p->units = (j->k + p->width - 1) / p->width * p->row_units;
+}
+
+static void open_job(const struct kernels *self, const struct prepare_job *j, struct prepare *p)
+{
+    const struct weight *w = j->w;
+    *p = (struct prepare){.job = j, .stride = stride_of(j->k), .out = j->buffer};
+    p->spare = p->out + j->rows * p->stride;
+    p->gathered = w && w->perm;
+    p->bytes = self->mode == COMPUTE_FAST && w && fast_has(w);
+    for (int32_t i = 0; i < j->n_groups; i++)
+        p->rotated |= is_rotated(&j->groups[i]);
+    *j->a = (struct act){.rows = j->rows, .k = j->k, .x = j->x, .ldx = j->ldx};
+    if (p->rotated || p->gathered) {
+        j->a->x = p->out;
+        j->a->ldx = p->stride;
+    }
+    if (p->bytes)
+        fast_open(w, (char *)j->buffer + float_bytes(self, j->rows, j->k), j->a);
+    if (p->rotated || (p->bytes && !p->gathered))
+        plan_units(p);
+}
+
+/* ---- a unit ---- */
+
+/* Some rows and columns of a job. */
+struct part {
+    int64_t row, end, k, k_end;
+};
+
+/* Fetches what the next unit reads of r, or of the module that lies behind it in memory. */
+static void fetch_ahead(const void *from, int64_t bytes)
+{
+    for (int64_t i = 0; i < bytes; i += 64)
+        __builtin_prefetch((const char *)from + i, 0, 2);
+}
+
+/* One block of some rows; a unit has `ahead` columns. */
+static void rotate_block(const struct region *region, int64_t ahead, const struct rotation *r,
+                         int64_t block, const float *x, int64_t ldx, int32_t rows, float *out,
+                         int64_t ldo)
+{
+    int64_t size = (int64_t)r->block * r->block, at = r->shared ? 0 : block * size;
+    const float *whole = (const float *)r->data + at;
+    const uint16_t *near = region->near && r->near ? r->near + at : NULL;
+    if (!r->shared && near)
+        fetch_ahead(near + ahead * r->block, size * (int64_t)sizeof *near);
+    else if (!r->shared)
+        fetch_ahead(whole + ahead * r->block, size * (int64_t)sizeof *whole);
+    if (near)
+        region->state->twins.rotate_near(x, ldx, rows, near, r->block, out, ldo);
+    else
+        region->state->twins.rotate(x, ldx, rows, whole, r->block, out, ldo);
+}
+
+/* Rotation s of a group over the part. */
+static void rotate_part(const struct region *region, const struct prepare *p,
+                        const struct rotate_group *g, int32_t s, struct part part, float *spare)
+{
+    const struct rotation *r = g->r[s];
+    int64_t size = r->block, step = p->stride / size; // rows whose block fits the spare row
+    for (int64_t k = part.k; k < part.k_end; k += size) {
+        float *out = p->out + part.row * p->stride + k;
+        if (s == 0) {
+            const struct prepare_job *j = p->job;
+            rotate_block(region, p->width, r, k / size, j->x + part.row * j->ldx + k, j->ldx,
+                         (int32_t)(part.end - part.row), out, p->stride);
             continue;
-        int32_t end = i < p->n_groups ? p->groups[i].first : p->rows;
-        for (; row < end; row++)
-            memcpy(p->out + row * p->stride, p->x + row * p->ldx, (size_t)p->k * sizeof *p->out);
-        if (i < p->n_groups)
-            row = p->groups[i].first + p->groups[i].count;
+        }
+        for (int64_t row = part.row; row < part.end; row += step, out += step * p->stride) {
+            int64_t rows = part.end - row < step ? part.end - row : step;
+            for (int64_t i = 0; i < rows; i++)
+                memcpy(spare + i * size, out + i * p->stride, (size_t)size * sizeof *out);
+            rotate_block(region, p->width, r, k / size, spare, size, (int32_t)rows, out, p->stride);
+        }
     }
 }
 
-static void gather_chunk(void *ctx, int64_t chunk, int thread)
+/* Rows that no rotation writes. */
+static void copy_part(const struct prepare *p, int64_t row, int64_t end, struct part part)
 {
-    const struct prepare *p = ctx;
-    int64_t first, end;
-    chunk_range(p->rows, p->chunks, chunk, &first, &end);
-    for (int64_t row = first; row < end; row++) {
-        float *out = p->out + row * p->stride;
-        const float *from = p->x ? p->x + row * p->ldx : out;
-        float *to = p->x ? out : p->spare + thread * p->stride;
-        for (int64_t k = 0; k < p->k; k++)
-            to[k] = from[p->perm[k]];
-        if (!p->x)
-            memcpy(out, to, (size_t)p->k * sizeof *out);
-    }
+    for (; row < end; row++)
+        memcpy(p->out + row * p->stride + part.k, p->job->x + row * p->job->ldx + part.k,
+               (size_t)(part.k_end - part.k) * sizeof *p->out);
 }
 
-/* Rotates and gathers. */
-static void prepare_floats(const struct kernels *self, const float *x, int64_t ldx, int32_t rows,
-                           int64_t k, const struct rotate_group *groups, int32_t n_groups,
-                           const struct weight *w, void *buffer, struct act *out)
+static void rotate_rows_of(const struct region *region, const struct prepare *p, struct part part,
+                           float *spare)
 {
-    struct prepare p = {.state = self->state,
-                        .x = x,
-                        .ldx = ldx,
-                        .k = k,
-                        .rows = rows,
-                        .stride = stride_of(k),
-                        .out = buffer,
-                        .groups = groups,
-                        .n_groups = n_groups,
-                        .perm = w ? w->perm : NULL};
-    p.spare = p.out + rows * p.stride;
-    bool rotated = false;
-    for (int32_t i = 0; i < n_groups; i++)
-        rotated |= is_rotated(&groups[i]);
-    *out = (struct act){.rows = rows, .k = k, .x = buffer, .ldx = p.stride};
-    if (!rotated && !p.perm) {
-        out->x = x;
-        out->ldx = ldx;
+    int64_t row = part.row;
+    for (int32_t i = 0; i < p->job->n_groups; i++) {
+        const struct rotate_group *g = &p->job->groups[i];
+        struct part of = part;
+        of.row = g->first > part.row ? g->first : part.row;
+        of.end = g->first + g->count < part.end ? g->first + g->count : part.end;
+        if (!is_rotated(g) || of.row >= of.end)
+            continue;
+        copy_part(p, row, of.row, part);
+        for (int32_t s = 0; s < g->n; s++)
+            rotate_part(region, p, g, s, of, spare);
+        row = of.end;
+    }
+    copy_part(p, row, part.end, part);
+}
+
+static void prepare_unit(const struct region *region, const struct prepare *p, int64_t unit,
+                         int thread)
+{
+    const struct prepare_job *j = p->job;
+    struct part part = {.row = unit % p->row_units * UNIT_ROWS,
+                        .k = unit / p->row_units * p->width};
+    part.end = part.row + UNIT_ROWS < j->rows ? part.row + UNIT_ROWS : j->rows;
+    part.k_end = part.k + p->width < j->k ? part.k + p->width : j->k;
+    if (p->rotated)
+        rotate_rows_of(region, p, part, p->spare + thread * p->stride);
+    if (!p->bytes || p->gathered)
         return;
-    }
-    if (rotated) {
-        copy_untouched(&p);
-        while (run_stage(self, &p))
-            p.stage++;
-        p.x = NULL; // what follows starts from the buffer
-    }
-    if (p.perm) {
-        p.chunks = chunk_count(self, rows, 2.0 * (double)k);
-        pool_run(self->state->pool, p.chunks, gather_chunk, &p);
+    fast_quantize(&region->state->twins, j->a, part.row, part.end, part.k, part.k_end);
+    if (!p->parts)
+        return;
+    int64_t all = j->w->n_groups, group = all > 1 ? part.k / j->w->group : 0;
+    int64_t group_end = part.k_end < j->k ? part.k_end / j->w->group : all;
+    fast_sum_parts(&region->state->twins, j->a, part.row, part.end, group, group_end);
+}
+
+/* A range of all jobs' units laid end to end. */
+static void unit_chunk(void *ctx, int64_t chunk, int thread)
+{
+    const struct region *region = ctx;
+    int64_t first, end, unit = 0;
+    chunk_range(region->units, region->chunks, chunk, &first, &end);
+    for (int i = 0; i < region->n && unit < end; unit += region->p[i++].units) {
+        const struct prepare *p = &region->p[i];
+        int64_t u = first > unit ? first - unit : 0;
+        for (; u < p->units && unit + u < end; u++)
+            prepare_unit(region, p, u, thread);
     }
 }
 
-void rotate_prepare(const struct kernels *self, const float *x, int64_t ldx, int32_t rows,
-                    int64_t k, const struct rotate_group *groups, int32_t n_groups,
-                    const struct weight *w, void *buffer, struct act *out)
+static double unit_cycles(const struct region *region, const struct prepare *p)
 {
-    prepare_floats(self, x, ldx, rows, k, groups, n_groups, w, buffer, out);
-    if (self->mode == COMPUTE_FAST && w && fast_has(w))
-        fast_quantize(self, w, (char *)buffer + float_bytes(self, rows, k), out);
+    const struct prepare_job *j = p->job;
+    double cycles = p->bytes ? CYCLES_QUANTIZE * (double)(j->rows * j->k) : 0;
+    for (int32_t i = 0; i < j->n_groups; i++)
+        for (int32_t s = 0; s < j->groups[i].n && is_rotated(&j->groups[i]); s++) {
+            const struct rotation *r = j->groups[i].r[s];
+            double read = region->near && r->near ? CYCLES_READ_D : CYCLES_READ_R;
+            cycles += (double)(j->k * r->block) * (read + CYCLES_ROTATE * j->groups[i].count);
+        }
+    return cycles;
+}
+
+/* ---- what looks at whole rows ---- */
+
+static void gather_row(const struct prepare *p, int64_t row, float *spare)
+{
+    const struct prepare_job *j = p->job;
+    float *out = p->out + row * p->stride, *to = p->rotated ? spare : out;
+    const float *from = p->rotated ? out : j->x + row * j->ldx;
+    for (int64_t k = 0; k < j->k; k++)
+        to[k] = from[j->w->perm[k]];
+    if (p->rotated)
+        memcpy(out, to, (size_t)j->k * sizeof *out);
+}
+
+static void row_chunk(void *ctx, int64_t chunk, int thread)
+{
+    const struct region *region = ctx;
+    const struct prepare *p = &region->p[0];
+    const struct prepare_job *j = p->job;
+    int64_t row, end;
+    chunk_range(region->units, region->chunks, chunk, &row, &end);
+    for (int64_t r = row; r < end && p->gathered; r++)
+        gather_row(p, r, p->spare + thread * p->stride);
+    if (!p->bytes)
+        return;
+    if (p->gathered)
+        fast_quantize(&region->state->twins, j->a, row, end, 0, j->k);
+    fast_sum_parts(&region->state->twins, j->a, row, end, 0, j->w->n_groups);
+}
+
+static void run_rows(const struct kernels *self, const struct prepare *p)
+{
+    const struct prepare_job *j = p->job;
+    struct region region = {.state = self->state, .p = {*p}, .n = 1, .units = j->rows};
+    double row = p->bytes ? 0.2 * (double)j->k : 0;
+    if (p->gathered)
+        row += (CYCLES_GATHER + (p->bytes ? CYCLES_QUANTIZE : 0)) * (double)j->k;
+    region.chunks = chunk_count(self, region.units, row);
+    pool_run(self->state->pool, region.chunks, row_chunk, &region);
+}
+
+static void prepare_some(const struct kernels *self, const struct prepare_job *jobs, int n)
+{
+    struct region region = {.state = self->state, .near = self->mode == COMPUTE_FAST, .n = n};
+    double cycles = 0;
+    for (int i = 0; i < n; i++) {
+        open_job(self, &jobs[i], &region.p[i]);
+        region.units += region.p[i].units;
+        if (region.p[i].units)
+            cycles += unit_cycles(&region, &region.p[i]);
+    }
+    if (region.units) {
+        region.chunks = chunk_count(self, region.units, cycles / (double)region.units);
+        pool_run(self->state->pool, region.chunks, unit_chunk, &region);
+    }
+    for (int i = 0; i < n; i++)
+        if (region.p[i].gathered || (region.p[i].bytes && !region.p[i].parts))
+            run_rows(self, &region.p[i]);
+}
+
+void rotate_prepare(const struct kernels *self, const struct prepare_job *jobs, int n)
+{
+    for (; n > 0; jobs += JOBS_AT_ONCE, n -= JOBS_AT_ONCE)
+        prepare_some(self, jobs, n < JOBS_AT_ONCE ? n : JOBS_AT_ONCE);
 }

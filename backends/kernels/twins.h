@@ -35,13 +35,19 @@ struct twins {
     /* k columns of a row to chunks, `step` chunks (FAST_ROWS flags) from one to the next */
     void (*quantize)(const float *x, int64_t k, struct fast_chunk *coarse, struct fast_chunk *fine,
                      uint8_t *has_fine, int64_t step);
+    /* fast_sum_part */
+    float (*sum_part)(const struct fast_chunk *coarse, const struct fast_chunk *fine, int64_t step,
+                      int64_t n);
     /* a tile times the m <= FAST_ROWS rows of a block -> sum [m][16] */
     void (*fast)(const struct weight *w, int64_t tile, const struct fast_block *b, int m,
                  float *sum);
 
-    /* ---- rotate.c: one block of a rotation, out [rows, ldo] = x [rows, ldx] R; out is not x. */
+    /* ---- rotate.c: one block of a rotation, out [rows, ldo] = x [rows, ldx] R, or x + x D; out
+     * is not x. */
     void (*rotate)(const float *x, int64_t ldx, int32_t rows, const float *r, int32_t block,
                    float *out, int64_t ldo);
+    void (*rotate_near)(const float *x, int64_t ldx, int32_t rows, const uint16_t *d, int32_t block,
+                        float *out, int64_t ldo);
 
     /* ---- attention.c: one row and one kv head; scratch of SCRATCH_FLOATS */
     void (*attend)(const struct attention_args *args, int32_t row, int32_t kv_head, float *scratch);
@@ -97,14 +103,19 @@ static inline void chunk_range(int64_t units, int64_t chunks, int64_t c, int64_t
 
 /* Bytes of a quantized input of `rows` rows of k columns. */
 size_t fast_act_bytes(int32_t rows, int64_t k);
-/* Quantizes a's rows for w into buffer (64-byte aligned) and sets a->q. */
-void fast_quantize(const struct kernels *self, const struct weight *w, void *buffer, struct act *a);
+/* Lays out a's rows in bytes for w in buffer (64-byte aligned), empty, and sets a->q. */
+void fast_open(const struct weight *w, void *buffer, struct act *a);
+/* Rows [row, end), whole blocks of them or all that are left, of columns [k, k_end), whole chunks
+ * likewise, from a->x to their bytes. */
+void fast_quantize(const struct twins *t, const struct act *a, int64_t row, int64_t end, int64_t k,
+                   int64_t k_end);
+/* The parts of groups [group, group_end) of rows [row, end), whose chunks are there. */
+void fast_sum_parts(const struct twins *t, const struct act *a, int64_t row, int64_t end,
+                    int64_t group, int64_t group_end);
 
 /* ---- the slots of struct kernels, documented there */
 size_t rotate_act_bytes(const struct kernels *self, int32_t rows, int64_t k);
-void rotate_prepare(const struct kernels *self, const float *x, int64_t ldx, int32_t rows,
-                    int64_t k, const struct rotate_group *groups, int32_t n_groups,
-                    const struct weight *w, void *buffer, struct act *out);
+void rotate_prepare(const struct kernels *self, const struct prepare_job *jobs, int n);
 void matmul_run(const struct kernels *self, const struct matmul_job *jobs, int n);
 void decode_dequantize(const struct kernels *self, const struct weight *w, int64_t row,
                        int64_t rows, float *out);

@@ -70,9 +70,16 @@ static void packed_unref(struct packed *p)
     free(p);
 }
 
+static int64_t rotation_elements(const struct tensor *packed, int32_t block)
+{
+    return packed->shape[0] * block * block;
+}
+
+/* R, then D, which is in halves. */
 static size_t rotation_size(const struct tensor *packed, int32_t block)
 {
-    return align64((size_t)packed->shape[0] * (size_t)block * (size_t)block * sizeof(float));
+    size_t n = (size_t)rotation_elements(packed, block);
+    return align64(n * sizeof(float)) + align64(n * sizeof(uint16_t));
 }
 
 /* Bytes of the vectors, of the rotations made of them, and of the biases. */
@@ -340,11 +347,15 @@ static enum status build(const struct model *m, const struct kernels *k, struct 
                                .shared = p->shared,
                                .dtype = DT_F32,
                                .data = at};
+        uint16_t *near =
+            (uint16_t *)(at + align64((size_t)rotation_elements(v, r->block) * sizeof(float)));
         at += rotation_size(v, p->blocks[i]);
         a->data->pointers[i] = r;
         enum status s = rotation_build(k, &rule, v, r->block, r->data, &stats, err);
         if (s)
             return s;
+        if (rotation_near(r->data, v->shape[0], r->block, near))
+            r->near = near;
         if (f)
             judge(m, i, a->path, &stats, permissive, f);
         a->orthogonality_defect = fmax(a->orthogonality_defect, stats.defect);

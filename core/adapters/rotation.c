@@ -383,3 +383,14 @@ enum status rotation_build(const struct kernels *k, const struct rotation_rule *
     memory_free(w.memory);
     return ST_OK;
 }
+
+bool rotation_near(const float *r, int64_t rows, int32_t block, uint16_t *out)
+{
+    bool fits = true;
+    for (int64_t i = 0; i < rows * block; i++) // a row of a block
+        for (int32_t c = 0; c < block; c++, r++, out++) {
+            *out = f32_to_f16(c == i % block ? *r - 1 : *r);
+            fits &= (*out & 0x7c00) != 0x7c00;
+        }
+    return fits;
+}

@@ -46,4 +46,7 @@ enum status rotation_build(const struct kernels *k, const struct rotation_rule *
                            const struct tensor *packed, int32_t block, float *out,
                            struct rotation_stats *stats, struct error *err);
 
+/* D = R - I of `rows` blocks, in F16; false: an entry is beyond what F16 holds. */
+bool rotation_near(const float *r, int64_t rows, int32_t block, uint16_t *out);
+
 #endif

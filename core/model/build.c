@@ -441,15 +441,18 @@ static bool load_biases(struct model *m, const struct checkpoint *cp)
 }
 
 enum status build_load(struct model *m, const struct checkpoint *cp,
-                       const struct model_options *options, progress_report *progress,
-                       void *progress_ctx, uint64_t limit, struct error *err)
+                       const struct model_options *options, const struct chain *chain,
+                       progress_report *progress, void *progress_ctx, uint64_t limit,
+                       struct error *err)
 {
     if (!load_norms(m, cp) || !load_biases(m, cp))
         return error_memory(err, "the base");
     enum status s = convnet_load(m, cp, err);
     if (s == ST_OK)
         s = patches_load(m, cp, err);
-    if (s != ST_OK)
-        return s;
-    return load_weights(m, cp, options, progress, progress_ctx, limit, err);
+    if (s == ST_OK)
+        s = load_weights(m, cp, options, progress, progress_ctx, limit, err);
+    if (s == ST_OK && quantize_makes_head(m, options))
+        s = quantize_head(m, cp, options, chain, err);
+    return s;
 }

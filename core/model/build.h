@@ -16,8 +16,9 @@ enum status build_network(struct model *m, const struct checkpoint *cp,
 
 /* Loads biases and norms, then every stored weight, into m. */
 enum status build_load(struct model *m, const struct checkpoint *cp,
-                       const struct model_options *options, progress_report *progress,
-                       void *progress_ctx, uint64_t limit, struct error *err);
+                       const struct model_options *options, const struct chain *chain,
+                       progress_report *progress, void *progress_ctx, uint64_t limit,
+                       struct error *err);
 
 /* load.c: every stored weight into m's base view. limit: bytes that it may take. */
 enum status load_weights(struct model *m, const struct checkpoint *cp,
@@ -29,9 +30,17 @@ enum status load_weights(struct model *m, const struct checkpoint *cp,
 enum status quantize_claim(struct model *m, const struct checkpoint *cp,
                            const struct scheme *scheme, const struct chain *chain,
                            struct error *err);
-/* The plain weight of such a module, quantized. */
+/* Whether options ask for a second output layer and the model has one that is plain; and that
+ * layer, to m->head8. */
+bool quantize_makes_head(const struct model *m, const struct model_options *options);
+enum status quantize_head(struct model *m, const struct checkpoint *cp,
+                          const struct model_options *options, const struct chain *chain,
+                          struct error *err);
+/* The plain weight of such a module, quantized; wide: parameters in F32, not in the dtype of the
+ * file. */
 enum status quantize_load(const struct backend *backend, const struct scheme *scheme,
-                          const struct module_spec *plain, struct weight *out, struct error *err);
+                          const struct module_spec *plain, bool wide, struct weight *out,
+                          struct error *err);
 
 /* check.c: what the checkpoint holds against what the network needs, all findings at once. */
 void check_layers(const struct model *m, const struct checkpoint *cp, struct findings *findings);

@@ -41,7 +41,9 @@ static void multiply(const struct pass *p, const struct weight *w, const float *
                      const float *x, int64_t ld, float *out, int64_t ldo)
 {
     struct input *in = &p->scratch->input[0];
-    p->kernels->prepare(p->kernels, x, ld, p->rows, w->k, in->groups, 0, w, in->buffer, &in->act);
+    const struct prepare_job prepare = {
+        .x = x, .ldx = ld, .k = w->k, .rows = p->rows, .w = w, .buffer = in->buffer, .a = &in->act};
+    p->kernels->prepare(p->kernels, &prepare, 1);
     struct matmul_job job = {w, &in->act, bias, out, ldo, false};
     p->kernels->matmul(p->kernels, &job, 1);
 }

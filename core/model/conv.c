@@ -137,8 +137,15 @@ static void fold_image(const struct pass *p, const struct module *u, const struc
         int32_t n = places - first < s->max_rows ? (int32_t)(places - first) : s->max_rows;
         const struct rotate_group all = {0, n, 1, &r};
         unfold(one, &every, first, n, s->wide, s->ld_input);
-        p->kernels->prepare(p->kernels, s->wide, s->ld_input, n, u->k, &all, 1, NULL, in->buffer,
-                            &in->act);
+        const struct prepare_job prepare = {.x = s->wide,
+                                            .ldx = s->ld_input,
+                                            .k = u->k,
+                                            .rows = n,
+                                            .n_groups = 1,
+                                            .groups = &all,
+                                            .buffer = in->buffer,
+                                            .a = &in->act};
+        p->kernels->prepare(p->kernels, &prepare, 1);
         scatter(one, &every, first, n, in->act.x, in->act.ldx, to);
     }
 }

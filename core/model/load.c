@@ -22,6 +22,7 @@ struct loading {
     const struct model_options *options;
     struct weight **owned; /* [n_modules]: NULL where the module owns none */
     uint64_t total, limit; /* bytes in the end, as far as known before; bytes allowed */
+    uint64_t later;        /* bytes that a second output layer takes after them */
     progress_report *progress;
     void *progress_ctx;
 
@@ -66,7 +67,7 @@ enum status model_load_weight(const struct model *m, const struct checkpoint *cp
     if (s != ST_OK)
         return error_set(err, s, NULL);
     const struct module *u = &m->modules[module];
-    return u->quantized ? quantize_load(u->backend, options->quantize, &spec, out, err)
+    return u->quantized ? quantize_load(u->backend, options->quantize, &spec, false, out, err)
                         : u->backend->load(&spec, (struct slice){0}, out, err);
 }
 
@@ -93,8 +94,9 @@ static void account(struct loading *l, size_t i, enum status s, struct error *er
     l->done += module_bytes(l, i);
     l->used += weight_bytes(l->owned[i]);
     // Codebooks unfold: only now is it known what they take.
-    if (l->used + (l->total - l->done) > l->limit)
-        l->status = too_large(l->used + (l->total - l->done), l->limit, "at least ", l->err);
+    uint64_t need = l->used + (l->total - l->done) + l->later;
+    if (need > l->limit)
+        l->status = too_large(need, l->limit, "at least ", l->err);
     else if (l->progress &&
              !l->progress(l->progress_ctx, l->total ? (double)l->done / (double)l->total : 1))
         l->status = error_set(l->err, ST_CANCELLED, "the load was stopped");
@@ -157,8 +159,12 @@ enum status load_weights(struct model *m, const struct checkpoint *cp,
                         .err = err};
     for (size_t i = 0; i < m->n_modules; i++)
         l.total += module_bytes(&l, i);
-    if (l.total > limit)
-        return too_large(l.total, limit, "", err);
+    if (quantize_makes_head(m, options)) {
+        const struct module *head = &m->modules[m->config->head];
+        l.later = (uint64_t)head->n * (uint64_t)head->k / 8 * (uint64_t)options->head->bits;
+    }
+    if (l.total + l.later > limit)
+        return too_large(l.total + l.later, limit, "", err);
     l.owned = calloc(m->n_modules + 1, sizeof *l.owned);
     if (!l.owned)
         return error_memory(err, "the base");

@@ -125,7 +125,7 @@ enum status model_open(const struct checkpoint *cp, const struct model_options *
     uint64_t limit = options->memory_limit ? options->memory_limit : memory_available();
     enum status s = open_network(m, cp, options, chain, err);
     if (s == ST_OK && !options->claim_only)
-        s = build_load(m, cp, options, progress, progress_ctx, limit, err);
+        s = build_load(m, cp, options, chain, progress, progress_ctx, limit, err);
     if (s != ST_OK) {
         model_close(m);
         return s;
@@ -139,6 +139,8 @@ void model_close(struct model *m)
     if (!m)
         return;
     view_unref(m->base);
+    weight_clear(m->head8);
+    free(m->head8);
     json_decref(m->quantization);
     arena_free(&m->config->arena);
     free(m->config);

@@ -51,6 +51,9 @@ struct model_options {
     bool claim_only;               /* build and check everything, load no weight (a dry look) */
     const struct scheme *quantize; /* NULL: as stored. Plain modules are quantized while they load;
                                       needed only during model_open */
+    const struct scheme *head;     /* NULL: none. A second output layer, where it is plain, for fast
+                                      mode: in the first form whose group divides its columns; the
+                                      last one's is 0, a row */
     int quantize_threads;          /* modules that are quantized at once; 0: 1 */
     uint64_t
         memory_limit; /* refuse a base that needs more bytes than this; 0: what the machine has */
@@ -128,6 +131,8 @@ struct model {
     struct module *modules;
     size_t n_modules;
     struct view *base; /* the base's weights */
+    struct weight
+        *head8; /* what fast mode multiplies with instead of base's output layer, or NULL */
     uint64_t weight_bytes, file_bytes;
     const struct layer_range *replication;
     size_t n_replication;

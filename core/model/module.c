@@ -39,6 +39,15 @@ struct pass pass_of_rows(const struct pass *p, const int32_t *rows, int32_t n,
     return part;
 }
 
+/* The module's weight: a base's output layer may have a second form for fast mode. */
+static const struct weight *weight_of(const struct pass *p, int32_t module)
+{
+    const struct model *m = p->model;
+    const struct weight *w = p->view->weights[module];
+    bool second = m->head8 && module == m->config->head && p->kernels->mode == COMPUTE_FAST;
+    return second && w == m->base->weights[module] ? m->head8 : w;
+}
+
 /* Which of the groups [first, end) still rotate the module's input, rows counted from row0. */
 static void collect(const struct pass *p, int32_t module, int32_t first, int32_t end, int32_t row0,
                     struct input *in)
@@ -97,12 +106,27 @@ static bool has_own_bias(const struct pass *p, int32_t module)
     return false;
 }
 
+/* rows of x on their way to in->act, through the rotations that in has. */
+static struct prepare_job job_of(const struct weight *w, const float *x, int64_t ldx, int32_t rows,
+                                 struct input *in)
+{
+    return (struct prepare_job){.x = x,
+                                .ldx = ldx,
+                                .k = w->k,
+                                .rows = rows,
+                                .n_groups = in->n,
+                                .groups = in->groups,
+                                .w = w,
+                                .buffer = in->buffer,
+                                .a = &in->act};
+}
+
 /* One product, cut where the bias changes. */
 static void forward_runs(const struct pass *p, const float *x, int64_t ldx, const struct product *v,
                          struct input *in)
 {
     const struct kernels *kernels = p->kernels;
-    const struct weight *w = p->view->weights[v->module];
+    const struct weight *w = weight_of(p, v->module);
     for (int32_t first = 0, end; first < p->n_groups; first = end) {
         const float *bias = group_bias(p, v->module, &p->groups[first]);
         for (end = first + 1; end < p->n_groups; end++)
@@ -111,33 +135,29 @@ static void forward_runs(const struct pass *p, const float *x, int64_t ldx, cons
         int64_t row0 = p->groups[first].first;
         int32_t rows = p->groups[end - 1].first + p->groups[end - 1].count - (int32_t)row0;
         collect(p, v->module, first, end, (int32_t)row0, in);
-        kernels->prepare(kernels, x + row0 * ldx, ldx, rows, w->k, in->groups, in->n, w, in->buffer,
-                         &in->act);
+        const struct prepare_job prepare = job_of(w, x + row0 * ldx, ldx, rows, in);
+        kernels->prepare(kernels, &prepare, 1);
         struct matmul_job job = {w, &in->act, bias, v->out + row0 * v->ldo, v->ldo, v->add};
         kernels->matmul(kernels, &job, 1);
     }
 }
 
-/* Prepares input i, or takes over what an equal one before it has. */
-static void prepare_input(const struct pass *p, const float *x, int64_t ldx, struct input *inputs,
-                          int i)
+/* The first input, up to i, that is what input i has to become. */
+static int equal_input(const struct input *inputs, int i)
 {
-    struct input *in = &inputs[i];
-    for (int j = 0; j < i; j++)
-        if (inputs[j].weight && same_form(inputs[j].weight, in->weight) &&
-            same_rotations(&inputs[j], in)) {
-            in->act = inputs[j].act;
-            return;
-        }
-    p->kernels->prepare(p->kernels, x, ldx, p->rows, in->weight->k, in->groups, in->n, in->weight,
-                        in->buffer, &in->act);
+    int j = 0;
+    while (j < i && !(inputs[j].weight && same_form(inputs[j].weight, inputs[i].weight) &&
+                      same_rotations(&inputs[j], &inputs[i])))
+        j++;
+    return j;
 }
 
 void module_forward(const struct pass *p, const float *x, int64_t ldx,
                     const struct product *products, int n)
 {
     struct matmul_job jobs[PRODUCTS_MAX];
-    int n_jobs = 0;
+    struct prepare_job prepare[PRODUCTS_MAX];
+    int n_jobs = 0, n_prepare = 0;
     for (int i = 0; i < n; i++) {
         const struct product *v = &products[i];
         struct input *in = &p->scratch->input[i];
@@ -146,14 +166,22 @@ void module_forward(const struct pass *p, const float *x, int64_t ldx,
             forward_runs(p, x, ldx, v, in);
             continue;
         }
-        in->weight = p->view->weights[v->module];
+        in->weight = weight_of(p, v->module);
         collect(p, v->module, 0, p->n_groups, 0, in);
-        prepare_input(p, x, ldx, p->scratch->input, i);
-        jobs[n_jobs++] = (struct matmul_job){
-            in->weight, &in->act, p->model->modules[v->module].bias, v->out, v->ldo, v->add};
+        int from = equal_input(p->scratch->input, i);
+        if (from == i)
+            prepare[n_prepare++] = job_of(in->weight, x, ldx, p->rows, in);
+        jobs[n_jobs++] = (struct matmul_job){in->weight,
+                                             &p->scratch->input[from].act,
+                                             p->model->modules[v->module].bias,
+                                             v->out,
+                                             v->ldo,
+                                             v->add};
     }
-    if (n_jobs > 0)
+    if (n_jobs > 0) {
+        p->kernels->prepare(p->kernels, prepare, n_prepare);
         p->kernels->matmul(p->kernels, jobs, n_jobs);
+    }
 }
 
 void module_rotate(const struct pass *p, int32_t module, float *x, int64_t ldx, int64_t dim)
@@ -162,8 +190,15 @@ void module_rotate(const struct pass *p, int32_t module, float *x, int64_t ldx, 
     collect(p, module, 0, p->n_groups, 0, in);
     if (in->n == 0)
         return;
-    p->kernels->prepare(p->kernels, x, ldx, p->rows, dim, in->groups, in->n, NULL, in->buffer,
-                        &in->act);
+    const struct prepare_job prepare = {.x = x,
+                                        .ldx = ldx,
+                                        .k = dim,
+                                        .rows = p->rows,
+                                        .n_groups = in->n,
+                                        .groups = in->groups,
+                                        .buffer = in->buffer,
+                                        .a = &in->act};
+    p->kernels->prepare(p->kernels, &prepare, 1);
     for (int32_t g = 0; g < in->n; g++)
         for (int64_t r = in->groups[g].first; r < in->groups[g].first + in->groups[g].count; r++)
             memcpy(x + r * ldx, in->act.x + r * in->act.ldx, (size_t)dim * sizeof *x);

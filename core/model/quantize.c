@@ -13,6 +13,9 @@
  * quantized here is what loading the library's file would give, and merges and exports see no
  * difference.
  *
+ * Also the second output layer that --head 8 gives fast mode, beside the one that is served
+ * exactly.
+ *
  * Refused: a base that has a quantization of its own, a scheme that finds nothing to quantize,
  * weights that are not finite.
  */
@@ -53,16 +56,49 @@ static void mix_identity(struct model *m, const struct scheme *scheme)
     memcpy(m->identity, strchr(out, ':') + 1, sizeof m->identity);
 }
 
+static const struct backend *backend_named(const struct chain *chain, const char *name)
+{
+    const struct backend *const *b = chain->backends;
+    while (*b && strcmp((*b)->name, name) != 0)
+        b++;
+    return *b && (*b)->plan ? *b : NULL;
+}
+
+bool quantize_makes_head(const struct model *m, const struct model_options *options)
+{
+    int32_t head = m->config->head;
+    return options->head && head >= 0 && m->modules[m->modules[head].base].backend == m->plain;
+}
+
+enum status quantize_head(struct model *m, const struct checkpoint *cp,
+                          const struct model_options *options, const struct chain *chain,
+                          struct error *err)
+{
+    const struct scheme *form = options->head;
+    while (form->group && m->modules[m->config->head].k % form->group)
+        form++;
+    const struct backend *b = backend_named(chain, form->backend);
+    struct module_spec spec;
+    enum status s = model_spec(m, cp, m->modules[m->config->head].base, &spec);
+    if (s || !b)
+        return error_set(err, s ? s : ST_INTERNAL, "the output layer: no back end makes %s",
+                         form->word);
+    m->head8 = calloc(1, sizeof *m->head8);
+    if (!m->head8)
+        return error_memory(err, "the output layer");
+    s = quantize_load(b, form, &spec, true, m->head8, err);
+    if (!s)
+        m->weight_bytes += weight_bytes(m->head8);
+    return s;
+}
+
 enum status quantize_claim(struct model *m, const struct checkpoint *cp,
                            const struct scheme *scheme, const struct chain *chain,
                            struct error *err)
 {
-    const struct backend *const *b = chain->backends, *target = NULL, *plain = NULL;
+    const struct backend *target = backend_named(chain, scheme->backend), *plain = m->plain;
     size_t n = 0;
-    for (; *b; plain = *b++)
-        if (!strcmp((*b)->name, scheme->backend))
-            target = *b;
-    if (!target || !target->plan)
+    if (!target)
         return error_param(err, ST_NOT_SUPPORTED, "--quantize",
                            "--quantize %s: no back end makes it", scheme->word);
     if (cp->quant)
@@ -131,7 +167,8 @@ static bool is_finite(const float *w, int64_t n)
 }
 
 enum status quantize_load(const struct backend *backend, const struct scheme *scheme,
-                          const struct module_spec *plain, struct weight *out, struct error *err)
+                          const struct module_spec *plain, bool wide, struct weight *out,
+                          struct error *err)
 {
     const struct tensor *t = spec_tensor(plain, "weight");
     struct weight like = {0};
@@ -147,7 +184,7 @@ enum status quantize_load(const struct backend *backend, const struct scheme *sc
         s = error_set(err, ST_NON_FINITE_WEIGHTS, "%s: tensor %s holds NaN or Inf", t->file,
                       t->name);
     else
-        s = backend->plan(scheme, plain, t->dtype, &like, err);
+        s = backend->plan(scheme, plain, wide ? DT_F32 : t->dtype, &like, err);
     if (!s)
         s = backend->requantize(&like, w, out, err);
     if (s == ST_MERGE_NON_FINITE) // what requantize calls a weight that its format cannot hold

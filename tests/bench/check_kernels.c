@@ -125,6 +125,7 @@ static void release(struct data *d)
     for (int i = 0; i < 2; i++) {
         memory_free(d->buffer[i]);
         memory_free(d->r[i].data);
+        memory_free((void *)d->r[i].near);
         memory_free(d->kv[i].k);
         memory_free(d->kv[i].v);
     }
@@ -149,8 +150,14 @@ static void prepare_products(struct data *d)
     struct kernels *tables[2] = {oracle, table};
     for (int i = 0; i < 2; i++) {
         d->buffer[i] = memory_alloc(tables[i]->act_bytes(tables[i], d->rows, d->k));
-        tables[i]->prepare(tables[i], d->x, d->k, d->rows, d->k, NULL, 0, &d->w, d->buffer[i],
-                           &d->a[i]);
+        const struct prepare_job j = {.x = d->x,
+                                      .ldx = d->k,
+                                      .k = d->k,
+                                      .rows = d->rows,
+                                      .w = &d->w,
+                                      .buffer = d->buffer[i],
+                                      .a = &d->a[i]};
+        tables[i]->prepare(tables[i], &j, 1);
     }
 }
 
@@ -223,7 +230,16 @@ static void run_prepare(struct kernels *t, struct data *d, int which)
     g[2].count = d->rows - g[2].first;
     struct act out;
     void *buffer = memory_alloc(t->act_bytes(t, d->rows, d->k));
-    t->prepare(t, d->x, d->k, d->rows, d->k, g, 3, d->flag ? &d->w : NULL, buffer, &out);
+    const struct prepare_job j = {.x = d->x,
+                                  .ldx = d->k,
+                                  .k = d->k,
+                                  .rows = d->rows,
+                                  .n_groups = 3,
+                                  .groups = g,
+                                  .w = d->flag ? &d->w : NULL,
+                                  .buffer = buffer,
+                                  .a = &out};
+    t->prepare(t, &j, 1);
     for (int32_t i = 0; i < d->rows; i++)
         memcpy(d->out[which] + i * d->k, out.x + i * out.ldx, (size_t)d->k * sizeof(float));
     memory_free(buffer);
@@ -236,7 +252,12 @@ static struct rotation random_rotation(int64_t k, int32_t block, bool shared)
                          .blocks = (int32_t)(k / block),
                          .shared = shared,
                          .dtype = DT_F32};
-    r.data = floats((shared ? 1 : r.blocks) * (int64_t)block * block);
+    int64_t n = (shared ? 1 : r.blocks) * (int64_t)block * block;
+    r.data = floats(n);
+    uint16_t *near = memory_alloc((size_t)n * sizeof *near);
+    for (int64_t i = 0; near && i < n; i++) // any D will do
+        near[i] = f32_to_f16(((float *)r.data)[n - 1 - i]);
+    r.near = near;
     return r;
 }
 
@@ -448,7 +469,9 @@ static void time_products(void)
                c->name, table->threads, read * 1e-9, peak * 1e-9);
         for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
             struct act a;
-            table->prepare(table, x, K, rows[r], K, NULL, 0, &w[0], buffer, &a);
+            const struct prepare_job j = {
+                .x = x, .ldx = K, .k = K, .rows = rows[r], .w = &w[0], .buffer = buffer, .a = &a};
+            table->prepare(table, &j, 1);
             double t = product_seconds(w, rows[r] < MOST ? LAYERS : 1, &a, out);
             one = r ? one : t;
             printf("    %4d rows %9.3f ms   %.2f of the memory, %.2f of the peak, %5.2f times the "
@@ -475,8 +498,8 @@ static void check_table(const char *isa, int threads, enum compute mode)
     bool was = failed;
     failed = false;
     check_weights();
+    check_prepare();
     if (mode == COMPUTE_EXACT) { // fast mode shares the rest
-        check_prepare();
         check_attention();
         check_elementwise();
     }

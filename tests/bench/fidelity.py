@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""fidelity.py [--model DIR] [--adapter NAME=DIR]... [--tokens N] [--json]: what --compute fast costs.
+"""fidelity.py [--model DIR] [--adapter NAME=DIR]... [--head 8] [--tokens N] [--json]: what --compute fast costs.
 
 The base and each adapter write texts of their own (sampled in exact arithmetic, fixed seeds); each
 text then goes through /v1/forward in both modes, and every position is compared:
@@ -102,6 +102,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--model", help="a base (default: the demo)")
     p.add_argument("--adapter", action="append", metavar="NAME=DIR")
+    p.add_argument("--head", default="16", help="8: with an output layer of bytes")
     p.add_argument("--tokens", type=int, default=64, help="of each text")
     p.add_argument("--max-kl", type=float, default=math.inf)
     p.add_argument("--json", action="store_true")
@@ -113,7 +114,7 @@ def main():
     with open(f"{model}/config.json") as f:
         vocab = json.load(f)["vocab_size"]
     flags = [x for name, path in adapters.items() for x in ("--adapter", f"{name}={path}")]
-    with Daemon(*flags, "--served-model-name", "base", model=model) as daemon:
+    with Daemon(*flags, "--head", a.head, "--served-model-name", "base", model=model) as daemon:
         starts = openings(daemon, vocab)
         figures = {name or "(base)": compare(daemon, name, starts, a.tokens) for name in (None, *adapters)}
     if a.json:

@@ -131,8 +131,7 @@ def test_text_for_people():
 def test_refusals_are_sentences():
     for args, part in ((("--model", "/nowhere"), "/nowhere"),
                        (("--model", BASE, "--adapter", "a=/nowhere"), "/nowhere"),
-                       (("--model", BASE, "--prompt", "4000"), "1024"),
-                       (("--model", BASE, "--head", "8"), "--head")):
+                       (("--model", BASE, "--prompt", "4000"), "1024")):
         code, out, err = oftd("bench", *args, "--repeat", "1", "--generate", "2")
         assert code == 1 and part in err and not out, (args, code, err)
 

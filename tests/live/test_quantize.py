@@ -120,3 +120,19 @@ def test_other_commands():
         assert code == 0, err
         with open(f"{at}/merged/config.json") as f:
             assert json.load(f)["quantization_config"]["load_in_4bit"] is True
+
+
+def test_an_output_layer_of_bytes_is_for_fast_mode():
+    ids = [[5, 9, 14, 3, 77, 21, 8]]
+
+    def logits(daemon, compute):
+        reply = daemon.ok("POST", "/v1/forward", {"input_ids": ids, "outputs": ["logits"], "compute": compute})
+        return reply["rows"][0]["logits"]["data"]
+
+    with Daemon() as d:
+        plain = {mode: logits(d, mode) for mode in ("exact", "fast")}
+    with Daemon("--head", "8") as d:
+        bytes_ = {mode: logits(d, mode) for mode in ("exact", "fast")}
+    assert bytes_["exact"] == plain["exact"]
+    difference = sum((a - b) ** 2 for a, b in zip(bytes_["fast"], plain["fast"]))
+    assert 0 < difference < 1e-3 * sum(a * a for a in plain["fast"])

@@ -103,7 +103,9 @@ static void product(struct kernels *t, const struct weight *w, const float *x, i
     void *buffer = memory_alloc(t->act_bytes(t, rows, w->k));
     struct act a;
     ck_assert_ptr_nonnull(buffer);
-    t->prepare(t, x, ldx, rows, w->k, NULL, 0, w, buffer, &a);
+    const struct prepare_job prepare = {
+        .x = x, .ldx = ldx, .k = w->k, .rows = rows, .w = w, .buffer = buffer, .a = &a};
+    t->prepare(t, &prepare, 1);
     ck_assert(!a.q == !(t->mode == COMPUTE_FAST && has_bytes(w)));
     struct matmul_job job = {.w = w, .a = &a, .out = out, .ldo = w->n};
     t->matmul(t, &job, 1);

@@ -77,7 +77,7 @@ START_TEST(loads)
     ck_assert_int_eq(a->block_sizes[0], 4);
     ck_assert(a->neumann && a->terms == 5 && a->strength == 100 && !a->has_bias);
     ck_assert(a->orthogonality_defect > 0 && a->orthogonality_defect < 0.1);
-    ck_assert(a->packed_bytes >= 18 * 6 && a->rotation_bytes >= 2 * 48 * 4);
+    ck_assert(a->packed_bytes >= 18 * 6 && a->rotation_bytes >= 2 * 48 * 6);
     ck_assert_ptr_null(a->adapted.bias);
     for (int i = 0; i < TOY_MODULES; i++) {
         const struct rotation *r = a->adapted.rotation[i];
@@ -86,6 +86,11 @@ START_TEST(loads)
             continue;
         ck_assert(r->dim == TOY_HIDDEN && r->block == 4 && r->blocks == 3 && !r->shared);
         ck_assert(r->dtype == DT_F32 && (uintptr_t)r->data % 64 == 0);
+        ck_assert(r->near && (uintptr_t)r->near % 64 == 0);
+        for (int e = 0; e < 48; e++) { // D = R - I
+            float d = ((const float *)r->data)[e] - (e % 16 % 5 == 0 ? 1 : 0);
+            ck_assert(r->near[e] == f32_to_f16(d));
+        }
     }
     adapter_unref(adapter_ref(a));
     adapter_unref(a);

@@ -341,11 +341,24 @@ START_TEST(block_sizes)
 }
 END_TEST
 
+START_TEST(near)
+{
+    float r[2 * 9] = {1, 0.25F, -0.1F, -0.25F, 0.5F, 0, 0.1F, 0, 1.5F, 1, 0, 0, 0, 1, 0, 0, 0, 1};
+    uint16_t d[2 * 9];
+    ck_assert(rotation_near(r, 2, 3, d));
+    for (int i = 0; i < 18; i++)
+        ck_assert_int_eq(d[i], f32_to_f16(i % 9 % 4 == 0 ? r[i] - 1 : r[i]));
+    r[5] = -65520; // rounds to infinity
+    ck_assert(!rotation_near(r, 2, 3, d));
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("core/adapters/rotation");
     TCase *t = tcase_create("all");
     tcase_add_test(t, examples);
+    tcase_add_test(t, near);
     tcase_add_test(t, example_of_two);
     tcase_add_test(t, projection);
     tcase_add_test(t, random_against_double);

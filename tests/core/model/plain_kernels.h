@@ -42,33 +42,37 @@ static inline void plain_rotate(const struct rotation *r, float *x)
     }
 }
 
-static inline void plain_prepare(const struct kernels *self, const float *x, int64_t ldx,
-                                 int32_t rows, int64_t k, const struct rotate_group *groups,
-                                 int32_t n_groups, const struct weight *w, void *buffer,
-                                 struct act *out)
+static inline void plain_prepare_one(const struct kernels *self, const struct prepare_job *j)
 {
+    const struct weight *w = j->w;
     self->state->prepared++;
-    *out = (struct act){rows, k, x, ldx, NULL};
-    if (n_groups == 0 && !(w && w->perm)) {
+    *j->a = (struct act){j->rows, j->k, j->x, j->ldx, NULL};
+    if (j->n_groups == 0 && !(w && w->perm)) {
         self->state->aliased++;
         return;
     }
-    int64_t ld = plain_pad(k);
-    float *to = buffer;
-    for (int32_t r = 0; r < rows; r++)
-        memcpy(to + r * ld, x + r * ldx, (size_t)k * sizeof *x);
-    for (int32_t g = 0; g < n_groups; g++)
-        for (int32_t r = groups[g].first; r < groups[g].first + groups[g].count; r++)
-            for (int32_t i = 0; i < groups[g].n; i++)
-                plain_rotate(groups[g].r[i], to + r * ld);
-    for (int32_t r = 0; w && w->perm && r < rows; r++) {
+    int64_t ld = plain_pad(j->k);
+    float *to = j->buffer;
+    for (int32_t r = 0; r < j->rows; r++)
+        memcpy(to + r * ld, j->x + r * j->ldx, (size_t)j->k * sizeof *to);
+    for (const struct rotate_group *g = j->groups; g < j->groups + j->n_groups; g++)
+        for (int32_t r = g->first; r < g->first + g->count; r++)
+            for (int32_t i = 0; i < g->n; i++)
+                plain_rotate(g->r[i], to + r * ld);
+    for (int32_t r = 0; w && w->perm && r < j->rows; r++) {
         float y[4096];
-        memcpy(y, to + r * ld, (size_t)k * sizeof *y);
-        for (int64_t i = 0; i < k; i++)
+        memcpy(y, to + r * ld, (size_t)j->k * sizeof *y);
+        for (int64_t i = 0; i < j->k; i++)
             to[r * ld + i] = y[w->perm[i]];
     }
-    out->x = to;
-    out->ldx = ld;
+    j->a->x = to;
+    j->a->ldx = ld;
+}
+
+static inline void plain_prepare(const struct kernels *self, const struct prepare_job *jobs, int n)
+{
+    for (int i = 0; i < n; i++)
+        plain_prepare_one(self, &jobs[i]);
 }
 
 static inline void plain_matmul(const struct kernels *self, const struct matmul_job *jobs, int n)

@@ -1,4 +1,6 @@
 /* A plain base quantized while it loads: which modules, what they become, what is refused. */
+#include <math.h>
+
 #include "tests/core/model/memory_checkpoint.h"
 
 #include "backends/bnb_4bit_quantize.h"
@@ -246,6 +248,74 @@ START_TEST(out_of_memory)
 }
 END_TEST
 
+static enum status open_head(struct memory_checkpoint *mc, const char *word, uint64_t limit,
+                             struct model **m, struct error *err)
+{
+    struct scheme scheme = {0};
+    enum status s = word ? scheme_parse(word, &scheme, err) : ST_OK;
+    const struct model_options options = {
+        .quantize = word ? &scheme : NULL, .head = scheme_head8, .memory_limit = limit};
+    *m = NULL;
+    s = s ? s : model_open(&mc->cp, &options, &chain_default, &plain_kernels, NULL, NULL, m, err);
+    scheme_clear(&scheme);
+    return s;
+}
+
+/* --head 8: bytes beside the layer itself, whatever the rest of the base is. */
+START_TEST(second_head)
+{
+    static const char *const schemes[] = {NULL, "bnb-nf4"};
+    struct memory_checkpoint mc;
+    struct kernels *k = NULL;
+    ck_assert(cpu_kernels_open("portable", COMPUTE_EXACT, 1, &k, NULL) == ST_OK);
+    memory_checkpoint_llama(&mc);
+    for (size_t i = 0; i < 2; i++) {
+        struct model *m;
+        ck_assert(open_head(&mc, schemes[i], 1 << 30, &m, NULL) == ST_OK);
+        int32_t head = model_module(m, "lm_head");
+        ck_assert(head >= 0 && m->head8);
+        const struct weight *plain = m->base->weights[head], *w = m->head8;
+        ck_assert(plain->encoding == ENC_DENSE && w->encoding == ENC_GROUP && w->bits == 8);
+        ck_assert(w->n == m->vocab && w->k == m->hidden && w->n_groups == 1);
+        ck_assert_int_eq(m->weight_bytes, m->base->bytes + weight_bytes(w));
+        for (int64_t row = 0; row < w->n; row++) {
+            float a[1024], b[1024], peak = 0;
+            k->dequantize(k, plain, row, 1, a);
+            k->dequantize(k, w, row, 1, b);
+            for (int64_t c = 0; c < w->k; c++)
+                peak = fmaxf(peak, fabsf(a[c]));
+            for (int64_t c = 0; c < w->k; c++) // a step
+                ck_assert(fabsf(a[c] - b[c]) <= peak / 127);
+        }
+        model_close(m);
+        enum status s = open_head(&mc, schemes[i], 4096, &m, NULL);
+        ck_assert(s == ST_CAPACITY_EXCEEDED && !m);
+    }
+    memory_checkpoint_free(&mc);
+    k->close(k);
+}
+END_TEST
+
+START_TEST(second_head_out_of_memory)
+{
+    struct memory_checkpoint mc;
+    memory_checkpoint_llama(&mc);
+    FAULT_EACH(n)
+    {
+        struct error err = ERROR_INIT;
+        struct model *m = NULL;
+        long before = fault_live();
+        enum status s = open_head(&mc, NULL, 1 << 30, &m, &err);
+        bool fired = fault_disarm();
+        ck_assert_msg(s == ST_OK || (fired && s == ST_OUT_OF_MEMORY), "call %ld: %s", n, err.text);
+        model_close(m);
+        error_clear(&err);
+        ck_assert_int_eq(fault_live(), before);
+    }
+    memory_checkpoint_free(&mc);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("quantize");
@@ -259,6 +329,8 @@ static Suite *suite(void)
     tcase_add_test(t, refusals);
     tcase_add_test(t, memory_limit);
     tcase_add_test(t, out_of_memory);
+    tcase_add_test(t, second_head);
+    tcase_add_test(t, second_head_out_of_memory);
     suite_add_tcase(s, t);
     return s;
 }
