@@ -180,8 +180,14 @@ INLINE vf vf_load_n(const float *p, int64_t n)
     memcpy(lanes, p, (size_t)n * sizeof *p);
     return vf_load(lanes);
 }
-INLINE void vf_store(float *p, vf v){EACH(vst1q_f32(p + 4 * i, v.v[i]))} INLINE
-    void vf_store_n(float *p, vf v, int64_t n)
+INLINE void vf_store(float *p, vf v)
+{
+    vst1q_f32(p, v.v[0]);
+    vst1q_f32(p + 4, v.v[1]);
+    vst1q_f32(p + 8, v.v[2]);
+    vst1q_f32(p + 12, v.v[3]);
+}
+INLINE void vf_store_n(float *p, vf v, int64_t n)
 {
     float lanes[LANES];
     vf_store(lanes, v);
@@ -370,22 +376,20 @@ INLINE vi bytes_centred(vi v)
     EACH(v.v[i] = veorq_s32(v.v[i], vdupq_n_s32((int32_t)0x80808080)))
     return v;
 }
-INLINE int32x4_t four_dots(int32x4_t acc, int32x4_t w, int8x16_t x)
+#define DOT_FOUR
+INLINE vi dot_four(vi acc, vi w, const int8_t *q)
 {
-    return vdotq_s32(acc, vreinterpretq_s8_s32(w), x);
+    int32_t four;
+    memcpy(&four, q, sizeof four);
+    int8x16_t x = vreinterpretq_s8_s32(vdupq_n_s32(four));
+    EACH(acc.v[i] = vdotq_s32(acc.v[i], vreinterpretq_s8_s32(w.v[i]), x))
+    return acc;
 }
 INLINE vi dots_signed(vi acc, const vi w[8], const int8_t *q)
 {
 #pragma GCC unroll 8
-    for (int i = 0; i < 8; i++) {
-        int32_t four;
-        memcpy(&four, q + 4 * i, sizeof four);
-        int8x16_t x = vreinterpretq_s8_s32(vdupq_n_s32(four));
-        acc.v[0] = four_dots(acc.v[0], w[i].v[0], x);
-        acc.v[1] = four_dots(acc.v[1], w[i].v[1], x);
-        acc.v[2] = four_dots(acc.v[2], w[i].v[2], x);
-        acc.v[3] = four_dots(acc.v[3], w[i].v[3], x);
-    }
+    for (int i = 0; i < 8; i++)
+        acc = dot_four(acc, w[i], q + 4 * i);
     return acc;
 }
 /* Codes of at most seven bits are no different. */
