@@ -343,6 +343,7 @@ static enum status open_worker(struct engine *e, struct error *err)
                                         .max_rows = o->max_rows,
                                         .prefill_chunk = o->prefill_chunk,
                                         .max_sequences = o->max_sequences,
+                                        .speculate = o->speculate,
                                         .forward = forward,
                                         .module = module,
                                         .started = started,

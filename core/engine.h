@@ -51,6 +51,7 @@ struct engine_options {
     uint64_t max_reply_bytes;
     int32_t max_n; /* choices a request */
     int32_t intake_threads;
+    bool speculate; /* generations guess ahead (core/run/draft.h) */
 };
 
 enum status engine_new(const struct engine_options *options, struct engine **out,
@@ -393,7 +394,8 @@ struct engine_stats {
     double kv_usage; /* 0..1 */
     uint64_t kv_pages, kv_pages_used, kv_page_bytes;
     uint64_t prompt_tokens, generated_tokens, cached_tokens, preemptions, steps;
-    uint64_t finished[FINISH_ERROR + 1]; /* choices by reason */
+    uint64_t drafts, draft_tokens, accepted_tokens; /* guesses computed; those that were right */
+    uint64_t finished[FINISH_ERROR + 1];            /* choices by reason */
     struct histogram time_to_first_token, inter_token, end_to_end, queue_time, adapter_load;
     uint64_t weight_bytes, merge_bytes;
     struct registry_stats adapters;

@@ -57,9 +57,6 @@ enum status cmd_check_supported(const struct config *c, struct error *err)
     if (c->kv_dtype == CONFIG_KV_INT8)
         return error_param(err, ST_NOT_SUPPORTED, "--kv-dtype",
                            "--kv-dtype int8: this version has no 8-bit keys and values yet");
-    if (c->speculate == CONFIG_SPECULATE_NGRAM)
-        return error_param(err, ST_NOT_SUPPORTED, "--speculate",
-                           "--speculate ngram: this version does not speculate yet");
     return ST_OK;
 }
 

@@ -39,6 +39,9 @@ void stats_count(struct stats *s, const struct step_counts *more)
     c->cached_tokens += more->cached_tokens;
     c->preemptions += more->preemptions;
     c->steps += more->steps;
+    c->drafts += more->drafts;
+    c->draft_tokens += more->draft_tokens;
+    c->accepted_tokens += more->accepted_tokens;
     for (int i = 0; i <= FINISH_ERROR; i++)
         c->finished[i] += more->finished[i];
     pthread_mutex_unlock(&s->lock);
@@ -53,6 +56,9 @@ void stats_read(struct stats *s, struct engine_stats *out)
     out->cached_tokens = c->cached_tokens;
     out->preemptions = c->preemptions;
     out->steps = c->steps;
+    out->drafts = c->drafts;
+    out->draft_tokens = c->draft_tokens;
+    out->accepted_tokens = c->accepted_tokens;
     memcpy(out->finished, c->finished, sizeof out->finished);
     out->time_to_first_token = s->timings[TIMING_FIRST_TOKEN];
     out->inter_token = s->timings[TIMING_INTER_TOKEN];
