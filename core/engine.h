@@ -51,7 +51,8 @@ struct engine_options {
     uint64_t max_reply_bytes;
     int32_t max_n; /* choices a request */
     int32_t intake_threads;
-    bool speculate; /* generations guess ahead (core/run/draft.h) */
+    bool speculate;      /* generations guess ahead (core/run/draft.h) */
+    enum dtype kv_dtype; /* F32, F16, I8: keys and values in fast mode; a decoder's */
 };
 
 enum status engine_new(const struct engine_options *options, struct engine **out,

@@ -54,10 +54,19 @@ enum status cmd_check_supported(const struct config *c, struct error *err)
     if (c->head == CONFIG_HEAD_8)
         return error_param(err, ST_NOT_SUPPORTED, "--head",
                            "--head 8: this version has no 8-bit output layer yet");
-    if (c->kv_dtype == CONFIG_KV_INT8)
-        return error_param(err, ST_NOT_SUPPORTED, "--kv-dtype",
-                           "--kv-dtype int8: this version has no 8-bit keys and values yet");
     return ST_OK;
+}
+
+enum dtype cmd_kv_dtype(const struct config *c)
+{
+    switch (c->kv_dtype) {
+    case CONFIG_KV_FLOAT32:
+        return DT_F32;
+    case CONFIG_KV_INT8:
+        return DT_I8;
+    default:
+        return DT_F16;
+    }
 }
 
 const char *cmd_isa(const struct config *c)

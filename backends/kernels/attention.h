@@ -6,6 +6,7 @@
 
 #define ATTENTION_BLOCK 64 /* keys of a block: a multiple of KV_PAGE */
 #define ATTENTION_HEADS 16 /* query heads that a pass takes together */
+#define KV_LEAST_PEAK   0x1p-100f
 
 /* The first key that a row at pos sees. */
 static inline int32_t attention_first(const struct attention_args *a, int32_t pos)
@@ -19,13 +20,19 @@ static inline int32_t attention_end(const struct attention_args *a, int32_t row)
     return a->rows->ends ? a->rows->ends[row] : a->rows->positions[row] + 1;
 }
 
-/* Slot 0 of the page that holds key j of a row, one kv head; head_dim floats a slot. */
+/* The page that holds key j of a row, one kv head, from the start of k or of v. */
 static inline size_t attention_page(const struct attention_args *a, const int32_t *pages,
                                     int32_t kv_head, int32_t j)
 {
     const struct kv *kv = a->kv;
     size_t page = (size_t)a->layer * (size_t)kv->n_pages + (size_t)pages[j / KV_PAGE];
-    return (page * (size_t)kv->kv_heads + (size_t)kv_head) * KV_PAGE * (size_t)kv->head_dim;
+    return page * kv->page_bytes + (size_t)kv_head * kv_head_bytes(kv->dtype, kv->head_dim);
+}
+
+/* I8: the slots' steps, of a page's head. */
+static inline const float *attention_steps(const void *head, int32_t head_dim)
+{
+    return (const float *)((const char *)head + (size_t)KV_PAGE * (size_t)head_dim);
 }
 
 #endif

@@ -45,6 +45,9 @@ struct twins {
 
     /* ---- attention.c: one row and one kv head; scratch of SCRATCH_FLOATS */
     void (*attend)(const struct attention_args *args, int32_t row, int32_t kv_head, float *scratch);
+    /* x [dim] as stored: element i to out[i * step]; I8: and their step to *d */
+    void (*kv_pack)(enum dtype dtype, const float *x, int32_t dim, int64_t step, void *out,
+                    float *d);
 
     /* ---- norm.c, elementwise.c: one row; out may be x or gate, up may be NULL */
     void (*norm)(const struct norm_args *args, const float *x, float *out);

@@ -122,7 +122,7 @@ void scheduler_kick(struct scheduler *s)
 
 void scheduler_figures(const struct scheduler *s, struct scheduler_figures *out)
 {
-    out->pages = kvcache_pages(s->o.kv);
+    out->pages = kvcache_frames(s->o.kv);
     out->pages_used = atomic_load(&((struct scheduler *)s)->pages_used);
 }
 
@@ -271,7 +271,8 @@ static bool take_pages(struct scheduler *s, struct sequence *q)
 {
     sequence_match(q, s->o.kv, s->o.model);
     int32_t need = pages_for(positions_at_start(s, q)) - q->n_pages;
-    if (need + s->n_running <= kvcache_available(s->o.kv) || !s->n_running)
+    int32_t frames = (need + s->n_running) * kvcache_per_page(s->o.kv, q->route->compute);
+    if (frames <= kvcache_available(s->o.kv) || !s->n_running)
         if (sequence_reserve(q, s->o.kv, q->computed + (int64_t)need * KV_PAGE))
             return true;
     sequence_drop_pages(q, s->o.kv);
@@ -574,8 +575,9 @@ static bool run_passes(struct scheduler *s)
     step_collect(&s->step, s->running, s->n_running);
     for (int32_t i = 0; i < s->step.n_items;) {
         struct batch b;
-        int32_t end = step_pass(&s->step, i, kvcache_kv(s->o.kv), &b);
-        s->o.forward(s->o.ctx, s->step.items[i]->route->compute, &b);
+        enum compute mode = s->step.items[i]->route->compute;
+        int32_t end = step_pass(&s->step, i, kvcache_kv(s->o.kv, mode), &b);
+        s->o.forward(s->o.ctx, mode, &b);
         for (; i < end; i++)
             deliver(s, s->step.items[i]);
     }

@@ -164,7 +164,7 @@ int32_t sequence_match(struct sequence *q, struct kvcache *c, const struct model
 bool sequence_reserve(struct sequence *q, struct kvcache *c, int64_t upto)
 {
     for (int32_t need = pages_for(upto); q->n_pages < need; q->n_pages++) {
-        int32_t page = kvcache_take(c);
+        int32_t page = kvcache_take(c, q->route->compute);
         if (page < 0)
             return false;
         q->pages[q->n_pages] = page;

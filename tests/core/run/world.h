@@ -170,11 +170,12 @@ static inline void open_world(struct world *w, struct sizes z)
         .max_rows = z.max_rows, .max_n = 16, .max_forward_rows = 16, .max_reply_bytes = 1 << 20};
     ck_assert(stats_open(&w->stats));
     ck_assert_int_eq(merged_open(&w->model, nothing, NULL, &w->merged, NULL), ST_OK);
-    ck_assert_int_eq(kvcache_open(1, 1, 1, z.pages, &w->kv, NULL), ST_OK);
+    const struct kv_shape one = {1, 1, 1};
+    ck_assert_int_eq(kvcache_open(&one, DT_F32, z.pages, &w->kv, NULL), ST_OK);
     w->host = (struct request_host){
         .model = &w->model,
         .options = &w->options,
-        .max_len = z.window ? 4096 : z.pages * KV_PAGE,
+        .max_len = {z.window ? 4096 : z.pages * KV_PAGE, z.window ? 4096 : z.pages * KV_PAGE},
         .merged = w->merged,
         .defaults = {
             .temperature = 1, .top_p = 1, .repetition = 1, .logprobs = -1, .max_tokens = 16}};
@@ -337,7 +338,8 @@ static inline void expect(struct world *w, struct ticket *t, const struct ask *a
             got_p[p.choice][got_n[p.choice]++] = p.tokens[i].logprob;
         }
     for (int32_t c = 0; c < n; c++) {
-        int32_t m = oracle(a, c, w->model.window, (int32_t)w->host.max_len, want, want_p);
+        int32_t m =
+            oracle(a, c, w->model.window, (int32_t)w->host.max_len[COMPUTE_EXACT], want, want_p);
         ck_assert_int_eq(got_n[c], m);
         ck_assert_mem_eq(got[c], want, (size_t)m * sizeof *want);
         if (a->logprobs)
