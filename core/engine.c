@@ -280,6 +280,7 @@ static enum status open_kv(struct engine *e, struct error *err)
         o->kv_dtype = DT_F32;
     uint64_t frame = kvcache_frame_bytes(&shape, o->kv_dtype);
     uint64_t whole = kvcache_frame_bytes(&shape, DT_F32), per_page = (whole + frame - 1) / frame;
+    uint64_t page = frame * per_page; // of exact mode
     if (!o->kv_memory) {
         uint64_t free_bytes = memory_available(), others = o->adapter_memory + o->merge_memory;
         uint64_t rest = free_bytes > others ? free_bytes - others : 0;
@@ -293,8 +294,7 @@ static enum status open_kv(struct engine *e, struct error *err)
     if (!frames)
         return error_param(err, ST_CAPACITY_EXCEEDED, "kv_memory",
                            "%llu bytes do not hold one page of keys and values, which takes %llu",
-                           (unsigned long long)o->kv_memory,
-                           (unsigned long long)(frame * per_page));
+                           (unsigned long long)o->kv_memory, (unsigned long long)page);
     o->kv_memory = frames * frame;
     e->host.max_len[COMPUTE_FAST] = longest(e, (int64_t)frames);
     e->host.max_len[COMPUTE_EXACT] = longest(e, (int64_t)(frames / per_page));

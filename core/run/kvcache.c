@@ -84,8 +84,8 @@ enum status kvcache_open(const struct kv_shape *shape, enum dtype fast, int64_t 
     if (!c->n || !c->pages || !k || !v || prefix_open(c->n, &c->prefix, NULL) != ST_OK) {
         kvcache_close(c);
         return error_set(err, ST_OUT_OF_MEMORY,
-                         "not enough memory for a KV cache of %lld pages (%lld bytes)",
-                         (long long)n_frames, (long long)(2 * bytes));
+                         "not enough memory for a KV cache of %lld pages (twice %zu bytes)",
+                         (long long)n_frames, bytes);
     }
     c->free = c->n;
     c->cached = c->n + 1;

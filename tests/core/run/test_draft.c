@@ -3,6 +3,7 @@
 #include "tests/core/run/world.h"
 
 #include "core/run/draft.h"
+#include "tests/faults/fault.h"
 
 static void expect_guess(struct draft *d, const char *text, int32_t most, const char *want)
 {
@@ -69,6 +70,22 @@ START_TEST(a_long_text_is_known_from_its_beginning)
     ck_assert_int_gt(found, (N - 110) / 97 / 2);
     draft_clear(&d);
     free(tokens);
+}
+END_TEST
+
+/* Where there is no memory there is no guess; the next one finds all. */
+START_TEST(no_memory_no_guess)
+{
+    struct draft d = {0};
+    int32_t tokens[16] = {1, 2, 3, 4, 1, 2, 3};
+    fault_arm(1);
+    draft_guess(&d, tokens, 7, 4);
+    ck_assert(fault_disarm());
+    ck_assert_int_eq(d.n, 0);
+    draft_guess(&d, tokens, 7, 4);
+    ck_assert_int_eq(d.n, 4);
+    ck_assert_int_eq(tokens[7], 4);
+    draft_clear(&d);
 }
 END_TEST
 
@@ -223,6 +240,7 @@ static Suite *suite(void)
     tcase_set_timeout(c, 60);
     tcase_add_test(c, what_followed_before_follows_again);
     tcase_add_test(c, a_long_text_is_known_from_its_beginning);
+    tcase_add_test(c, no_memory_no_guess);
     tcase_add_test(c, judgements_are_the_chance);
     tcase_add_loop_test(c, guesses_change_nothing, 0, 2);
     tcase_add_test(c, right_guesses_save_steps);
