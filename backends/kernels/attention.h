@@ -4,9 +4,18 @@
 
 #include "core/kernels.h"
 
-#define ATTENTION_BLOCK 64 /* keys of a block: a multiple of KV_PAGE */
-#define ATTENTION_HEADS 16 /* query heads that a pass takes together */
-#define KV_LEAST_PEAK   0x1p-100f
+#define ATTENTION_BLOCK 64   /* keys of a block: a multiple of KV_PAGE */
+#define ATTENTION_SPAN  1024 /* keys whose sums are taken together: a multiple of the block */
+#define ATTENTION_HEADS 16   /* query heads that a task takes together */
+/* Floats of a thread's scratch that belong to attend() */
+#define ATTEND_SCRATCH 2048
+#define KV_LEAST_PEAK  0x1p-100f
+
+/* What some keys come to for some query heads of a row: sums that nothing is divided by yet. */
+struct attention_part {
+    float *o;         /* [heads, head_dim] sums of exp(s_j - max) v_j */
+    float *max, *sum; /* [heads] the largest score, and the sum of exp(s_j - max) */
+};
 
 /* The first key that a row at pos sees. */
 static inline int32_t attention_first(const struct attention_args *a, int32_t pos)

@@ -33,13 +33,13 @@ struct head {
     float max, correction;
 };
 
-/* One row's pass over up to ATTENTION_HEADS heads of one kv head. */
+/* One row's pass over up to ATTENTION_HEADS heads of one kv head and the keys of one span. */
 struct pass {
     const struct attention_args *a;
     const int32_t *pages;
     const float *q; /* of the first head */
     float *out;
-    int32_t pos, last, kv_head, head, heads, dim; /* last: behind the last key */
+    int32_t last, kv_head, head, heads, dim; /* last: behind the last key */
     struct head *h;
 };
 
@@ -282,55 +282,38 @@ static void block_i8(const struct pass *p, int32_t b, int32_t from, int32_t end)
     run_block(DT_I8, p, b, from, end);
 }
 
-static void finish_heads(const struct pass *p)
+static void attend_simd(const struct attention_args *a, int32_t row, int32_t head, int32_t heads,
+                        int32_t first, int32_t last, const struct attention_part *out,
+                        float *scratch)
 {
-    for (int32_t h = 0; h < p->heads; h++) {
-        float *out = p->out + (int64_t)h * p->dim;
-        vf total = vf_set(vf_sum(vf_load(p->h[h].sum)));
-        for (int32_t i = 0; i < p->dim; i += LANES) {
-            int64_t n = p->dim - i < LANES ? p->dim - i : LANES;
-            vf_store_n(out + i, vf_div(vf_load_n(out + i, n), total), n);
-        }
-    }
-}
-
-static void run_pass(const struct pass *p)
-{
-    for (int32_t h = 0; h < p->heads; h++) {
-        memset(p->h[h].sum, 0, sizeof p->h[h].sum);
-        p->h[h].max = -INFINITY;
-    }
-    memset(p->out, 0, (size_t)p->heads * (size_t)p->dim * sizeof *p->out);
-    int32_t first = attention_first(p->a, p->pos);
-    enum dtype dtype = p->a->kv->dtype;
+    _Static_assert(ATTENTION_HEADS * sizeof(struct head) <= ATTEND_SCRATCH * sizeof(float), "");
+    enum dtype dtype = a->kv->dtype;
     void (*block)(const struct pass *, int32_t, int32_t, int32_t) = dtype == DT_F16  ? block_f16
                                                                     : dtype == DT_I8 ? block_i8
                                                                                      : block_f32;
-    for (int32_t b = first - first % ATTENTION_BLOCK; b < p->last; b += ATTENTION_BLOCK) {
-        int32_t from = b < first ? first : b;
-        int32_t end = p->last - b < ATTENTION_BLOCK ? p->last : b + ATTENTION_BLOCK;
-        block(p, b, from, end);
+    const struct pass p = {.a = a,
+                           .pages = a->rows->pages[row],
+                           .q = a->q + row * a->ldq + (int64_t)head * a->kv->head_dim,
+                           .out = out->o,
+                           .last = last,
+                           .kv_head = head / (a->heads / a->kv->kv_heads),
+                           .head = head,
+                           .heads = heads,
+                           .dim = a->kv->head_dim,
+                           .h = (struct head *)scratch};
+    for (int32_t h = 0; h < heads; h++) {
+        memset(p.h[h].sum, 0, sizeof p.h[h].sum);
+        p.h[h].max = -INFINITY;
     }
-    finish_heads(p);
-}
-
-static void attend_simd(const struct attention_args *a, int32_t row, int32_t kv_head,
-                        float *scratch)
-{
-    int32_t all = a->heads / a->kv->kv_heads, dim = a->kv->head_dim;
-    struct pass p = {.a = a,
-                     .pages = a->rows->pages[row],
-                     .pos = a->rows->positions[row],
-                     .last = attention_end(a, row),
-                     .kv_head = kv_head,
-                     .dim = dim,
-                     .h = (struct head *)scratch};
-    for (int32_t h = 0; h < all; h += ATTENTION_HEADS) {
-        p.head = kv_head * all + h;
-        p.heads = all - h < ATTENTION_HEADS ? all - h : ATTENTION_HEADS;
-        p.q = a->q + row * a->ldq + (int64_t)p.head * dim;
-        p.out = a->out + row * a->ldo + (int64_t)p.head * dim;
-        run_pass(&p);
+    memset(p.out, 0, (size_t)heads * (size_t)p.dim * sizeof *p.out);
+    for (int32_t b = first - first % ATTENTION_BLOCK; b < last; b += ATTENTION_BLOCK) {
+        int32_t from = b < first ? first : b;
+        int32_t end = last - b < ATTENTION_BLOCK ? last : b + ATTENTION_BLOCK;
+        block(&p, b, from, end);
+    }
+    for (int32_t h = 0; h < heads; h++) {
+        out->max[h] = p.h[h].max;
+        out->sum[h] = vf_sum(vf_load(p.h[h].sum));
     }
 }
 

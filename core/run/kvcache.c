@@ -4,6 +4,9 @@
 
 #include "core/memory.h"
 
+/* Frames of a ring that are looked at before all are. */
+#define TRIES 64
+
 struct page { /* a frame, the first of a page or free */
     int32_t refs;
     int32_t frames;     /* of the page that begins here; 0: it is free or inside of one */
@@ -17,7 +20,6 @@ struct kvcache {
     struct page *pages;
     struct prefix *prefix;
     int32_t n, used, free, cached;
-    int32_t hand; /* where the search for neighbouring frames goes on */
 };
 
 static void link_before(struct kvcache *c, int32_t page, int32_t at)
@@ -162,20 +164,29 @@ static bool nobodys(const struct kvcache *c, int32_t frame, int32_t n, int32_t *
     return true;
 }
 
-/* The first frame of n neighbours that nobody holds, of all such the first with nothing cached or
- * the one with the least; -1: there are none. Pages of n frames begin at multiples of n, so a page
- * lies in one group of neighbours or fills it. */
-static int32_t neighbours(struct kvcache *c, int32_t n)
+/* The first frame of n neighbours that nobody holds, -1: there are none. Pages of n frames begin at
+ * multiples of n, so a page lies in one group of neighbours or fills it. Those that were freed last
+ * come first, then those that were dropped longest ago, then the group that costs least. */
+static int32_t neighbours(const struct kvcache *c, int32_t n)
 {
-    int32_t best = -1, least = n + 1, cached;
-    for (int32_t seen = 0; seen < c->n && least; seen += n, c->hand += n) {
-        if (c->hand >= c->n)
-            c->hand = 0;
-        if (nobodys(c, c->hand, n, &cached) && cached < least) {
-            best = c->hand;
+    int32_t best = -1, least = n + 1, cached, tries = 0;
+    for (int32_t i = c->pages[c->free].next; i != c->free && tries < TRIES; i = c->pages[i].next) {
+        tries++;
+        if (nobodys(c, i - i % n, n, &cached) && !cached)
+            return i - i % n;
+    }
+    tries = 0;
+    for (int32_t i = c->pages[c->cached].next; i != c->cached && tries < TRIES;
+         i = c->pages[i].next) {
+        tries++;
+        if (nobodys(c, i - i % n, n, &cached))
+            return i - i % n;
+    }
+    for (int32_t i = 0; i < c->n && least > 0; i += n)
+        if (nobodys(c, i, n, &cached) && cached < least) {
+            best = i;
             least = cached;
         }
-    }
     return best;
 }
 

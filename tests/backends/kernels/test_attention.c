@@ -209,12 +209,101 @@ START_TEST(zeros_and_what_is_not_finite)
 }
 END_TEST
 
+/* Several spans: few rows, whose spans go to threads one by one, and many, whose do not, and any
+ * number of threads give the same bits, which are the definition's. */
+START_TEST(long_texts_in_spans)
+{
+    enum { KV = 3, PER = 2, DIM = 16, LONG = 2600, MANY = 40, WIDTH = KV * PER * DIM };
+    static const int windows[] = {0, 1500, 40};
+    int32_t *page = malloc(LONG / KV_PAGE * sizeof *page + 64), positions[MANY];
+    const int32_t *pages[LONG];
+    float *k = malloc((size_t)LONG * KV * DIM * 4), *v = malloc((size_t)LONG * KV * DIM * 4);
+    float *q = malloc(MANY * WIDTH * 4), *out[4];
+    random_floats(k, LONG * KV * DIM);
+    random_floats(v, LONG * KV * DIM);
+    random_floats(q, MANY * WIDTH);
+    for (int i = 0; i <= LONG / KV_PAGE; i++)
+        page[i] = i;
+    int32_t *all = malloc(LONG * sizeof *all);
+    for (int i = 0; i < LONG; i++) {
+        all[i] = i;
+        pages[i] = page;
+    }
+    for (int i = 0; i < MANY; i++)
+        positions[i] = i ? (i * 67) % LONG : LONG - 1;
+    for (size_t t = 0; t < 3; t++) {
+        if (!cpu_has(isas[t]))
+            continue;
+        for (int w = 0; w < 3; w++) {
+            for (int way = 0; way < 4; way++) { // one thread and many rows; then others
+                struct kernels *table = open_table(isas[t], way == 0 ? 1 : way + 1);
+                struct kv kv = {.dtype = dtypes[w],
+                                .layers = 1,
+                                .kv_heads = KV,
+                                .head_dim = DIM,
+                                .n_pages = LONG / KV_PAGE + 1,
+                                .page_bytes = KV * kv_head_bytes(dtypes[w], DIM)};
+                kv.k = memory_alloc((size_t)kv.n_pages * kv.page_bytes);
+                kv.v = memory_alloc((size_t)kv.n_pages * kv.page_bytes);
+                struct kv_rows rows = {.rows = LONG, .positions = all, .pages = pages};
+                table->kv_store(table, &kv, 0, &rows, k, v, KV * DIM);
+                out[way] = malloc(MANY * WIDTH * 4);
+                for (int i = 0, n = way < 2 ? MANY : way == 2 ? 1 : 2; i < MANY; i += n) {
+                    rows = (struct kv_rows){.rows = n, .positions = positions + i, .pages = pages};
+                    const struct attention_args a = {.kv = &kv,
+                                                     .rows = &rows,
+                                                     .q = q + i * WIDTH,
+                                                     .out = out[way] + i * WIDTH,
+                                                     .ldq = WIDTH,
+                                                     .ldo = WIDTH,
+                                                     .heads = KV * PER,
+                                                     .scale = 0.5f,
+                                                     .window = windows[w]};
+                    table->attention(table, &a);
+                }
+                ck_assert_mem_eq(out[way], out[0], MANY * WIDTH * 4);
+                if (!way && !t && !w)
+                    for (int h = 0; h < KV * PER; h++) {
+                        double sum = 0, want[DIM] = {0}, max = -INFINITY, s[LONG];
+                        for (int j = 0; j < LONG; j++) {
+                            s[j] = 0;
+                            for (int e = 0; e < DIM; e++)
+                                s[j] += (double)q[h * DIM + e] *
+                                        (double)k[(j * KV + h / PER) * DIM + e];
+                            max = s[j] * 0.5 > max ? s[j] * 0.5 : max;
+                        }
+                        for (int j = 0; j < LONG; j++) {
+                            sum += s[j] = exp(s[j] * 0.5 - max);
+                            for (int e = 0; e < DIM; e++)
+                                want[e] += s[j] * (double)v[(j * KV + h / PER) * DIM + e];
+                        }
+                        for (int e = 0; e < DIM; e++)
+                            ck_assert_double_eq_tol((double)out[0][h * DIM + e], want[e] / sum,
+                                                    4e-6);
+                    }
+                memory_free(kv.k);
+                memory_free(kv.v);
+                table->close(table);
+            }
+            for (int way = 0; way < 4; way++)
+                free(out[way]);
+        }
+    }
+    free(page);
+    free(all);
+    free(k);
+    free(v);
+    free(q);
+}
+END_TEST
+
 static Suite *attention_suite(void)
 {
     Suite *s = suite_create("attention");
     TCase *t = tcase_create("attention");
     tcase_set_timeout(t, 60);
     tcase_add_loop_test(t, definition, 0, (int)(sizeof cases / sizeof cases[0]));
+    tcase_add_test(t, long_texts_in_spans);
     tcase_add_test(t, zeros_and_what_is_not_finite);
     suite_add_tcase(s, t);
     return s;
