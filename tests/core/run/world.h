@@ -225,6 +225,21 @@ struct ask {
     int32_t score; /* prompt_logprobs + 1; 0: none */
 };
 
+/* A request of any kind, as the bits of r say. */
+static inline struct ask random_ask(uint64_t r)
+{
+    return (struct ask){.prompt = 1 + (int32_t)(r % 90),
+                        .text = (uint32_t)(r >> 8) % 5,
+                        .shared = (int32_t)(r >> 16 & 63),
+                        .route = (int)(r >> 24 & 3),
+                        .max_tokens = 1 + (int32_t)(r >> 32 & 63),
+                        .n = 1 + (int32_t)(r >> 40 & 1) * 2,
+                        .logprobs = (r >> 44) % 2 ? 2 : 0,
+                        .temperature = (r >> 45) % 2 ? 0.9f : 0,
+                        .echo = (r >> 46) % 3 == 0,
+                        .score = (r >> 48) % 4 == 0 ? (int32_t)(r >> 50 & 3) : 0};
+}
+
 static inline int32_t token_at(const struct ask *a, int32_t i)
 {
     return (int32_t)(mix(i < a->shared ? 5 : a->text * 7919 + 5, (uint64_t)i) >> 33) % VOCAB;
