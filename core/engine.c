@@ -67,6 +67,8 @@ static enum status check_options(const struct engine_options *o, struct error *e
     if (o->max_rows < 1 || o->prefill_chunk < 1 || o->max_sequences < 1 || o->max_queue < 1 ||
         o->max_n < 1 || o->max_forward_rows < 1 || o->intake_threads < 1)
         return error_set(err, ST_INVALID_VALUE, "a limit of the engine is below 1");
+    if (o->kv_dtype != DT_F32 && o->kv_dtype != DT_F16 && o->kv_dtype != DT_I8)
+        return error_set(err, ST_INVALID_VALUE, "keys and values are F32, F16 or I8");
     return ST_OK;
 }
 
@@ -255,36 +257,50 @@ enum status engine_new(const struct engine_options *options, struct engine **out
     return ST_OK;
 }
 
-/* Pages: what the budget holds, at most what all sequences could ever use. */
+/* The longest sequence of a mode whose pages are so many. */
+static int64_t longest(const struct engine *e, int64_t pages)
+{
+    const struct model *m = e->model;
+    bool slides = m->window > 0 && pages >= pages_for((int64_t)m->window + e->o.max_rows) + 2;
+    return slides || m->max_len <= pages * KV_PAGE ? m->max_len : pages * KV_PAGE;
+}
+
+/* Frames: what the budget holds, at most what all sequences could ever use. */
 static enum status open_kv(struct engine *e, struct error *err)
 {
     const struct model *m = e->model;
     struct engine_options *o = &e->o;
-    e->host.max_len = m->max_len;
+    struct kv_shape shape = {m->layers, m->kv_heads, m->head_dim};
+    e->host.max_len[COMPUTE_EXACT] = e->host.max_len[COMPUTE_FAST] = m->max_len;
     if (m->kind == MODEL_ENCODER && e->o.max_rows < m->max_len)
         e->o.max_rows = (int32_t)m->max_len; // a text is one pass
-    if (m->image.channels > 0)               // an image brings its own
-        return kvcache_open(1, 1, 1, 1, &e->kv, err);
-    uint64_t page = model_kv_page_bytes(m);
+    if (m->image.channels > 0) {             // an image brings its own
+        shape = (struct kv_shape){1, 1, 1};
+        return kvcache_open(&shape, DT_F32, 1, &e->kv, err);
+    }
+    if (m->kind != MODEL_DECODER) // what is read once is not worth a rounding
+        o->kv_dtype = DT_F32;
+    uint64_t frame = kvcache_frame_bytes(&shape, o->kv_dtype);
+    uint64_t whole = kvcache_frame_bytes(&shape, DT_F32), per_page = (whole + frame - 1) / frame;
+    uint64_t page = frame * per_page; // of exact mode
     if (!o->kv_memory) {
         uint64_t free_bytes = memory_available(), others = o->adapter_memory + o->merge_memory;
         uint64_t rest = free_bytes > others ? free_bytes - others : 0;
         o->kv_memory = rest / 2 > free_bytes / 8 ? rest / 2 : free_bytes / 8;
     }
-    uint64_t most = (uint64_t)o->max_sequences * (uint64_t)(pages_for(m->max_len) + 1);
-    uint64_t pages = o->kv_memory / page;
-    pages = pages < most ? pages : most;
-    pages = pages < INT32_MAX / 4 ? pages : INT32_MAX / 4;
-    if (!pages)
+    uint64_t most = (uint64_t)o->max_sequences * (uint64_t)(pages_for(m->max_len) + 1) * per_page;
+    uint64_t frames = o->kv_memory / frame;
+    frames = frames < most ? frames : most;
+    frames = frames < INT32_MAX / 4 ? frames : INT32_MAX / 4;
+    frames -= frames % per_page;
+    if (!frames)
         return error_param(err, ST_CAPACITY_EXCEEDED, "kv_memory",
                            "%llu bytes do not hold one page of keys and values, which takes %llu",
                            (unsigned long long)o->kv_memory, (unsigned long long)page);
-    o->kv_memory = pages * page;
-    bool slides =
-        m->window > 0 && pages >= (uint64_t)pages_for((int64_t)m->window + o->max_rows) + 2;
-    if (!slides && (uint64_t)m->max_len > pages * KV_PAGE)
-        e->host.max_len = (int64_t)pages * KV_PAGE;
-    return kvcache_open(m->layers, m->kv_heads, m->head_dim, (int64_t)pages, &e->kv, err);
+    o->kv_memory = frames * frame;
+    e->host.max_len[COMPUTE_FAST] = longest(e, (int64_t)frames);
+    e->host.max_len[COMPUTE_EXACT] = longest(e, (int64_t)(frames / per_page));
+    return kvcache_open(&shape, o->kv_dtype, (int64_t)frames, &e->kv, err);
 }
 
 struct progress {
@@ -346,6 +362,7 @@ static enum status open_worker(struct engine *e, struct error *err)
                                         .max_rows = o->max_rows,
                                         .prefill_chunk = o->prefill_chunk,
                                         .max_sequences = o->max_sequences,
+                                        .speculate = o->speculate,
                                         .forward = forward,
                                         .module = module,
                                         .started = started,

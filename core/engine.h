@@ -52,6 +52,8 @@ struct engine_options {
     int32_t max_n; /* choices a request */
     int32_t intake_threads;
     bool spare_core; /* the loader has a core that the worker's threads leave free */
+    bool speculate;      /* generations guess ahead (core/run/draft.h) */
+    enum dtype kv_dtype; /* F32, F16, I8: keys and values in fast mode; a decoder's */
 };
 
 enum status engine_new(const struct engine_options *options, struct engine **out,
@@ -396,7 +398,8 @@ struct engine_stats {
     uint64_t kv_pages, kv_pages_used, kv_page_bytes;
     uint64_t prompt_tokens, generated_tokens, cached_tokens, preemptions, steps;
     double step_seconds, pass_seconds;   /* of the worker; of that, in passes through the model */
-    uint64_t finished[FINISH_ERROR + 1]; /* choices by reason */
+    uint64_t drafts, draft_tokens, accepted_tokens; /* guesses computed; those that were right */
+    uint64_t finished[FINISH_ERROR + 1];            /* choices by reason */
     struct histogram time_to_first_token, inter_token, end_to_end, queue_time, adapter_load;
     uint64_t weight_bytes, merge_bytes;
     struct registry_stats adapters;

@@ -306,7 +306,9 @@ void engine_stats(struct engine *e, struct engine_stats *out)
     out->kv_pages = (uint64_t)f.pages;
     out->kv_pages_used = (uint64_t)f.pages_used;
     out->kv_usage = (double)f.pages_used / f.pages;
-    out->kv_page_bytes = e->model->kind != MODEL_CONVNET ? model_kv_page_bytes(e->model) : 0;
+    const struct model *m = e->model;
+    const struct kv_shape shape = {m->layers, m->kv_heads, m->head_dim};
+    out->kv_page_bytes = m->kind != MODEL_CONVNET ? kvcache_frame_bytes(&shape, e->o.kv_dtype) : 0;
     out->weight_bytes = e->model->weight_bytes;
     out->merge_bytes = merged_bytes(e->merged);
     registry_stats(e->registry, &out->adapters);

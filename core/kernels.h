@@ -249,16 +249,35 @@ struct norm_args {
 
 enum activation { ACT_NONE, ACT_SILU, ACT_GELU, ACT_GELU_TANH, ACT_RELU, ACT_TANH, ACT_QUICK_GELU };
 
-/* The paged keys and values of all layers of one device. Page p of layer l: element (kv head h,
- * slot s, i) of K at
- * ((((size_t)l * n_pages + p) * kv_heads + h) * KV_PAGE + s) * head_dim + i; V likewise. A position
- * is pages[pos / KV_PAGE], slot pos % KV_PAGE. */
+/*
+ * The paged keys and values of all layers of one device. A position is pages[pos / KV_PAGE], slot
+ * pos % KV_PAGE. Page p of layer l begins at byte (l * n_pages + p) * page_bytes, of k as of v, and
+ * head h of it at h * kv_head_bytes; there lie
+ *
+ *   K   element i of slot s at [i * KV_PAGE + s]: one register takes an element of all keys
+ *   V   element i of slot s at [s * head_dim + i]
+ *
+ * of dtype F32, or in fast mode F16, to the nearest, ties to even; or I8, and behind the elements
+ * KV_PAGE floats d, one a slot: peak = max |x| over the head's elements; d = peak / 127; q = x *
+ * (127 / peak) to the nearest, ties to even; peak < 2^-100: d = 0, q = 0; not finite: d = NaN, q =
+ * 0. An element is read as q, and d goes once into each sum (backends/kernels/attention.c).
+ */
 struct kv {
-    enum dtype dtype; /* F32 (exact) */
+    enum dtype dtype;
     int32_t layers, kv_heads, head_dim;
     int64_t n_pages;
+    size_t page_bytes; /* from one page of a layer to the next; a page may be shorter, or longer:
+                          then only every so manyth of them is one */
     void *k, *v;
 };
+
+/* Bytes of one head of a page, of K or of V. */
+static inline size_t kv_head_bytes(enum dtype dtype, int32_t head_dim)
+{
+    size_t elements = (size_t)KV_PAGE * (size_t)head_dim;
+    return dtype == DT_I8 ? elements + KV_PAGE * sizeof(float)
+                          : elements * (dtype == DT_F16 ? 2 : sizeof(float));
+}
 
 /* Rows of a step in one layer: row i is at positions[i] of the sequence whose pages are pages[i].
  */

@@ -92,6 +92,8 @@ static enum status open_engine(struct bench *b, struct error *err)
         .max_rows = (int32_t)c->max_batch_rows,
         .prefill_chunk = (int32_t)c->prefill_chunk,
         .max_sequences = (int32_t)(c->max_sequences > crowd ? c->max_sequences : crowd),
+        .speculate = c->speculate == CONFIG_SPECULATE_NGRAM,
+        .kv_dtype = compute == COMPUTE_FAST ? cmd_kv_dtype(c) : DT_F32,
         .max_queue = (int32_t)crowd + 1,
         .max_queue_tokens = (crowd + 1) * (c->prompt + c->generate),
         .max_forward_rows = 1,

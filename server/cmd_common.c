@@ -51,13 +51,19 @@ enum status cmd_check_supported(const struct config *c, struct error *err)
     if (c->device && strcmp(c->device, "auto") && strcmp(c->device, "cpu"))
         return error_param(err, ST_NOT_SUPPORTED, "--device",
                            "--device %s: this version computes on the cpu only", c->device);
-    if (c->kv_dtype == CONFIG_KV_INT8)
-        return error_param(err, ST_NOT_SUPPORTED, "--kv-dtype",
-                           "--kv-dtype int8: this version has no 8-bit keys and values yet");
-    if (c->speculate == CONFIG_SPECULATE_NGRAM)
-        return error_param(err, ST_NOT_SUPPORTED, "--speculate",
-                           "--speculate ngram: this version does not speculate yet");
     return ST_OK;
+}
+
+enum dtype cmd_kv_dtype(const struct config *c)
+{
+    switch (c->kv_dtype) {
+    case CONFIG_KV_FLOAT32:
+        return DT_F32;
+    case CONFIG_KV_INT8:
+        return DT_I8;
+    default:
+        return DT_F16;
+    }
 }
 
 const char *cmd_isa(const struct config *c)

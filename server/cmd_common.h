@@ -16,6 +16,7 @@ int cmd_refuse(struct error *err);
 /* Options that are known but not served by this version (device cuda, ...). */
 enum status cmd_check_supported(const struct config *c, struct error *err);
 const char *cmd_isa(const struct config *c);
+enum dtype cmd_kv_dtype(const struct config *c);
 
 /* {"ok": false, "findings": [...], "error": {...}}: what a refused --json command prints. */
 json_t *cmd_refusal_json(const struct error *err);

@@ -125,6 +125,8 @@ static enum status open_engine(struct daemon *d, struct error *err)
         .max_rows = (int32_t)c->max_batch_rows,
         .prefill_chunk = (int32_t)c->prefill_chunk,
         .max_sequences = (int32_t)c->max_sequences,
+        .speculate = c->speculate == CONFIG_SPECULATE_NGRAM,
+        .kv_dtype = cmd_kv_dtype(c),
         .max_queue = (int32_t)c->max_queue,
         .max_queue_tokens = c->max_queue_tokens,
         .max_forward_rows = (int32_t)c->max_forward_rows,

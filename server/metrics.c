@@ -94,6 +94,12 @@ static void mirrored(struct buffer *b, const char *p, int32_t max_sequences,
     value(b, NAME("prompt_tokens_total"), "counter", "Prompt tokens.", (double)s->prompt_tokens);
     value(b, NAME("generation_tokens_total"), "counter", "Generated tokens.",
           (double)s->generated_tokens);
+    value(b, NAME("spec_decode_num_drafts_total"), "counter", "Guesses that were computed.",
+          (double)s->drafts);
+    value(b, NAME("spec_decode_num_draft_tokens_total"), "counter", "Tokens of them.",
+          (double)s->draft_tokens);
+    value(b, NAME("spec_decode_num_accepted_tokens_total"), "counter", "Those that were right.",
+          (double)s->accepted_tokens);
     histogram(b, NAME("time_to_first_token_seconds"), "From submission to the first token.",
               &s->time_to_first_token);
     histogram(b, NAME("e2e_request_latency_seconds"), "From submission to the end.",

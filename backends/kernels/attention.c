@@ -1,19 +1,22 @@
 /*
- * Owns attention over the paged keys and values, and storing them. One row and one kv head with all
- * its query heads is one task; what it computes depends on the row's own position, window and pages
- * only, so batch, chunking and threads cannot change a bit. Scratch is bounded whatever the length:
- * softmax runs online over blocks of 64 keys that are aligned to absolute positions.
+ * Owns attention over the paged keys and values, and storing them. What a row gets depends on its
+ * own position, window and pages only, so batch, chunking and threads cannot change a bit. Scratch
+ * is bounded whatever the length: softmax runs online over spans of 1024 keys and in them over
+ * blocks of 64, both aligned to absolute positions. A task is a row and the query heads of one kv
+ * head, over all spans, or where there are too few of these for the threads, over one.
  *
- *   for each block [b, b + 64) that meets [first, end):
- *     s_j  = scale * (q . k_j [+ B(slope * B(j))]), 16 lanes of fma, lanes added by the tree + 8,
- *            + 4, + 2, + 1; alibi in brackets, B: rounded to bf16;
- *            softcap: s = softcap * tanh(s / softcap)
+ *   for each block [b, b + 64) of a span, as far as it meets [first, end), from m = -Inf, L = o =
+ * 0: s_j  = scale * (q . k_j [+ B(slope * B(j))]), q . k_j one chain of fma from 0, i ascending;
+ *            alibi in brackets, B: rounded to bf16; softcap: s = softcap * tanh(s / softcap);
+ *            bytes: q . k_j is multiplied by k_j's step
  *     m'   = max(m, s_j ...);  c = exp(m - m');  p_j = exp(s_j - m')
  *     L_l  = L_l * c + p_l + p_(l+16) + ...   (lane l has the keys j % 16 == l)
- *     o    = o * c, then o = fma(p_j, v_j, o), j ascending
- *   out = o / tree(L)
+ *     o    = o * c, then o = fma(p_j, v_j, o), j ascending; bytes: p_j times v_j's step
+ *   of the first span o, m, l = tree(L); each further one (o', m', l') is added:
+ *     M = max(m, m');  c = exp(m - M);  d = exp(m' - M);  o = o * c + o' * d;  l = l * c + l' * d
+ *   out = o / l
  *
- * o lives in the output row. Keys outside [first, end) are never read.
+ * Keys outside [first, end) are never used.
  */
 #include "backends/kernels/attention.h"
 
@@ -33,140 +36,343 @@ static float tree(const float lanes[16])
     return l[0];
 }
 
-static float score(const struct attention_args *a, const float *q, const float *k, int32_t head,
+/* Element i of what is stored. */
+static float element(enum dtype dtype, const void *data, int64_t i)
+{
+    switch (dtype) {
+    case DT_F16:
+        return f16_to_f32(((const uint16_t *)data)[i]);
+    case DT_I8:
+        return ((const int8_t *)data)[i];
+    default:
+        return ((const float *)data)[i];
+    }
+}
+
+static float score(const struct attention_args *a, const float *q, const char *k, int32_t head,
                    int32_t j)
 {
-    float lane[16] = {0};
-    for (int32_t i = 0; i < a->kv->head_dim; i++)
-        lane[i % 16] = fmaf(q[i], k[i], lane[i % 16]);
-    float s = tree(lane);
+    int32_t dim = a->kv->head_dim, slot = j % KV_PAGE;
+    float s = 0;
+    for (int32_t i = 0; i < dim; i++)
+        s = fmaf(q[i], element(a->kv->dtype, k, (int64_t)i * KV_PAGE + slot), s);
+    if (a->kv->dtype == DT_I8)
+        s *= attention_steps(k, dim)[slot];
     if (a->alibi)
         s += round_to_dtype(a->alibi[head] * round_to_dtype((float)j, DT_BF16), DT_BF16);
     s *= a->scale;
     return a->softcap != 0 ? a->softcap * special_tanh(s / a->softcap) : s;
 }
 
-/* One query head. */
-static void attend_head(const struct attention_args *a, int32_t row, int32_t kv_head, int32_t head)
+/* out += p v_j */
+static void add_value(const struct attention_args *a, const char *v, int32_t j, float p, float *out)
 {
-    int32_t dim = a->kv->head_dim, pos = a->rows->positions[row];
+    int32_t dim = a->kv->head_dim, slot = j % KV_PAGE;
+    if (a->kv->dtype == DT_I8)
+        p *= attention_steps(v, dim)[slot];
+    for (int32_t i = 0; i < dim; i++)
+        out[i] = fmaf(p, element(a->kv->dtype, v, (int64_t)slot * dim + i), out[i]);
+}
+
+/* One query head. */
+static void attend_head(const struct attention_args *a, int32_t row, int32_t head, int32_t first,
+                        int32_t last, float *o, float *out_max, float *out_sum)
+{
+    int32_t dim = a->kv->head_dim, kv_head = head / (a->heads / a->kv->kv_heads);
     const int32_t *pages = a->rows->pages[row];
     const float *q = a->q + row * a->ldq + (int64_t)head * dim;
-    float *out = a->out + row * a->ldo + (int64_t)head * dim;
     float max = -INFINITY, sum[16] = {0}, p[ATTENTION_BLOCK];
-    memset(out, 0, (size_t)dim * sizeof *out);
-    int32_t first = attention_first(a, pos);
-    int32_t last = attention_end(a, row);
+    memset(o, 0, (size_t)dim * sizeof *o);
     for (int32_t b = first - first % ATTENTION_BLOCK; b < last; b += ATTENTION_BLOCK) {
         int32_t from = b < first ? first : b;
         int32_t end = last - b < ATTENTION_BLOCK ? last : b + ATTENTION_BLOCK;
         float before = max;
         for (int32_t j = from; j < end; j++) {
-            const float *k = (const float *)a->kv->k + attention_page(a, pages, kv_head, j);
-            p[j - b] = score(a, q, k + (int64_t)(j % KV_PAGE) * dim, head, j);
+            p[j - b] =
+                score(a, q, (const char *)a->kv->k + attention_page(a, pages, kv_head, j), head, j);
             max = special_max(max, p[j - b]);
         }
         float c = special_exp(before - max);
         for (int l = 0; l < 16; l++)
             sum[l] *= c;
         for (int32_t i = 0; i < dim; i++)
-            out[i] *= c;
+            o[i] *= c;
         for (int32_t j = from; j < end; j++) {
-            const float *v = (const float *)a->kv->v + attention_page(a, pages, kv_head, j) +
-                             (int64_t)(j % KV_PAGE) * dim;
             float pj = special_exp(p[j - b] - max);
             sum[j % 16] += pj;
-            for (int32_t i = 0; i < dim; i++)
-                out[i] = fmaf(pj, v[i], out[i]);
+            add_value(a, (const char *)a->kv->v + attention_page(a, pages, kv_head, j), j, pj, o);
         }
     }
-    float total = tree(sum);
-    for (int32_t i = 0; i < dim; i++)
-        out[i] = out[i] / total;
+    *out_max = max;
+    *out_sum = tree(sum);
 }
 
-static void attend(const struct attention_args *a, int32_t row, int32_t kv_head, float *scratch)
+static void attend(const struct attention_args *a, int32_t row, int32_t head, int32_t heads,
+                   int32_t from, int32_t end, const struct attention_part *out, float *scratch)
 {
-    int32_t heads = a->heads / a->kv->kv_heads;
     (void)scratch;
-    for (int32_t h = kv_head * heads; h < (kv_head + 1) * heads; h++)
-        attend_head(a, row, kv_head, h);
+    for (int32_t h = 0; h < heads; h++)
+        attend_head(a, row, head + h, from, end, out->o + (int64_t)h * a->kv->head_dim,
+                    &out->max[h], &out->sum[h]);
+}
+
+/* The largest magnitude; NaN: not all of them are finite. */
+static float peak_of(const float *x, int32_t n)
+{
+    float peak = 0;
+    for (int32_t i = 0; i < n; i++) {
+        if (!isfinite(x[i]))
+            return NAN;
+        peak = fmaxf(peak, fabsf(x[i]));
+    }
+    return peak;
+}
+
+static void kv_pack(enum dtype dtype, const float *x, int32_t dim, int64_t step, void *out,
+                    float *d)
+{
+    float peak = dtype == DT_I8 ? peak_of(x, dim) : 0;
+    if (dtype == DT_I8)
+        *d = peak < KV_LEAST_PEAK ? 0 : peak / 127;
+    for (int32_t i = 0; i < dim; i++)
+        switch (dtype) {
+        case DT_F16:
+            ((uint16_t *)out)[i * step] = f32_to_f16(x[i]);
+            break;
+        case DT_I8:
+            ((int8_t *)out)[i * step] = *d > 0 ? (int8_t)rintf(x[i] * (127 / peak)) : 0;
+            break;
+        default:
+            ((float *)out)[i * step] = x[i];
+        }
 }
 
 void attention_portable(struct twins *t)
 {
     t->attend = attend;
+    t->kv_pack = kv_pack;
 }
 
 /* Rough cycles for an element of a key and its value: brought from memory, and multiplied with a
  * query head's. */
 #define CYCLES_READ 1.5
-#define CYCLES_HEAD 0.25
+#define CYCLES_HEAD 0.17
 
-struct attention_job {
-    const struct kernels_state *state;
-    const struct attention_args *args;
-    int64_t units, chunks;
-};
-
-/* Fetches the first block of a unit's keys: pages lie scattered, so nothing else foresees them. */
-static void fetch_keys(const struct attention_args *a, int64_t unit)
+/* Adds the next span's part. */
+static void add_part(const struct attention_part *to, const struct attention_part *part,
+                     int32_t heads, int32_t dim)
 {
-    int32_t row = (int32_t)(unit % a->rows->rows), kv_head = (int32_t)(unit / a->rows->rows);
-    int32_t j = attention_first(a, a->rows->positions[row]), end = attention_end(a, row);
-    int32_t block = j - j % ATTENTION_BLOCK + ATTENTION_BLOCK;
-    for (end = end < block ? end : block; j < end; j += KV_PAGE - j % KV_PAGE) {
-        int64_t dim = a->kv->head_dim, slots = end - j + j % KV_PAGE;
-        const float *page =
-            (const float *)a->kv->k + attention_page(a, a->rows->pages[row], kv_head, j);
-        for (int64_t i = j % KV_PAGE * dim; i < (slots < KV_PAGE ? slots : KV_PAGE) * dim; i += 16)
-            __builtin_prefetch(page + i, 0, 2);
+    for (int32_t h = 0; h < heads; h++) {
+        float max = special_max(to->max[h], part->max[h]);
+        float c = special_exp(to->max[h] - max), d = special_exp(part->max[h] - max);
+        float *o = to->o + (int64_t)h * dim;
+        const float *more = part->o + (int64_t)h * dim;
+        for (int32_t i = 0; i < dim; i++)
+            o[i] = o[i] * c + more[i] * d;
+        to->sum[h] = to->sum[h] * c + part->sum[h] * d;
+        to->max[h] = max;
     }
 }
 
-/* Units are ordered by kv head, then row: neighbours share keys. */
+static void divide(const struct attention_part *p, int32_t heads, int32_t dim)
+{
+    for (int32_t h = 0; h < heads; h++)
+        for (int32_t i = 0; i < dim; i++)
+            p->o[(int64_t)h * dim + i] /= p->sum[h];
+}
+
+/* A unit is a row and some query heads of one kv head. */
+struct attention_job {
+    const struct kernels_state *state;
+    const struct attention_args *args;
+    int32_t shared, groups; /* query heads of a kv head; groups of ATTENTION_HEADS that they make */
+    int64_t units, chunks;
+    int32_t span, spans; /* parts: of these spans */
+    float *parts;        /* [units, spans] each part_floats */
+};
+
+struct unit {
+    int32_t row, head, heads, first, end;
+    float *out;
+};
+
+/* Units are ordered by their heads, then row: neighbours share keys. */
+static struct unit unit_of(const struct attention_job *j, int64_t u)
+{
+    const struct attention_args *a = j->args;
+    int32_t rows = a->rows->rows, group = (int32_t)(u / rows), row = (int32_t)(u % rows);
+    int32_t within = group % j->groups * ATTENTION_HEADS;
+    struct unit unit = {.row = row,
+                        .head = group / j->groups * j->shared + within,
+                        .heads = j->shared - within < ATTENTION_HEADS ? j->shared - within
+                                                                      : ATTENTION_HEADS,
+                        .first = attention_first(a, a->rows->positions[row]),
+                        .end = attention_end(a, row)};
+    unit.out = a->out + row * a->ldo + (int64_t)unit.head * a->kv->head_dim;
+    return unit;
+}
+
+static size_t part_floats(int32_t dim)
+{
+    return ATTENTION_HEADS * ((size_t)dim + 2);
+}
+
+static struct attention_part part_at(float *at, int32_t dim)
+{
+    float *behind = at + (size_t)ATTENTION_HEADS * (size_t)dim;
+    return (struct attention_part){at, behind, behind + ATTENTION_HEADS};
+}
+
+/* One span of a unit; false: it sees no key of it. */
+static bool attend_span(const struct attention_job *j, const struct unit *u, int32_t span,
+                        const struct attention_part *out, float *scratch)
+{
+    int32_t from = span * ATTENTION_SPAN, end = from + ATTENTION_SPAN;
+    from = from < u->first ? u->first : from;
+    end = end < u->end ? end : u->end;
+    if (from < end)
+        j->state->twins.attend(j->args, u->row, u->head, u->heads, from, end, out, scratch);
+    return from < end;
+}
+
+/* Units, all spans of each. */
 static void attention_chunk(void *ctx, int64_t chunk, int thread)
 {
     const struct attention_job *j = ctx;
-    int64_t first, end, rows = j->args->rows->rows;
-    const int32_t *const *pages = j->args->rows->pages;
+    int32_t dim = j->args->kv->head_dim;
+    float *scratch = j->state->scratch[thread];
+    struct attention_part more = part_at(scratch + ATTEND_SCRATCH, dim);
+    struct attention_part all = part_at(scratch + ATTEND_SCRATCH + part_floats(dim), dim);
+    int64_t first, end;
     chunk_range(j->units, j->chunks, chunk, &first, &end);
-    for (int64_t u = first; u < end; u++) {
-        if (u + 1 < end && (rows == 1 || pages[u % rows] != pages[(u + 1) % rows]))
-            fetch_keys(j->args, u + 1);
-        j->state->twins.attend(j->args, (int32_t)(u % rows), (int32_t)(u / rows),
-                               j->state->scratch[thread]);
+    for (int64_t i = first; i < end; i++) {
+        const struct unit u = unit_of(j, i);
+        int32_t span = u.first / ATTENTION_SPAN;
+        all.o = u.out;
+        attend_span(j, &u, span, &all, scratch);
+        while (attend_span(j, &u, ++span, &more, scratch))
+            add_part(&all, &more, u.heads, dim);
+        divide(&all, u.heads, dim);
+    }
+}
+
+/* Spans of units, each to a part of its own. */
+static void parts_chunk(void *ctx, int64_t chunk, int thread)
+{
+    const struct attention_job *j = ctx;
+    int32_t dim = j->args->kv->head_dim;
+    int64_t first, end;
+    chunk_range(j->units * j->spans, j->chunks, chunk, &first, &end);
+    for (int64_t i = first; i < end; i++) {
+        const struct unit u = unit_of(j, i / j->spans);
+        struct attention_part part = part_at(j->parts + (size_t)i * part_floats(dim), dim);
+        attend_span(j, &u, j->span + (int32_t)(i % j->spans), &part, j->state->scratch[thread]);
+    }
+}
+
+/* Every span by itself, as many at once as there is room for parts; then they are added. */
+static void run_parts(const struct kernels *self, struct attention_job *j, int32_t last,
+                      double cycles)
+{
+    int32_t dim = j->args->kv->head_dim;
+    size_t floats = part_floats(dim);
+    float *at = self->state->scratch[0] + ATTEND_SCRATCH;
+    j->parts = at + (size_t)j->units * floats; // behind the sums so far
+    int64_t room = (SCRATCH_FLOATS - ATTEND_SCRATCH) / (int64_t)floats - j->units;
+    int32_t most = (int32_t)(room / j->units);
+    for (j->span = 0; j->span < last; j->span += j->spans) {
+        j->spans = last - j->span < most ? last - j->span : most;
+        j->chunks = chunk_count(self, j->units * j->spans, cycles);
+        pool_run(self->state->pool, j->chunks, parts_chunk, j);
+        for (int64_t i = 0; i < j->units; i++) {
+            const struct unit u = unit_of(j, i);
+            struct attention_part all = part_at(at + (size_t)i * floats, dim);
+            all.o = u.out;
+            for (int32_t s = j->span; s < j->span + j->spans; s++) {
+                size_t index = (size_t)(i * j->spans + s - j->span);
+                struct attention_part part = part_at(j->parts + index * floats, dim);
+                if (s == u.first / ATTENTION_SPAN) {
+                    memcpy(all.o, part.o, (size_t)(u.heads * dim) * sizeof *all.o);
+                    memcpy(all.max, part.max, (size_t)u.heads * sizeof *all.max);
+                    memcpy(all.sum, part.sum, (size_t)u.heads * sizeof *all.sum);
+                } else if (s > u.first / ATTENTION_SPAN && s <= (u.end - 1) / ATTENTION_SPAN) {
+                    add_part(&all, &part, u.heads, dim);
+                }
+                if (s == (u.end - 1) / ATTENTION_SPAN)
+                    divide(&all, u.heads, dim);
+            }
+        }
     }
 }
 
 void attention_run(const struct kernels *self, const struct attention_args *args)
 {
     struct attention_job j = {.state = self->state, .args = args};
+    int32_t rows = args->rows->rows, kv_heads = args->kv->kv_heads, last = 0;
     double keys = 0;
-    for (int32_t i = 0; i < args->rows->rows; i++) {
-        keys += attention_end(args, i) - attention_first(args, args->rows->positions[i]);
-    }
-    j.units = (int64_t)args->rows->rows * args->kv->kv_heads;
-    if (!j.units)
+    if (!rows)
         return;
-    double cycles =
-        keys * args->kv->head_dim * (CYCLES_READ * args->kv->kv_heads + CYCLES_HEAD * args->heads);
-    j.chunks = chunk_count(self, j.units, cycles / (double)j.units);
+    for (int32_t i = 0; i < rows; i++) {
+        int32_t end = attention_end(args, i);
+        keys += end - attention_first(args, args->rows->positions[i]);
+        last = end > last ? end : last;
+    }
+    j.shared = args->heads / kv_heads;
+    j.groups = (j.shared + ATTENTION_HEADS - 1) / ATTENTION_HEADS;
+    j.units = (int64_t)rows * kv_heads * j.groups;
+    int32_t spans = (last + ATTENTION_SPAN - 1) / ATTENTION_SPAN;
+    double cycles = keys * args->kv->head_dim *
+                    (CYCLES_READ * kv_heads + CYCLES_HEAD * args->heads) / (double)j.units;
+    int64_t room = (SCRATCH_FLOATS - ATTEND_SCRATCH) / (int64_t)part_floats(args->kv->head_dim);
+    if (spans > 1 && self->threads > 1 && j.units < 4 * self->threads && room >= 2 * j.units) {
+        run_parts(self, &j, spans, cycles / spans);
+        return;
+    }
+    j.chunks = chunk_count(self, j.units, cycles);
     pool_run(self->state->pool, j.chunks, attention_chunk, &j);
+}
+
+struct store_job {
+    const struct kernels_state *state;
+    const struct attention_args *at; /* the pages; no query */
+    const float *k, *v;
+    int64_t ld, chunks;
+};
+
+/* Units are the kv heads of the rows. */
+static void store_chunk(void *ctx, int64_t chunk, int thread)
+{
+    const struct store_job *j = ctx;
+    const struct kv *kv = j->at->kv;
+    const struct kv_rows *rows = j->at->rows;
+    int32_t dim = kv->head_dim;
+    size_t element_bytes = dtype_size(kv->dtype);
+    int64_t first, end;
+    (void)thread;
+    chunk_range((int64_t)rows->rows * kv->kv_heads, j->chunks, chunk, &first, &end);
+    for (int64_t u = first; u < end; u++) {
+        int32_t row = (int32_t)(u / kv->kv_heads), h = (int32_t)(u % kv->kv_heads);
+        int32_t pos = rows->positions[row], slot = pos % KV_PAGE;
+        size_t page = attention_page(j->at, rows->pages[row], h, pos);
+        char *k = (char *)kv->k + page, *v = (char *)kv->v + page;
+        int64_t from = row * j->ld + h * (int64_t)dim;
+        size_t steps = (size_t)KV_PAGE * (size_t)dim + (size_t)slot * sizeof(float);
+        j->state->twins.kv_pack(kv->dtype, j->k + from, dim, KV_PAGE,
+                                k + (size_t)slot * element_bytes, (float *)(void *)(k + steps));
+        j->state->twins.kv_pack(kv->dtype, j->v + from, dim, 1,
+                                v + (size_t)slot * (size_t)dim * element_bytes,
+                                (float *)(void *)(v + steps));
+    }
 }
 
 void attention_kv_store(const struct kernels *self, const struct kv *kv, int32_t layer,
                         const struct kv_rows *rows, const float *k, const float *v, int64_t ld)
 {
-    struct attention_args a = {.kv = kv, .layer = layer};
-    size_t dim = (size_t)kv->head_dim;
-    (void)self;
-    for (int32_t i = 0; i < rows->rows; i++)
-        for (int32_t h = 0; h < kv->kv_heads; h++) {
-            int32_t pos = rows->positions[i];
-            size_t at = attention_page(&a, rows->pages[i], h, pos) + (size_t)(pos % KV_PAGE) * dim;
-            int64_t from = i * ld + h * (int64_t)dim;
-            memcpy((float *)kv->k + at, k + from, dim * sizeof *k);
-            memcpy((float *)kv->v + at, v + from, dim * sizeof *v);
-        }
+    const struct attention_args at = {.kv = kv, .layer = layer, .rows = rows};
+    struct store_job j = {.state = self->state, .at = &at, .k = k, .v = v, .ld = ld};
+    int64_t units = (int64_t)rows->rows * kv->kv_heads;
+    if (!units)
+        return;
+    j.chunks = chunk_count(self, units, 4.0 * kv->head_dim);
+    pool_run(self->state->pool, j.chunks, store_chunk, &j);
 }

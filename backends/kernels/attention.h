@@ -4,8 +4,18 @@
 
 #include "core/kernels.h"
 
-#define ATTENTION_BLOCK 64 /* keys of a block: a multiple of KV_PAGE */
-#define ATTENTION_HEADS 16 /* query heads that a pass takes together */
+#define ATTENTION_BLOCK 64   /* keys of a block: a multiple of KV_PAGE */
+#define ATTENTION_SPAN  1024 /* keys whose sums are taken together: a multiple of the block */
+#define ATTENTION_HEADS 16   /* query heads that a task takes together */
+/* Floats of a thread's scratch that belong to attend() */
+#define ATTEND_SCRATCH 2048
+#define KV_LEAST_PEAK  0x1p-100f
+
+/* What some keys come to for some query heads of a row: sums that nothing is divided by yet. */
+struct attention_part {
+    float *o;         /* [heads, head_dim] sums of exp(s_j - max) v_j */
+    float *max, *sum; /* [heads] the largest score, and the sum of exp(s_j - max) */
+};
 
 /* The first key that a row at pos sees. */
 static inline int32_t attention_first(const struct attention_args *a, int32_t pos)
@@ -19,13 +29,20 @@ static inline int32_t attention_end(const struct attention_args *a, int32_t row)
     return a->rows->ends ? a->rows->ends[row] : a->rows->positions[row] + 1;
 }
 
-/* Slot 0 of the page that holds key j of a row, one kv head; head_dim floats a slot. */
+/* The page that holds key j of a row, one kv head, from the start of k or of v. */
 static inline size_t attention_page(const struct attention_args *a, const int32_t *pages,
                                     int32_t kv_head, int32_t j)
 {
     const struct kv *kv = a->kv;
     size_t page = (size_t)a->layer * (size_t)kv->n_pages + (size_t)pages[j / KV_PAGE];
-    return (page * (size_t)kv->kv_heads + (size_t)kv_head) * KV_PAGE * (size_t)kv->head_dim;
+    return page * kv->page_bytes + (size_t)kv_head * kv_head_bytes(kv->dtype, kv->head_dim);
+}
+
+/* I8: the slots' steps, of a page's head. */
+static inline const float *attention_steps(const void *head, int32_t head_dim)
+{
+    const void *behind = (const char *)head + (size_t)KV_PAGE * (size_t)head_dim;
+    return behind;
 }
 
 #endif

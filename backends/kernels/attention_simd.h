@@ -2,14 +2,23 @@
  * Attention over sixteen lanes: the text of attention_avx2.c and attention_avx512.c. The query
  * heads of a kv head go together, so that keys and values are read once for all of them.
  *
- * Roofline: a row reads 8 bytes of keys and values for each position, kv head and element of a head
- * and does 4 operations with them for each query head of the group: 0.5 a byte without groups, 4
- * with eight heads a group. Bound by memory as long as a group has few heads; the exponentials, one
- * for each head and position, come on top. Not timed against it.
+ * Keys lie element by element (core/kernels.h), so a register takes one element of sixteen keys,
+ * and their products with a query element need no sum over lanes; values lie slot by slot, so that
+ * a register takes sixteen elements of one. ATTEND_HEADS heads times ATTEND_VECTORS vectors of
+ * either stay in registers.
+ *
+ * Roofline: a row reads 8 bytes of keys and values (4 of halves, 2 of bytes) for each position, kv
+ * head and element of a head and does 4 operations with them for each query head of the group: 0.5
+ * a byte without groups, 4 with eight heads a group. With AVX-512 on Zen 4 a page and a query head
+ * of 64 elements take 128 cycles of fma at least; measured (one row, 512 keys, 32 heads on 4, in
+ * the caches) 169 of floats, 178 of halves and bytes; AVX2 274, 240 and 290. So with eight heads a
+ * group the arithmetic bounds it, and with one the memory.
  */
 #ifndef OFTD_BACKENDS_KERNELS_ATTENTION_SIMD_H
 #define OFTD_BACKENDS_KERNELS_ATTENTION_SIMD_H
 
+#include <float.h>
+#include <math.h>
 #include <string.h>
 
 #include "backends/kernels/attention.h"
@@ -24,34 +33,35 @@ struct head {
     float max, correction;
 };
 
-/* One row's pass over up to ATTENTION_HEADS heads of one kv head. */
+/* One row's pass over up to ATTENTION_HEADS heads of one kv head and the keys of one span. */
 struct pass {
     const struct attention_args *a;
     const int32_t *pages;
     const float *q; /* of the first head */
     float *out;
-    int32_t pos, last, kv_head, head, heads, dim; /* last: behind the last key */
+    int32_t last, kv_head, head, heads, dim; /* last: behind the last key */
     struct head *h;
 };
 
-/* Dot products of q with the keys [from, end) of a page, in lanes from .. end - 1. */
-static vf page_scores(const float *q, const float *k, int32_t dim, int from, int end)
+INLINE size_t kv_size(const enum dtype dtype)
 {
-    vf dots[KV_PAGE];
-    for (int s = 0; s < KV_PAGE; s++)
-        dots[s] = vf_zero();
-    int32_t whole = dim - dim % LANES;
-    for (int s = from; s < end; s++) {
-        const float *key = k + (int64_t)s * dim;
-        vf acc = vf_zero();
-        for (int32_t i = 0; i < whole; i += LANES)
-            acc = vf_fma(vf_load(q + i), vf_load(key + i), acc);
-        if (whole < dim)
-            acc =
-                vf_fma(vf_load_n(q + whole, dim - whole), vf_load_n(key + whole, dim - whole), acc);
-        dots[s] = acc;
-    }
-    return vf_sums(dots);
+    return dtype == DT_I8 ? 1 : dtype == DT_F16 ? 2 : sizeof(float);
+}
+/* Sixteen elements of what is stored, as floats. */
+INLINE vf kv_load(const enum dtype dtype, const char *p)
+{
+    if (dtype == DT_F16)
+        return vf_load_f16(p);
+    return dtype == DT_I8 ? vf_of_int(vi_load_i8(p)) : vf_load((const float *)(const void *)p);
+}
+/* The first n of them, the others 0; reads nothing beyond. */
+INLINE vf kv_load_n(const enum dtype dtype, const char *p, int64_t n)
+{
+    char some[LANES * sizeof(float)] = {0};
+    if (n == LANES)
+        return kv_load(dtype, p);
+    memcpy(some, p, (size_t)n * kv_size(dtype));
+    return kv_load(dtype, some);
 }
 
 /* What keys j .. j + 15 get beside their product with q. */
@@ -61,180 +71,312 @@ INLINE vf page_slopes(float slope, int32_t j)
     return vf_round_bf16(vf_mul(vf_set(slope), at));
 }
 
-/* Fetches the slots [from, end) of a page. */
-INLINE void fetch_page(const float *page, int32_t dim, int from, int end)
+/* q . k of `heads` heads from h on with the keys of ATTEND_VECTORS pages, to their p from j on. The
+ * first heads fetch the values meanwhile: single pages, which no machine foresees. */
+INLINE void products_of(const int heads, const enum dtype dtype, const struct pass *p, int32_t h,
+                        const char *const *k, const char *const *values, int32_t j)
 {
-    const float *last = page + (int64_t)end * dim;
-    for (const float *at = page + (int64_t)from * dim; at < last; at += 16)
-        __builtin_prefetch(at);
+    vf acc[ATTEND_HEADS][ATTEND_VECTORS];
+    const float *q = p->q + (int64_t)h * p->dim;
+#pragma GCC unroll 16
+    for (int i = 0; i < ATTEND_HEADS * ATTEND_VECTORS; i++)
+        acc[i / ATTEND_VECTORS][i % ATTEND_VECTORS] = vf_zero();
+    for (int32_t i = 0; i < p->dim; i++) {
+        vf key[ATTEND_VECTORS];
+#pragma GCC unroll 4
+        for (int v = 0; v < ATTEND_VECTORS; v++)
+            key[v] = kv_load(dtype, k[v] + (size_t)i * KV_PAGE * kv_size(dtype));
+#pragma GCC unroll 4
+        for (int v = 0; v < ATTEND_VECTORS && !h; v++)
+            __builtin_prefetch(values[v] + (size_t)i * KV_PAGE * kv_size(dtype));
+#pragma GCC unroll 4
+        for (int g = 0; g < heads; g++) {
+            vf element = vf_set(q[(int64_t)g * p->dim + i]);
+#pragma GCC unroll 4
+            for (int v = 0; v < ATTEND_VECTORS; v++)
+                acc[g][v] = vf_fma(element, key[v], acc[g][v]);
+        }
+    }
+#pragma GCC unroll 4
+    for (int v = 0; v < ATTEND_VECTORS; v++) {
+        vf d = dtype == DT_I8 ? vf_load(attention_steps(k[v], p->dim)) : vf_zero();
+#pragma GCC unroll 4
+        for (int g = 0; g < heads; g++)
+            vf_store(p->h[h + g].p + j + v * KV_PAGE,
+                     dtype == DT_I8 ? vf_mul(acc[g][v], d) : acc[g][v]);
+    }
 }
 
-/* Scores of the keys [from, end) of block b to h->p (-Inf elsewhere), and the new maximum. */
+/* q . k of all heads with the block's keys; those of pages that no key of [from, end) is in are
+ * another page's. */
+INLINE void block_products(const enum dtype dtype, const struct pass *p, int32_t b, int32_t from,
+                           int32_t end)
+{
+    const char *k[ATTENTION_BLOCK / KV_PAGE], *values[ATTENTION_BLOCK / KV_PAGE];
+    for (int v = 0; v < ATTENTION_BLOCK / KV_PAGE; v++) {
+        int32_t j = b + v * KV_PAGE;
+        bool in = j < end && j + KV_PAGE > from;
+        size_t page = attention_page(p->a, p->pages, p->kv_head, in ? j : from);
+        k[v] = (const char *)p->a->kv->k + page;
+        values[v] = (const char *)p->a->kv->v + page;
+    }
+    int32_t last = (end - 1 - b) / KV_PAGE;
+    for (int32_t v = 0; v <= last; v += ATTEND_VECTORS) {
+        int32_t h = 0;
+        for (; h + ATTEND_HEADS <= p->heads; h += ATTEND_HEADS)
+            products_of(ATTEND_HEADS, dtype, p, h, k + v, values + v, v * KV_PAGE);
+        for (; h < p->heads; h++)
+            products_of(1, dtype, p, h, k + v, values + v, v * KV_PAGE);
+    }
+}
+
+/* s where from <= lane < end, else -Inf. */
+INLINE vf only_between(vf s, int from, int end)
+{
+    if (from <= 0 && end >= LANES)
+        return s;
+    vf lane = vf_of_int(vi_iota());
+    s = vf_less(lane, vf_set((float)end), s, vf_set(-INFINITY));
+    return vf_less(lane, vf_set((float)from), vf_set(-INFINITY), s);
+}
+
+/* Products to scores (-Inf outside [from, end)), and the new maximum. */
 static void block_scores(const struct pass *p, int32_t b, int32_t from, int32_t end)
 {
     const struct attention_args *a = p->a;
-    for (int32_t j = b; j < b + ATTENTION_BLOCK; j += KV_PAGE) {
-        int lo = from > j ? from - j : 0, hi = end - j < KV_PAGE ? end - j : KV_PAGE;
-        bool any = lo < hi;
-        const float *k =
-            any ? (const float *)a->kv->k + attention_page(a, p->pages, p->kv_head, j) : NULL;
-        if (any) // keys and values are streams of single pages, which nothing else foresees
-            fetch_page((const float *)a->kv->v + attention_page(a, p->pages, p->kv_head, j), p->dim,
-                       lo, hi);
-        if (any && j + KV_PAGE < end && j + KV_PAGE < b + ATTENTION_BLOCK)
-            fetch_page((const float *)a->kv->k +
-                           attention_page(a, p->pages, p->kv_head, j + KV_PAGE),
-                       p->dim, 0, end - j - KV_PAGE < KV_PAGE ? end - j - KV_PAGE : KV_PAGE);
-        for (int32_t h = 0; h < p->heads; h++) {
-            vf s = vf_set(-INFINITY);
-            if (any) {
-                s = page_scores(p->q + (int64_t)h * p->dim, k, p->dim, lo, hi);
-                if (a->alibi)
-                    s = vf_add(s, page_slopes(a->alibi[p->head + h], j));
-                s = vf_mul(s, vf_set(a->scale));
-                if (a->softcap != 0)
-                    s = vf_mul(vf_set(a->softcap), vf_tanh(vf_div(s, vf_set(a->softcap))));
-            }
-            vf_store(p->h[h].p + (j - b), s);
-        }
-    }
     for (int32_t h = 0; h < p->heads; h++) {
-        float max = p->h[h].max;
-        for (int32_t j = from - b; j < end - b; j++)
-            max = special_max(max, p->h[h].p[j]);
-        p->h[h].correction = special_exp(p->h[h].max - max);
-        p->h[h].max = max;
+        struct head *head = &p->h[h];
+        vf max = vf_set(-INFINITY);
+        for (int j = 0; j < ATTENTION_BLOCK; j += LANES) {
+            vf s = vf_load(head->p + j);
+            if (a->alibi)
+                s = vf_add(s, page_slopes(a->alibi[p->head + h], b + j));
+            s = vf_mul(s, vf_set(a->scale));
+            if (a->softcap != 0)
+                s = vf_mul(vf_set(a->softcap), vf_tanh(vf_div(s, vf_set(a->softcap))));
+            s = only_between(s, from - b - j, end - b - j);
+            vf_store(head->p + j, s);
+            max = vf_max(max, s);
+        }
+        float before = head->max;
+        head->max = special_max(before, vf_largest(max));
+        head->correction = special_exp(before - head->max);
     }
 }
 
-/* Scores to probabilities, 0 outside [from, end); and their lane sums. */
-static void block_softmax(const struct pass *p, int from, int end)
+/* Scores to probabilities, 0 outside [from, end), and their lane sums; then bytes' probabilities
+ * times the values' steps. */
+static void block_softmax(const struct pass *p, int32_t b, int32_t from, int32_t end)
 {
+    bool bytes = p->a->kv->dtype == DT_I8;
     for (int32_t h = 0; h < p->heads; h++) {
         struct head *head = &p->h[h];
         vf sum = vf_mul(vf_load(head->sum), vf_set(head->correction));
-        for (int j = 0; j < ATTENTION_BLOCK; j += LANES) {
+        for (int32_t j = b; j < b + ATTENTION_BLOCK; j += LANES) {
             int lo = from > j ? from - j : 0, hi = end - j < LANES ? end - j : LANES;
             if (lo >= hi)
                 continue;
-            vf e = vf_exp(vf_sub(vf_load(head->p + j), vf_set(head->max)));
+            vf e = vf_exp(vf_sub(vf_load(head->p + j - b), vf_set(head->max)));
             e = vf_between(e, lo, hi);
-            vf_store(head->p + j, e);
             sum = vf_add(sum, e);
+            if (bytes) {
+                const char *v =
+                    (const char *)p->a->kv->v + attention_page(p->a, p->pages, p->kv_head, j);
+                e = vf_mul(e, vf_load(attention_steps(v, p->dim)));
+            }
+            vf_store(head->p + j - b, e);
         }
         vf_store(head->sum, sum);
     }
 }
 
-/* out += p V for `heads` heads from h on and `columns` x 16 elements from i on; one column may have
- * n < 16. */
-INLINE void block_values_of(const int heads, const int columns, const struct pass *p, int32_t h,
-                            int32_t i, int64_t n, int32_t b, int32_t from, int32_t end)
+/* out += p V for `heads` heads from h on, `vectors` times sixteen elements from i on; the last of
+ * one has n. */
+INLINE void values_of(const int heads, const int vectors, const enum dtype dtype,
+                      const struct pass *p, int32_t h, int32_t i, int64_t n, int32_t b,
+                      int32_t from, int32_t end)
 {
-    vf acc[16];
+    vf acc[ATTEND_HEADS][ATTEND_VECTORS];
     float *out = p->out + (int64_t)h * p->dim + i;
+    size_t size = kv_size(dtype);
 #pragma GCC unroll 4
     for (int g = 0; g < heads; g++)
 #pragma GCC unroll 4
-        for (int c = 0; c < columns; c++)
-            acc[g * columns + c] = vf_mul(vf_load_n(out + (int64_t)g * p->dim + c * LANES, n),
-                                          vf_set(p->h[h + g].correction));
+        for (int v = 0; v < vectors; v++)
+            acc[g][v] =
+                vf_mul(vf_load_n(out + (int64_t)g * p->dim + v * LANES, vectors > 1 ? LANES : n),
+                       vf_set(p->h[h + g].correction));
     for (int32_t j = from; j < end;) {
-        const float *v =
-            (const float *)p->a->kv->v + attention_page(p->a, p->pages, p->kv_head, j) + i;
+        const char *page = (const char *)p->a->kv->v +
+                           attention_page(p->a, p->pages, p->kv_head, j) + (size_t)i * size;
         int32_t stop = j - j % KV_PAGE + KV_PAGE < end ? j - j % KV_PAGE + KV_PAGE : end;
+        int32_t next = j + ATTENTION_BLOCK < p->last ? j + ATTENTION_BLOCK : j;
+        const char *keys =
+            (const char *)p->a->kv->k + attention_page(p->a, p->pages, p->kv_head, next);
         for (; j < stop; j++) {
-            const float *at = v + (int64_t)(j % KV_PAGE) * p->dim;
+            for (int64_t at = 0; !h && !i && at < (int64_t)p->dim * (int64_t)size; at += 64)
+                __builtin_prefetch(keys + (int64_t)(j % KV_PAGE) * p->dim * (int64_t)size + at);
+            const char *at = page + (size_t)(j % KV_PAGE) * (size_t)p->dim * size;
+            vf value[ATTEND_VECTORS];
 #pragma GCC unroll 4
-            for (int c = 0; c < columns; c++) {
-                vf value = n == LANES ? vf_load(at + c * LANES) : vf_load_n(at + c * LANES, n);
+            for (int v = 0; v < vectors; v++)
+                value[v] = vectors > 1 ? kv_load(dtype, at + (size_t)v * LANES * size)
+                                       : kv_load_n(dtype, at, n);
 #pragma GCC unroll 4
-                for (int g = 0; g < heads; g++)
-                    acc[g * columns + c] =
-                        vf_fma(vf_set(p->h[h + g].p[j - b]), value, acc[g * columns + c]);
+            for (int g = 0; g < heads; g++) {
+                vf share = vf_set(p->h[h + g].p[j - b]);
+#pragma GCC unroll 4
+                for (int v = 0; v < vectors; v++)
+                    acc[g][v] = vf_fma(share, value[v], acc[g][v]);
             }
         }
     }
 #pragma GCC unroll 4
     for (int g = 0; g < heads; g++)
 #pragma GCC unroll 4
-        for (int c = 0; c < columns; c++)
-            vf_store_n(out + (int64_t)g * p->dim + c * LANES, acc[g * columns + c], n);
+        for (int v = 0; v < vectors; v++)
+            vf_store_n(out + (int64_t)g * p->dim + v * LANES, acc[g][v], vectors > 1 ? LANES : n);
 }
 
-static void block_values(const struct pass *p, int32_t b, int32_t from, int32_t end)
+INLINE void block_values(const enum dtype dtype, const struct pass *p, int32_t b, int32_t from,
+                         int32_t end)
 {
-    int32_t i = 0;
-    for (; i + 4 * LANES <= p->dim; i += 4 * LANES) {
-        int32_t h = 0;
-        for (; BLOCK_ROWS >= 16 && h + 4 <= p->heads; h += 4)
-            block_values_of(4, 4, p, h, i, LANES, b, from, end);
-        for (; h < p->heads; h++)
-            block_values_of(1, 4, p, h, i, LANES, b, from, end);
-    }
-    for (; i < p->dim; i += LANES) {
+    enum { WIDE = ATTEND_VECTORS * LANES };
+    for (int32_t i = 0, step; i < p->dim; i += step) {
+        bool wide = i + WIDE <= p->dim;
         int64_t n = p->dim - i < LANES ? p->dim - i : LANES;
         int32_t h = 0;
-        for (; h + 4 <= p->heads; h += 4)
-            block_values_of(4, 1, p, h, i, n, b, from, end);
+        step = wide ? WIDE : LANES;
+        for (; h + ATTEND_HEADS <= p->heads; h += ATTEND_HEADS)
+            if (wide)
+                values_of(ATTEND_HEADS, ATTEND_VECTORS, dtype, p, h, i, n, b, from, end);
+            else
+                values_of(ATTEND_HEADS, 1, dtype, p, h, i, n, b, from, end);
         for (; h < p->heads; h++)
-            block_values_of(1, 1, p, h, i, n, b, from, end);
+            if (wide)
+                values_of(1, ATTEND_VECTORS, dtype, p, h, i, n, b, from, end);
+            else
+                values_of(1, 1, dtype, p, h, i, n, b, from, end);
     }
 }
 
-static void finish_heads(const struct pass *p)
+INLINE void run_block(const enum dtype dtype, const struct pass *p, int32_t b, int32_t from,
+                      int32_t end)
 {
-    for (int32_t h = 0; h < p->heads; h++) {
-        float *out = p->out + (int64_t)h * p->dim;
-        vf total = vf_set(vf_sum(vf_load(p->h[h].sum)));
-        for (int32_t i = 0; i < p->dim; i += LANES) {
-            int64_t n = p->dim - i < LANES ? p->dim - i : LANES;
-            vf_store_n(out + i, vf_div(vf_load_n(out + i, n), total), n);
-        }
-    }
+    block_products(dtype, p, b, from, end);
+    block_scores(p, b, from, end);
+    block_softmax(p, b, from, end);
+    block_values(dtype, p, b, from, end);
 }
 
-static void run_pass(const struct pass *p)
+static void block_f32(const struct pass *p, int32_t b, int32_t from, int32_t end)
 {
-    for (int32_t h = 0; h < p->heads; h++) {
-        memset(p->h[h].sum, 0, sizeof p->h[h].sum);
-        p->h[h].max = -INFINITY;
-    }
-    memset(p->out, 0, (size_t)p->heads * (size_t)p->dim * sizeof *p->out);
-    int32_t first = attention_first(p->a, p->pos);
-    for (int32_t b = first - first % ATTENTION_BLOCK; b < p->last; b += ATTENTION_BLOCK) {
-        int32_t from = b < first ? first : b;
-        int32_t end = p->last - b < ATTENTION_BLOCK ? p->last : b + ATTENTION_BLOCK;
-        block_scores(p, b, from, end);
-        block_softmax(p, from - b, end - b);
-        block_values(p, b, from, end);
-    }
-    finish_heads(p);
+    run_block(DT_F32, p, b, from, end);
+}
+static void block_f16(const struct pass *p, int32_t b, int32_t from, int32_t end)
+{
+    run_block(DT_F16, p, b, from, end);
+}
+static void block_i8(const struct pass *p, int32_t b, int32_t from, int32_t end)
+{
+    run_block(DT_I8, p, b, from, end);
 }
 
-static void attend_simd(const struct attention_args *a, int32_t row, int32_t kv_head,
+static void attend_simd(const struct attention_args *a, int32_t row, int32_t head, int32_t heads,
+                        int32_t first, int32_t last, const struct attention_part *out,
                         float *scratch)
 {
-    int32_t all = a->heads / a->kv->kv_heads, dim = a->kv->head_dim;
-    struct pass p = {.a = a,
-                     .pages = a->rows->pages[row],
-                     .pos = a->rows->positions[row],
-                     .last = attention_end(a, row),
-                     .kv_head = kv_head,
-                     .dim = dim,
-                     .h = (struct head *)scratch};
-    for (int32_t h = 0; h < all; h += ATTENTION_HEADS) {
-        p.head = kv_head * all + h;
-        p.heads = all - h < ATTENTION_HEADS ? all - h : ATTENTION_HEADS;
-        p.q = a->q + row * a->ldq + (int64_t)p.head * dim;
-        p.out = a->out + row * a->ldo + (int64_t)p.head * dim;
-        run_pass(&p);
+    _Static_assert(ATTENTION_HEADS * sizeof(struct head) <= ATTEND_SCRATCH * sizeof(float), "");
+    enum dtype dtype = a->kv->dtype;
+    void (*block)(const struct pass *, int32_t, int32_t, int32_t) = dtype == DT_F16  ? block_f16
+                                                                    : dtype == DT_I8 ? block_i8
+                                                                                     : block_f32;
+    const struct pass p = {.a = a,
+                           .pages = a->rows->pages[row],
+                           .q = a->q + row * a->ldq + (int64_t)head * a->kv->head_dim,
+                           .out = out->o,
+                           .last = last,
+                           .kv_head = head / (a->heads / a->kv->kv_heads),
+                           .head = head,
+                           .heads = heads,
+                           .dim = a->kv->head_dim,
+                           .h = (struct head *)scratch};
+    for (int32_t h = 0; h < heads; h++) {
+        memset(p.h[h].sum, 0, sizeof p.h[h].sum);
+        p.h[h].max = -INFINITY;
     }
+    memset(p.out, 0, (size_t)heads * (size_t)p.dim * sizeof *p.out);
+    for (int32_t b = first - first % ATTENTION_BLOCK; b < last; b += ATTENTION_BLOCK) {
+        int32_t from = b < first ? first : b;
+        int32_t end = last - b < ATTENTION_BLOCK ? last : b + ATTENTION_BLOCK;
+        block(&p, b, from, end);
+    }
+    for (int32_t h = 0; h < heads; h++) {
+        out->max[h] = p.h[h].max;
+        out->sum[h] = vf_sum(vf_load(p.h[h].sum));
+    }
+}
+
+/* Sixteen values, the first n of them stored. */
+INLINE void pack_some(const enum dtype dtype, vf x, float inverse, int64_t n, int64_t step,
+                      char *out)
+{
+    char some[LANES * sizeof(float)];
+    if (dtype == DT_F16)
+        vf_store_f16(some, x);
+    else if (dtype == DT_I8)
+        vi_store_bytes((int8_t *)some, vi_round(vf_mul(x, vf_set(inverse))));
+    else
+        vf_store((float *)(void *)some, x);
+    size_t size = kv_size(dtype);
+    if (step == 1)
+        memcpy(out, some, (size_t)n * size);
+    else
+        for (int64_t i = 0; i < n; i++)
+            memcpy(out + (size_t)(i * step) * size, some + (size_t)i * size, size);
+}
+
+INLINE void pack_as(const enum dtype dtype, const float *x, int32_t dim, float inverse,
+                    int64_t step, char *out)
+{
+    for (int32_t i = 0; i < dim; i += LANES) {
+        int64_t n = dim - i < LANES ? dim - i : LANES;
+        vf v = n < LANES ? vf_load_n(x + i, n) : vf_load(x + i);
+        pack_some(dtype, v, inverse, n, step, out + (size_t)(i * step) * kv_size(dtype));
+    }
+}
+
+static void kv_pack_simd(enum dtype dtype, const float *x, int32_t dim, int64_t step, void *out,
+                         float *d)
+{
+    if (dtype == DT_F32)
+        pack_as(DT_F32, x, dim, 0, step, out);
+    else if (dtype == DT_F16)
+        pack_as(DT_F16, x, dim, 0, step, out);
+    if (dtype != DT_I8)
+        return;
+    vi bits = vi_set(0);
+    for (int32_t i = 0; i < dim; i += LANES) {
+        vf v = dim - i < LANES ? vf_load_n(x + i, dim - i) : vf_load(x + i);
+        bits = vi_max(bits, vi_and(vi_of_bits(v), vi_set(INT32_MAX)));
+    }
+    // magnitudes compare as integers, NaN above infinity above all others
+    int32_t largest = vi_largest(bits);
+    float peak;
+    memcpy(&peak, &largest, sizeof peak);
+    *d = peak < KV_LEAST_PEAK ? 0 : peak <= FLT_MAX ? peak / 127 : NAN;
+    if (*d > 0) {
+        pack_as(DT_I8, x, dim, 127 / peak, step, out);
+        return;
+    }
+    for (int32_t i = 0; i < dim; i++)
+        ((int8_t *)out)[i * step] = 0;
 }
 
 void TWIN(attention)(struct twins *t)
 {
     t->attend = attend_simd;
+    t->kv_pack = kv_pack_simd;
 }
 
 #endif

@@ -16,6 +16,9 @@
 #define BLOCK_ROWS  6
 #define FUSED_ROWS  4
 #define FUSED_TILES 2
+/* Query heads, and vectors of keys or of a value's elements, that attention takes at once. */
+#define ATTEND_HEADS   2
+#define ATTEND_VECTORS 2
 /* Chains that hide the latency of a fused multiply-add. */
 #define PROBE_CHAINS 5
 
@@ -213,6 +216,11 @@ INLINE vi vi_load_u8(const uint8_t *p)
     __m128i b = _mm_loadu_si128((const __m128i *)p);
     return (vi){_mm256_cvtepu8_epi32(b), _mm256_cvtepu8_epi32(_mm_srli_si128(b, 8))};
 }
+INLINE vi vi_load_i8(const void *p)
+{
+    __m128i b = _mm_loadu_si128((const __m128i *)p);
+    return (vi){_mm256_cvtepi8_epi32(b), _mm256_cvtepi8_epi32(_mm_srli_si128(b, 8))};
+}
 INLINE vi vi_load_i16(const void *p)
 {
     const __m128i *q = p;
@@ -248,6 +256,12 @@ INLINE __m256 table_half(vt table, __m256i index)
 INLINE vf vt_look(vt table, vi index)
 {
     return (vf){table_half(table, index.lo), table_half(table, index.hi)};
+}
+INLINE void vf_store_f16(void *p, vf v)
+{
+    enum { NEAREST = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC };
+    _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(v.lo, NEAREST));
+    _mm_storeu_si128((__m128i *)p + 1, _mm256_cvtps_ph(v.hi, NEAREST));
 }
 INLINE vf vf_round_f16(vf v)
 {
@@ -383,29 +397,6 @@ INLINE void vf_transpose(vf v[16])
         v[i] = (vf){q[i / 8][0][i % 8], q[i / 8][1][i % 8]};
 }
 
-INLINE __m256 eight_sums(const vf *v)
-{
-    __m256 a[8], b[4], c[2];
-#pragma GCC unroll 8
-    for (int i = 0; i < 8; i++)
-        a[i] = _mm256_add_ps(v[i].lo, v[i].hi);
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; i++)
-        b[i] = _mm256_add_ps(_mm256_permute2f128_ps(a[i], a[i + 4], 0x20),
-                             _mm256_permute2f128_ps(a[i], a[i + 4], 0x31));
-#pragma GCC unroll 2
-    for (int i = 0; i < 2; i++)
-        c[i] = _mm256_add_ps(_mm256_shuffle_ps(b[i], b[i + 2], 0x44),
-                             _mm256_shuffle_ps(b[i], b[i + 2], 0xee));
-    __m256 s =
-        _mm256_add_ps(_mm256_shuffle_ps(c[0], c[1], 0x88), _mm256_shuffle_ps(c[0], c[1], 0xdd));
-    // half h, place p holds 4h + (0, 2, 1, 3)[p]
-    return _mm256_permutevar8x32_ps(s, _mm256_setr_epi32(0, 2, 1, 3, 4, 6, 5, 7));
-}
-INLINE vf vf_sums(const vf v[16])
-{
-    return (vf){eight_sums(v), eight_sums(v + 8)};
-}
 INLINE float vf_sum(vf v)
 {
     __m256 a = _mm256_add_ps(v.lo, v.hi);

@@ -18,6 +18,9 @@
 #define FUSED_ROWS 8
 /* Tiles that one row goes through at once. */
 #define FUSED_TILES 4
+/* Query heads, and vectors of keys or of a value's elements, that attention takes at once. */
+#define ATTEND_HEADS   4
+#define ATTEND_VECTORS 4
 /* Chains that hide the latency of a fused multiply-add. */
 #define PROBE_CHAINS 12
 
@@ -192,6 +195,10 @@ INLINE vi vi_load_u8(const uint8_t *p)
 {
     return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));
 }
+INLINE vi vi_load_i8(const void *p)
+{
+    return _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p));
+}
 INLINE vi vi_load_i16(const void *p)
 {
     return _mm512_cvtepi16_epi32(_mm256_loadu_si256((const __m256i *)p));
@@ -217,6 +224,11 @@ INLINE vt vt_load(const float *p)
 INLINE vf vt_look(vt table, vi index)
 {
     return _mm512_permutexvar_ps(index, table);
+}
+INLINE void vf_store_f16(void *p, vf v)
+{
+    _mm256_storeu_si256((__m256i *)p,
+                        _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 INLINE vf vf_round_f16(vf v)
 {
@@ -313,35 +325,6 @@ INLINE void vf_transpose(vf v[16])
         v[i] = _mm512_shuffle_f32x4(a[i], a[8 + i], 0x88);
         v[8 + i] = _mm512_shuffle_f32x4(a[i], a[8 + i], 0xdd);
     }
-}
-
-/* Lane l of the result is the sum of v[l]'s lanes by the tree l + 8, + 4, + 2, + 1. */
-INLINE vf vf_sums(const vf v[16])
-{
-    __m512 a[8], b[4], c[2];
-#pragma GCC unroll 8
-    for (int i = 0; i < 8; i++) { // halves: v[i] | v[i + 8]
-        __m512 lo = _mm512_shuffle_f32x4(v[i], v[i + 8], 0x44);
-        __m512 hi = _mm512_shuffle_f32x4(v[i], v[i + 8], 0xee);
-        a[i] = _mm512_add_ps(lo, hi);
-    }
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; i++) { // quarters: i, i + 8 | i + 4, i + 12
-        __m512 lo = _mm512_shuffle_f32x4(a[i], a[i + 4], 0x88);
-        __m512 hi = _mm512_shuffle_f32x4(a[i], a[i + 4], 0xdd);
-        b[i] = _mm512_add_ps(lo, hi);
-    }
-#pragma GCC unroll 2
-    for (int i = 0; i < 2; i++) {
-        __m512 lo = _mm512_shuffle_ps(b[i], b[i + 2], 0x44);
-        __m512 hi = _mm512_shuffle_ps(b[i], b[i + 2], 0xee);
-        c[i] = _mm512_add_ps(lo, hi);
-    }
-    __m512 s =
-        _mm512_add_ps(_mm512_shuffle_ps(c[0], c[1], 0x88), _mm512_shuffle_ps(c[0], c[1], 0xdd));
-    // quarter q, place p holds key: q = 0, 1, 2, 3 -> + 0, 8, 4, 12; p = 0, 1, 2, 3 -> + 0, 2, 1, 3
-    const __m512i order = _mm512_setr_epi32(0, 2, 1, 3, 8, 10, 9, 11, 4, 6, 5, 7, 12, 14, 13, 15);
-    return _mm512_permutexvar_ps(order, s);
 }
 
 /* The sum of all lanes by the same tree. */

@@ -10,6 +10,7 @@
 #ifndef OFTD_BACKENDS_KERNELS_TWINS_H
 #define OFTD_BACKENDS_KERNELS_TWINS_H
 
+#include "backends/kernels/attention.h"
 #include "backends/kernels/fast.h"
 #include "backends/kernels/pool.h"
 #include "core/kernels.h"
@@ -49,8 +50,13 @@ struct twins {
     void (*rotate_near)(const float *x, int64_t ldx, int32_t rows, const uint16_t *d, int32_t block,
                         float *out, int64_t ldo);
 
-    /* ---- attention.c: one row and one kv head; scratch of SCRATCH_FLOATS */
-    void (*attend)(const struct attention_args *args, int32_t row, int32_t kv_head, float *scratch);
+    /* ---- attention.c: the keys [from, end) of a row, which lie in one span, and `heads` query
+     * heads from `head` on, up to ATTENTION_HEADS of one kv head; scratch of ATTEND_SCRATCH */
+    void (*attend)(const struct attention_args *args, int32_t row, int32_t head, int32_t heads,
+                   int32_t from, int32_t end, const struct attention_part *out, float *scratch);
+    /* x [dim] as stored: element i to out[i * step]; I8: and their step to *d */
+    void (*kv_pack)(enum dtype dtype, const float *x, int32_t dim, int64_t step, void *out,
+                    float *d);
 
     /* ---- norm.c, elementwise.c: one row; out may be x or gate, up may be NULL */
     void (*norm)(const struct norm_args *args, const float *x, float *out);

@@ -147,12 +147,6 @@ void model_close(struct model *m)
     free(m);
 }
 
-size_t model_kv_page_bytes(const struct model *m)
-{
-    return (size_t)m->layers * 2 * (size_t)m->kv_heads * KV_PAGE * (size_t)m->head_dim *
-           sizeof(float);
-}
-
 enum status model_spec(const struct model *m, const struct checkpoint *cp, int32_t module,
                        struct module_spec *out)
 {

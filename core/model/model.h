@@ -195,9 +195,6 @@ const char *model_class_prefix(const struct model *m, enum classifier_kind kind)
 /* The class's name ("LlamaForSequenceClassification"), into buf; returns buf. */
 char *model_class_name(const struct model *m, enum classifier_kind kind, char *buf, size_t size);
 
-/* Bytes a KV page takes over all layers, in exact mode. */
-size_t model_kv_page_bytes(const struct model *m);
-
 /* The family table as text rows (docs/families.md is generated from it). */
 void model_families(void (*row)(void *ctx, const char *model_type, const char *text), void *ctx);
 /* PEFT's default OFT targets of a model_type ("q_proj v_proj"), or NULL. */

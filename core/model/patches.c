@@ -211,8 +211,14 @@ enum status patches_forward(const struct pass *p, const struct image_batch *b, v
     place(b->plan, &t, b->n);
     int32_t rows = (int32_t)(b->n * positions);
     const struct pass part = pass_of_images(p, positions, 0, rows, t.groups);
-    const struct kv kv = {DT_F32, m->layers, m->kv_heads, m->head_dim, b->n * pages_of(b->plan),
-                          t.k,    t.v};
+    const struct kv kv = {.dtype = DT_F32,
+                          .layers = m->layers,
+                          .kv_heads = m->kv_heads,
+                          .head_dim = m->head_dim,
+                          .n_pages = b->n * pages_of(b->plan),
+                          .page_bytes = (size_t)m->kv_heads * kv_head_bytes(DT_F32, m->head_dim),
+                          .k = t.k,
+                          .v = t.v};
     const struct batch batch = {.view = b->view,
                                 .kernels = b->kernels,
                                 .rows = rows,

@@ -101,7 +101,7 @@ static bool output(struct step *s, const struct sequence *q, int32_t pos, struct
         return pos >= q->wanted && forward_output(q, pos, out);
     int32_t from, end;
     step_prompt_rows(q, &from, &end);
-    if ((pos < from || pos >= end) && pos != q->len - 1)
+    if ((pos < from || pos >= end) && pos < q->len - 1)
         return false;
     out->logits = step_logits(s, s->used++);
     return true;

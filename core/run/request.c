@@ -101,15 +101,15 @@ static enum status check_ids(const struct request_host *host, const char *param,
 }
 
 /* The prompt must leave room for `more` tokens behind it. */
-static enum status check_length(const struct request_host *host, const char *param, size_t n,
-                                int more, struct error *err)
+static enum status check_length(const struct request *r, const char *param, size_t n, int more,
+                                struct error *err)
 {
+    int64_t max_len = r->host->max_len[r->compute];
     if (!n)
         return error_param(err, ST_INVALID_VALUE, param, "a prompt has no tokens");
-    if (n > INT32_MAX - 1 || (int64_t)n + more > host->max_len)
+    if (n > INT32_MAX - 1 || (int64_t)n + more > max_len)
         return error_param(err, ST_CONTEXT_LENGTH_EXCEEDED, param,
-                           "a prompt has %zu tokens, the context is %lld%s", n,
-                           (long long)host->max_len,
+                           "a prompt has %zu tokens, the context is %lld%s", n, (long long)max_len,
                            more ? " and must hold one generated token too" : "");
     return ST_OK;
 }
@@ -155,7 +155,7 @@ static enum status copy_prompts(struct ticket *t, const struct prompt *prompts, 
                 to->second = arena_strndup(&t->arena, from->second, from->second_len);
             to->second_len = from->second_len;
         } else if (from->n_ids) {
-            st = check_length(r->host, param, from->n_ids, room_wanted(r), err);
+            st = check_length(r, param, from->n_ids, room_wanted(r), err);
             if (st == ST_OK)
                 st = check_ids(r->host, param, from->ids, from->n_ids, err);
             if (st != ST_OK)
@@ -596,7 +596,7 @@ enum status request_ids(struct ticket *t, struct error *err)
         int32_t bos = r->host->model->bos;
         if (!ids->n && bos >= 0 && !token_ids_push(ids, bos))
             return error_memory(err, "a prompt");
-        TRY(check_length(r->host, r->param, ids->n, room_wanted(r), err));
+        TRY(check_length(r, r->param, ids->n, room_wanted(r), err));
         TRY(check_ids(r->host, r->param, ids->v, ids->n, err));
     }
     if (!r->grammar_kind)
@@ -640,8 +640,8 @@ enum status request_plan(struct ticket *t, struct error *err)
     for (size_t i = 0; i < r->n_prompts; i++) {
         const struct token_ids *ids = &r->ids[i];
         int64_t limit = (int64_t)ids->n + r->sampling.max_tokens;
-        if (limit > r->host->max_len)
-            limit = r->host->max_len;
+        if (limit > r->host->max_len[r->compute])
+            limit = r->host->max_len[r->compute];
         usage.prompt_tokens += (int64_t)ids->n;
         for (int32_t c = 0; c < r->n; c++) {
             struct sequence *q = &r->sequences[r->n_sequences++];

@@ -38,7 +38,7 @@ struct request_host {
     const struct tokenizer *tokenizer; /* NULL: none */
     const struct chat_templates *chat;
     const struct engine_options *options;
-    int64_t max_len;          /* positions of a sequence: what model and KV cache allow */
+    int64_t max_len[2];       /* by mode: positions of a sequence that model and KV cache allow */
     struct sampling defaults; /* generation_config.json's, else OpenAI's */
     struct registry *registry;
     struct merged *merged;

@@ -12,6 +12,11 @@
 /* A turn of the background takes this part of a step. */
 #define TURN_OF_STEP 2
 
+/* Rows of a step up to which guesses are computed, and what a row more costs, of a step with one:
+ * both as measured (docs/performance.md, step of N sequences). */
+#define DRAFT_ROWS 16
+#define DRAFT_COST 0.25f
+
 struct queue {
     struct ticket *first, *last;
 };
@@ -119,7 +124,7 @@ void scheduler_kick(struct scheduler *s)
 
 void scheduler_figures(const struct scheduler *s, struct scheduler_figures *out)
 {
-    out->pages = kvcache_pages(s->o.kv);
+    out->pages = kvcache_frames(s->o.kv);
     out->pages_used = atomic_load(&((struct scheduler *)s)->pages_used);
 }
 
@@ -268,7 +273,8 @@ static bool take_pages(struct scheduler *s, struct sequence *q)
 {
     sequence_match(q, s->o.kv, s->o.model);
     int32_t need = pages_for(positions_at_start(s, q)) - q->n_pages;
-    if (need + s->n_running <= kvcache_available(s->o.kv) || !s->n_running)
+    int32_t frames = (need + s->n_running) * kvcache_per_page(s->o.kv, q->route->compute);
+    if (frames <= kvcache_available(s->o.kv) || !s->n_running)
         if (sequence_reserve(q, s->o.kv, q->computed + (int64_t)need * KV_PAGE))
             return true;
     sequence_drop_pages(q, s->o.kv);
@@ -410,6 +416,50 @@ static void start_over(struct scheduler *s, struct sequence *q)
     sequence_match(q, s->o.kv, s->o.model);
 }
 
+/* The sequence whose next guess is the likeliest to be right, with that chance. */
+static struct sequence *likeliest(const struct scheduler *s, float *chance)
+{
+    struct sequence *best = NULL;
+    *chance = 0;
+    for (int32_t i = 0; i < s->n_running; i++) {
+        struct sequence *q = s->running[i];
+        float c = q->rows && q->rows <= q->draft.n ? draft_chance(&q->draft, q->rows) : 0;
+        if (c > *chance) {
+            *chance = c;
+            best = q;
+        }
+    }
+    return best;
+}
+
+/* Rows for guesses, as long as one brings more tokens than its time would bring without it. Nobody
+ * gives a row or a page for them: they come last, and a page that is not filled goes back after the
+ * pass. */
+static void plan_drafts(struct scheduler *s)
+{
+    int32_t rows = 0, most = s->o.max_rows < DRAFT_ROWS ? s->o.max_rows : DRAFT_ROWS;
+    for (int32_t i = 0; i < s->n_running; i++) {
+        struct sequence *q = s->running[i];
+        rows += q->rows;
+        q->draft.n = 0;
+        if (q->rows == 1 && unread(q) == 1)
+            sequence_guess(q, s->o.model);
+    }
+    float tokens = (float)rows, chance;
+    struct sequence *q;
+    while (rows && rows < most && (q = likeliest(s, &chance))) {
+        if (chance * (1 + DRAFT_COST * (float)(rows - 1)) <= DRAFT_COST * tokens)
+            return;
+        if (!sequence_reserve(q, s->o.kv, q->len + q->rows)) {
+            q->draft.n = q->rows - 1;
+            continue;
+        }
+        q->rows++;
+        rows++;
+        tokens += chance;
+    }
+}
+
 static void plan(struct scheduler *s)
 {
     int32_t rows = 0;
@@ -428,6 +478,8 @@ static void plan(struct scheduler *s)
         budget = s->o.prefill_chunk;
     if (budget > 0)
         plan_prompts(s, budget);
+    if (s->o.speculate)
+        plan_drafts(s);
 }
 
 /* ---- after a pass ---- */
@@ -443,8 +495,31 @@ static void note_token(struct scheduler *s, struct sequence *q)
     q->last_token = now;
 }
 
+/* The token that is due and, as long as the guesses behind it turn out to be what is drawn, the
+ * tokens that follow these. */
+static enum status deliver_tokens(struct scheduler *s, struct sequence *q, int32_t slot,
+                                  int32_t drafted, struct error *err)
+{
+    s->counts.drafts += drafted > 0;
+    s->counts.draft_tokens += (uint64_t)drafted;
+    for (int32_t i = 0;; i++) {
+        int32_t len = q->len, guess = i < q->draft.n ? q->tokens[len] : -1;
+        enum status st = sequence_accept(q, step_logits(&s->step, slot + i), s->sampler, err);
+        if (st != ST_OK || q->len == len)
+            return st;
+        note_token(s, q);
+        bool right = q->tokens[len] == guess;
+        if (guess >= 0)
+            draft_judge(&q->draft, right);
+        s->counts.accepted_tokens += i < drafted && right;
+        if (i == drafted || !right || q->finish != FINISH_NONE)
+            return ST_OK;
+        sequence_computed(q, s->o.kv, 1, s->o.model->window);
+    }
+}
+
 static enum status deliver_generated(struct scheduler *s, struct sequence *q, int32_t from,
-                                     int32_t end, struct error *err)
+                                     int32_t end, int32_t drafted, struct error *err)
 {
     int32_t slot = q->slot;
     for (int32_t pos = from; pos < end; pos++) {
@@ -457,11 +532,7 @@ static enum status deliver_generated(struct scheduler *s, struct sequence *q, in
         return ST_OK;
     if (q->len == q->prompt_len)
         release_siblings(s, q);
-    int32_t len = q->len;
-    enum status st = sequence_accept(q, step_logits(&s->step, slot), s->sampler, err);
-    if (st == ST_OK && q->len > len)
-        note_token(s, q);
-    return st;
+    return deliver_tokens(s, q, slot, drafted, err);
 }
 
 static enum status deliver_read(struct sequence *q, int32_t from, struct error *err)
@@ -482,16 +553,21 @@ static void deliver(struct scheduler *s, struct sequence *q)
     if (q->state != SEQUENCE_RUNNING)
         return; /* its ticket failed a moment ago */
     struct error err = ERROR_INIT;
-    int32_t before = q->computed, from, end;
+    int32_t before = q->computed, drafted = q->rows - unread(q), from, end;
+    if (drafted < 0)
+        drafted = 0;
     step_prompt_rows(q, &from, &end);
-    sequence_computed(q, s->o.kv, q->rows, s->o.model->window);
-    enum status st = q->request->kind == REQUEST_GENERATE ? deliver_generated(s, q, from, end, &err)
-                                                          : deliver_read(q, before, &err);
+    sequence_computed(q, s->o.kv, q->rows - drafted, s->o.model->window);
+    enum status st = q->request->kind == REQUEST_GENERATE
+                         ? deliver_generated(s, q, from, end, drafted, &err)
+                         : deliver_read(q, before, &err);
     if (st != ST_OK) {
         fail(s, q->ticket, st, &err);
     } else if (q->finish != FINISH_NONE) {
         s->counts.finished[q->finish] += q->request->kind == REQUEST_GENERATE;
         leave(s, q);
+    } else if (drafted) {
+        sequence_trim(q, s->o.kv);
     }
     error_clear(&err);
 }
@@ -501,9 +577,10 @@ static bool run_passes(struct scheduler *s)
     step_collect(&s->step, s->running, s->n_running);
     for (int32_t i = 0; i < s->step.n_items;) {
         struct batch b;
-        int32_t end = step_pass(&s->step, i, kvcache_kv(s->o.kv), &b);
+        enum compute mode = s->step.items[i]->route->compute;
+        int32_t end = step_pass(&s->step, i, kvcache_kv(s->o.kv, mode), &b);
         int64_t start = ticket_now();
-        s->o.forward(s->o.ctx, s->step.items[i]->route->compute, &b);
+        s->o.forward(s->o.ctx, mode, &b);
         s->counts.pass_ns += ticket_now() - start;
         for (; i < end; i++)
             deliver(s, s->step.items[i]);

@@ -12,6 +12,10 @@
  *          prefill_chunk rows while others decode, reads prompts: half for the oldest, then the
  *          shortest first, so that neither a crowd of short ones nor a giant keeps others waiting
  *          for ever.
+ *   guesses  of what a sequence says next (draft.h) get rows where few others do: as rows of the
+ *          same sequence, each seeing the guesses before it. The sampler then draws position by
+ *          position; what was computed behind the first token that is not the guess is dropped.
+ *          They take what prompts have left.
  *   pages  a prompt's are taken when it starts. When none is left the newest running sequence gives
  *          all of its back and returns to the front of its lane; later it computes its tokens again
  *          and goes on, with the same bits. The oldest is never interrupted and no sequence can
@@ -33,6 +37,7 @@ struct scheduler_options {
     struct stats *stats;
     struct turns *turns;                            /* of work in the background */
     int32_t max_rows, prefill_chunk, max_sequences; /* max_rows >= max_sequences */
+    bool speculate;                                 /* guesses are computed where that pays */
     /* The arithmetic: one pass; from row (or image) `first` of a module or image request at most
      * `most`, returns how many, 0: err tells what failed. */
     void (*forward)(void *ctx, enum compute mode, struct batch *b);

@@ -108,6 +108,7 @@ void sequence_clear(struct sequence *q)
     free(q->tokens);
     free(q->pages);
     free(q->held);
+    draft_clear(&q->draft);
     token_stream_close(q->stream);
     stop_clear(&q->stop);
     q->tokens = q->pages = NULL;
@@ -163,12 +164,29 @@ int32_t sequence_match(struct sequence *q, struct kvcache *c, const struct model
 bool sequence_reserve(struct sequence *q, struct kvcache *c, int64_t upto)
 {
     for (int32_t need = pages_for(upto); q->n_pages < need; q->n_pages++) {
-        int32_t page = kvcache_take(c);
+        int32_t page = kvcache_take(c, q->route->compute);
         if (page < 0)
             return false;
         q->pages[q->n_pages] = page;
     }
     return true;
+}
+
+void sequence_trim(struct sequence *q, struct kvcache *c)
+{
+    while (q->n_pages > pages_for(q->len))
+        kvcache_drop(c, q->pages[--q->n_pages]);
+}
+
+void sequence_guess(struct sequence *q, const struct model *m)
+{
+    int32_t most = q->request->sampling.max_tokens - (q->len - q->prompt_len);
+    if (most > q->limit - q->len)
+        most = q->limit - q->len;
+    most--; /* a row at the last token's position would bring another one */
+    if (m->stretch_at > 0 && !q->stretched && most > m->stretch_at - q->len)
+        most = m->stretch_at - q->len;
+    draft_guess(&q->draft, q->tokens, q->len, most);
 }
 
 void sequence_computed(struct sequence *q, struct kvcache *c, int32_t rows, int32_t window)

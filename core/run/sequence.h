@@ -2,7 +2,8 @@
  * One choice of one prompt (or one row of a raw pass): its tokens, the KV pages it holds, and the
  * way from a logit row to a piece of text. Made by intake, run by the worker.
  *
- *   tokens    [0 ............ prompt_len ........ len)        limit: where it must stop
+ *   tokens    [0 ............ prompt_len ........ len)        limit: where it must stop; what lies
+ *             behind len is a guess (draft.h)
  *   computed  K and V of [0, computed) are stored; the pass of a step does the next ones
  *   wanted    outputs of [0, wanted) have been delivered: a sequence that was preempted computes
  *             its positions again but delivers nothing twice
@@ -15,6 +16,7 @@
 #define OFTD_CORE_RUN_SEQUENCE_H
 
 #include "core/grammar/follow.h"
+#include "core/run/draft.h"
 #include "core/run/fair.h"
 #include "core/run/kvcache.h"
 #include "core/run/request.h"
@@ -52,8 +54,9 @@ struct sequence {
 
     struct sequence *prev, *next; /* in a lane */
     struct lane lane;
-    int32_t rows; /* of the step being planned */
+    int32_t rows; /* of the step being planned: unread positions, then some of the draft's */
     int32_t slot; /* its first logits of the step (batch.h) */
+    struct draft draft;
 
     struct follower follower;    /* where the choice stands in the request's grammar */
     struct token_stream *stream; /* NULL: no tokenizer, or a raw pass */
@@ -92,6 +95,10 @@ int32_t sequence_turns_by(const struct sequence *q, int32_t pos);
 int32_t sequence_match(struct sequence *q, struct kvcache *c, const struct model *m);
 /* Pages for positions [0, upto); false: there are not enough, what was taken is kept. */
 bool sequence_reserve(struct sequence *q, struct kvcache *c, int64_t upto);
+/* Gives back the pages behind those of the text: refused guesses were stored there. */
+void sequence_trim(struct sequence *q, struct kvcache *c);
+/* Guesses what comes next as far as it may be computed with the next token; see draft.h. */
+void sequence_guess(struct sequence *q, const struct model *m);
 /* `rows` more positions are stored: full pages become known, those behind the window go back. */
 void sequence_computed(struct sequence *q, struct kvcache *c, int32_t rows, int32_t window);
 void sequence_drop_pages(struct sequence *q, struct kvcache *c);

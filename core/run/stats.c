@@ -41,6 +41,9 @@ void stats_count(struct stats *s, const struct step_counts *more)
     c->steps += more->steps;
     c->step_ns += more->step_ns;
     c->pass_ns += more->pass_ns;
+    c->drafts += more->drafts;
+    c->draft_tokens += more->draft_tokens;
+    c->accepted_tokens += more->accepted_tokens;
     for (int i = 0; i <= FINISH_ERROR; i++)
         c->finished[i] += more->finished[i];
     pthread_mutex_unlock(&s->lock);
@@ -57,6 +60,9 @@ void stats_read(struct stats *s, struct engine_stats *out)
     out->steps = c->steps;
     out->step_seconds = 1e-9 * (double)c->step_ns;
     out->pass_seconds = 1e-9 * (double)c->pass_ns;
+    out->drafts = c->drafts;
+    out->draft_tokens = c->draft_tokens;
+    out->accepted_tokens = c->accepted_tokens;
     memcpy(out->finished, c->finished, sizeof out->finished);
     out->time_to_first_token = s->timings[TIMING_FIRST_TOKEN];
     out->inter_token = s->timings[TIMING_INTER_TOKEN];

@@ -17,6 +17,7 @@ enum timing {
 
 struct step_counts {
     uint64_t prompt_tokens, generated_tokens, cached_tokens, preemptions, steps;
+    uint64_t drafts, draft_tokens, accepted_tokens;
     uint64_t finished[FINISH_ERROR + 1];
     int64_t step_ns, pass_ns; /* of the worker; of that, in passes through the model */
 };

@@ -313,8 +313,30 @@ static void run_attention(struct kernels *t, struct data *d, int which)
     t->attention(t, &a);
 }
 
+/* What pages may hold: random numbers of the type, and steps behind each head. */
+static void *random_heads(enum dtype dtype, size_t size, size_t head)
+{
+    char *v = memory_alloc(size);
+    size_t steps = dtype == DT_I8 ? KV_PAGE * sizeof(float) : 0;
+    for (size_t at = 0; at < size; at += head) {
+        for (size_t i = 0; i < (head - steps) / dtype_size(dtype); i++) {
+            float x = (float)between(-1000, 1000) * 1e-3f;
+            if (dtype == DT_F32)
+                ((float *)(void *)(v + at))[i] = x;
+            else if (dtype == DT_F16)
+                ((uint16_t *)(void *)(v + at))[i] = f32_to_f16(x);
+            else
+                v[at + i] = (char)between(-127, 127);
+        }
+        for (size_t i = 0; i < steps / sizeof(float); i++)
+            ((float *)(void *)(v + at + head - steps))[i] = (float)between(0, 100) * 1e-4f;
+    }
+    return v;
+}
+
 /* Rows at random positions, each with pages of its own over random keys of layer 1. */
-static struct data random_attention(int32_t rows, int32_t kv_heads, int32_t group, int32_t dim)
+static struct data random_attention(enum dtype dtype, int32_t rows, int32_t kv_heads, int32_t group,
+                                    int32_t dim)
 {
     struct data d = {.rows = rows, .n = (int64_t)kv_heads * group};
     d.k = d.n * dim;
@@ -328,15 +350,19 @@ static struct data random_attention(int32_t rows, int32_t kv_heads, int32_t grou
         for (int32_t p = n - 1; p >= 0; p--)
             d.pages[i][p] = (int32_t)pages++;
     }
-    int64_t size = 2 * pages * kv_heads * KV_PAGE * dim;
+    size_t head = kv_head_bytes(dtype, dim), size = 2 * (size_t)pages * (size_t)kv_heads * head;
     for (int i = 0; i < 2; i++) {
-        d.kv[i] = (struct kv){
-            .dtype = DT_F32, .layers = 2, .kv_heads = kv_heads, .head_dim = dim, .n_pages = pages};
-        d.kv[i].k = floats(size);
-        d.kv[i].v = floats(size);
+        d.kv[i] = (struct kv){.dtype = dtype,
+                              .layers = 2,
+                              .kv_heads = kv_heads,
+                              .head_dim = dim,
+                              .n_pages = pages,
+                              .page_bytes = (size_t)kv_heads * head};
+        d.kv[i].k = i ? memory_alloc(size) : random_heads(dtype, size, head);
+        d.kv[i].v = i ? memory_alloc(size) : random_heads(dtype, size, head);
     }
-    memcpy(d.kv[1].k, d.kv[0].k, (size_t)size * sizeof(float));
-    memcpy(d.kv[1].v, d.kv[0].v, (size_t)size * sizeof(float));
+    memcpy(d.kv[1].k, d.kv[0].k, size);
+    memcpy(d.kv[1].v, d.kv[0].v, size);
     d.x = floats(rows * d.k);
     d.y = floats(2 * (int64_t)rows * kv_heads * dim);
     d.z = floats(d.n);
@@ -349,14 +375,17 @@ static void check_attention(void)
     static const int32_t shapes[][4] = {/* rows, kv heads, group, head dim */
                                         {1, 4, 8, 64}, {7, 2, 1, 80},  {5, 1, 5, 17},
                                         {3, 3, 2, 8},  {9, 1, 19, 33}, {64, 2, 4, 128}};
+    static const enum dtype dtypes[] = {DT_F32, DT_F16, DT_I8};
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
-        for (int kind = 0; kind < 8; kind++) {
+        for (int kind = 0; kind < 3 * 8; kind++) {
             const int32_t *v = shapes[s];
-            struct data d = random_attention(v[0], v[1], v[2], v[3]);
-            d.kind = kind;
-            char what[32];
-            snprintf(what, sizeof what, "%d heads of %d%s%s%s", (int)d.n, (int)v[3],
-                     kind & 1 ? " cap" : "", kind & 2 ? " win" : "", kind & 4 ? " alibi" : "");
+            enum dtype dtype = dtypes[kind / 8];
+            struct data d = random_attention(dtype, v[0], v[1], v[2], v[3]);
+            d.kind = kind % 8;
+            char what[48];
+            snprintf(what, sizeof what, "%s %d heads of %d%s%s%s", dtype_name(dtype), (int)d.n,
+                     (int)v[3], kind & 1 ? " cap" : "", kind & 2 ? " win" : "",
+                     kind & 4 ? " alibi" : "");
             compare("attention", what, &d, run_attention);
             release(&d);
         }

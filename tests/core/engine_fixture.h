@@ -38,6 +38,7 @@ static inline struct engine_options options(void)
                                    .adapter_memory = 1 << 30,
                                    .merge_memory = 1 << 30,
                                    .kv_memory = 64 << 20,
+                                   .kv_dtype = DT_F16,
                                    .max_rows = 128,
                                    .prefill_chunk = 64,
                                    .max_sequences = 32,

@@ -73,6 +73,7 @@ START_TEST(nothing_else_shows)
     o.max_rows = 16;
     o.prefill_chunk = 3;
     o.max_sequences = 8;
+    o.kv_dtype = DT_F32;
     o.kv_memory = 16 * 6 * 2 * 4 * 16 * 32 * 4; /* 16 pages of 6 layers, 4 heads of 32 */
     e = open_engine(&o);
     ck_assert_uint_eq(engine_options(e)->kv_memory, o.kv_memory);

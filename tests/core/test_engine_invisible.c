@@ -3,8 +3,9 @@
  * in tiny chunks, preempted and resumed, with one thread and with two gives the same bits of every
  * logit that can be seen. On bases of three encodings and of families with other mechanisms
  * (windows on all layers and on some, alibi, learned positions, experts, fused q k v), in exact
- * mode and the first two, whose encodings have a form of their own in it, in fast mode; for the
- * base, one adapter, and two adapters in either order.
+ * mode and the first two, whose encodings have a form of their own in it, in fast mode with keys
+ * and values of each type; for the base, one adapter, and two adapters in either order. Half of the
+ * crowd computes in the other mode, whose pages are of another size in the same memory.
  *
  * What is compared: the raw pass's logits [T, V] of the prompt, and of a greedy generation the ids
  * and the 20 best logprobs of every step (each holds a logit and the sum over all of them).
@@ -35,8 +36,10 @@ static const struct base {
              {"families/gpt2", "a", 44, 20, 7, NULL},
              {"families/gpt_neox", "a", 44, 20, 7, NULL}};
 #define N_BASES (sizeof bases / sizeof *bases)
-#define N_FAST  2               /* of the first bases */
-static enum compute compute;    /* of all requests of the running test */
+#define N_FAST  2            /* of the first bases */
+static enum compute compute; /* of the watched requests of the running test */
+static const enum dtype kv_dtypes[] = {DT_F32, DT_F16, DT_I8};
+static enum dtype kv_dtype;
 static const struct base *base; /* of the running test */
 static uint64_t page_bytes;
 
@@ -105,7 +108,9 @@ static struct engine_options over(int32_t pages)
     o.served_name = "base";
     o.adapters = adapters;
     o.n_adapters = 2;
-    o.kv_memory = pages ? (uint64_t)pages * page_bytes : 64 << 20;
+    int frames = kv_dtype == DT_I8 ? 4 : kv_dtype == DT_F16 ? 2 : 1; // of a page of exact mode
+    o.kv_dtype = kv_dtype;
+    o.kv_memory = pages ? (uint64_t)(pages * frames) * page_bytes : 64 << 20;
     return o;
 }
 
@@ -125,13 +130,13 @@ static struct ticket *ask_forward(int prompt, int chain)
     return t;
 }
 
-static struct ticket *ask_generate(int prompt, int chain)
+static struct ticket *ask_generate(int prompt, int chain, enum compute mode)
 {
     const struct prompt p = {.ids = tokens[prompt], .n_ids = (size_t)base->prompt};
     struct generate_request q = ask(&p, chains[chain].names, base->generated);
     q.n_adapters = chains[chain].n;
     q.logprobs = LOGPROBS_MAX;
-    q.compute = (int)compute;
+    q.compute = (int)mode;
     return submit(e, &q);
 }
 
@@ -192,7 +197,7 @@ static void one_after_the_other(const char *when, bool known_prefix)
 {
     for (int c = 0; c < N_CHAINS; c++) {
         struct seen s = {0};
-        read_generate(ask_generate(0, c), &s);
+        read_generate(ask_generate(0, c, compute), &s);
         read_forward(ask_forward(0, c), &s);
         ck_assert_msg((s.cached > 0) == known_prefix, "chain %d, %s: %lld tokens from the cache", c,
                       when, (long long)s.cached);
@@ -207,8 +212,8 @@ static void in_a_crowd(const char *when)
     int n = 0;
     for (int i = 0; i < 2 * N_CHAINS; i++) {
         for (int k = 0; k < 3; k++, n++)
-            others[n] = ask_generate(1 + n % 7, (i + k) % N_CHAINS);
-        watched[i] = ask_generate(0, i % N_CHAINS);
+            others[n] = ask_generate(1 + n % 7, (i + k) % N_CHAINS, (enum compute)(n % 2));
+        watched[i] = ask_generate(0, i % N_CHAINS, compute);
         raw[i] = ask_forward(0, i % N_CHAINS);
     }
     for (int i = 0; i < 2 * N_CHAINS; i++) {
@@ -258,8 +263,10 @@ static void fill_prompts(void)
 START_TEST(nothing_else_shows)
 {
     char dir[300];
-    base = &bases[_i % (int)N_BASES];
-    compute = _i < (int)N_BASES ? COMPUTE_EXACT : COMPUTE_FAST;
+    int fast_ones = _i - (int)N_BASES;
+    base = &bases[fast_ones < 0 ? _i : fast_ones % N_FAST];
+    compute = fast_ones < 0 ? COMPUTE_EXACT : COMPUTE_FAST;
+    kv_dtype = fast_ones < 0 ? kv_dtypes[_i % 3] : kv_dtypes[fast_ones / N_FAST];
     snprintf(dir, sizeof dir, "%s/%s", test_vectors(), base->folder);
     if (base->set)
         change_config(dir);
@@ -269,7 +276,7 @@ START_TEST(nothing_else_shows)
     page_bytes = stats().kv_page_bytes;
     fill_prompts();
     for (int c = 0; c < N_CHAINS; c++) {
-        read_generate(ask_generate(0, c), &alone[c]);
+        read_generate(ask_generate(0, c, compute), &alone[c]);
         read_forward(ask_forward(0, c), &alone[c]);
         ck_assert_int_eq(alone[c].cached, 0);
         for (int d = 0; d < c; d++) /* the chains differ, or there is nothing to see */
@@ -313,19 +320,21 @@ START_TEST(a_window_bounds_the_pages)
     static const struct base mistral = {"families/mistral", "a", 64, 40, 3, NULL};
     struct seen all = {0}, few = {0};
     base = &mistral;
+    compute = COMPUTE_EXACT;
+    kv_dtype = DT_F32;
     open_kernels(1);
     struct engine_options o = over(0);
     e = open_engine(&o);
     page_bytes = stats().kv_page_bytes;
     fill_prompts();
-    read_generate(ask_generate(0, 2), &all);
+    read_generate(ask_generate(0, 2, compute), &all);
     read_forward(ask_forward(0, 2), &all);
     o = over(base->tight);
     o.max_rows = o.prefill_chunk = 8; // of a step; with a window of 7 they touch two pages at most
     o.max_sequences = 2;
     restart(&o, 1);
     ck_assert_uint_eq(stats().kv_pages, 3);
-    struct ticket *t = ask_generate(0, 2);
+    struct ticket *t = ask_generate(0, 2, compute);
     while (!ticket_ended(t))
         ck_assert_uint_le(stats().kv_pages_used, 3);
     read_generate(t, &few);
@@ -345,6 +354,7 @@ START_TEST(one_layer_that_sees_everything_needs_all_pages)
 {
     static const struct base gemma = {"families/gemma2", "a", 64, 40, 3, NULL};
     base = &gemma;
+    kv_dtype = DT_F32;
     open_kernels(1);
     struct engine_options o = over(0);
     e = open_engine(&o);
@@ -366,7 +376,7 @@ static Suite *suite(void)
     Suite *s = suite_create("engine_invisible");
     TCase *c = tcase_create("engine_invisible");
     tcase_set_timeout(c, 300);
-    tcase_add_loop_test(c, nothing_else_shows, 0, (int)N_BASES + N_FAST);
+    tcase_add_loop_test(c, nothing_else_shows, 0, (int)N_BASES + 3 * N_FAST);
     tcase_add_test(c, a_window_bounds_the_pages);
     tcase_add_test(c, one_layer_that_sees_everything_needs_all_pages);
     suite_add_tcase(s, c);

@@ -74,7 +74,13 @@ static inline void fixture_open_with(struct fixture *f, const char *name,
                                              (r * f->len + i) * (int64_t)dtype_size(ids->dtype));
     ck_assert(scratch_open(f->m, fixture_kernels, MAX_ROWS, MAX_GROUPS, &f->scratch, &err) ==
               ST_OK);
-    f->kv = (struct kv){DT_F32, f->m->layers, f->m->kv_heads, f->m->head_dim, PAGES, NULL, NULL};
+    f->kv =
+        (struct kv){.dtype = DT_F32,
+                    .layers = f->m->layers,
+                    .kv_heads = f->m->kv_heads,
+                    .head_dim = f->m->head_dim,
+                    .n_pages = PAGES,
+                    .page_bytes = (size_t)f->m->kv_heads * kv_head_bytes(DT_F32, f->m->head_dim)};
     size_t elements =
         (size_t)f->m->layers * PAGES * (size_t)f->m->kv_heads * KV_PAGE * (size_t)f->m->head_dim;
     f->kv.k = malloc(elements * sizeof(float));

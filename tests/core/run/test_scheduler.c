@@ -32,17 +32,7 @@ START_TEST(crowds_in_all_sizes)
         struct ask a[N];
         struct ticket *t[N];
         for (int j = 0; j < N; j++) {
-            uint64_t r = mix(i * 100 + 3, (uint64_t)j);
-            a[j] = (struct ask){.prompt = 1 + (int32_t)(r % 90),
-                                .text = (uint32_t)(r >> 8) % 5,
-                                .shared = (int32_t)(r >> 16 & 63),
-                                .route = (int)(r >> 24 & 3),
-                                .max_tokens = 1 + (int32_t)(r >> 32 & 63),
-                                .n = 1 + (int32_t)(r >> 40 & 1) * 2,
-                                .logprobs = (r >> 44) % 2 ? 2 : 0,
-                                .temperature = (r >> 45) % 2 ? 0.9f : 0,
-                                .echo = (r >> 46) % 3 == 0,
-                                .score = (r >> 48) % 4 == 0 ? (int32_t)(r >> 50 & 3) : 0};
+            a[j] = random_ask(mix(i * 100 + 3, (uint64_t)j));
             t[j] = ask(&w, &a[j]);
             if (j % 3 == 0)
                 scheduler_step(w.s);
