@@ -18,12 +18,14 @@
 
 #include "backends/kernels/lanes.h"
 
-#define LANES        16
-#define TWIN(name)   name##_neon
-#define BLOCK_ROWS   6
-#define FUSED_ROWS   4
-#define FUSED_TILES  2
-#define PROBE_CHAINS 6
+#define LANES          16
+#define TWIN(name)     name##_neon
+#define BLOCK_ROWS     6
+#define FUSED_ROWS     4
+#define FUSED_TILES    2
+#define ATTEND_HEADS   2
+#define ATTEND_VECTORS 2
+#define PROBE_CHAINS   6
 /* A statement for each of the four registers, i a constant: a loop's index would keep the compiler
  * from seeing registers in the arrays until late. */
 #define EACH(...)                                                                                  \
@@ -138,6 +140,13 @@ INLINE vi vi_load_u8(const uint8_t *p)
                  vreinterpretq_s32_u32(vmovl_high_u16(low)),
                  vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(high))),
                  vreinterpretq_s32_u32(vmovl_high_u16(high))}};
+}
+INLINE vi vi_load_i8(const void *p)
+{
+    int8x16_t b = vreinterpretq_s8_u8(vld1q_u8(p));
+    int16x8_t low = vmovl_s8(vget_low_s8(b)), high = vmovl_high_s8(b);
+    return (vi){{vmovl_s16(vget_low_s16(low)), vmovl_high_s16(low), vmovl_s16(vget_low_s16(high)),
+                 vmovl_high_s16(high)}};
 }
 INLINE int16x8_t eight_i16(const void *p, int half)
 {
@@ -287,6 +296,13 @@ INLINE vf vf_load_f16(const void *p)
 INLINE vf vf_load_bf16(const void *p)
 {
     return vf_of_bits(vi_sll(vi_load_i16(p), 16));
+}
+INLINE void vf_store_f16(void *p, vf v)
+{
+    float16x8_t low = vcvt_high_f16_f32(vcvt_f16_f32(v.v[0]), v.v[1]);
+    float16x8_t high = vcvt_high_f16_f32(vcvt_f16_f32(v.v[2]), v.v[3]);
+    vst1q_u16(p, vreinterpretq_u16_f16(low));
+    vst1q_u16((uint16_t *)p + 8, vreinterpretq_u16_f16(high));
 }
 INLINE vf vf_round_f16(vf v)
 {
@@ -444,27 +460,9 @@ INLINE void floats_transpose(const float *from, int64_t step, float *to, int64_t
     vst1q_f32(to + 2 * to_step, c);
     vst1q_f32(to + 3 * to_step, d);
 }
-/* Lanes l + 8, then l + 4 added: the tree's first two levels. */
-INLINE float32x4_t four_sums(vf v)
-{
-    return vaddq_f32(vaddq_f32(v.v[0], v.v[2]), vaddq_f32(v.v[1], v.v[3]));
-}
-INLINE float32x4_t sums_of_four(const vf v[4])
-{
-    float32x4_t a = four_sums(v[0]), b = four_sums(v[1]);
-    float32x4_t c = four_sums(v[2]), d = four_sums(v[3]);
-    transpose_four(&a, &b, &c, &d);
-    return vaddq_f32(vaddq_f32(a, c), vaddq_f32(b, d));
-}
-INLINE vf vf_sums(const vf v[16])
-{
-    vf out;
-    EACH(out.v[i] = sums_of_four(v + 4 * i))
-    return out;
-}
 INLINE float vf_sum(vf v)
 {
-    float32x4_t a = four_sums(v);
+    float32x4_t a = vaddq_f32(vaddq_f32(v.v[0], v.v[2]), vaddq_f32(v.v[1], v.v[3]));
     float32x2_t b = vadd_f32(vget_low_f32(a), vget_high_f32(a));
     return vget_lane_f32(b, 0) + vget_lane_f32(b, 1);
 }
