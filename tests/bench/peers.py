@@ -41,7 +41,7 @@ OFTD = os.path.join(HERE, "..", "..", os.environ.get("BUILD", "build"), "oftd")
 SEQUENCES = (1, 2, 4, 8, 16, 32)
 DISTINCT = (1, 2, 4, 8, 16, 32)
 QUIET = 0.1
-PROMPT, PREFILL, GENERATE = 32, 512, 24
+PROMPT, PREFILL, GENERATE = 32, 512, 16
 
 
 def output_of(command, cwd):
@@ -297,7 +297,7 @@ def arguments():
     p.add_argument("--peft", metavar="PYTHON")
     p.add_argument("--threads", type=int, default=os.cpu_count())
     p.add_argument("--pairs", type=int, default=5)
-    p.add_argument("--seconds", type=float, default=12, help="of each measure over HTTP")
+    p.add_argument("--seconds", type=float, default=10, help="of each measure over HTTP")
     p.add_argument("--plot", type=int, nargs="*", default=DISTINCT, help="numbers of distinct adapters")
     a = p.parse_args()
     a.ours, a.peer, a.file = dict(a.ours), dict(a.peer), dict(a.file)
