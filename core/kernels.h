@@ -37,11 +37,11 @@
  *
  * ---- Fast mode
  * ------------------------------------------------------------------------------------ A weight
- * whose elements are an affine function of a byte, the same for whole TILE_K columns (ENC_GROUP and
- * ENC_TABLE4 with a step, GROUPS_OF_ROWS, no group_of, one group a row or groups of a multiple of
- * TILE_K), is multiplied in bytes; every other one as in exact mode. prepare cuts a row of x, as
- * exact mode's matmul would see it (rotated, gathered), into chunks of TILE_K columns, what is
- * beyond k being 0:
+ * whose elements are an affine function of an integer b of 8 bits (8-bit floats: 15), the same for
+ * whole TILE_K columns (ENC_GROUP, ENC_TABLE4 and ENC_FLOAT8 with a step, GROUPS_OF_ROWS, no
+ * group_of, one group a row or groups of a multiple of TILE_K), is multiplied in integers; every
+ * other one as in exact mode. prepare cuts a row of x, as exact mode's matmul would see it
+ * (rotated, gathered), into chunks of TILE_K columns, what is beyond k being 0:
  *
  *       peak = max |x|; d = peak / 127; q[j] = x[j] * (127 / peak) to the nearest integer, ties to
  *       even; sum = sum of q[j]. peak < 2^-100: d = 0, q = 0; not finite: d = NaN, q = 0.
@@ -51,15 +51,17 @@
  *
  *       r[j] = fma(-d, q[j], x[j]); d' = d / 254; q'[j] = r[j] * (254 / d) to the nearest; sum'
  *
- * With b the code (ENC_GROUP) or steps[code] (ENC_TABLE4), all in f32 but the integers:
+ * With b the code (ENC_GROUP), steps[code] (ENC_TABLE4) or value / step to the nearest integer,
+ * ties to even (ENC_FLOAT8), all in f32 but the integers:
  *
  *       dot = sum over a chunk of b[j] q[j]                                 an integer, exact
  *       acc = fma(d, dot, acc), part = fma(d, sum, part)   over a group's chunks, ascending from 0,
  *                                                          after a chunk its second part
  *       total = fma(scale, fma(-zero, part, acc), total)   over the groups, ascending from 0
  *
- * where scale is absmax * step and zero is offset (ENC_TABLE4), scale is scale * factor
- * (RULE_FACTOR), and RULE_FMA has total = fma(zero, part, fma(scale, acc, total)).
+ * where scale is absmax * step and zero is offset (ENC_TABLE4), scale is scale * step (ENC_FLOAT8)
+ * or scale * factor (RULE_FACTOR), and RULE_FMA has total = fma(zero, part, fma(scale, acc,
+ * total)).
  * Elements are not rounded to the dtype. Here too a row's result depends on nothing but the row,
  * and every table gives the same bits.
  */
@@ -154,9 +156,11 @@ struct weight {
 
     /* ENC_TABLE4 */
     float table[16];
-    /* Fast mode: table[c] is about (steps[c] - offset) * step; step 0: there are none. */
+    /* Fast mode: table[c] is about (steps[c] - offset) * step; step 0: there are none. ENC_FLOAT8:
+     * the magnitude of code c is about (128 high[c] + low[c]) * step, a power of two. */
     float step, offset;
-    int8_t steps[16];     /* -127..127 */
+    int8_t steps[16]; /* -127..127 */
+    uint8_t high[128], low[128];
     bool nested;          /* absmax(j) = f32(f32(map[code(j)] * nested_absmax[J / nested_block]) +
                              nested_offset),          J = flat index of block j in the whole module =
                              (row*flat_k + k)          / group */

@@ -233,6 +233,37 @@ void tile_table_steps(struct weight *w)
     round_steps(w->table, w->step, w->offset, w->steps);
 }
 
+/* The greatest code, its sign aside; magnitudes ascend with their codes. */
+static uint8_t greatest_code(const uint8_t *codes, size_t bytes)
+{
+    uint8_t most[CHUNK_LINE] = {0}, top = 0;
+    for (size_t i = 0; i < bytes; i += CHUNK_LINE)
+        for (size_t j = 0; j < CHUNK_LINE; j++) {
+            uint8_t code = codes[i + j] & 0x7f;
+            most[j] = code > most[j] ? code : most[j];
+        }
+    for (size_t j = 0; j < CHUNK_LINE; j++)
+        top = most[j] > top ? most[j] : top;
+    return top;
+}
+
+void tile_float8_steps(struct weight *w)
+{
+    int exponent;
+    float top = tile_float8(greatest_code(w->data, w->data_bytes), w->code_dtype);
+    w->step = 0;
+    if (!isfinite(top))
+        return;
+    frexpf(top, &exponent);
+    w->step = ldexpf(1, exponent - 14);
+    for (int c = 0; c < 128; c++) {
+        float steps = rintf(tile_float8((uint8_t)c, w->code_dtype) / w->step);
+        int b = steps < 0x1p14f ? (int)steps : 0; // greater ones do not occur
+        w->high[c] = (uint8_t)(b / 128);
+        w->low[c] = (uint8_t)(b % 128);
+    }
+}
+
 float tile_dense(const void *data, int64_t k_padded, enum dtype dtype, int64_t row, int64_t k)
 {
     return tile_value(data, dtype, dense_index(k_padded, dtype, row, k));

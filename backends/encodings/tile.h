@@ -49,6 +49,10 @@ float tile_float8(uint8_t code, enum dtype dtype);
  * equals. No step for a table that is 0 or not finite. */
 void tile_table_steps(struct weight *w);
 
+/* Sets step, high and low of a weight of 8-bit floats whose codes are there: the step that makes
+ * the largest magnitude 8192 to 15360. No step where a code is infinity or NaN. */
+void tile_float8_steps(struct weight *w);
+
 /* Index of a tiled parameter of (row, group). */
 static inline int64_t tile_param(int64_t row, int64_t group, int64_t n_groups)
 {

@@ -57,6 +57,17 @@ static void quantize(const float *x, int64_t k, struct fast_chunk *coarse, struc
         *has_fine = quantize_chunk(x + j, k - j < TILE_K ? k - j : TILE_K, coarse, fine);
 }
 
+/* What a code stands for in the product. */
+static int32_t factor_of(const struct weight *w, uint8_t code)
+{
+    if (w->encoding == ENC_TABLE4)
+        return w->steps[code];
+    if (w->encoding == ENC_GROUP)
+        return code;
+    int32_t b = 128 * w->high[code & 0x7f] + w->low[code & 0x7f];
+    return code & 0x80 ? -b : b;
+}
+
 /* acc [m][16]: the m rows of one chunk. */
 static void add_chunk(const struct weight *w, int64_t chunk, const struct fast_chunk *a, int m,
                       float *acc)
@@ -66,10 +77,8 @@ static void add_chunk(const struct weight *w, int64_t chunk, const struct fast_c
     for (int i = 0; i < m; i++)
         for (int r = 0; r < TILE_ROWS; r++) {
             int32_t dot = 0;
-            for (int j = 0; j < TILE_K; j++) {
-                uint8_t code = codes[r * TILE_K + j];
-                dot += (w->encoding == ENC_TABLE4 ? w->steps[code] : code) * a[i].q[j];
-            }
+            for (int j = 0; j < TILE_K; j++)
+                dot += factor_of(w, codes[r * TILE_K + j]) * a[i].q[j];
             acc[i * TILE_ROWS + r] = fmaf(a[i].scale, (float)dot, acc[i * TILE_ROWS + r]);
         }
 }
@@ -85,6 +94,8 @@ static void add_group(const struct weight *w, int64_t tile, int64_t k, const flo
         if (w->encoding == ENC_TABLE4) {
             scale *= w->step;
             zero = w->offset;
+        } else if (w->encoding == ENC_FLOAT8) {
+            scale *= w->step;
         } else if (w->rule == RULE_FACTOR) {
             scale *= w->factor;
         }

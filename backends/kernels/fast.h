@@ -44,7 +44,8 @@ struct fast_rows {
 /* Whether w is multiplied in bytes. */
 static inline bool fast_has(const struct weight *w)
 {
-    if (w->encoding == ENC_TABLE4 ? w->step == 0 : w->encoding != ENC_GROUP)
+    bool steps = w->encoding == ENC_TABLE4 || w->encoding == ENC_FLOAT8;
+    if (steps ? w->step == 0 : w->encoding != ENC_GROUP)
         return false;
     return w->grouping == GROUPS_OF_ROWS && !w->group_of &&
            (w->n_groups == 1 || w->group % TILE_K == 0);

@@ -16,10 +16,15 @@
  *   8 bits, one row       16    8 dots, convert, fma                           0.28    0.60
  *   2 bits, one row        4.3  6 shifts, 8 masks, 8 dots, convert, fma        0.36    0.57
  *   3 bits, one row        6.3  11 shifts, 16 masks, 8 ors, and the same       0.66    0.93
+ *   8-bit floats, one row 16    16 look-ups, 8 masks, 16 subtractions, 16
+ *                               dots, shift, add, convert, fma                 1.1     1.5
  *   a further row          1.3  8 dots, convert, fma                           0.28    0.31 to 0.36
  *
+ * A further row of 8-bit floats takes 16 dots: 0.52. An 8-bit float is an integer of 15 bits here,
+ * two bytes of seven bits with its sign, so that one look-up of 128 entries gives each of them.
+ *
  * AVX2 on the same core, one row and a further one: NF4 1.5 and 0.9, 4 bits 0.8 and 0.6, 8 bits 1.1
- * and 0.9 (signed bytes cost two operations more a dot). So two cores with AVX-512 read NF4 faster
+ * and 0.9 (signed bytes cost two operations more a dot), 8-bit floats, there words, 5.2 to 6.5. So two cores with AVX-512 read NF4 faster
  * than this machine's memory gives it; from two rows on the arithmetic bounds a product, at 0.7 of
  * the peak of vpdpbusd.
  */
@@ -93,9 +98,14 @@ static void quantize_simd(const float *x, int64_t k, struct fast_chunk *coarse,
 
 /* ---- products ---- */
 
-/* The bytes of one chunk, four columns of each row a vector. */
-INLINE void chunk_bytes(const enum kind kind, const struct reader *r, vi table, int64_t chunk,
-                        vi out[8])
+struct tables {
+    vi steps;
+    struct float8_table float8;
+};
+
+/* The factors of one chunk, four columns of each row a vector; 8-bit floats take two vectors. */
+INLINE void chunk_factors(const enum kind kind, const struct reader *r, const struct tables *t,
+                          int64_t chunk, vi out[16])
 {
     const int64_t lines = kind_bits(kind, r->w);
     const uint8_t *data = r->data + chunk * 64 * lines;
@@ -105,20 +115,24 @@ INLINE void chunk_bytes(const enum kind kind, const struct reader *r, vi table, 
     for (int i = 0; i < 8; i++) {
         if (kind == KIND_TABLE4) {
             vi line = vi_load(data + 64 * (i / 2));
-            out[i] = byte_look(table, i % 2 ? vi_srl(line, 4) : line);
+            out[i] = byte_look(t->steps, i % 2 ? vi_srl(line, 4) : line);
         } else if (kind == KIND_BITS4) {
             vi line = vi_load(data + 64 * (i / 2));
             out[i] = vi_and(i % 2 ? vi_srl(line, 4) : line, vi_set(0x0f0f0f0f));
         } else if (kind == KIND_BITS8) {
             out[i] = bytes_centred(vi_load(data + 64 * i));
+        } else if (is_float8(kind)) {
+            float8_bytes(kind == KIND_E5M2, &t->float8, vi_load(data + 64 * i), out + i);
         } else {
             out[i] = reader_codes(kind, r, chunk * TILE_K + 4 * i, i % 2);
         }
     }
 }
 
-INLINE vi chunk_dot(const enum kind kind, const vi w[8], const struct fast_chunk *a)
+INLINE vi chunk_dot(const enum kind kind, const vi w[16], const struct fast_chunk *a)
 {
+    if (is_float8(kind))
+        return dots_float8(w, a->q, a->sum);
     if (kind == KIND_TABLE4 || kind == KIND_BITS8) {
         int32_t bias = (kind == KIND_BITS8 ? 128 : 0) - BYTE_BIAS;
         return dots_signed(vi_set(bias ? bias * a->sum : 0), w, a->q);
@@ -128,7 +142,7 @@ INLINE vi chunk_dot(const enum kind kind, const vi w[8], const struct fast_chunk
 }
 
 /* acc[i] += the chunk of row i. */
-INLINE void add_chunk(const enum kind kind, const int m, const vi codes[8],
+INLINE void add_chunk(const enum kind kind, const int m, const vi codes[16],
                       const struct fast_chunk *a, vf acc[])
 {
 #pragma GCC unroll 8
@@ -149,7 +163,8 @@ INLINE void fast_tile(const enum kind kind, const int m, const struct weight *w,
 {
     const float *parts = b->parts;
     int64_t chunks = w->k_padded / TILE_K, per = fast_group_chunks(w), c = 0;
-    const vi table = byte_table(w->steps);
+    const struct tables t = {byte_table(w->steps),
+                             float8_load(kind == KIND_E5M2, w->step, w->high, w->low)};
     struct reader r;
     vf total[FAST_ROWS];
     reader_open(kind, &r, w, tile, 0);
@@ -162,8 +177,8 @@ INLINE void fast_tile(const enum kind kind, const int m, const struct weight *w,
         for (int i = 0; i < m; i++)
             acc[i] = vf_zero();
         for (int64_t end = c + per < chunks ? c + per : chunks; c < end; c++) {
-            vi codes[8];
-            chunk_bytes(kind, &r, table, c, codes);
+            vi codes[16];
+            chunk_factors(kind, &r, &t, c, codes);
             add_chunk(kind, m, codes, b->coarse + c * m, acc);
             if (any_fine(b->has_fine + c * FAST_ROWS))
                 add_chunk(kind, m, codes, b->fine + c * m, acc);
@@ -173,6 +188,8 @@ INLINE void fast_tile(const enum kind kind, const int m, const struct weight *w,
         if (kind == KIND_TABLE4) {
             scale = vf_mul(scale, vf_set(w->step));
             zero = vf_set(w->offset);
+        } else if (is_float8(kind)) {
+            scale = vf_mul(scale, vf_set(w->step));
         } else if (w->rule == RULE_FACTOR) {
             scale = vf_mul(scale, vf_set(w->factor));
         }
@@ -216,6 +233,8 @@ FAST_KIND(BITS8)
 FAST_KIND(BITS2)
 FAST_KIND(BITS3)
 FAST_KIND(BITS)
+FAST_KIND(E4M3)
+FAST_KIND(E5M2)
 
 static void fast_simd(const struct weight *w, int64_t tile, const struct fast_block *b, int m,
                       float *sum)
@@ -229,6 +248,7 @@ static void fast_simd(const struct weight *w, int64_t tile, const struct fast_bl
         [KIND_TABLE4] = OF_KIND(TABLE4), [KIND_BITS4] = OF_KIND(BITS4),
         [KIND_BITS8] = OF_KIND(BITS8),   [KIND_BITS2] = OF_KIND(BITS2),
         [KIND_BITS3] = OF_KIND(BITS3),   [KIND_BITS] = OF_KIND(BITS),
+        [KIND_E4M3] = OF_KIND(E4M3),     [KIND_E5M2] = OF_KIND(E5M2),
     };
 #undef OF_KIND
     functions[reader_kind(w)][m - 1](w, tile, b, sum);

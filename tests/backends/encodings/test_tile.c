@@ -268,6 +268,34 @@ START_TEST(float8)
 }
 END_TEST
 
+/* 8-bit floats as integers of a step that fits the greatest of them; none where one has no value. */
+START_TEST(float8_steps)
+{
+    static const enum dtype formats[] = {DT_F8_E4M3, DT_F8_E5M2};
+    enum dtype d = formats[_i];
+    uint8_t data[128];
+    for (int top = 0; top < 128; top++) {
+        struct weight w = {
+            .encoding = ENC_FLOAT8, .code_dtype = d, .data = data, .data_bytes = sizeof data};
+        for (size_t i = 0; i < sizeof data; i++)
+            data[i] = (uint8_t)(next() % (unsigned)(top + 1) | (next() & 0x80));
+        data[next() % sizeof data] = (uint8_t)top;
+        double most = float8_by_definition(top, d);
+        tile_float8_steps(&w);
+        if (!isfinite(most)) {
+            ck_assert_float_eq(w.step, 0);
+            continue;
+        }
+        ck_assert(w.step > 0 && (top == 0 || most / (double)w.step >= 8192));
+        for (int c = 0; c <= top; c++) {
+            double steps = float8_by_definition(c, d) / (double)w.step;
+            ck_assert(w.high[c] < 120 || (w.high[c] == 120 && w.low[c] == 0));
+            ck_assert_double_eq(128 * w.high[c] + w.low[c], nearbyint(steps));
+        }
+    }
+}
+END_TEST
+
 /* Strided groups of a slice, n_groups a multiple of the module's k and not, with the rules that
  * have a factor or a fused product; each step as a double or long double that holds it. */
 START_TEST(strided_element)
@@ -397,6 +425,7 @@ static Suite *tile_suite(void)
     tcase_add_test(t, table_element);
     tcase_add_test(t, group_element);
     tcase_add_loop_test(t, float8, 0, 2);
+    tcase_add_loop_test(t, float8_steps, 0, 2);
     tcase_add_test(t, strided_element);
     tcase_add_test(t, codebook_element);
     suite_add_tcase(s, t);

@@ -271,6 +271,8 @@ static inline struct weight random_weight(const struct weight_case *c, int64_t n
         return w;
     }
     random_codes(c, &w);
+    if (c->encoding == ENC_FLOAT8)
+        tile_float8_steps(&w);
     int64_t parameters = place_groups(c, &w);
     if (c->encoding == ENC_TABLE4) {
         w.scale_dtype = c->nested ? DT_U8 : DT_F32;

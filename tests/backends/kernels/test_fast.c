@@ -11,8 +11,8 @@
 
 static bool has_bytes(const struct weight *w)
 {
-    bool affine = w->encoding == ENC_GROUP || (w->encoding == ENC_TABLE4 && w->step != 0);
-    return affine && w->grouping == GROUPS_OF_ROWS && !w->group_of &&
+    bool steps = w->encoding == ENC_TABLE4 || w->encoding == ENC_FLOAT8;
+    return (w->encoding == ENC_GROUP || (steps && w->step != 0)) && w->grouping == GROUPS_OF_ROWS && !w->group_of &&
            (w->group >= w->k || w->group % TILE_K == 0);
 }
 
@@ -57,12 +57,19 @@ static void quantized(const float *x, int64_t n, struct bytes *b, struct bytes *
     to_bytes(rest, n, 254 / b->d, fine);
 }
 
+static long factor(const struct weight *w, uint8_t code)
+{
+    if (w->encoding == ENC_FLOAT8)
+        return lrintf(tile_float8(code, w->code_dtype) / w->step);
+    return w->encoding == ENC_TABLE4 ? w->steps[code] : code;
+}
+
 static long dot(const struct weight *w, int64_t n, int64_t k0, int64_t k_end, const struct bytes *b)
 {
     long sum = 0;
     for (int64_t k = k0; k < k_end; k++) {
         uint8_t code = tile_code(w->data, w->k_padded, w->bits, n, k);
-        sum += (w->encoding == ENC_TABLE4 ? w->steps[code] : code) * b->q[k - k0];
+        sum += factor(w, code) * b->q[k - k0];
     }
     return sum;
 }
@@ -85,6 +92,8 @@ static float defined(const struct weight *w, const float *x, int64_t n)
         if (w->encoding == ENC_TABLE4) {
             scale = scale * w->step;
             zero = w->offset;
+        } else if (w->encoding == ENC_FLOAT8) {
+            scale = scale * w->step;
         } else if (w->rule == RULE_FACTOR) {
             scale = scale * w->factor;
         }
