@@ -62,6 +62,31 @@
  * where scale is absmax * step and zero is offset (ENC_TABLE4), scale is scale * step (ENC_FLOAT8)
  * or scale * factor (RULE_FACTOR), and RULE_FMA has total = fma(zero, part, fma(scale, acc,
  * total)).
+ *
+ * Strided groups (ENC_GROUP, RULE_PRODUCT or RULE_STEPS) whose n_groups is a multiple of flat_k
+ * have a scale and a zero for each column, the same for every (n_groups / flat_k)-th row of W. For
+ * each row of W x is multiplied with the row's scales, y[j] = x[j] * scale[j], and y becomes bytes
+ * as above, with d and q:
+ *
+ *       bias = fma(zero[j], q[j], bias)          over a chunk, ascending from 0; bias' of q'
+ *       total = fma(d, dot - bias, total)        over all chunks, ascending from 0, after a chunk
+ *                                                its second part
+ *
+ * Codebooks with .columns: a chunk is BOOK_LOOKUPS / books groups of in_group columns. Of each group
+ * and book the products with all vectors v are looked up in a table, for all rows of W:
+ *
+ *       t[v] = fma(x[q], v[q], t[v])             over the group's columns, ascending from 0
+ *       peak = max |t| over a chunk; d = peak / 2047; s[v] = t[v] * (2047 / peak) to the nearest,
+ *       with peaks that are small or not finite as above
+ *       total = fma(d, sum of s[code], total)    over the chunks, ascending from 0
+ *       out = total * scale
+ *
+ * Other codebooks of vectors of 8 columns, out_group 1: eight chains a[q], over the groups and,
+ * within them, the books, ascending from 0:
+ *
+ *       a[q] = fma(x[q], v[q], a[q]);  out = (((a[0] + a[4]) + (a[2] + a[6])) +
+ *                                             ((a[1] + a[5]) + (a[3] + a[7]))) * scale
+ *
  * Elements are not rounded to the dtype. Here too a row's result depends on nothing but the row,
  * and every table gives the same bits.
  */
@@ -83,6 +108,8 @@ extern "C" {
 #define PANEL_K   256
 /* 127^2 32 / 20: the peak is 4.5 times the root of the chunk's mean square. */
 #define OUTLIER_ENERGY 25806
+#define BOOK_LINE      64 /* codes of codebooks side by side */
+#define BOOK_LOOKUPS   16 /* most look-ups of a chunk: their sum fits 16 bits */
 #define KV_PAGE        16 /* positions a KV page holds */
 
 enum compute { COMPUTE_EXACT, COMPUTE_FAST };
@@ -148,11 +175,15 @@ struct weight {
     enum dtype code_dtype; /* ENC_FLOAT8: F8_E4M3 or F8_E5M2 */
 
     /* ENC_CODEBOOK: W[i * out_group + p][j * in_group + q] = scales[i] * sum over books b of
-     * codebook[(((b << bits) + code) * out_group + p) * in_group + q], code = data[(i * (k /
-     * in_group) + j) * books + b], U8 up to 8 bits, else U16; neither is tiled. */
+     * codebook[(((b << bits) + code) * out_group + p) * in_group + q], not tiled. Of the L =
+     * (k / in_group) * books codes of i, code l = j * books + b is, above 8 bits, U16 data[i * L +
+     * l]; else BOOK_LINE of them are interleaved, U8 data[((i / BOOK_LINE) * L + l) * BOOK_LINE +
+     * i % BOOK_LINE], with zeros beyond the last. */
     int books, in_group, out_group;
     void *codebook; /* codebook_dtype, a float */
     enum dtype codebook_dtype;
+    float *columns; /* fast mode: element q of vector c of book b at [(b * in_group + q) * 256 + c],
+                       0 beyond the last vector; NULL: none */
 
     /* ENC_TABLE4 */
     float table[16];

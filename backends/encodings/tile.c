@@ -14,6 +14,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "core/memory.h"
+
 #define CHUNK_LINE 64 /* bytes of a line: 16 rows of a dword */
 
 /* The planes of b bits, from the low bits up; returns how many. */
@@ -327,16 +329,38 @@ float weight_decode(const struct weight *w, uint8_t code, float scale, float zer
     return round_to_dtype(w->rule == RULE_FACTOR ? v * w->factor : v, w->dtype);
 }
 
+size_t tile_book_bytes(int64_t n, int64_t lookups, int bits)
+{
+    if (bits > 8)
+        return (size_t)n * (size_t)lookups * 2;
+    return (size_t)((n + BOOK_LINE - 1) / BOOK_LINE) * (size_t)lookups * BOOK_LINE;
+}
+
+bool tile_book_columns(struct weight *w)
+{
+    int64_t vectors = (int64_t)1 << w->bits, rows = (int64_t)w->books * w->in_group;
+    if (w->bits > 8 || w->out_group != 1 || w->books > BOOK_LOOKUPS || w->in_group < 4 * w->books)
+        return true;
+    w->columns = memory_alloc((size_t)rows * 256 * sizeof *w->columns);
+    if (!w->columns)
+        return false;
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t c = 0; c < vectors; c++)
+            w->columns[i * 256 + c] =
+                tile_value(w->codebook, w->codebook_dtype,
+                           (i / w->in_group * vectors + c) * w->in_group + i % w->in_group);
+    return true;
+}
+
 /* An element of an ENC_CODEBOOK weight. */
 static float codebook_element(const struct weight *w, int64_t row, int64_t k)
 {
-    int64_t vector = row / w->out_group * (w->k / w->in_group) + k / w->in_group;
     int64_t part = row % w->out_group * w->in_group + k % w->in_group;
+    int64_t lookups = w->k / w->in_group * w->books;
     float sum = 0;
     for (int64_t b = 0; b < w->books; b++) {
-        int64_t i = vector * w->books + b;
-        int64_t code = w->bits <= 8 ? ((const uint8_t *)w->data)[i]
-                                    : (int64_t)load_u16((const char *)w->data + 2 * i);
+        int64_t code =
+            tile_book_code(w, row / w->out_group, lookups, k / w->in_group * w->books + b);
         sum += tile_value(w->codebook, w->codebook_dtype,
                           ((b << w->bits) + code) * w->out_group * w->in_group + part);
     }

@@ -23,6 +23,7 @@ struct pool_share {
     struct pool *pool;
     int threads;
     float **scratch;
+    void *shared;
 };
 
 struct cpu_table {
@@ -47,6 +48,8 @@ static void overlay_portable(struct twins *t)
     decode_portable(t);
     matmul_portable(t);
     fast_portable(t);
+    strided_portable(t);
+    lookup_portable(t);
     rotate_portable(t);
     attention_portable(t);
     norm_portable(t);
@@ -80,6 +83,8 @@ static void overlay_avx2(struct twins *t)
     decode_avx2(t);
     matmul_avx2(t);
     fast_avx2(t);
+    strided_avx2(t);
+    lookup_avx2(t);
     rotate_avx2(t);
     attention_avx2(t);
     norm_avx2(t);
@@ -91,6 +96,8 @@ static void overlay_avx512(struct twins *t)
     decode_avx512(t);
     matmul_avx512(t);
     fast_avx512(t);
+    strided_avx512(t);
+    lookup_avx512(t);
     rotate_avx512(t);
     attention_avx512(t);
     norm_avx512(t);
@@ -198,6 +205,7 @@ static void share_release(struct pool_share *s)
     pool_close(s->pool);
     for (int i = 0; s->scratch && i < s->threads; i++)
         memory_free(s->scratch[i]);
+    memory_free(s->shared);
     free(s->scratch);
     free(s);
 }
@@ -210,7 +218,8 @@ static enum status share_new(int threads, struct pool_share **out, struct error 
     atomic_init(&s->users, 1);
     s->threads = threads;
     s->scratch = calloc((size_t)threads, sizeof *s->scratch);
-    bool ok = s->scratch;
+    s->shared = memory_alloc(LOOKUP_BYTES); // fresh pages: nothing until somebody uses them
+    bool ok = s->scratch && s->shared;
     for (int i = 0; ok && i < threads; i++)
         ok = (s->scratch[i] = memory_alloc(SCRATCH_FLOATS * sizeof(float))) != NULL;
     enum status st = ok ? pool_open(threads, &s->pool, err)
@@ -244,6 +253,7 @@ static enum status table_new(const struct isa *isa, enum compute mode, struct po
     t->state.share = share;
     t->state.pool = share->pool;
     t->state.scratch = share->scratch;
+    t->state.shared = share->shared;
     overlay_portable(&t->state.twins);
     isa->overlay(&t->state.twins);
     t->kernels = (struct kernels){

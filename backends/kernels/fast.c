@@ -16,9 +16,8 @@
 
 #define LEAST_PEAK 0x1p-100f /* 127 / peak is finite */
 
-/* n columns; whether there is a second part. */
-static bool quantize_chunk(const float *x, int64_t n, struct fast_chunk *coarse,
-                           struct fast_chunk *fine)
+bool fast_quantize_chunk(const float *x, int64_t n, struct fast_chunk *coarse,
+                         struct fast_chunk *fine)
 {
     float peak = 0;
     bool finite = true;
@@ -54,7 +53,7 @@ static void quantize(const float *x, int64_t k, struct fast_chunk *coarse, struc
                      uint8_t *has_fine, int64_t step)
 {
     for (int64_t j = 0; j < k; j += TILE_K, coarse += step, fine += step, has_fine += FAST_ROWS)
-        *has_fine = quantize_chunk(x + j, k - j < TILE_K ? k - j : TILE_K, coarse, fine);
+        *has_fine = fast_quantize_chunk(x + j, k - j < TILE_K ? k - j : TILE_K, coarse, fine);
 }
 
 /* What a code stands for in the product. */

@@ -57,6 +57,10 @@ static inline int64_t fast_group_chunks(const struct weight *w)
     return w->n_groups == 1 ? w->k_padded / TILE_K : w->group / TILE_K;
 }
 
+/* The definition of a chunk: n <= TILE_K columns; whether there is a second part (else it is 0). */
+bool fast_quantize_chunk(const float *x, int64_t n, struct fast_chunk *coarse,
+                         struct fast_chunk *fine);
+
 /* The block of row `row`, a multiple of FAST_ROWS. */
 static inline struct fast_block fast_block(const struct fast_rows *f, int64_t row)
 {

@@ -35,12 +35,10 @@
 #include <math.h>
 #include <string.h>
 
-#include "backends/kernels/decode_simd.h"
+#include "backends/kernels/fast_factors_simd.h"
 #include "backends/kernels/twins.h"
 
 #ifdef LANES
-
-#define AHEAD 2048 /* bytes ahead of a tile's stream that are fetched */
 
 /* ---- rows to bytes ---- */
 
@@ -97,37 +95,6 @@ static void quantize_simd(const float *x, int64_t k, struct fast_chunk *coarse,
 }
 
 /* ---- products ---- */
-
-struct tables {
-    vi steps;
-    struct float8_table float8;
-};
-
-/* The factors of one chunk, four columns of each row a vector; 8-bit floats take two vectors. */
-INLINE void chunk_factors(const enum kind kind, const struct reader *r, const struct tables *t,
-                          int64_t chunk, vi out[16])
-{
-    const int64_t lines = kind_bits(kind, r->w);
-    const uint8_t *data = r->data + chunk * 64 * lines;
-    for (int64_t line = 0; line < lines; line++)
-        __builtin_prefetch(data + AHEAD + 64 * line); // the next tile's beyond this one's end
-#pragma GCC unroll 8
-    for (int i = 0; i < 8; i++) {
-        if (kind == KIND_TABLE4) {
-            vi line = vi_load(data + 64 * (i / 2));
-            out[i] = byte_look(t->steps, i % 2 ? vi_srl(line, 4) : line);
-        } else if (kind == KIND_BITS4) {
-            vi line = vi_load(data + 64 * (i / 2));
-            out[i] = vi_and(i % 2 ? vi_srl(line, 4) : line, vi_set(0x0f0f0f0f));
-        } else if (kind == KIND_BITS8) {
-            out[i] = bytes_centred(vi_load(data + 64 * i));
-        } else if (is_float8(kind)) {
-            float8_bytes(kind == KIND_E5M2, &t->float8, vi_load(data + 64 * i), out + i);
-        } else {
-            out[i] = reader_codes(kind, r, chunk * TILE_K + 4 * i, i % 2);
-        }
-    }
-}
 
 INLINE vi chunk_dot(const enum kind kind, const vi w[16], const struct fast_chunk *a)
 {

@@ -140,6 +140,11 @@ INLINE vi vi_load(const void *p)
 {
     return (vi){_mm256_loadu_si256((const __m256i *)p), _mm256_loadu_si256((const __m256i *)p + 1)};
 }
+INLINE void vi_store(void *p, vi v)
+{
+    _mm256_storeu_si256((__m256i *)p, v.lo);
+    _mm256_storeu_si256((__m256i *)p + 1, v.hi);
+}
 INLINE vi vi_and(vi a, vi b)
 {
     return (vi){_mm256_and_si256(a.lo, b.lo), _mm256_and_si256(a.hi, b.hi)};
@@ -344,6 +349,31 @@ INLINE vi dots_nibbles(vi acc, const vi w[8], const int8_t *q)
         hi = _mm256_add_epi16(hi, _mm256_maddubs_epi16(w[i].hi, x));
     }
     return (vi){add_pairs(acc.lo, lo), add_pairs(acc.hi, hi)};
+}
+
+INLINE vi dots_lanes(const vi w[8], const vi *q)
+{
+    vi acc = vi_set(0);
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) {
+        acc.lo = add_pairs(acc.lo, _mm256_maddubs_epi16(w[i].lo, q[i].lo));
+        acc.hi = add_pairs(acc.hi, _mm256_maddubs_epi16(w[i].hi, q[i].hi));
+    }
+    return acc;
+}
+/* w is 128 less than the code. */
+INLINE vi dots_lanes_bytes(const vi w[8], const vi *q)
+{
+    const __m256i one = _mm256_set1_epi8(1);
+    vi acc = vi_set(0), sum = acc;
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) {
+        acc.lo = add_pairs(acc.lo, signed_pairs(w[i].lo, q[i].lo));
+        acc.hi = add_pairs(acc.hi, signed_pairs(w[i].hi, q[i].hi));
+        sum.lo = add_pairs(sum.lo, _mm256_maddubs_epi16(one, q[i].lo));
+        sum.hi = add_pairs(sum.hi, _mm256_maddubs_epi16(one, q[i].hi));
+    }
+    return vi_add(acc, vi_sll(sum, 7));
 }
 
 /* 8-bit floats as integers of 16 bits: a table is no help here, where a look-up has 16 entries; the

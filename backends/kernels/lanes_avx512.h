@@ -128,6 +128,10 @@ INLINE vi vi_load(const void *p)
 {
     return _mm512_loadu_si512(p);
 }
+INLINE void vi_store(void *p, vi v)
+{
+    _mm512_storeu_si512(p, v);
+}
 INLINE vi vi_and(vi a, vi b)
 {
     return _mm512_and_si512(a, b);
@@ -277,6 +281,21 @@ INLINE vi dots_small(vi acc, const vi w[8], const int8_t *q)
 INLINE vi dots_nibbles(vi acc, const vi w[8], const int8_t *q)
 {
     return dots_signed(acc, w, q);
+}
+
+/* The same with q's of each lane's own, eight vectors of them. */
+INLINE vi dots_lanes(const vi w[8], const vi *q)
+{
+    vi acc = vi_set(0);
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++)
+        acc = _mm512_dpbusd_epi32(acc, w[i], vi_load(q + i));
+    return acc;
+}
+/* The same of bytes_centred's. */
+INLINE vi dots_lanes_bytes(const vi w[8], const vi *q)
+{
+    return dots_lanes(w, q);
 }
 
 /* 8-bit floats as integers: magnitudes 128 high + low of the codes 0 .. 127. */

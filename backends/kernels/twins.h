@@ -11,7 +11,9 @@
 #define OFTD_BACKENDS_KERNELS_TWINS_H
 
 #include "backends/kernels/fast.h"
+#include "backends/kernels/lookup.h"
 #include "backends/kernels/pool.h"
+#include "backends/kernels/strided.h"
 #include "core/kernels.h"
 
 struct twins {
@@ -39,6 +41,25 @@ struct twins {
     void (*fast)(const struct weight *w, int64_t tile, const struct fast_block *b, int m,
                  float *sum);
 
+    /* ---- strided.c: the same for strided groups, columns [k, k + n), k % TILE_K == 0 */
+    /* x, of these columns, times the scales of a tile's rows -> n / TILE_K chunks */
+    void (*strided_rows)(const struct weight *w, int64_t tile, int64_t k, int64_t n, const float *x,
+                         struct strided_chunk *y);
+    /* sum [16] goes on with those chunks */
+    void (*strided)(const struct weight *w, int64_t tile, int64_t k, int64_t n,
+                    const struct strided_chunk *y, float *sum);
+
+    /* ---- lookup.c: the same for codebooks */
+    /* chunk c of a row's products with all vectors; scratch of SCRATCH_FLOATS */
+    void (*lookup_tables)(const struct weight *w, int64_t c, const float *x,
+                          struct lookup_chunk *to, float *scratch);
+    /* lines [line, line + lines <= LOOKUP_LINES) -> out [lines * BOOK_LINE] */
+    void (*lookup)(const struct weight *w, int64_t line, int64_t lines,
+                   const struct lookup_chunk *tables, float *out);
+    /* rows [row, row + rows) times x [m, ldx], codes of more than 8 bits -> out [m, ldo] */
+    void (*eights)(const struct weight *w, int64_t row, int64_t rows, const float *x, int64_t ldx,
+                   int m, float *out, int64_t ldo);
+
     /* ---- rotate.c: one block of a rotation, out [rows, ldo] = x [rows, ldx] R; out is not x. */
     void (*rotate)(const float *x, int64_t ldx, int32_t rows, const float *r, int32_t block,
                    float *out, int64_t ldo);
@@ -61,6 +82,12 @@ void matmul_avx512(struct twins *t);
 void fast_portable(struct twins *t);
 void fast_avx2(struct twins *t);
 void fast_avx512(struct twins *t);
+void strided_portable(struct twins *t);
+void strided_avx2(struct twins *t);
+void strided_avx512(struct twins *t);
+void lookup_portable(struct twins *t);
+void lookup_avx2(struct twins *t);
+void lookup_avx512(struct twins *t);
 void rotate_portable(struct twins *t);
 void rotate_avx2(struct twins *t);
 void rotate_avx512(struct twins *t);
@@ -86,6 +113,7 @@ struct kernels_state {
     struct pool_share *share; /* cpu.c */
     struct pool *pool;
     float *const *scratch; /* [threads], SCRATCH_FLOATS each */
+    void *shared;          /* LOOKUP_BYTES, for all threads */
 };
 
 /* How many chunks a job of `units` equal units should be cut into when one unit takes about
@@ -107,6 +135,21 @@ static inline void chunk_range(int64_t units, int64_t chunks, int64_t c, int64_t
 size_t fast_act_bytes(int32_t rows, int64_t k);
 /* Quantizes a's rows for w into buffer (64-byte aligned) and sets a->q. */
 void fast_quantize(const struct kernels *self, const struct weight *w, void *buffer, struct act *a);
+
+/* ---- what products are cut into, each in its file, for the slot matmul */
+
+/* Sums [m][16] of a tile to rows [row, row + m) of the output. */
+void matmul_finish(const struct matmul_job *j, int64_t tile, int64_t row, int64_t m,
+                   const float *sum);
+/* Units of a product with strided groups, about `wanted` of them, and one of those. */
+int64_t strided_units(const struct weight *w, int64_t wanted);
+void strided_run(const struct twins *t, const struct matmul_job *j, int64_t units, int64_t unit,
+                 float *scratch);
+/* The products of the jobs whose weights lookup_has; two parallel regions each time. */
+void lookup_run(const struct kernels *self, const struct matmul_job *jobs, int n);
+/* Tiles [first, end) of a product that eights_has. */
+void eights_run(const struct twins *t, const struct matmul_job *j, int64_t first, int64_t end,
+                float *scratch);
 
 /* ---- the slots of struct kernels, documented there */
 size_t rotate_act_bytes(const struct kernels *self, int32_t rows, int64_t k);

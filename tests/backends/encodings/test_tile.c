@@ -356,7 +356,7 @@ END_TEST
 /* The worked example (two books of two vectors, scale 2), and vectors of two rows. */
 START_TEST(codebook_element)
 {
-    uint8_t codes[4] = {0, 1, 1, 0};
+    uint8_t codes[4 * BOOK_LINE] = {0};
     float books[8] = {0.5f, -1, 1.5f, 2, 0.25f, 0.5f, -0.5f, 1}, scale = 2;
     static const float want[4] = {0, 0, 3.5f, 5};
     struct weight w = {.encoding = ENC_CODEBOOK,
@@ -375,6 +375,8 @@ START_TEST(codebook_element)
                        .out_group = 1,
                        .codebook = books,
                        .codebook_dtype = DT_F32};
+    for (int l = 0; l < 4; l++)
+        codes[l * BOOK_LINE] = l == 1 || l == 2;
     for (int k = 0; k < 4; k++)
         ck_assert_float_eq(weight_element(&w, 0, k), want[k]);
 

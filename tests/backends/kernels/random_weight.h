@@ -82,6 +82,9 @@ static const struct weight_case weight_cases[] = {
     {"hqq2-singles", CODES(2, 1, STEPS, F16, F16), ZEROS(F16)},
     {"hqq4-axis0", CODES(4, 64, STEPS, F16, F16), ZEROS(F16), STRIDED(-2)},
     {"hqq2-axis0-bf16", CODES(2, 64, STEPS, BF16, BF16), ZEROS(BF16), STRIDED(-1)},
+    {"hqq3-axis0-bf16", CODES(3, 64, STEPS, BF16, BF16), ZEROS(BF16), STRIDED(-5)},
+    {"hqq8-axis0", CODES(8, 64, STEPS, F16, F16), ZEROS(F16), STRIDED(-3)},
+    {"hqq6-axis0-wild", CODES(6, 64, STEPS, F16, F32), ZEROS(F16), STRIDED(-17), .wild = true},
     {"hqq8-axis0-odd", CODES(8, 64, STEPS, F32, F32), ZEROS(F32), STRIDED(1003)},
     {"hqq3-axis0-few", CODES(3, 64, STEPS, F16, F16), ZEROS(F16), STRIDED(5)},
     {"fma6-axis0", CODES(6, 8, FMA, F16, F16), ZEROS(F16), STRIDED(131)},
@@ -103,6 +106,9 @@ static const struct weight_case weight_cases[] = {
     {"e5m2-uneven", FLOAT8(E5M2, 12, F32, F16), .irregular = true, .special = true},
     {"aqlm-1x16", BOOKS(1, 16, 8, 1, F16, F16)},
     {"aqlm-2x8", BOOKS(2, 8, 8, 1, F16, F16)},
+    {"aqlm-8x8", BOOKS(8, 8, 32, 1, F16, F16)},
+    {"aqlm-1x12-bf16", BOOKS(1, 12, 8, 1, BF16, BF16)},
+    {"aqlm-2x9-f32", BOOKS(2, 9, 8, 1, F32, F32)},
     {"aqlm-4x12-bf16", BOOKS(4, 12, 16, 2, BF16, BF16)},
     {"aqlm-3x1", BOOKS(3, 1, 10, 3, F16, F16)},
     {"aqlm-1x5-f32", BOOKS(1, 5, 4, 5, F32, F32)},
@@ -209,10 +215,9 @@ static inline void random_codebooks(const struct weight_case *c, struct weight *
     w->in_group = divisor(w->k, c->in_group);
     w->out_group = divisor(w->n, c->out_group);
     w->codebook_dtype = c->scale_dtype;
-    size_t codes = (size_t)(w->n / w->out_group * (w->k / w->in_group) * c->books);
-    w->data_bytes = codes * (c->bits > 8 ? 2 : 1);
+    w->data_bytes = tile_book_bytes(w->n / w->out_group, w->k / w->in_group * c->books, c->bits);
     w->data = memory_alloc(w->data_bytes);
-    for (size_t i = 0; w->data && i < codes; i++) {
+    for (size_t i = 0; w->data && i < w->data_bytes / (c->bits > 8 ? 2 : 1); i++) {
         uint64_t code = random_u64() & ((1u << c->bits) - 1);
         if (c->bits > 8)
             ((uint16_t *)w->data)[i] = (uint16_t)code;
@@ -222,6 +227,7 @@ static inline void random_codebooks(const struct weight_case *c, struct weight *
     int64_t elements = ((int64_t)c->books << c->bits) * w->in_group * w->out_group;
     w->codebook = memory_alloc((size_t)elements * dtype_size(w->codebook_dtype));
     random_parameter(w->codebook, w->codebook_dtype, elements, -1, 1);
+    tile_book_columns(w);
     w->scales = memory_alloc((size_t)w->n * dtype_size(w->scale_dtype));
     random_parameter(w->scales, w->scale_dtype, w->n / w->out_group, 0.004f, 0.02f);
 }
