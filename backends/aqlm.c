@@ -22,9 +22,10 @@
  * so a file saved after that has codes [k / in_group, n / out_group, C]. It is known by that shape;
  * where both numbers are equal, the usual order is assumed.
  *
- * Encoding: ENC_CODEBOOK, 1..16 bits, U16 codes in their natural order, U8 ones interleaved. A part is cut at
- * multiples of both groups and has the whole codebooks. There is no requantize: the encoder is a
- * beam search on calibration data, and the library has no dequantization for PEFT to merge with.
+ * Encoding: ENC_CODEBOOK, 1..16 bits, U16 codes in their natural order, U8 ones interleaved. A part
+ * is cut at multiples of both groups and has the whole codebooks. There is no requantize: the
+ * encoder is a beam search on calibration data, and the library has no dequantization for PEFT to
+ * merge with.
  */
 #include <stdio.h>
 #include <string.h>
@@ -236,8 +237,6 @@ static enum status build(const struct module_spec *spec, const struct layout *l,
     memcpy(w->scales, (const char *)l->scales->data + (size_t)pieces.row * size,
            (size_t)pieces.rows * size);
     memcpy(w->codebook, l->codebooks->data, l->codebooks->bytes);
-    if (!st && !tile_book_columns(w))
-        st = error_memory(err, "loading an AQLM weight");
     if (!st)
         w->file_bytes = spec_file_bytes(spec, part);
     return st;

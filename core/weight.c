@@ -17,7 +17,6 @@ void weight_clear(struct weight *w)
     memory_free(w->zeros);
     memory_free(w->nested_absmax);
     memory_free(w->codebook);
-    memory_free(w->columns);
     free(w->format);
     memset(w, 0, sizeof *w);
 }
@@ -46,8 +45,6 @@ size_t weight_bytes(const struct weight *w)
     if (w->codebook)
         bytes += ((size_t)w->books << w->bits) * (size_t)(w->in_group * w->out_group) *
                  dtype_size(w->codebook_dtype);
-    if (w->columns)
-        bytes += (size_t)(w->books * w->in_group) * 256 * sizeof *w->columns;
     if (w->nested_absmax)
         bytes += (size_t)w->n_nested * sizeof *w->nested_absmax;
     return bytes;

@@ -14,8 +14,6 @@
 #include <math.h>
 #include <string.h>
 
-#include "core/memory.h"
-
 #define CHUNK_LINE 64 /* bytes of a line: 16 rows of a dword */
 
 /* The planes of b bits, from the low bits up; returns how many. */
@@ -261,8 +259,8 @@ void tile_float8_steps(struct weight *w)
     for (int c = 0; c < 128; c++) {
         float steps = rintf(tile_float8((uint8_t)c, w->code_dtype) / w->step);
         int b = steps < 0x1p14f ? (int)steps : 0; // greater ones do not occur
-        w->high[c] = (uint8_t)(b / 128);
-        w->low[c] = (uint8_t)(b % 128);
+        w->high_low[0][c] = (uint8_t)(b / 128);
+        w->high_low[1][c] = (uint8_t)(b % 128);
     }
 }
 
@@ -334,22 +332,6 @@ size_t tile_book_bytes(int64_t n, int64_t lookups, int bits)
     if (bits > 8)
         return (size_t)n * (size_t)lookups * 2;
     return (size_t)((n + BOOK_LINE - 1) / BOOK_LINE) * (size_t)lookups * BOOK_LINE;
-}
-
-bool tile_book_columns(struct weight *w)
-{
-    int64_t vectors = (int64_t)1 << w->bits, rows = (int64_t)w->books * w->in_group;
-    if (w->bits > 8 || w->out_group != 1 || w->books > BOOK_LOOKUPS || w->in_group < 4 * w->books)
-        return true;
-    w->columns = memory_alloc((size_t)rows * 256 * sizeof *w->columns);
-    if (!w->columns)
-        return false;
-    for (int64_t i = 0; i < rows; i++)
-        for (int64_t c = 0; c < vectors; c++)
-            w->columns[i * 256 + c] =
-                tile_value(w->codebook, w->codebook_dtype,
-                           (i / w->in_group * vectors + c) * w->in_group + i % w->in_group);
-    return true;
 }
 
 /* An element of an ENC_CODEBOOK weight. */

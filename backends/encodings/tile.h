@@ -49,7 +49,7 @@ float tile_float8(uint8_t code, enum dtype dtype);
  * equals. No step for a table that is 0 or not finite. */
 void tile_table_steps(struct weight *w);
 
-/* Sets step, high and low of a weight of 8-bit floats whose codes are there: the step that makes
+/* Sets step and high_low of a weight of 8-bit floats whose codes are there: the step that makes
  * the largest magnitude 8192 to 15360. No step where a code is infinity or NaN. */
 void tile_float8_steps(struct weight *w);
 
@@ -67,10 +67,6 @@ static inline int64_t tile_book_code(const struct weight *w, int64_t i, int64_t 
     int64_t at = tile_book_index(i, lookups, lookup, w->bits);
     return w->bits > 8 ? ((const uint16_t *)w->data)[at] : ((const uint8_t *)w->data)[at];
 }
-/* Sets columns where fast mode looks products up: up to 8 bits and BOOK_LOOKUPS books, out_group 1,
- * in_group at least 4 * books (tables that are worth their making). false: no memory. */
-bool tile_book_columns(struct weight *w);
-
 /* Index of a tiled parameter of (row, group). */
 static inline int64_t tile_param(int64_t row, int64_t group, int64_t n_groups)
 {

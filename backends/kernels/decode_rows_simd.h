@@ -9,7 +9,8 @@
  * Roofline: sixteen columns of sixteen rows are transposed with 64 shuffles, so at least four
  * cycles for each column of 16 elements and each parameter. Reached on one Zen 4 core with AVX-512,
  * one row, in the caches, as cycles at 3.5 GHz for 16 elements: strided HQQ 4 bits 28, flat NF4 18,
- * AQLM 1x16 and 2x8 54. That is not the bound of the shuffles: what takes the rest is not known.
+ * AQLM 1x16 and 2x8 36 to 39. That is not the bound of the shuffles: what takes the rest is not
+ * known. Fast mode goes other ways (strided_simd.h, lookup_simd.h) but for flat groups.
  */
 #ifndef OFTD_BACKENDS_KERNELS_DECODE_ROWS_SIMD_H
 #define OFTD_BACKENDS_KERNELS_DECODE_ROWS_SIMD_H
@@ -197,7 +198,7 @@ INLINE void decode_places(const enum kind kind, const struct weight *w, int64_t 
 /* Eight elements of the codebooks from index on, d their dtype. */
 INLINE __m256 eight_values(const enum dtype d, const struct weight *w, int64_t index)
 {
-    const char *at = (const char *)w->codebook + (size_t)index * dtype_size(d);
+    const char *at = (const char *)w->codebook + index * (d == DT_F32 ? 4 : 2);
     if (d == DT_F32)
         return _mm256_loadu_ps((const float *)at);
     __m128i halves = _mm_loadu_si128((const __m128i *)at);

@@ -63,20 +63,20 @@ static int32_t factor_of(const struct weight *w, uint8_t code)
         return w->steps[code];
     if (w->encoding == ENC_GROUP)
         return code;
-    int32_t b = 128 * w->high[code & 0x7f] + w->low[code & 0x7f];
+    int32_t b = 128 * w->high_low[0][code & 0x7f] + w->high_low[1][code & 0x7f];
     return code & 0x80 ? -b : b;
 }
 
-/* acc [m][16]: the m rows of one chunk. */
-static void add_chunk(const struct weight *w, int64_t chunk, const struct fast_chunk *a, int m,
-                      float *acc)
+/* acc [m][16]: the m rows of n columns of one chunk, from column `from` on. */
+static void add_chunk(const struct weight *w, int64_t chunk, int64_t from, int64_t n,
+                      const struct fast_chunk *a, int m, float *acc)
 {
     uint8_t codes[TILE_ROWS * TILE_K];
     tile_unpack_codes(w->data, TILE_K, w->bits, chunk, codes, TILE_K);
     for (int i = 0; i < m; i++)
         for (int r = 0; r < TILE_ROWS; r++) {
             int32_t dot = 0;
-            for (int j = 0; j < TILE_K; j++)
+            for (int64_t j = from; j < from + n; j++)
                 dot += factor_of(w, codes[r * TILE_K + j]) * a[i].q[j];
             acc[i * TILE_ROWS + r] = fmaf(a[i].scale, (float)dot, acc[i * TILE_ROWS + r]);
         }
@@ -111,16 +111,18 @@ static void add_group(const struct weight *w, int64_t tile, int64_t k, const flo
 static void fast(const struct weight *w, int64_t tile, const struct fast_block *b, int m,
                  float *sum)
 {
-    int64_t chunks = w->k_padded / TILE_K, per = fast_group_chunks(w), c = 0;
+    int64_t chunks = w->k_padded / TILE_K, group = fast_group(w), k = 0;
     memset(sum, 0, (size_t)m * TILE_ROWS * sizeof *sum);
     for (int64_t g = 0; g < w->n_groups; g++) {
         float acc[FAST_ROWS * TILE_ROWS] = {0};
-        int64_t first = c, end = c + per < chunks ? c + per : chunks;
-        for (; c < end; c++) {
-            add_chunk(w, tile * chunks + c, b->coarse + c * m, m, acc);
-            add_chunk(w, tile * chunks + c, b->fine + c * m, m, acc);
+        int64_t first = k, end = k + group < w->k_padded ? k + group : w->k_padded, n;
+        for (; k < end; k += n) {
+            int64_t c = k / TILE_K, from = k % TILE_K;
+            n = end - k < TILE_K ? end - k : TILE_K;
+            add_chunk(w, tile * chunks + c, from, n, b->coarse + c * m, m, acc);
+            add_chunk(w, tile * chunks + c, from, n, b->fine + c * m, m, acc);
         }
-        add_group(w, tile, first * TILE_K, b->parts + g * m, m, acc, sum);
+        add_group(w, tile, first, b->parts + g * m, m, acc, sum);
     }
 }
 
@@ -140,29 +142,39 @@ static size_t aligned(size_t bytes)
 size_t fast_act_bytes(int32_t rows, int64_t k)
 {
     size_t chunks = (size_t)(tile_pad_k(k) / TILE_K), n = chunks * (size_t)rows;
-    // a weight has at most as many groups as chunks
+    // a weight has at most four groups a chunk
     return aligned(sizeof(struct fast_rows)) + 2 * aligned(n * sizeof(struct fast_chunk)) +
-           aligned(n * sizeof(float)) + aligned(n + chunks * FAST_ROWS);
+           aligned(4 * n * sizeof(float)) + aligned(n + chunks * FAST_ROWS);
 }
 
 struct rows_job {
     const struct kernels_state *state;
     const struct act *a;
     const struct fast_rows *f;
-    int64_t per; /* chunks of a group */
+    int64_t group; /* its columns */
     int64_t chunks;
 };
 
+static float part_sum(const struct fast_chunk *a, int64_t from, int64_t n)
+{
+    int32_t sum = 0;
+    for (int64_t j = from; n < TILE_K && j < from + n; j++)
+        sum += a->q[j];
+    return (float)(n < TILE_K ? sum : a->sum);
+}
+
 /* parts of one row, whose elements are `step` apart. */
-static void sum_parts(const struct fast_rows *f, int64_t per, const struct fast_chunk *coarse,
+static void sum_parts(const struct fast_rows *f, int64_t group, const struct fast_chunk *coarse,
                       const struct fast_chunk *fine, int64_t step, float *parts)
 {
-    int64_t c = 0;
+    int64_t k = 0, n;
     for (int64_t g = 0; g < f->n_groups; g++, parts += step) {
         float part = 0;
-        for (int64_t end = c + per; c < end && c < f->n_chunks; c++) {
-            const struct fast_chunk *a = &coarse[c * step], *b = &fine[c * step];
-            part = fmaf(b->scale, (float)b->sum, fmaf(a->scale, (float)a->sum, part));
+        for (int64_t end = k + group; k < end && k < f->n_chunks * TILE_K; k += n) {
+            const struct fast_chunk *a = &coarse[k / TILE_K * step], *b = &fine[k / TILE_K * step];
+            n = end - k < TILE_K ? end - k : TILE_K;
+            part = fmaf(a->scale, part_sum(a, k % TILE_K, n), part);
+            part = fmaf(b->scale, part_sum(b, k % TILE_K, n), part);
         }
         *parts = part;
     }
@@ -177,7 +189,7 @@ static void quantize_row(const struct rows_job *j, int64_t row)
     struct fast_chunk *fine = f->fine + first * f->n_chunks + i;
     uint8_t *has_fine = f->has_fine + first * f->n_chunks + i;
     j->state->twins.quantize(j->a->x + row * j->a->ldx, j->a->k, coarse, fine, has_fine, m);
-    sum_parts(f, j->per, coarse, fine, m, f->parts + first * f->n_groups + i);
+    sum_parts(f, j->group, coarse, fine, m, f->parts + first * f->n_groups + i);
     if (i == m - 1) // rows that a block lacks
         for (int64_t c = 0; c < f->n_chunks; c++)
             memset(has_fine + c * FAST_ROWS + 1, 0, (size_t)(FAST_ROWS - m));
@@ -204,9 +216,9 @@ void fast_quantize(const struct kernels *self, const struct weight *w, void *buf
     f->fine = (void *)((char *)buffer + at);
     at += aligned(n * sizeof *f->fine);
     f->parts = (void *)((char *)buffer + at);
-    at += aligned(n * sizeof *f->parts);
+    at += aligned((size_t)f->n_groups * (size_t)a->rows * sizeof *f->parts);
     f->has_fine = (uint8_t *)buffer + at;
-    struct rows_job j = {.state = self->state, .a = a, .f = f, .per = fast_group_chunks(w)};
+    struct rows_job j = {.state = self->state, .a = a, .f = f, .group = fast_group(w)};
     j.chunks = chunk_count(self, a->rows, 1.5 * (double)a->k);
     pool_run(self->state->pool, j.chunks, quantize_rows, &j);
     a->q = f;

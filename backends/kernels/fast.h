@@ -47,14 +47,16 @@ static inline bool fast_has(const struct weight *w)
     bool steps = w->encoding == ENC_TABLE4 || w->encoding == ENC_FLOAT8;
     if (steps ? w->step == 0 : w->encoding != ENC_GROUP)
         return false;
+    bool small = w->encoding == ENC_GROUP && w->bits < 8 && (w->group == 8 || w->group == 16);
     return w->grouping == GROUPS_OF_ROWS && !w->group_of &&
-           (w->n_groups == 1 || w->group % TILE_K == 0);
+           (w->n_groups == 1 || w->group % TILE_K == 0 || small);
 }
 
-/* Chunks that a group has (the last may have fewer). */
-static inline int64_t fast_group_chunks(const struct weight *w)
+/* Columns that a group has (the last may have fewer): less than TILE_K where a chunk has several
+ * groups, else whole chunks. */
+static inline int64_t fast_group(const struct weight *w)
 {
-    return w->n_groups == 1 ? w->k_padded / TILE_K : w->group / TILE_K;
+    return w->n_groups == 1 ? w->k_padded : w->group;
 }
 
 /* The definition of a chunk: n <= TILE_K columns; whether there is a second part (else it is 0). */

@@ -1,5 +1,5 @@
-/* What fast mode multiplies with, straight from the tile layout: the integers b of core/kernels.h of
- * one chunk, four columns of each row a vector. Shared by the products of rows that are bytes
+/* What fast mode multiplies with, straight from the tile layout: the integers b of core/kernels.h
+ * of one chunk, four columns of each row a vector. Shared by the products of rows that are bytes
  * themselves (fast_simd.h) and of those that become bytes for each row of W (strided_simd.h). */
 #ifndef OFTD_BACKENDS_KERNELS_FAST_FACTORS_SIMD_H
 #define OFTD_BACKENDS_KERNELS_FAST_FACTORS_SIMD_H

@@ -20,13 +20,16 @@
  *                               dots, shift, add, convert, fma                 1.1     1.5
  *   a further row          1.3  8 dots, convert, fma                           0.28    0.31 to 0.36
  *
+ * Groups of 8 and 16 columns cost a group's end for every second or fourth vector: HQQ 2 bits in
+ * groups of 16 2.6 cycles, 4 bits in groups of 8 2.6.
+ *
  * A further row of 8-bit floats takes 16 dots: 0.52. An 8-bit float is an integer of 15 bits here,
  * two bytes of seven bits with its sign, so that one look-up of 128 entries gives each of them.
  *
  * AVX2 on the same core, one row and a further one: NF4 1.5 and 0.9, 4 bits 0.8 and 0.6, 8 bits 1.1
- * and 0.9 (signed bytes cost two operations more a dot), 8-bit floats, there words, 5.2 to 6.5. So two cores with AVX-512 read NF4 faster
- * than this machine's memory gives it; from two rows on the arithmetic bounds a product, at 0.7 of
- * the peak of vpdpbusd.
+ * and 0.9 (signed bytes cost two operations more a dot), 8-bit floats, there words, 5.2 to 6.5. So
+ * two cores with AVX-512 read NF4 faster than this machine's memory gives it; from two rows on the
+ * arithmetic bounds a product, at 0.7 of the peak of vpdpbusd.
  */
 #ifndef OFTD_BACKENDS_KERNELS_FAST_SIMD_H
 #define OFTD_BACKENDS_KERNELS_FAST_SIMD_H
@@ -125,13 +128,40 @@ INLINE bool any_fine(const uint8_t *has_fine)
     return flags != 0;
 }
 
+/* total[i] += what group r->group makes of acc[i]. */
+INLINE void add_group(const enum kind kind, const int m, struct reader *r, const float *parts,
+                      const vf acc[], vf total[])
+{
+    const struct weight *w = r->w;
+    reader_load_group(r);
+    vf scale = r->scale, zero = r->zero;
+    if (kind == KIND_TABLE4) {
+        scale = vf_mul(scale, vf_set(w->step));
+        zero = vf_set(w->offset);
+    } else if (is_float8(kind)) {
+        scale = vf_mul(scale, vf_set(w->step));
+    } else if (w->rule == RULE_FACTOR) {
+        scale = vf_mul(scale, vf_set(w->factor));
+    }
+    if (kind == KIND_TABLE4 || w->rule != RULE_FMA) {
+        zero = vf_sub(vf_zero(), zero);
+#pragma GCC unroll 8
+        for (int i = 0; i < m; i++)
+            total[i] = vf_fma(scale, vf_fma(zero, vf_set(parts[i]), acc[i]), total[i]);
+    } else {
+#pragma GCC unroll 8
+        for (int i = 0; i < m; i++)
+            total[i] = vf_fma(zero, vf_set(parts[i]), vf_fma(scale, acc[i], total[i]));
+    }
+}
+
 INLINE void fast_tile(const enum kind kind, const int m, const struct weight *w, int64_t tile,
                       const struct fast_block *b, float *sum)
 {
     const float *parts = b->parts;
-    int64_t chunks = w->k_padded / TILE_K, per = fast_group_chunks(w), c = 0;
-    const struct tables t = {byte_table(w->steps),
-                             float8_load(kind == KIND_E5M2, w->step, w->high, w->low)};
+    int64_t chunks = w->k_padded / TILE_K, per = fast_group(w) / TILE_K, c = 0;
+    const struct tables t = {byte_table(w->steps), float8_load(kind == KIND_E5M2, w->step,
+                                                               w->high_low[0], w->high_low[1])};
     struct reader r;
     vf total[FAST_ROWS];
     reader_open(kind, &r, w, tile, 0);
@@ -150,25 +180,75 @@ INLINE void fast_tile(const enum kind kind, const int m, const struct weight *w,
             if (any_fine(b->has_fine + c * FAST_ROWS))
                 add_chunk(kind, m, codes, b->fine + c * m, acc);
         }
-        reader_load_group(&r);
-        vf scale = r.scale, zero = r.zero;
-        if (kind == KIND_TABLE4) {
-            scale = vf_mul(scale, vf_set(w->step));
-            zero = vf_set(w->offset);
-        } else if (is_float8(kind)) {
-            scale = vf_mul(scale, vf_set(w->step));
-        } else if (w->rule == RULE_FACTOR) {
-            scale = vf_mul(scale, vf_set(w->factor));
-        }
-        if (kind == KIND_TABLE4 || w->rule != RULE_FMA) {
-            zero = vf_sub(vf_zero(), zero);
+        add_group(kind, m, &r, parts, acc, total);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < m; i++)
+        vf_store(sum + i * TILE_ROWS, total[i]);
+}
+
+/* A group's n quads of a chunk, from the first one on. */
+INLINE void add_quads(const int m, const int first, const int n, const vi codes[16],
+                      const struct fast_chunk *a, vf acc[])
+{
+#pragma GCC unroll 8
+    for (int i = 0; i < m; i++) {
+        vi dot = dots_some(n, codes + first, a[i].q + 4 * first);
+        acc[i] = vf_fma(vf_set(a[i].scale), vf_of_int(dot), acc[i]);
+    }
+}
+
+/* Factors of a kind, for products whose text does not depend on it. */
+typedef void factors_function(const struct reader *r, int64_t chunk, vi out[16]);
+
+#define FACTORS(kind)                                                                              \
+    static void factors_##kind(const struct reader *r, int64_t chunk, vi out[16])                  \
+    {                                                                                              \
+        static const struct tables none;                                                           \
+        chunk_factors(KIND_##kind, r, &none, chunk, out);                                          \
+    }
+FACTORS(BITS4)
+FACTORS(BITS2)
+FACTORS(BITS3)
+FACTORS(BITS)
+
+static factors_function *factors_of(enum kind kind)
+{
+    return kind == KIND_BITS4   ? factors_BITS4
+           : kind == KIND_BITS2 ? factors_BITS2
+           : kind == KIND_BITS3 ? factors_BITS3
+                                : factors_BITS;
+}
+
+/* fast_tile where a chunk has 8 / n groups, of n quads each; codes of less than 8 bits. */
+INLINE void fast_small(const int n, const int m, const struct weight *w, int64_t tile,
+                       const struct fast_block *b, float *sum)
+{
+    factors_function *factors = factors_of(reader_kind(w));
+    const float *parts = b->parts;
+    struct reader r;
+    vf total[FAST_ROWS];
+    reader_open(KIND_BITS, &r, w, tile, 0);
+    r.group = 0;
+#pragma GCC unroll 8
+    for (int i = 0; i < m; i++)
+        total[i] = vf_zero();
+    for (int64_t c = 0; c < w->k_padded / TILE_K; c++) {
+        const bool fine = any_fine(b->has_fine + c * FAST_ROWS);
+        vi codes[16];
+        factors(&r, c, codes);
+#pragma GCC unroll 4
+        for (int first = 0; first < 8; first += n, r.group++, parts += m) {
+            vf acc[FAST_ROWS];
+            if (r.group >= w->n_groups)
+                break;
 #pragma GCC unroll 8
             for (int i = 0; i < m; i++)
-                total[i] = vf_fma(scale, vf_fma(zero, vf_set(parts[i]), acc[i]), total[i]);
-        } else {
-#pragma GCC unroll 8
-            for (int i = 0; i < m; i++)
-                total[i] = vf_fma(zero, vf_set(parts[i]), vf_fma(scale, acc[i], total[i]));
+                acc[i] = vf_zero();
+            add_quads(m, first, n, codes, b->coarse + c * m, acc);
+            if (fine)
+                add_quads(m, first, n, codes, b->fine + c * m, acc);
+            add_group(KIND_BITS, m, &r, parts, acc, total);
         }
     }
 #pragma GCC unroll 8
@@ -203,6 +283,24 @@ FAST_KIND(BITS)
 FAST_KIND(E4M3)
 FAST_KIND(E5M2)
 
+#define FAST_SMALL(n, m)                                                                           \
+    static void fast_small_##n##_##m(const struct weight *w, int64_t tile,                         \
+                                     const struct fast_block *b, float *sum)                       \
+    {                                                                                              \
+        fast_small(n, m, w, tile, b, sum);                                                         \
+    }
+#define FAST_SMALLS(n)                                                                             \
+    FAST_SMALL(n, 1)                                                                               \
+    FAST_SMALL(n, 2)                                                                               \
+    FAST_SMALL(n, 3)                                                                               \
+    FAST_SMALL(n, 4)                                                                               \
+    FAST_SMALL(n, 5)                                                                               \
+    FAST_SMALL(n, 6)                                                                               \
+    FAST_SMALL(n, 7)                                                                               \
+    FAST_SMALL(n, 8)
+FAST_SMALLS(2)
+FAST_SMALLS(4)
+
 static void fast_simd(const struct weight *w, int64_t tile, const struct fast_block *b, int m,
                       float *sum)
 {
@@ -218,6 +316,17 @@ static void fast_simd(const struct weight *w, int64_t tile, const struct fast_bl
         [KIND_E4M3] = OF_KIND(E4M3),     [KIND_E5M2] = OF_KIND(E5M2),
     };
 #undef OF_KIND
+#define OF_QUADS(n)                                                                                \
+    {                                                                                              \
+        fast_small_##n##_1, fast_small_##n##_2, fast_small_##n##_3, fast_small_##n##_4,            \
+            fast_small_##n##_5, fast_small_##n##_6, fast_small_##n##_7, fast_small_##n##_8         \
+    }
+    static fast_function *const small[][FAST_ROWS] = {OF_QUADS(2), OF_QUADS(4)};
+#undef OF_QUADS
+    if (fast_group(w) < TILE_K) {
+        small[w->group / 16][m - 1](w, tile, b, sum);
+        return;
+    }
     functions[reader_kind(w)][m - 1](w, tile, b, sum);
 }
 

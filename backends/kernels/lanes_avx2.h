@@ -351,6 +351,17 @@ INLINE vi dots_nibbles(vi acc, const vi w[8], const int8_t *q)
     return (vi){add_pairs(acc.lo, lo), add_pairs(acc.hi, hi)};
 }
 
+INLINE vi dots_some(const int n, const vi w[], const int8_t *q)
+{
+    vi acc = vi_set(0);
+#pragma GCC unroll 4
+    for (int i = 0; i < n; i++) {
+        __m256i x = four_bytes(q + 4 * i);
+        acc.lo = add_pairs(acc.lo, _mm256_maddubs_epi16(w[i].lo, x));
+        acc.hi = add_pairs(acc.hi, _mm256_maddubs_epi16(w[i].hi, x));
+    }
+    return acc;
+}
 INLINE vi dots_lanes(const vi w[8], const vi *q)
 {
     vi acc = vi_set(0);

@@ -283,6 +283,18 @@ INLINE vi dots_nibbles(vi acc, const vi w[8], const int8_t *q)
     return dots_signed(acc, w, q);
 }
 
+/* The sums of the first n vectors alone, up to 127. */
+INLINE vi dots_some(const int n, const vi w[], const int8_t *q)
+{
+    vi acc = vi_set(0);
+#pragma GCC unroll 4
+    for (int i = 0; i < n; i++) {
+        int32_t four;
+        memcpy(&four, q + 4 * i, sizeof four);
+        acc = _mm512_dpbusd_epi32(acc, w[i], _mm512_set1_epi32(four));
+    }
+    return acc;
+}
 /* The same with q's of each lane's own, eight vectors of them. */
 INLINE vi dots_lanes(const vi w[8], const vi *q)
 {

@@ -20,17 +20,30 @@
 #include "backends/kernels/twins.h"
 
 #define TOP 2047 /* BOOK_LOOKUPS of them fit 16 bits */
+/* Floats of scratch for the codebooks' columns. */
+#define COLUMNS (LOOKUP_COLUMNS * 256)
+_Static_assert(COLUMNS + BOOK_LOOKUPS * 256 <= SCRATCH_FLOATS, "columns and products fit");
 /* Rows of x that eights() takes, and the most that have tables at once. */
 #define EIGHTS_ROWS 4
 #define TABLE_ROWS  32
 
 /* ---- the plain primitives ---- */
 
-static void lookup_tables(const struct weight *w, int64_t c, const float *x,
-                          struct lookup_chunk *to, float *scratch)
+static void lookup_columns(const struct weight *w, float *columns)
+{
+    int64_t vectors = (int64_t)1 << w->bits, in = w->in_group, rows = w->books * in;
+    memset(columns, 0, (size_t)(rows * 256) * sizeof *columns);
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t v = 0; v < vectors; v++)
+            columns[i * 256 + v] =
+                tile_value(w->codebook, w->codebook_dtype, (i / in * vectors + v) * in + i % in);
+}
+
+static void lookup_tables(const struct weight *w, int64_t c, const float *x, const float *columns,
+                          struct lookup_chunk *to, float *t)
 {
     int64_t first = c * lookup_groups(w), end = first + lookup_groups(w), l = 0;
-    float peak = 0, *t = scratch;
+    float peak = 0;
     bool finite = true;
     end = end < w->k / w->in_group ? end : w->k / w->in_group;
     for (int64_t j = first; j < end; j++)
@@ -38,8 +51,8 @@ static void lookup_tables(const struct weight *w, int64_t c, const float *x,
             for (int64_t v = 0; v < 256; v++) {
                 float sum = 0;
                 for (int64_t q = 0; q < w->in_group; q++)
-                    sum = fmaf(x[j * w->in_group + q],
-                               w->columns[(b * w->in_group + q) * 256 + v], sum);
+                    sum =
+                        fmaf(x[j * w->in_group + q], columns[(b * w->in_group + q) * 256 + v], sum);
                 t[l * 256 + v] = sum;
                 finite &= isfinite(sum) != 0;
                 peak = fmaxf(peak, fabsf(sum));
@@ -99,6 +112,7 @@ static void eights(const struct weight *w, int64_t row, int64_t rows, const floa
 
 void lookup_portable(struct twins *t)
 {
+    t->lookup_columns = lookup_columns;
     t->lookup_tables = lookup_tables;
     t->lookup = lookup;
     t->eights = eights;
@@ -152,11 +166,13 @@ static void make_tables(void *ctx, int64_t chunk, int thread)
     int i = find_job(b, &chunk);
     const struct matmul_job *j = b->jobs[i];
     int64_t unit, end, per = lookup_chunks(j->w);
+    const struct twins *t = &b->self->state->twins;
+    float *columns = b->self->state->scratch[thread], *products = columns + COLUMNS;
     chunk_range(b->units[i], b->chunks[i], chunk, &unit, &end);
+    t->lookup_columns(j->w, columns);
     for (; unit < end; unit++)
-        b->self->state->twins.lookup_tables(
-            j->w, unit % per, j->a->x + (b->row + unit / per) * j->a->ldx, b->tables[i] + unit,
-            b->self->state->scratch[thread]);
+        t->lookup_tables(j->w, unit % per, j->a->x + (b->row + unit / per) * j->a->ldx, columns,
+                         b->tables[i] + unit, products);
 }
 
 static void look_up(void *ctx, int64_t chunk, int thread)
@@ -200,8 +216,9 @@ static void run_pass(struct batch *b)
     run_region(b, make_tables, cycles);
     for (int i = 0; i < b->n; i++) {
         const struct weight *w = b->jobs[i]->w;
+        int64_t lookups = w->k / w->in_group * w->books;
         b->units[i] = rows_of(b, i) ? (w->n + BOOK_LINE - 1) / BOOK_LINE : 0;
-        cycles[i] = 8.0 * (double)(w->k / w->in_group * w->books) * rows_of(b, i);
+        cycles[i] = 8.0 * (double)lookups * rows_of(b, i);
     }
     run_region(b, look_up, cycles);
 }

@@ -11,6 +11,7 @@
 /* What one row's tables may take, and the tables of a product's rows. */
 #define LOOKUP_ROW_BYTES ((size_t)4 << 20)
 #define LOOKUP_JOBS      4
+#define LOOKUP_COLUMNS   256 /* most columns of all books */
 #define LOOKUP_BYTES     (LOOKUP_JOBS * LOOKUP_ROW_BYTES)
 
 /* A table of each look-up of a chunk: s of core/kernels.h, as it is or, for AVX-512, the 256 low
@@ -32,9 +33,12 @@ static inline int64_t lookup_chunks(const struct weight *w)
 {
     return (w->k / w->in_group + lookup_groups(w) - 1) / lookup_groups(w);
 }
+/* Whether tables are worth their making, and fit. */
 static inline bool lookup_has(const struct weight *w)
 {
-    return w->columns &&
+    return w->encoding == ENC_CODEBOOK && w->bits <= 8 && w->out_group == 1 &&
+           w->books <= BOOK_LOOKUPS && 4 * w->books <= w->in_group &&
+           w->in_group * w->books <= LOOKUP_COLUMNS &&
            (size_t)lookup_chunks(w) * sizeof(struct lookup_chunk) <= LOOKUP_ROW_BYTES;
 }
 

@@ -8,8 +8,8 @@
  *                  for each panel of 256 columns:  pack the rows' columns [k][rows of a block]
  *                    for each tile: decode the panel [k][16] into L1, multiply it with each block
  *
- * In fast mode most weights have a way of their own (way_of): bytes (fast.c, for a pass of up to 192
- * rows each tile with every block of rows), strided groups (strided.c), codebooks (lookup.c).
+ * In fast mode most weights have a way of their own (way_of): bytes (fast.c, for a pass of up to
+ * 192 rows each tile with every block of rows), strided groups (strided.c), codebooks (lookup.c).
  *
  * Chunks are runs of tiles of one job, so a thread reads a contiguous part of the weight.
  */

@@ -2,8 +2,8 @@
  * Owns fast mode's products with strided groups (HQQ axis 0): how a job is cut, and the plain C
  * primitives, which define the arithmetic (core/kernels.h) for every twin.
  *
- * A unit is some of the tiles that see one y (strided.h). For up to 192 rows of x: for each panel of
- * 1024 columns, for each row: make y of the panel, then multiply it with every tile of the unit.
+ * A unit is some of the tiles that see one y (strided.h). For up to 192 rows of x: for each panel
+ * of 1024 columns, for each row: make y of the panel, then multiply it with every tile of the unit.
  * Making y costs about as much as twelve products with a tile, so a unit has 32 tiles if there are
  * as many. Everything lives in the thread's scratch; a row's order of operations is that of its
  * chunks, whatever the units.
@@ -49,7 +49,8 @@ static void strided_rows(const struct weight *w, int64_t tile, int64_t k, int64_
     for (int64_t j = 0; j < n; j += TILE_K, to++) {
         to->has_fine = 0;
         for (int64_t r = 0; r < TILE_ROWS; r++)
-            make_lane(w, tile * TILE_ROWS + r, r, k + j, n - j < TILE_K ? n - j : TILE_K, x + j, to);
+            make_lane(w, tile * TILE_ROWS + r, r, k + j, n - j < TILE_K ? n - j : TILE_K, x + j,
+                      to);
     }
 }
 

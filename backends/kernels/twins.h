@@ -50,9 +50,11 @@ struct twins {
                     const struct strided_chunk *y, float *sum);
 
     /* ---- lookup.c: the same for codebooks */
-    /* chunk c of a row's products with all vectors; scratch of SCRATCH_FLOATS */
-    void (*lookup_tables)(const struct weight *w, int64_t c, const float *x,
-                          struct lookup_chunk *to, float *scratch);
+    /* element q of vector v of book b at [(b * in_group + q) * 256 + v], 0 beyond the last v */
+    void (*lookup_columns)(const struct weight *w, float *columns);
+    /* chunk c of a row's products with all vectors; t: BOOK_LOOKUPS * 256 floats of scratch */
+    void (*lookup_tables)(const struct weight *w, int64_t c, const float *x, const float *columns,
+                          struct lookup_chunk *to, float *t);
     /* lines [line, line + lines <= LOOKUP_LINES) -> out [lines * BOOK_LINE] */
     void (*lookup)(const struct weight *w, int64_t line, int64_t lines,
                    const struct lookup_chunk *tables, float *out);

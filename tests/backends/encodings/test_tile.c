@@ -268,7 +268,8 @@ START_TEST(float8)
 }
 END_TEST
 
-/* 8-bit floats as integers of a step that fits the greatest of them; none where one has no value. */
+/* 8-bit floats as integers of a step that fits the greatest of them; none where one has no value.
+ */
 START_TEST(float8_steps)
 {
     static const enum dtype formats[] = {DT_F8_E4M3, DT_F8_E5M2};
@@ -289,8 +290,8 @@ START_TEST(float8_steps)
         ck_assert(w.step > 0 && (top == 0 || most / (double)w.step >= 8192));
         for (int c = 0; c <= top; c++) {
             double steps = float8_by_definition(c, d) / (double)w.step;
-            ck_assert(w.high[c] < 120 || (w.high[c] == 120 && w.low[c] == 0));
-            ck_assert_double_eq(128 * w.high[c] + w.low[c], nearbyint(steps));
+            ck_assert(w.high_low[0][c] < 120 || (w.high_low[0][c] == 120 && w.high_low[1][c] == 0));
+            ck_assert_double_eq(128 * w.high_low[0][c] + w.high_low[1][c], nearbyint(steps));
         }
     }
 }

@@ -78,6 +78,8 @@ static const struct weight_case weight_cases[] = {
     {"hqq4-f16", CODES(4, 64, STEPS, F16, F16), ZEROS(F16)},
     {"hqq8-f16", CODES(8, 128, STEPS, F16, F16), ZEROS(F16)},
     {"hqq8-wild", CODES(8, 32, STEPS, F16, F32), ZEROS(F16), .wild = true},
+    {"hqq2-g16", CODES(2, 16, STEPS, F16, F16), ZEROS(F16)},
+    {"hqq4-g8", CODES(4, 8, STEPS, BF16, BF16), ZEROS(BF16)},
     {"hqq1-f32", CODES(1, 8, STEPS, F32, F32), ZEROS(F32)},
     {"hqq2-singles", CODES(2, 1, STEPS, F16, F16), ZEROS(F16)},
     {"hqq4-axis0", CODES(4, 64, STEPS, F16, F16), ZEROS(F16), STRIDED(-2)},
@@ -227,7 +229,6 @@ static inline void random_codebooks(const struct weight_case *c, struct weight *
     int64_t elements = ((int64_t)c->books << c->bits) * w->in_group * w->out_group;
     w->codebook = memory_alloc((size_t)elements * dtype_size(w->codebook_dtype));
     random_parameter(w->codebook, w->codebook_dtype, elements, -1, 1);
-    tile_book_columns(w);
     w->scales = memory_alloc((size_t)w->n * dtype_size(w->scale_dtype));
     random_parameter(w->scales, w->scale_dtype, w->n / w->out_group, 0.004f, 0.02f);
 }

@@ -12,14 +12,15 @@
 static bool has_bytes(const struct weight *w)
 {
     bool steps = w->encoding == ENC_TABLE4 || w->encoding == ENC_FLOAT8;
-    return (w->encoding == ENC_GROUP || (steps && w->step != 0)) && w->grouping == GROUPS_OF_ROWS && !w->group_of &&
-           (w->group >= w->k || w->group % TILE_K == 0);
+    bool small = w->encoding == ENC_GROUP && w->bits < 8 && (w->group == 8 || w->group == 16);
+    return (w->encoding == ENC_GROUP || (steps && w->step != 0)) && w->grouping == GROUPS_OF_ROWS &&
+           !w->group_of && (w->group >= w->k || w->group % TILE_K == 0 || small);
 }
 
 struct bytes {
     int q[TILE_K];
     float d;
-    int sum, energy;
+    int energy;
 };
 
 /* v[0 .. n) times inverse. */
@@ -28,7 +29,6 @@ static void to_bytes(const float *v, int64_t n, float inverse, struct bytes *b)
     for (int64_t j = 0; j < n; j++) {
         float scaled = v[j] * inverse;
         b->q[j] = (int)nearbyintf(scaled);
-        b->sum += b->q[j];
         b->energy += b->q[j] * b->q[j];
     }
 }
@@ -64,10 +64,12 @@ static long factor(const struct weight *w, uint8_t code)
     return w->encoding == ENC_TABLE4 ? w->steps[code] : code;
 }
 
-static long dot(const struct weight *w, int64_t n, int64_t k0, int64_t k_end, const struct bytes *b)
+/* Columns [k, end) of a chunk that begins at k0. */
+static long dot(const struct weight *w, int64_t n, int64_t k0, int64_t k, int64_t end,
+                const struct bytes *b)
 {
     long sum = 0;
-    for (int64_t k = k0; k < k_end; k++) {
+    for (; k < end; k++) {
         uint8_t code = tile_code(w->data, w->k_padded, w->bits, n, k);
         sum += factor(w, code) * b->q[k - k0];
     }
@@ -80,13 +82,17 @@ static float defined(const struct weight *w, const float *x, int64_t n)
     for (int64_t g0 = 0; g0 < w->k; g0 += w->group) {
         float acc = 0, part = 0, zero = weight_zero(w, n, g0), scale = weight_scale(w, n, g0);
         int64_t group_end = w->k - g0 < w->group ? w->k : g0 + w->group;
-        for (int64_t k0 = g0; k0 < group_end; k0 += TILE_K) {
-            int64_t end = group_end - k0 < TILE_K ? group_end : k0 + TILE_K;
+        for (int64_t k0 = g0 / TILE_K * TILE_K; k0 < group_end; k0 += TILE_K) {
+            int64_t end = w->k - k0 < TILE_K ? w->k : k0 + TILE_K, from = k0 < g0 ? g0 : k0;
+            int64_t to = end < group_end ? end : group_end;
             struct bytes b[2];
             quantized(x + k0, end - k0, &b[0], &b[1]);
             for (int i = 0; i < 2; i++) {
-                acc = fmaf(b[i].d, (float)dot(w, n, k0, end, &b[i]), acc);
-                part = fmaf(b[i].d, (float)b[i].sum, part);
+                long sum = 0;
+                for (int64_t k = from; k < to; k++)
+                    sum += b[i].q[k - k0];
+                acc = fmaf(b[i].d, (float)dot(w, n, k0, from, to, &b[i]), acc);
+                part = fmaf(b[i].d, (float)sum, part);
             }
         }
         if (w->encoding == ENC_TABLE4) {
@@ -119,7 +125,7 @@ static float defined_strided(const struct weight *w, const float *x, int64_t n)
             float bias = 0;
             for (int64_t k = k0; k < end; k++)
                 bias = fmaf(weight_zero(w, n, k), (float)b[i].q[k - k0], bias);
-            total = fmaf(b[i].d, (float)dot(w, n, k0, end, &b[i]) - bias, total);
+            total = fmaf(b[i].d, (float)dot(w, n, k0, k0, end, &b[i]) - bias, total);
         }
     }
     return total;
@@ -197,7 +203,9 @@ static definition_of *definition_for(const struct weight *w)
         return NULL;
     if (w->bits > 8)
         return w->in_group == 8 ? defined_eights : NULL;
-    return w->books <= 16 && w->in_group >= 4 * w->books ? defined_lookup : NULL;
+    return w->books <= 16 && w->in_group >= 4 * w->books && w->in_group * w->books <= 256
+               ? defined_lookup
+               : NULL;
 }
 
 /* x [rows, ldx] as prepare and matmul of t have it -> out [rows, n]. */
@@ -326,7 +334,7 @@ START_TEST(odd_values)
                                 -127.0f, 0.5f,     -0.5f,     1.5f};
     enum { ODD = sizeof odd / sizeof *odd };
     static float x[MOST_ROWS * LDX], want[MOST_ROWS * N];
-    static const char *const names[] = {"nf4-f32",  "gptq4-g128", "awq-fast",   "bnb8",
+    static const char *const names[] = {"nf4-f32",  "gptq4-g128", "awq-fast", "bnb8",
                                         "e4m3-row", "hqq4-axis0", "aqlm-2x8", "aqlm-1x16"};
     for (size_t c = 0; c < sizeof names / sizeof *names; c++) {
         struct weight w = random_weight(find_case(names[c]), N, K);
