@@ -231,8 +231,9 @@ static void run_batch(struct batch *b)
         row_bytes += (size_t)lookup_chunks(b->jobs[i]->w) * sizeof(struct lookup_chunk);
         most = b->jobs[i]->a->rows > most ? b->jobs[i]->a->rows : most;
     }
-    size_t fit = LOOKUP_BYTES / row_bytes;
-    b->rows = fit < TABLE_ROWS ? (int32_t)fit : TABLE_ROWS;
+    b->rows = TABLE_ROWS;
+    while ((size_t)b->rows * row_bytes > LOOKUP_BYTES) // one row of each job fits: lookup_has
+        b->rows--;
     struct lookup_chunk *next = b->self->state->shared;
     for (int i = 0; i < b->n; i++) {
         b->tables[i] = next;
