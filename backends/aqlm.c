@@ -22,14 +22,16 @@
  * so a file saved after that has codes [k / in_group, n / out_group, C]. It is known by that shape;
  * where both numbers are equal, the usual order is assumed.
  *
- * Encoding: ENC_CODEBOOK, 1..16 bits, U8 or U16 codes in their natural order. A part is cut at
- * multiples of both groups and has the whole codebooks. There is no requantize: the encoder is a
- * beam search on calibration data, and the library has no dequantization for PEFT to merge with.
+ * Encoding: ENC_CODEBOOK, 1..16 bits, U16 codes in their natural order, U8 ones interleaved. A part
+ * is cut at multiples of both groups and has the whole codebooks. There is no requantize: the
+ * encoder is a beam search on calibration data, and the library has no dequantization for PEFT to
+ * merge with.
  */
 #include <stdio.h>
 #include <string.h>
 
 #include "backends/backends.h"
+#include "backends/encodings/tile.h"
 #include "backends/spec.h"
 #include "core/memory.h"
 
@@ -181,12 +183,14 @@ static int64_t stored_code(const struct tensor *t, int64_t i)
 static enum status load_codes(const struct layout *l, const struct slice *pieces, void *to,
                               struct error *err)
 {
-    int64_t ends = (int64_t)1 << l->bits, at = 0;
+    int64_t ends = (int64_t)1 << l->bits, lookups = pieces->cols * l->books;
     for (int64_t i = pieces->row; i < pieces->row + pieces->rows; i++) {
         for (int64_t j = pieces->col; j < pieces->col + pieces->cols; j++) {
             int64_t from = l->turned ? j * l->codes->shape[1] + i : i * l->codes->shape[1] + j;
-            for (int64_t b = 0; b < l->books; b++, at++) {
+            for (int64_t b = 0; b < l->books; b++) {
                 int64_t v = stored_code(l->codes, from * l->books + b);
+                int64_t at = tile_book_index(i - pieces->row, lookups,
+                                             (j - pieces->col) * l->books + b, l->bits);
                 if (v < -ends / 2 || v >= ends)
                     return error_set(err, ST_CHECKPOINT_INVALID,
                                      "%s: tensor %s holds the code %lld, expected %lld to %lld",
@@ -218,7 +222,7 @@ static enum status build(const struct module_spec *spec, const struct layout *l,
                          .out_group = (int)l->out_group,
                          .codebook_dtype = dtype};
     spec_weight_sizes(w, part->rows, part->cols);
-    w->data_bytes = (size_t)(pieces.rows * pieces.cols * l->books) * (l->bits <= 8 ? 1 : 2);
+    w->data_bytes = tile_book_bytes(pieces.rows, pieces.cols * l->books, l->bits);
     w->data = memory_alloc(w->data_bytes);
     w->scales = memory_alloc((size_t)pieces.rows * dtype_size(dtype));
     w->codebook = memory_alloc(l->codebooks->bytes);

@@ -191,6 +191,7 @@ enum status fp8_layout_load(const struct module_spec *spec, const struct fp8_lay
         weight_clear(out);
         return st;
     }
+    tile_float8_steps(out);
     load_scales(scales, spec, layout, &part, out);
     out->file_bytes = spec_file_bytes(spec, &part);
     return ST_OK;

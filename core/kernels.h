@@ -37,11 +37,11 @@
  *
  * ---- Fast mode
  * ------------------------------------------------------------------------------------ A weight
- * whose elements are an affine function of a byte, the same for whole TILE_K columns (ENC_GROUP and
- * ENC_TABLE4 with a step, GROUPS_OF_ROWS, no group_of, one group a row or groups of a multiple of
- * TILE_K), is multiplied in bytes; every other one as in exact mode. prepare cuts a row of x, as
- * exact mode's matmul would see it (rotated, gathered), into chunks of TILE_K columns, what is
- * beyond k being 0:
+ * whose elements are an affine function of an integer b of 8 bits (8-bit floats: 15; ENC_GROUP,
+ * ENC_TABLE4 and ENC_FLOAT8 with a step), in GROUPS_OF_ROWS without group_of, one a row or of a
+ * multiple of TILE_K columns, or codes of less than 8 bits in groups of 8 or 16, is multiplied in
+ * integers; most others too, below. prepare cuts a row of x, as exact mode's matmul would see it
+ * (rotated, gathered), into chunks of TILE_K columns, what is beyond k being 0:
  *
  *       peak = max |x|; d = peak / 127; q[j] = x[j] * (127 / peak) to the nearest integer, ties to
  *       even; sum = sum of q[j]. peak < 2^-100: d = 0, q = 0; not finite: d = NaN, q = 0.
@@ -51,17 +51,45 @@
  *
  *       r[j] = fma(-d, q[j], x[j]); d' = d / 254; q'[j] = r[j] * (254 / d) to the nearest; sum'
  *
- * With b the code (ENC_GROUP) or steps[code] (ENC_TABLE4), all in f32 but the integers:
+ * With b the code (ENC_GROUP), steps[code] (ENC_TABLE4) or value / step to the nearest integer,
+ * ties to even (ENC_FLOAT8), all in f32 but the integers:
  *
- *       dot = sum over a chunk of b[j] q[j]                                 an integer, exact
+ *       dot = sum over a chunk of b[j] q[j]                an integer, exact; where a chunk has
+ *                                                          several groups, dot and sum are theirs
  *       acc = fma(d, dot, acc), part = fma(d, sum, part)   over a group's chunks, ascending from 0,
  *                                                          after a chunk its second part
  *       total = fma(scale, fma(-zero, part, acc), total)   over the groups, ascending from 0
  *
- * where scale is absmax * step and zero is offset (ENC_TABLE4), scale is scale * factor
- * (RULE_FACTOR), and RULE_FMA has total = fma(zero, part, fma(scale, acc, total)).
- * Elements are not rounded to the dtype. Here too a row's result depends on nothing but the row,
- * and every table gives the same bits.
+ * where scale is absmax * step and zero is offset (ENC_TABLE4), scale is scale * step (ENC_FLOAT8)
+ * or scale * factor (RULE_FACTOR); RULE_FMA: total = fma(zero, part, fma(scale, acc, total)).
+ *
+ * Strided groups (ENC_GROUP, RULE_PRODUCT or RULE_STEPS) whose n_groups is a multiple of flat_k
+ * have a scale and a zero for each column, the same for every (n_groups / flat_k)-th row of W. For
+ * each row of W x is multiplied with the row's scales, y[j] = x[j] * scale[j], and y becomes bytes
+ * as above, with d and q:
+ *
+ *       bias = fma(zero[j], q[j], bias)          over a chunk, ascending from 0; bias' of q'
+ *       total = fma(d, dot - bias, total)        over all chunks, ascending from 0, after a chunk
+ *                                                its second part
+ *
+ * Codebooks up to 8 bits, out_group 1, 4 * books <= in_group, in_group * books <= 256: a chunk is
+ * BOOK_LOOKUPS / books groups of in_group columns. Of each group and book the products with all
+ * vectors v are looked up in a table, for all rows of W:
+ *
+ *       t[v] = fma(x[q], v[q], t[v])             over the group's columns, ascending from 0
+ *       peak = max |t| over a chunk; d = peak / 2047; s[v] = t[v] * (2047 / peak) to the nearest,
+ *       with peaks that are small or not finite as above
+ *       total = fma(d, sum of s[code], total)    over the chunks, ascending from 0
+ *       out = total * scale
+ *
+ * Other codebooks of vectors of 8 columns, out_group 1: eight chains a[q], over the groups and,
+ * within them, the books, ascending from 0:
+ *
+ *       a[q] = fma(x[q], v[q], a[q]);  out = (((a[0] + a[4]) + (a[2] + a[6])) +
+ *                                             ((a[1] + a[5]) + (a[3] + a[7]))) * scale
+ *
+ * All others: as in exact mode. Elements are not rounded to the dtype, but there. Here too a row's
+ * result depends on nothing but the row, and every table gives the same bits.
  */
 #ifndef OFTD_CORE_KERNELS_H
 #define OFTD_CORE_KERNELS_H
@@ -81,6 +109,8 @@ extern "C" {
 #define PANEL_K   256
 /* 127^2 32 / 20: the peak is 4.5 times the root of the chunk's mean square. */
 #define OUTLIER_ENERGY 25806
+#define BOOK_LINE      64 /* codes of codebooks side by side */
+#define BOOK_LOOKUPS   16 /* most look-ups of a chunk: their sum fits 16 bits */
 #define KV_PAGE        16 /* positions a KV page holds */
 
 enum compute { COMPUTE_EXACT, COMPUTE_FAST };
@@ -146,15 +176,19 @@ struct weight {
     enum dtype code_dtype; /* ENC_FLOAT8: F8_E4M3 or F8_E5M2 */
 
     /* ENC_CODEBOOK: W[i * out_group + p][j * in_group + q] = scales[i] * sum over books b of
-     * codebook[(((b << bits) + code) * out_group + p) * in_group + q], code = data[(i * (k /
-     * in_group) + j) * books + b], U8 up to 8 bits, else U16; neither is tiled. */
+     * codebook[(((b << bits) + code) * out_group + p) * in_group + q], not tiled. Of the L =
+     * (k / in_group) * books codes of i, code l = j * books + b is, above 8 bits, U16 data[i * L +
+     * l]; else BOOK_LINE of them are interleaved, U8 data[((i / BOOK_LINE) * L + l) * BOOK_LINE +
+     * i % BOOK_LINE], with zeros beyond the last. */
     int books, in_group, out_group;
     void *codebook; /* codebook_dtype, a float */
     enum dtype codebook_dtype;
 
     /* ENC_TABLE4 */
     float table[16];
-    /* Fast mode: table[c] is about (steps[c] - offset) * step; step 0: there are none. */
+    /* Fast mode: table[c] is about (steps[c] - offset) * step; step 0: there are none. ENC_FLOAT8:
+     * the magnitude of code c is about (128 high_low[0][c] + high_low[1][c]) * step, a power of 2.
+     */
     float step, offset;
     int8_t steps[16];     /* -127..127 */
     bool nested;          /* absmax(j) = f32(f32(map[code(j)] * nested_absmax[J / nested_block]) +
@@ -162,7 +196,10 @@ struct weight {
                              (row*flat_k + k)          / group */
     float *nested_absmax; /* [n_nested], flat order, whole module */
     int64_t n_nested, nested_block;
-    float nested_map[256];
+    union {
+        float nested_map[256];
+        uint8_t high_low[2][128]; /* ENC_FLOAT8 */
+    };
     float nested_offset;
 
     /* of the format, for requantize and store; opaque to kernels, freed by weight_clear with free()

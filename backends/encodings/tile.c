@@ -238,6 +238,37 @@ void tile_table_steps(struct weight *w)
     round_steps(w->table, w->step, w->offset, w->steps);
 }
 
+/* The greatest code, its sign aside; magnitudes ascend with their codes. */
+static uint8_t greatest_code(const uint8_t *codes, size_t bytes)
+{
+    uint8_t most[CHUNK_LINE] = {0}, top = 0;
+    for (size_t i = 0; i < bytes; i += CHUNK_LINE)
+        for (size_t j = 0; j < CHUNK_LINE; j++) {
+            uint8_t code = codes[i + j] & 0x7f;
+            most[j] = code > most[j] ? code : most[j];
+        }
+    for (size_t j = 0; j < CHUNK_LINE; j++)
+        top = most[j] > top ? most[j] : top;
+    return top;
+}
+
+void tile_float8_steps(struct weight *w)
+{
+    int exponent;
+    float top = tile_float8(greatest_code(w->data, w->data_bytes), w->code_dtype);
+    w->step = 0;
+    if (!isfinite(top))
+        return;
+    frexpf(top, &exponent);
+    w->step = ldexpf(1, exponent - 14);
+    for (int c = 0; c < 128; c++) {
+        float steps = rintf(tile_float8((uint8_t)c, w->code_dtype) / w->step);
+        int b = steps < 0x1p14f ? (int)steps : 0; // greater ones do not occur
+        w->high_low[0][c] = (uint8_t)(b / 128);
+        w->high_low[1][c] = (uint8_t)(b % 128);
+    }
+}
+
 float tile_dense(const void *data, int64_t k_padded, enum dtype dtype, int64_t row, int64_t k)
 {
     return tile_value(data, dtype, dense_index(k_padded, dtype, row, k));
@@ -301,16 +332,22 @@ float weight_decode(const struct weight *w, uint8_t code, float scale, float zer
     return round_to_dtype(w->rule == RULE_FACTOR ? v * w->factor : v, w->dtype);
 }
 
+size_t tile_book_bytes(int64_t n, int64_t lookups, int bits)
+{
+    if (bits > 8)
+        return (size_t)n * (size_t)lookups * 2;
+    return (size_t)((n + BOOK_LINE - 1) / BOOK_LINE) * (size_t)lookups * BOOK_LINE;
+}
+
 /* An element of an ENC_CODEBOOK weight. */
 static float codebook_element(const struct weight *w, int64_t row, int64_t k)
 {
-    int64_t vector = row / w->out_group * (w->k / w->in_group) + k / w->in_group;
     int64_t part = row % w->out_group * w->in_group + k % w->in_group;
+    int64_t lookups = w->k / w->in_group * w->books;
     float sum = 0;
     for (int64_t b = 0; b < w->books; b++) {
-        int64_t i = vector * w->books + b;
-        int64_t code = w->bits <= 8 ? ((const uint8_t *)w->data)[i]
-                                    : (int64_t)load_u16((const char *)w->data + 2 * i);
+        int64_t code =
+            tile_book_code(w, row / w->out_group, lookups, k / w->in_group * w->books + b);
         sum += tile_value(w->codebook, w->codebook_dtype,
                           ((b << w->bits) + code) * w->out_group * w->in_group + part);
     }

@@ -49,6 +49,24 @@ float tile_float8(uint8_t code, enum dtype dtype);
  * equals. No step for a table that is 0 or not finite. */
 void tile_table_steps(struct weight *w);
 
+/* Sets step and high_low of a weight of 8-bit floats whose codes are there: the step that makes
+ * the largest magnitude 8192 to 15360. No step where a code is infinity or NaN. */
+void tile_float8_steps(struct weight *w);
+
+/* Bytes of n codes of each of the L look-ups of a codebook weight, and the place of one. */
+size_t tile_book_bytes(int64_t n, int64_t lookups, int bits);
+static inline int64_t tile_book_index(int64_t i, int64_t lookups, int64_t lookup, int bits)
+{
+    return bits > 8 ? i * lookups + lookup
+                    : (i / BOOK_LINE * lookups + lookup) * BOOK_LINE + i % BOOK_LINE;
+}
+/* One code of a codebook weight: row i of pieces, look-up j * books + b of `lookups`. */
+static inline int64_t tile_book_code(const struct weight *w, int64_t i, int64_t lookups,
+                                     int64_t lookup)
+{
+    int64_t at = tile_book_index(i, lookups, lookup, w->bits);
+    return w->bits > 8 ? ((const uint16_t *)w->data)[at] : ((const uint8_t *)w->data)[at];
+}
 /* Index of a tiled parameter of (row, group). */
 static inline int64_t tile_param(int64_t row, int64_t group, int64_t n_groups)
 {

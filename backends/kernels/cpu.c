@@ -23,6 +23,7 @@ struct pool_share {
     struct pool *pool;
     int threads;
     float **scratch;
+    void *shared;
 };
 
 struct cpu_table {
@@ -53,6 +54,8 @@ static bool never(void)
         decode_##isa(t);                                                                           \
         matmul_##isa(t);                                                                           \
         fast_##isa(t);                                                                             \
+        strided_##isa(t);                                                                          \
+        lookup_##isa(t);                                                                           \
         rotate_##isa(t);                                                                           \
         attention_##isa(t);                                                                        \
         norm_##isa(t);                                                                             \
@@ -204,6 +207,7 @@ static void share_release(struct pool_share *s)
     pool_close(s->pool);
     for (int i = 0; s->scratch && i < s->threads; i++)
         memory_free(s->scratch[i]);
+    memory_free(s->shared);
     free(s->scratch);
     free(s);
 }
@@ -216,7 +220,8 @@ static enum status share_new(int threads, struct pool_share **out, struct error 
     atomic_init(&s->users, 1);
     s->threads = threads;
     s->scratch = calloc((size_t)threads, sizeof *s->scratch);
-    bool ok = s->scratch;
+    s->shared = memory_alloc(LOOKUP_BYTES); // fresh pages: nothing until somebody uses them
+    bool ok = s->scratch && s->shared;
     for (int i = 0; ok && i < threads; i++)
         ok = (s->scratch[i] = memory_alloc(SCRATCH_FLOATS * sizeof(float))) != NULL;
     enum status st = ok ? pool_open(threads, &s->pool, err)
@@ -250,6 +255,7 @@ static enum status table_new(const struct isa *isa, enum compute mode, struct po
     t->state.share = share;
     t->state.pool = share->pool;
     t->state.scratch = share->scratch;
+    t->state.shared = share->shared;
     overlay_portable(&t->state.twins);
     isa->overlay(&t->state.twins);
     t->kernels = (struct kernels){

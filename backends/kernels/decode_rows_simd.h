@@ -9,7 +9,8 @@
  * Roofline: sixteen columns of sixteen rows are transposed with 64 shuffles, so at least four
  * cycles for each column of 16 elements and each parameter. Reached on one Zen 4 core with AVX-512,
  * one row, in the caches, as cycles at 3.5 GHz for 16 elements: strided HQQ 4 bits 28, flat NF4 18,
- * AQLM 1x16 and 2x8 54. That is not the bound of the shuffles: what takes the rest is not known.
+ * AQLM 1x16 and 2x8 36 to 39. That is not the bound of the shuffles: what takes the rest is not
+ * known. Fast mode goes other ways (strided_simd.h, lookup_simd.h) but for flat groups.
  */
 #ifndef OFTD_BACKENDS_KERNELS_DECODE_ROWS_SIMD_H
 #define OFTD_BACKENDS_KERNELS_DECODE_ROWS_SIMD_H
@@ -194,15 +195,10 @@ INLINE void decode_places(const enum kind kind, const struct weight *w, int64_t 
 
 /* ---- codebooks ---- */
 
-INLINE int64_t book_code(const struct weight *w, int64_t i)
-{
-    return w->bits <= 8 ? ((const uint8_t *)w->data)[i] : ((const uint16_t *)w->data)[i];
-}
-
 /* Eight elements of the codebooks from index on, d their dtype. */
 INLINE vh eight_values(const enum dtype d, const struct weight *w, int64_t index)
 {
-    const char *at = (const char *)w->codebook + (size_t)index * dtype_size(d);
+    const char *at = (const char *)w->codebook + index * (d == DT_F32 ? 4 : 2);
     if (d == DT_F32)
         return vh_load((const float *)at);
     return d == DT_F16 ? vh_load_f16(at) : vh_load_bf16(at);
@@ -222,32 +218,33 @@ INLINE void add_vector(const struct weight *w, int64_t index, int64_t n, float *
 INLINE void codebook_row(const struct weight *w, int64_t row, int64_t k, int64_t end, float *sum)
 {
     int64_t in = w->in_group, size = in * w->out_group;
-    int64_t first = row / w->out_group * (w->k / in), part = row % w->out_group * in;
+    int64_t lookups = w->k / in * w->books, part = row % w->out_group * in;
     while (k < end) {
         int64_t q = k % in, n = end - k < in - q ? end - k : in - q;
         for (int64_t b = 0; b < w->books; b++) {
-            int64_t i = (first + k / in) * w->books + b;
-            add_vector(w, ((b << w->bits) + book_code(w, i)) * size + part + q, n, sum);
+            int64_t code = tile_book_code(w, row / w->out_group, lookups, k / in * w->books + b);
+            add_vector(w, ((b << w->bits) + code) * size + part + q, n, sum);
         }
         k += n;
         sum += n;
     }
 }
 
-/* The sum of vector i's eight columns, d the codebooks' dtype. */
-INLINE vh eight_columns(const enum dtype d, const struct weight *w, int64_t i, int64_t part)
+/* The sum of group j's eight columns, d the codebooks' dtype. */
+INLINE vh eight_columns(const enum dtype d, const struct weight *w, int64_t piece, int64_t j,
+                        int64_t part)
 {
     vh sum = vh_zero();
-    int64_t size = 8 * (int64_t)w->out_group;
-    for (int64_t b = 0; b < w->books; b++)
-        sum = vh_add(
-            sum,
-            eight_values(d, w, ((b << w->bits) + book_code(w, i * w->books + b)) * size + part));
+    int64_t size = 8 * (int64_t)w->out_group, lookups = w->k / 8 * w->books;
+    for (int64_t b = 0; b < w->books; b++) {
+        int64_t code = tile_book_code(w, piece, lookups, j * w->books + b);
+        sum = vh_add(sum, eight_values(d, w, ((b << w->bits) + code) * size + part));
+    }
     return sum;
 }
 
 /* Sixteen columns of the tile's rows, the sums of vectors of eight. */
-INLINE void eights_columns(const enum dtype d, const struct weight *w, const int64_t first[],
+INLINE void eights_columns(const enum dtype d, const struct weight *w, const int64_t piece[],
                            const int64_t part[], int64_t rows, int64_t k, int64_t kc, vf v[LANES])
 {
 #pragma GCC unroll 16
@@ -256,9 +253,8 @@ INLINE void eights_columns(const enum dtype d, const struct weight *w, const int
             v[r] = vf_zero();
             continue;
         }
-        int64_t i = first[r] + k / 8;
-        vh high = kc > 8 ? eight_columns(d, w, i + 1, part[r]) : vh_zero();
-        v[r] = vf_of_halves(eight_columns(d, w, i, part[r]), high);
+        vh high = kc > 8 ? eight_columns(d, w, piece[r], k / 8 + 1, part[r]) : vh_zero();
+        v[r] = vf_of_halves(eight_columns(d, w, piece[r], k / 8, part[r]), high);
     }
 }
 
@@ -277,14 +273,14 @@ static __attribute__((noinline)) void codebook_finish(enum dtype d, vf v[LANES],
 INLINE void codebook_eights(const enum dtype d, const struct weight *w, int64_t tile, int64_t k0,
                             int64_t kc, int64_t rows, const float *scales, float *panel)
 {
-    int64_t first[TILE_ROWS] = {0}, part[TILE_ROWS] = {0};
+    int64_t piece[TILE_ROWS] = {0}, part[TILE_ROWS] = {0};
     for (int64_t r = 0; r < rows; r++) {
-        first[r] = (tile * TILE_ROWS + r) / w->out_group * (w->k / 8);
+        piece[r] = (tile * TILE_ROWS + r) / w->out_group;
         part[r] = (tile * TILE_ROWS + r) % w->out_group * 8;
     }
     for (int64_t k = 0; k < kc; k += LANES) {
         vf v[LANES];
-        eights_columns(d, w, first, part, rows, k0 + k, kc - k, v);
+        eights_columns(d, w, piece, part, rows, k0 + k, kc - k, v);
         codebook_finish(w->dtype, v, scales, kc - k < LANES ? kc - k : LANES,
                         panel + k * TILE_ROWS);
     }

@@ -16,9 +16,8 @@
 
 #define LEAST_PEAK 0x1p-100f /* 127 / peak is finite */
 
-/* n columns; whether there is a second part. */
-static bool quantize_chunk(const float *x, int64_t n, struct fast_chunk *coarse,
-                           struct fast_chunk *fine)
+bool fast_quantize_chunk(const float *x, int64_t n, struct fast_chunk *coarse,
+                         struct fast_chunk *fine)
 {
     float peak = 0;
     bool finite = true;
@@ -54,28 +53,37 @@ static void quantize(const float *x, int64_t k, struct fast_chunk *coarse, struc
                      uint8_t *has_fine, int64_t step)
 {
     for (int64_t j = 0; j < k; j += TILE_K, coarse += step, fine += step, has_fine += FAST_ROWS)
-        *has_fine = quantize_chunk(x + j, k - j < TILE_K ? k - j : TILE_K, coarse, fine);
+        *has_fine = fast_quantize_chunk(x + j, k - j < TILE_K ? k - j : TILE_K, coarse, fine);
 }
 
 static float sum_part(const struct fast_chunk *coarse, const struct fast_chunk *fine, int64_t step,
-                      int64_t n)
+                      int64_t from, int64_t n)
 {
-    return fast_sum_part(coarse, fine, step, n);
+    return fast_sum_part(coarse, fine, step, from, n);
 }
 
-/* acc [m][16]: the m rows of one chunk. */
-static void add_chunk(const struct weight *w, int64_t chunk, const struct fast_chunk *a, int m,
-                      float *acc)
+/* What a code stands for in the product. */
+static int32_t factor_of(const struct weight *w, uint8_t code)
+{
+    if (w->encoding == ENC_TABLE4)
+        return w->steps[code];
+    if (w->encoding == ENC_GROUP)
+        return code;
+    int32_t b = 128 * w->high_low[0][code & 0x7f] + w->high_low[1][code & 0x7f];
+    return code & 0x80 ? -b : b;
+}
+
+/* acc [m][16]: the m rows of n columns of one chunk, from column `from` on. */
+static void add_chunk(const struct weight *w, int64_t chunk, int64_t from, int64_t n,
+                      const struct fast_chunk *a, int m, float *acc)
 {
     uint8_t codes[TILE_ROWS * TILE_K];
     tile_unpack_codes(w->data, TILE_K, w->bits, chunk, codes, TILE_K);
     for (int i = 0; i < m; i++)
         for (int r = 0; r < TILE_ROWS; r++) {
             int32_t dot = 0;
-            for (int j = 0; j < TILE_K; j++) {
-                uint8_t code = codes[r * TILE_K + j];
-                dot += (w->encoding == ENC_TABLE4 ? w->steps[code] : code) * a[i].q[j];
-            }
+            for (int64_t j = from; j < from + n; j++)
+                dot += factor_of(w, codes[r * TILE_K + j]) * a[i].q[j];
             acc[i * TILE_ROWS + r] = fmaf(a[i].scale, (float)dot, acc[i * TILE_ROWS + r]);
         }
 }
@@ -91,6 +99,8 @@ static void add_group(const struct weight *w, int64_t tile, int64_t k, const flo
         if (w->encoding == ENC_TABLE4) {
             scale *= w->step;
             zero = w->offset;
+        } else if (w->encoding == ENC_FLOAT8) {
+            scale *= w->step;
         } else if (w->rule == RULE_FACTOR) {
             scale *= w->factor;
         }
@@ -107,16 +117,18 @@ static void add_group(const struct weight *w, int64_t tile, int64_t k, const flo
 static void fast(const struct weight *w, int64_t tile, const struct fast_block *b, int m,
                  float *sum)
 {
-    int64_t chunks = w->k_padded / TILE_K, per = fast_group_chunks(w), c = 0;
+    int64_t chunks = w->k_padded / TILE_K, group = fast_group(w), k = 0;
     memset(sum, 0, (size_t)m * TILE_ROWS * sizeof *sum);
     for (int64_t g = 0; g < w->n_groups; g++) {
         float acc[FAST_ROWS * TILE_ROWS] = {0};
-        int64_t first = c, end = c + per < chunks ? c + per : chunks;
-        for (; c < end; c++) {
-            add_chunk(w, tile * chunks + c, b->coarse + c * m, m, acc);
-            add_chunk(w, tile * chunks + c, b->fine + c * m, m, acc);
+        int64_t first = k, end = k + group < w->k_padded ? k + group : w->k_padded, n;
+        for (; k < end; k += n) {
+            int64_t c = k / TILE_K, from = k % TILE_K;
+            n = end - k < TILE_K ? end - k : TILE_K;
+            add_chunk(w, tile * chunks + c, from, n, b->coarse + c * m, m, acc);
+            add_chunk(w, tile * chunks + c, from, n, b->fine + c * m, m, acc);
         }
-        add_group(w, tile, first * TILE_K, b->parts + g * m, m, acc, sum);
+        add_group(w, tile, first, b->parts + g * m, m, acc, sum);
     }
 }
 
@@ -137,9 +149,9 @@ static size_t aligned(size_t bytes)
 size_t fast_act_bytes(int32_t rows, int64_t k)
 {
     size_t chunks = (size_t)(tile_pad_k(k) / TILE_K), n = chunks * (size_t)rows;
-    // a weight has at most as many groups as chunks
+    // a weight has at most four groups a chunk
     return aligned(sizeof(struct fast_rows)) + 2 * aligned(n * sizeof(struct fast_chunk)) +
-           aligned(n * sizeof(float)) + aligned(n + chunks * FAST_ROWS);
+           aligned(4 * n * sizeof(float)) + aligned(n + chunks * FAST_ROWS);
 }
 
 void fast_open(const struct weight *w, void *buffer, struct act *a)
@@ -147,14 +159,14 @@ void fast_open(const struct weight *w, void *buffer, struct act *a)
     struct fast_rows *f = buffer;
     f->n_chunks = w->k_padded / TILE_K;
     f->n_groups = w->n_groups;
-    f->group_chunks = fast_group_chunks(w);
+    f->group = fast_group(w);
     size_t at = aligned(sizeof *f), n = (size_t)f->n_chunks * (size_t)a->rows;
     f->coarse = (void *)((char *)buffer + at);
     at += aligned(n * sizeof *f->coarse);
     f->fine = (void *)((char *)buffer + at);
     at += aligned(n * sizeof *f->fine);
     f->parts = (void *)((char *)buffer + at);
-    at += aligned(n * sizeof *f->parts);
+    at += aligned((size_t)f->n_groups * (size_t)a->rows * sizeof *f->parts);
     f->has_fine = (uint8_t *)buffer + at;
     a->q = f;
 }
@@ -197,10 +209,9 @@ void fast_sum_parts(const struct twins *t, const struct act *a, int64_t row, int
         const struct fast_chunk *coarse = f->coarse + p.first * f->n_chunks + p.i;
         const struct fast_chunk *fine = f->fine + p.first * f->n_chunks + p.i;
         for (int64_t g = group; g < group_end; g++) {
-            int64_t c = g * f->group_chunks, left = f->n_chunks - c;
-            f->parts[p.first * f->n_groups + g * p.rows + p.i] =
-                t->sum_part(coarse + c * p.rows, fine + c * p.rows, p.rows,
-                            left < f->group_chunks ? left : f->group_chunks);
+            int64_t k = g * f->group, left = f->n_chunks * TILE_K - k, c = k / TILE_K * p.rows;
+            f->parts[p.first * f->n_groups + g * p.rows + p.i] = t->sum_part(
+                coarse + c, fine + c, p.rows, k % TILE_K, left < f->group ? left : f->group);
         }
     }
 }

@@ -41,33 +41,53 @@ struct fast_rows {
     uint8_t *has_fine;
     float *parts;
     int64_t n_chunks, n_groups;
-    int64_t group_chunks; /* chunks of a group; the last may have fewer */
+    int64_t group; /* fast_group */
 };
 
 /* Whether w is multiplied in bytes. */
 static inline bool fast_has(const struct weight *w)
 {
-    if (w->encoding == ENC_TABLE4 ? w->step == 0 : w->encoding != ENC_GROUP)
+    bool steps = w->encoding == ENC_TABLE4 || w->encoding == ENC_FLOAT8;
+    if (steps ? w->step == 0 : w->encoding != ENC_GROUP)
         return false;
+    bool small = w->encoding == ENC_GROUP && w->bits < 8 && (w->group == 8 || w->group == 16);
     return w->grouping == GROUPS_OF_ROWS && !w->group_of &&
-           (w->n_groups == 1 || w->group % TILE_K == 0);
+           (w->n_groups == 1 || w->group % TILE_K == 0 || small);
 }
 
-/* Chunks that a group has (the last may have fewer). */
-static inline int64_t fast_group_chunks(const struct weight *w)
+/* Columns that a group has (the last may have fewer): less than TILE_K where a chunk has several
+ * groups, else whole chunks. */
+static inline int64_t fast_group(const struct weight *w)
 {
-    return w->n_groups == 1 ? w->k_padded / TILE_K : w->group / TILE_K;
+    return w->n_groups == 1 ? w->k_padded : w->group;
 }
 
-/* The part of n chunks of a row, `step` chunks from one to the next. */
+/* Sum of q over n columns of a chunk from column `from` on. */
+static inline int32_t fast_sum_some(const struct fast_chunk *a, int64_t from, int64_t n)
+{
+    int32_t sum = 0;
+    for (int64_t j = from; j < from + n; j++)
+        sum += a->q[j];
+    return sum;
+}
+
+/* The part of n columns of a row, `step` chunks from one to the next: whole chunks, or less than
+ * one, from its column `from` on. */
 static inline float fast_sum_part(const struct fast_chunk *coarse, const struct fast_chunk *fine,
-                                  int64_t step, int64_t n)
+                                  int64_t step, int64_t from, int64_t n)
 {
     float part = 0;
-    for (; n > 0; n--, coarse += step, fine += step)
+    if (n < TILE_K)
+        return fmaf(fine->scale, (float)fast_sum_some(fine, from, n),
+                    fmaf(coarse->scale, (float)fast_sum_some(coarse, from, n), part));
+    for (; n > 0; n -= TILE_K, coarse += step, fine += step)
         part = fmaf(fine->scale, (float)fine->sum, fmaf(coarse->scale, (float)coarse->sum, part));
     return part;
 }
+
+/* The definition of a chunk: n <= TILE_K columns; whether there is a second part (else it is 0). */
+bool fast_quantize_chunk(const float *x, int64_t n, struct fast_chunk *coarse,
+                         struct fast_chunk *fine);
 
 /* The block of row `row`, a multiple of FAST_ROWS. */
 static inline struct fast_block fast_block(const struct fast_rows *f, int64_t row)

@@ -16,12 +16,20 @@
  *   8 bits, one row       16    8 dots, convert, fma                           0.28    0.60
  *   2 bits, one row        4.3  6 shifts, 8 masks, 8 dots, convert, fma        0.36    0.57
  *   3 bits, one row        6.3  11 shifts, 16 masks, 8 ors, and the same       0.66    0.93
+ *   8-bit floats, one row 16    16 look-ups, 8 masks, 16 subtractions, 16
+ *                               dots, shift, add, convert, fma                 1.1     1.5
  *   a further row          1.3  8 dots, convert, fma                           0.28    0.31 to 0.36
  *
+ * Groups of 8 and 16 columns cost a group's end for every second or fourth vector: HQQ 2 bits in
+ * groups of 16 2.6 cycles, 4 bits in groups of 8 2.6.
+ *
+ * A further row of 8-bit floats takes 16 dots: 0.52. An 8-bit float is an integer of 15 bits here,
+ * two bytes of seven bits with its sign, so that one look-up of 128 entries gives each of them.
+ *
  * AVX2 on the same core, one row and a further one: NF4 1.5 and 0.9, 4 bits 0.8 and 0.6, 8 bits 1.1
- * and 0.9 (signed bytes cost two operations more a dot). So two cores with AVX-512 read NF4 faster
- * than this machine's memory gives it; from two rows on the arithmetic bounds a product, at 0.7 of
- * the peak of vpdpbusd.
+ * and 0.9 (signed bytes cost two operations more a dot), 8-bit floats, there words, 5.2 to 6.5. So
+ * two cores with AVX-512 read NF4 faster than this machine's memory gives it; from two rows on the
+ * arithmetic bounds a product, at 0.7 of the peak of vpdpbusd.
  */
 #ifndef OFTD_BACKENDS_KERNELS_FAST_SIMD_H
 #define OFTD_BACKENDS_KERNELS_FAST_SIMD_H
@@ -30,12 +38,10 @@
 #include <math.h>
 #include <string.h>
 
-#include "backends/kernels/decode_simd.h"
+#include "backends/kernels/fast_factors_simd.h"
 #include "backends/kernels/twins.h"
 
 #ifdef LANES
-
-#define AHEAD 2048 /* bytes ahead of a tile's stream that are fetched */
 
 /* ---- rows to bytes ---- */
 
@@ -92,36 +98,12 @@ static void quantize_simd(const float *x, int64_t k, struct fast_chunk *coarse,
 }
 
 static float sum_part_simd(const struct fast_chunk *coarse, const struct fast_chunk *fine,
-                           int64_t step, int64_t n)
+                           int64_t step, int64_t from, int64_t n)
 {
-    return fast_sum_part(coarse, fine, step, n);
+    return fast_sum_part(coarse, fine, step, from, n);
 }
 
 /* ---- products ---- */
-
-/* The bytes of one chunk, four columns of each row a vector. */
-INLINE void chunk_bytes(const enum kind kind, const struct reader *r, vi table, int64_t chunk,
-                        vi out[8])
-{
-    const int64_t lines = kind_bits(kind, r->w);
-    const uint8_t *data = r->data + chunk * 64 * lines;
-    for (int64_t line = 0; line < lines; line++)
-        __builtin_prefetch(data + AHEAD + 64 * line); // the next tile's beyond this one's end
-#pragma GCC unroll 8
-    for (int i = 0; i < 8; i++) {
-        if (kind == KIND_TABLE4) {
-            vi line = vi_load(data + 64 * (i / 2));
-            out[i] = byte_look(table, i % 2 ? vi_srl(line, 4) : line);
-        } else if (kind == KIND_BITS4) {
-            vi line = vi_load(data + 64 * (i / 2));
-            out[i] = vi_and(i % 2 ? vi_srl(line, 4) : line, vi_set(0x0f0f0f0f));
-        } else if (kind == KIND_BITS8) {
-            out[i] = bytes_centred(vi_load(data + 64 * i));
-        } else {
-            out[i] = reader_codes(kind, r, chunk * TILE_K + 4 * i, i % 2);
-        }
-    }
-}
 
 /* What a dot of the kind's biased bytes begins with. */
 INLINE vi chunk_bias(const enum kind kind, const struct fast_chunk *a)
@@ -130,48 +112,46 @@ INLINE vi chunk_bias(const enum kind kind, const struct fast_chunk *a)
     return vi_set(bias ? bias * a->sum : 0);
 }
 
-INLINE vi chunk_dot(const enum kind kind, const vi w[8], const struct fast_chunk *a)
+INLINE vi chunk_dot(const enum kind kind, const vi w[16], const struct fast_chunk *a)
 {
+    if (is_float8(kind))
+        return dots_float8(w, a->q, a->sum);
     if (kind == KIND_TABLE4 || kind == KIND_BITS8)
         return dots_signed(chunk_bias(kind, a), w, a->q);
     bool nibbles = kind == KIND_BITS4 || kind == KIND_BITS2 || kind == KIND_BITS3;
     return nibbles ? dots_nibbles(vi_set(0), w, a->q) : dots_small(vi_set(0), w, a->q);
 }
 
-/* The chunk of each row. Where a dot is one operation, four columns of all rows go in turn, so that
- * none waits for the one before it. */
-INLINE void chunk_dots(const enum kind kind, const int m, const vi codes[8],
-                       const struct fast_chunk *a, vi dot[])
-{
-#ifdef DOT_FOUR
-#pragma GCC unroll 8
-    for (int i = 0; i < m; i++)
-        dot[i] = chunk_bias(kind, &a[i]);
-#pragma GCC unroll 8
-    for (int four = 0; four < 8; four++)
-#pragma GCC unroll 8
-        for (int i = 0; i < m; i++)
-            dot[i] = dot_four(dot[i], codes[four], a[i].q + 4 * four);
-#else
-#pragma GCC unroll 8
-    for (int i = 0; i < m; i++)
-        dot[i] = chunk_dot(kind, codes, &a[i]);
-#endif
-}
-
-/* acc[i] += the chunk of row i. */
-INLINE void add_chunk(const enum kind kind, const int m, const vi codes[8],
+/* acc[i] += the chunk of row i. Where a dot is one operation, four columns of all rows go in turn,
+ * so that none waits for the one before it; 8-bit floats have two chains a row anyway, and those of
+ * all rows would not fit the registers. */
+INLINE void add_chunk(const enum kind kind, const int m, const vi codes[16],
                       const struct fast_chunk *a, vf acc[])
 {
-    vi dot[FAST_ROWS];
-    chunk_dots(kind, m, codes, a, dot);
+#ifdef DOT_FOUR
+    if (!is_float8(kind)) {
+        vi dot[FAST_ROWS];
+#pragma GCC unroll 8
+        for (int i = 0; i < m; i++)
+            dot[i] = chunk_bias(kind, &a[i]);
+#pragma GCC unroll 8
+        for (int four = 0; four < 8; four++)
+#pragma GCC unroll 8
+            for (int i = 0; i < m; i++)
+                dot[i] = dot_four(dot[i], codes[four], a[i].q + 4 * four);
+#pragma GCC unroll 8
+        for (int i = 0; i < m; i++)
+            acc[i] = vf_fma(vf_set(a[i].scale), vf_of_int(dot[i]), acc[i]);
+        return;
+    }
+#endif
 #pragma GCC unroll 8
     for (int i = 0; i < m; i++)
-        acc[i] = vf_fma(vf_set(a[i].scale), vf_of_int(dot[i]), acc[i]);
+        acc[i] = vf_fma(vf_set(a[i].scale), vf_of_int(chunk_dot(kind, codes, &a[i])), acc[i]);
 }
 
 /* The same for the rows that have a second part: what the others would add is 0. */
-INLINE void add_fine(const enum kind kind, const int m, const vi codes[8],
+INLINE void add_fine(const enum kind kind, const int m, const vi codes[16],
                      const struct fast_chunk *a, const uint8_t *has_fine, vf acc[])
 {
 #pragma GCC unroll 8
@@ -188,12 +168,40 @@ INLINE bool any_fine(const uint8_t *has_fine)
     return flags != 0;
 }
 
+/* total[i] += what group r->group makes of acc[i]. */
+INLINE void add_group(const enum kind kind, const int m, struct reader *r, const float *parts,
+                      const vf acc[], vf total[])
+{
+    const struct weight *w = r->w;
+    reader_load_group(r);
+    vf scale = r->scale, zero = r->zero;
+    if (kind == KIND_TABLE4) {
+        scale = vf_mul(scale, vf_set(w->step));
+        zero = vf_set(w->offset);
+    } else if (is_float8(kind)) {
+        scale = vf_mul(scale, vf_set(w->step));
+    } else if (w->rule == RULE_FACTOR) {
+        scale = vf_mul(scale, vf_set(w->factor));
+    }
+    if (kind == KIND_TABLE4 || w->rule != RULE_FMA) {
+        zero = vf_sub(vf_zero(), zero);
+#pragma GCC unroll 8
+        for (int i = 0; i < m; i++)
+            total[i] = vf_fma(scale, vf_fma(zero, vf_set(parts[i]), acc[i]), total[i]);
+    } else {
+#pragma GCC unroll 8
+        for (int i = 0; i < m; i++)
+            total[i] = vf_fma(zero, vf_set(parts[i]), vf_fma(scale, acc[i], total[i]));
+    }
+}
+
 INLINE void fast_tile(const enum kind kind, const int m, const struct weight *w, int64_t tile,
                       const struct fast_block *b, float *sum)
 {
     const float *parts = b->parts;
-    int64_t chunks = w->k_padded / TILE_K, per = fast_group_chunks(w), c = 0;
-    const vi table = byte_table(w->steps);
+    int64_t chunks = w->k_padded / TILE_K, per = fast_group(w) / TILE_K, c = 0;
+    const struct tables t = {byte_table(w->steps), float8_load(kind == KIND_E5M2, w->step,
+                                                               w->high_low[0], w->high_low[1])};
     struct reader r;
     vf total[FAST_ROWS];
     reader_open(kind, &r, w, tile, 0);
@@ -206,29 +214,81 @@ INLINE void fast_tile(const enum kind kind, const int m, const struct weight *w,
         for (int i = 0; i < m; i++)
             acc[i] = vf_zero();
         for (int64_t end = c + per < chunks ? c + per : chunks; c < end; c++) {
-            vi codes[8];
-            chunk_bytes(kind, &r, table, c, codes);
+            vi codes[16];
+            chunk_factors(kind, &r, &t, c, codes);
             add_chunk(kind, m, codes, b->coarse + c * m, acc);
             if (any_fine(b->has_fine + c * FAST_ROWS))
                 add_fine(kind, m, codes, b->fine + c * m, b->has_fine + c * FAST_ROWS, acc);
         }
-        reader_load_group(&r);
-        vf scale = r.scale, zero = r.zero;
-        if (kind == KIND_TABLE4) {
-            scale = vf_mul(scale, vf_set(w->step));
-            zero = vf_set(w->offset);
-        } else if (w->rule == RULE_FACTOR) {
-            scale = vf_mul(scale, vf_set(w->factor));
-        }
-        if (kind == KIND_TABLE4 || w->rule != RULE_FMA) {
-            zero = vf_sub(vf_zero(), zero);
+        add_group(kind, m, &r, parts, acc, total);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < m; i++)
+        vf_store(sum + i * TILE_ROWS, total[i]);
+}
+
+/* A group's n quads of a chunk, from the first one on. */
+INLINE void add_quads(const int m, const int first, const int n, const vi codes[16],
+                      const struct fast_chunk *a, vf acc[])
+{
+#pragma GCC unroll 8
+    for (int i = 0; i < m; i++) {
+        vi dot = dots_some(n, codes + first, a[i].q + 4 * first);
+        acc[i] = vf_fma(vf_set(a[i].scale), vf_of_int(dot), acc[i]);
+    }
+}
+
+/* Factors of a kind, for products whose text does not depend on it. */
+typedef void factors_function(const struct reader *r, int64_t chunk, vi out[16]);
+
+#define FACTORS(kind)                                                                              \
+    static void factors_##kind(const struct reader *r, int64_t chunk, vi out[16])                  \
+    {                                                                                              \
+        static const struct tables none;                                                           \
+        chunk_factors(KIND_##kind, r, &none, chunk, out);                                          \
+    }
+FACTORS(BITS4)
+FACTORS(BITS2)
+FACTORS(BITS3)
+FACTORS(BITS)
+
+static factors_function *factors_of(enum kind kind)
+{
+    return kind == KIND_BITS4   ? factors_BITS4
+           : kind == KIND_BITS2 ? factors_BITS2
+           : kind == KIND_BITS3 ? factors_BITS3
+                                : factors_BITS;
+}
+
+/* fast_tile where a chunk has 8 / n groups, of n quads each; codes of less than 8 bits. */
+INLINE void fast_small(const int n, const int m, const struct weight *w, int64_t tile,
+                       const struct fast_block *b, float *sum)
+{
+    factors_function *factors = factors_of(reader_kind(w));
+    const float *parts = b->parts;
+    struct reader r;
+    vf total[FAST_ROWS];
+    reader_open(KIND_BITS, &r, w, tile, 0);
+    r.group = 0;
+#pragma GCC unroll 8
+    for (int i = 0; i < m; i++)
+        total[i] = vf_zero();
+    for (int64_t c = 0; c < w->k_padded / TILE_K; c++) {
+        const bool fine = any_fine(b->has_fine + c * FAST_ROWS);
+        vi codes[16];
+        factors(&r, c, codes);
+#pragma GCC unroll 4
+        for (int first = 0; first < 8; first += n, r.group++, parts += m) {
+            vf acc[FAST_ROWS];
+            if (r.group >= w->n_groups)
+                break;
 #pragma GCC unroll 8
             for (int i = 0; i < m; i++)
-                total[i] = vf_fma(scale, vf_fma(zero, vf_set(parts[i]), acc[i]), total[i]);
-        } else {
-#pragma GCC unroll 8
-            for (int i = 0; i < m; i++)
-                total[i] = vf_fma(zero, vf_set(parts[i]), vf_fma(scale, acc[i], total[i]));
+                acc[i] = vf_zero();
+            add_quads(m, first, n, codes, b->coarse + c * m, acc);
+            if (fine)
+                add_quads(m, first, n, codes, b->fine + c * m, acc);
+            add_group(KIND_BITS, m, &r, parts, acc, total);
         }
     }
 #pragma GCC unroll 8
@@ -260,6 +320,26 @@ FAST_KIND(BITS8)
 FAST_KIND(BITS2)
 FAST_KIND(BITS3)
 FAST_KIND(BITS)
+FAST_KIND(E4M3)
+FAST_KIND(E5M2)
+
+#define FAST_SMALL(n, m)                                                                           \
+    static void fast_small_##n##_##m(const struct weight *w, int64_t tile,                         \
+                                     const struct fast_block *b, float *sum)                       \
+    {                                                                                              \
+        fast_small(n, m, w, tile, b, sum);                                                         \
+    }
+#define FAST_SMALLS(n)                                                                             \
+    FAST_SMALL(n, 1)                                                                               \
+    FAST_SMALL(n, 2)                                                                               \
+    FAST_SMALL(n, 3)                                                                               \
+    FAST_SMALL(n, 4)                                                                               \
+    FAST_SMALL(n, 5)                                                                               \
+    FAST_SMALL(n, 6)                                                                               \
+    FAST_SMALL(n, 7)                                                                               \
+    FAST_SMALL(n, 8)
+FAST_SMALLS(2)
+FAST_SMALLS(4)
 
 static void fast_simd(const struct weight *w, int64_t tile, const struct fast_block *b, int m,
                       float *sum)
@@ -273,8 +353,20 @@ static void fast_simd(const struct weight *w, int64_t tile, const struct fast_bl
         [KIND_TABLE4] = OF_KIND(TABLE4), [KIND_BITS4] = OF_KIND(BITS4),
         [KIND_BITS8] = OF_KIND(BITS8),   [KIND_BITS2] = OF_KIND(BITS2),
         [KIND_BITS3] = OF_KIND(BITS3),   [KIND_BITS] = OF_KIND(BITS),
+        [KIND_E4M3] = OF_KIND(E4M3),     [KIND_E5M2] = OF_KIND(E5M2),
     };
 #undef OF_KIND
+#define OF_QUADS(n)                                                                                \
+    {                                                                                              \
+        fast_small_##n##_1, fast_small_##n##_2, fast_small_##n##_3, fast_small_##n##_4,            \
+            fast_small_##n##_5, fast_small_##n##_6, fast_small_##n##_7, fast_small_##n##_8         \
+    }
+    static fast_function *const small[][FAST_ROWS] = {OF_QUADS(2), OF_QUADS(4)};
+#undef OF_QUADS
+    if (fast_group(w) < TILE_K) {
+        small[w->group / 16][m - 1](w, tile, b, sum);
+        return;
+    }
     functions[reader_kind(w)][m - 1](w, tile, b, sum);
 }
 

@@ -3,7 +3,7 @@
  * eight) and AVX-512 (one of sixteen) share one text (X_simd.h) and with it one order of
  * operations.
  *
- *   vf  16 floats      vi  16 int32      vt  a table of 16 floats
+ *   vf  16 floats      vi  16 int32      vt  a table of 16 floats      vh  8 floats
  *
  * The twin's instruction set is that of the translation unit (X_avx2.c, X_avx512.c). Anywhere else
  * LANES is not defined and the X_simd.h headers are empty.

@@ -144,6 +144,11 @@ INLINE vi vi_load(const void *p)
 {
     return (vi){_mm256_loadu_si256((const __m256i *)p), _mm256_loadu_si256((const __m256i *)p + 1)};
 }
+INLINE void vi_store(void *p, vi v)
+{
+    _mm256_storeu_si256((__m256i *)p, v.lo);
+    _mm256_storeu_si256((__m256i *)p + 1, v.hi);
+}
 INLINE vi vi_and(vi a, vi b)
 {
     return (vi){_mm256_and_si256(a.lo, b.lo), _mm256_and_si256(a.hi, b.hi)};
@@ -359,6 +364,94 @@ INLINE vi dots_nibbles(vi acc, const vi w[8], const int8_t *q)
         hi = _mm256_add_epi16(hi, _mm256_maddubs_epi16(w[i].hi, x));
     }
     return (vi){add_pairs(acc.lo, lo), add_pairs(acc.hi, hi)};
+}
+
+INLINE vi dots_some(const int n, const vi w[], const int8_t *q)
+{
+    vi acc = vi_set(0);
+#pragma GCC unroll 4
+    for (int i = 0; i < n; i++) {
+        __m256i x = four_bytes(q + 4 * i);
+        acc.lo = add_pairs(acc.lo, _mm256_maddubs_epi16(w[i].lo, x));
+        acc.hi = add_pairs(acc.hi, _mm256_maddubs_epi16(w[i].hi, x));
+    }
+    return acc;
+}
+INLINE vi dots_lanes(const vi w[8], const void *q)
+{
+    vi acc = vi_set(0);
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) {
+        vi x = vi_load((const int8_t *)q + 64 * i);
+        acc.lo = add_pairs(acc.lo, _mm256_maddubs_epi16(w[i].lo, x.lo));
+        acc.hi = add_pairs(acc.hi, _mm256_maddubs_epi16(w[i].hi, x.hi));
+    }
+    return acc;
+}
+/* w is 128 less than the code. */
+INLINE vi dots_lanes_bytes(const vi w[8], const void *q)
+{
+    const __m256i one = _mm256_set1_epi8(1);
+    vi acc = vi_set(0), sum = acc;
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) {
+        vi x = vi_load((const int8_t *)q + 64 * i);
+        acc.lo = add_pairs(acc.lo, signed_pairs(w[i].lo, x.lo));
+        acc.hi = add_pairs(acc.hi, signed_pairs(w[i].hi, x.hi));
+        sum.lo = add_pairs(sum.lo, _mm256_maddubs_epi16(one, x.lo));
+        sum.hi = add_pairs(sum.hi, _mm256_maddubs_epi16(one, x.hi));
+    }
+    return vi_add(acc, vi_sll(sum, 7));
+}
+
+/* 8-bit floats as integers of 16 bits: a table is no help here, where a look-up has 16 entries; the
+ * code is moved to where a half has it, whose value is the code's (E4M3: over 2^8). */
+struct float8_table {
+    __m256 steps; /* in one unit of the half */
+};
+INLINE struct float8_table float8_load(const bool e5m2, float step, const uint8_t high[128],
+                                       const uint8_t low[128])
+{
+    (void)high;
+    (void)low;
+    return (struct float8_table){_mm256_set1_ps((e5m2 ? 1 : 0x1p8f) / step)};
+}
+/* The odd bytes' codes; the even bytes are 0. */
+INLINE __m256i float8_words(const bool e5m2, const struct float8_table *t, __m256i odd)
+{
+    const __m256i rest = _mm256_set1_epi16(0x3f80), sign = _mm256_set1_epi16((short)0x8000);
+    __m256i half = odd;
+    if (!e5m2)
+        half = _mm256_or_si256(_mm256_and_si256(odd, sign),
+                               _mm256_and_si256(_mm256_srli_epi16(odd, 1), rest));
+    __m256 lo = _mm256_mul_ps(_mm256_cvtph_ps(_mm256_castsi256_si128(half)), t->steps);
+    __m256 hi = _mm256_mul_ps(_mm256_cvtph_ps(_mm256_extracti128_si256(half, 1)), t->steps);
+    __m256i words = _mm256_packs_epi32(_mm256_cvtps_epi32(lo), _mm256_cvtps_epi32(hi));
+    return _mm256_permute4x64_epi64(words, 0xd8);
+}
+/* The codes of four columns, for dots_float8: w[0] the even ones' words, w[8] the odd ones'. */
+INLINE void float8_bytes(const bool e5m2, const struct float8_table *t, vi codes, vi *w)
+{
+    const __m256i odd = _mm256_set1_epi16((short)0xff00);
+    w[0].lo = float8_words(e5m2, t, _mm256_slli_epi16(codes.lo, 8));
+    w[0].hi = float8_words(e5m2, t, _mm256_slli_epi16(codes.hi, 8));
+    w[8].lo = float8_words(e5m2, t, _mm256_and_si256(codes.lo, odd));
+    w[8].hi = float8_words(e5m2, t, _mm256_and_si256(codes.hi, odd));
+}
+INLINE vi dots_float8(const vi w[16], const int8_t *q, int32_t sum)
+{
+    vi acc = vi_set(0);
+    (void)sum;
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) {
+        __m256i x = four_bytes(q + 4 * i), odd = _mm256_srai_epi16(x, 8);
+        __m256i even = _mm256_srai_epi16(_mm256_slli_epi16(x, 8), 8);
+        acc.lo = _mm256_add_epi32(acc.lo, _mm256_madd_epi16(w[i].lo, even));
+        acc.hi = _mm256_add_epi32(acc.hi, _mm256_madd_epi16(w[i].hi, even));
+        acc.lo = _mm256_add_epi32(acc.lo, _mm256_madd_epi16(w[8 + i].lo, odd));
+        acc.hi = _mm256_add_epi32(acc.hi, _mm256_madd_epi16(w[8 + i].hi, odd));
+    }
+    return acc;
 }
 
 INLINE void transpose_eight(__m256 v[8])

@@ -132,6 +132,10 @@ INLINE vi vi_load(const void *p)
 {
     return _mm512_loadu_si512(p);
 }
+INLINE void vi_store(void *p, vi v)
+{
+    _mm512_storeu_si512(p, v);
+}
 INLINE vi vi_and(vi a, vi b)
 {
     return _mm512_and_si512(a, b);
@@ -295,6 +299,62 @@ INLINE vi dots_small(vi acc, const vi w[8], const int8_t *q)
 INLINE vi dots_nibbles(vi acc, const vi w[8], const int8_t *q)
 {
     return dots_signed(acc, w, q);
+}
+
+/* The sums of the first n vectors alone, up to 127. */
+INLINE vi dots_some(const int n, const vi w[], const int8_t *q)
+{
+    vi acc = vi_set(0);
+#pragma GCC unroll 4
+    for (int i = 0; i < n; i++)
+        acc = dot_four(acc, w[i], q + 4 * i);
+    return acc;
+}
+/* The same with bytes of each lane's own, 64 for each of eight vectors. */
+INLINE vi dots_lanes(const vi w[8], const void *q)
+{
+    vi acc = vi_set(0);
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++)
+        acc = _mm512_dpbusd_epi32(acc, w[i], vi_load((const int8_t *)q + 64 * i));
+    return acc;
+}
+/* The same of bytes_centred's. */
+INLINE vi dots_lanes_bytes(const vi w[8], const void *q)
+{
+    return dots_lanes(w, q);
+}
+
+/* 8-bit floats as integers: magnitudes 128 high + low of the codes 0 .. 127. */
+struct float8_table {
+    __m512i high[2], low[2];
+};
+INLINE struct float8_table float8_load(const bool e5m2, float step, const uint8_t high[128],
+                                       const uint8_t low[128])
+{
+    (void)e5m2;
+    (void)step;
+    const __m512i bias = _mm512_set1_epi8((char)BYTE_BIAS);
+    return (struct float8_table){
+        {_mm512_or_si512(vi_load(high), bias), _mm512_or_si512(vi_load(high + 64), bias)},
+        {_mm512_or_si512(vi_load(low), bias), _mm512_or_si512(vi_load(low + 64), bias)}};
+}
+/* The codes of four columns, for dots_float8: w[0] the high parts, w[8] the low ones, biased; a
+ * negative one is 256 - (128 + part). */
+INLINE void float8_bytes(const bool e5m2, const struct float8_table *t, vi codes, vi *w)
+{
+    (void)e5m2;
+    __mmask64 negative = _mm512_movepi8_mask(codes);
+    __m512i high = _mm512_permutex2var_epi8(t->high[0], codes, t->high[1]);
+    __m512i low = _mm512_permutex2var_epi8(t->low[0], codes, t->low[1]);
+    w[0] = _mm512_mask_sub_epi8(high, negative, _mm512_setzero_si512(), high);
+    w[8] = _mm512_mask_sub_epi8(low, negative, _mm512_setzero_si512(), low);
+}
+INLINE vi dots_float8(const vi w[16], const int8_t *q, int32_t sum)
+{
+    const vi start = _mm512_set1_epi32(-BYTE_BIAS * sum);
+    vi high = dots_signed(start, w, q), low = dots_signed(start, w + 8, q);
+    return _mm512_add_epi32(_mm512_slli_epi32(high, 7), low);
 }
 
 /* Lane c of v[r] becomes lane r of v[c]. */

@@ -82,6 +82,8 @@ INLINE vi vi_load(const void *p)
     return (vi)QUARTERS(E);
 #undef E
 }
+INLINE void vi_store(void *p,
+                     vi v){EACH(vst1q_u8((uint8_t *)p + 16 * i, vreinterpretq_u8_s32(v.v[i])))}
 #define OF_TWO(name, instruction)                                                                  \
     INLINE vi name(vi a, vi b)                                                                     \
     {                                                                                              \
@@ -89,15 +91,11 @@ INLINE vi vi_load(const void *p)
         EACH(out.v[i] = instruction(a.v[i], b.v[i]))                                               \
         return out;                                                                                \
     }
-OF_TWO(vi_and, vandq_s32)
-OF_TWO(vi_or, vorrq_s32)
-OF_TWO(vi_add, vaddq_s32)
-OF_TWO(vi_sub, vsubq_s32)
-OF_TWO(vi_mul, vmulq_s32)
-OF_TWO(vi_min, vminq_s32)
-OF_TWO(vi_max, vmaxq_s32)
+OF_TWO(vi_and, vandq_s32) OF_TWO(vi_or, vorrq_s32) OF_TWO(vi_add, vaddq_s32)
+    OF_TWO(vi_sub, vsubq_s32) OF_TWO(vi_mul, vmulq_s32) OF_TWO(vi_min, vminq_s32)
+        OF_TWO(vi_max, vmaxq_s32)
 #undef OF_TWO
-INLINE bool vi_same(vi a, vi b)
+            INLINE bool vi_same(vi a, vi b)
 {
     uint32x4_t all = vdupq_n_u32(UINT32_MAX);
     EACH(all = vandq_u32(all, vceqq_s32(a.v[i], b.v[i])))
@@ -362,10 +360,20 @@ INLINE vh vh_add(vh a, vh b)
 {
     return (vh){{vaddq_f32(a.v[0], b.v[0]), vaddq_f32(a.v[1], b.v[1])}};
 }
+INLINE vh vh_fma(vh a, vh b, vh c)
+{
+    return (vh){{vfmaq_f32(c.v[0], a.v[0], b.v[0]), vfmaq_f32(c.v[1], a.v[1], b.v[1])}};
+}
 INLINE void vh_store(float *p, vh v)
 {
     vst1q_f32(p, v.v[0]);
     vst1q_f32(p + 4, v.v[1]);
+}
+INLINE float vh_sum(vh v)
+{
+    float32x4_t a = vaddq_f32(v.v[0], v.v[1]);
+    float32x2_t b = vadd_f32(vget_low_f32(a), vget_high_f32(a));
+    return vget_lane_f32(b, 0) + vget_lane_f32(b, 1);
 }
 INLINE vf vf_of_halves(vh low, vh high)
 {
@@ -416,6 +424,69 @@ INLINE vi dots_small(vi acc, const vi w[8], const int8_t *q)
 INLINE vi dots_nibbles(vi acc, const vi w[8], const int8_t *q)
 {
     return dots_signed(acc, w, q);
+}
+
+INLINE vi dots_some(const int n, const vi w[], const int8_t *q)
+{
+    vi acc = vi_set(0);
+#pragma GCC unroll 4
+    for (int i = 0; i < n; i++)
+        acc = dot_four(acc, w[i], q + 4 * i);
+    return acc;
+}
+INLINE vi dots_lanes(const vi w[8], const void *q)
+{
+    vi acc = vi_set(0);
+#pragma GCC unroll 8
+    for (int j = 0; j < 8; j++) {
+        vi x = vi_load((const int8_t *)q + 64 * j);
+        EACH(acc.v[i] =
+                 vdotq_s32(acc.v[i], vreinterpretq_s8_s32(w[j].v[i]), vreinterpretq_s8_s32(x.v[i])))
+    }
+    return acc;
+}
+/* w is 128 less than the code. */
+INLINE vi dots_lanes_bytes(const vi w[8], const void *q)
+{
+    vi one[8];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++)
+        one[i] = vi_set(0x01010101);
+    return vi_add(dots_lanes(w, q), vi_sll(dots_lanes(one, q), 7));
+}
+
+/* 8-bit floats as integers: magnitudes 128 high + low of the codes 0 .. 127. */
+struct float8_table {
+    uint8x16x4_t high[2], low[2];
+};
+INLINE struct float8_table float8_load(const bool e5m2, float step, const uint8_t high[128],
+                                       const uint8_t low[128])
+{
+    (void)e5m2;
+    (void)step;
+    return (struct float8_table){{vld1q_u8_x4(high), vld1q_u8_x4(high + 64)},
+                                 {vld1q_u8_x4(low), vld1q_u8_x4(low + 64)}};
+}
+/* Entries of two times 64 bytes with the codes' signs. */
+INLINE int32x4_t float8_part(const uint8x16x4_t table[2], int32x4_t codes)
+{
+    uint8x16_t at = vandq_u8(vreinterpretq_u8_s32(codes), vdupq_n_u8(0x7f));
+    uint8x16_t upper = vsubq_u8(at, vdupq_n_u8(64)); // beyond the table where at < 64
+    int8x16_t part = vreinterpretq_s8_u8(vqtbx4q_u8(vqtbl4q_u8(table[0], at), table[1], upper));
+    uint8x16_t negative = vcltzq_s8(vreinterpretq_s8_s32(codes));
+    return vreinterpretq_s32_s8(vbslq_s8(negative, vnegq_s8(part), part));
+}
+/* The codes of four columns, for dots_float8: w[0] the high parts, w[8] the low ones. */
+INLINE void float8_bytes(const bool e5m2, const struct float8_table *t, vi codes, vi *w)
+{
+    (void)e5m2;
+    EACH(w[0].v[i] = float8_part(t->high, codes.v[i]))
+    EACH(w[8].v[i] = float8_part(t->low, codes.v[i]))
+}
+INLINE vi dots_float8(const vi w[16], const int8_t *q, int32_t sum)
+{
+    (void)sum;
+    return vi_add(vi_sll(dots_signed(vi_set(0), w, q), 7), dots_signed(vi_set(0), w + 8, q));
 }
 
 /* ---- across lanes ---- */

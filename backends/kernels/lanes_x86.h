@@ -31,9 +31,20 @@ INLINE vh vh_add(vh a, vh b)
 {
     return _mm256_add_ps(a, b);
 }
+INLINE vh vh_fma(vh a, vh b, vh c)
+{
+    return _mm256_fmadd_ps(a, b, c);
+}
 INLINE void vh_store(float *p, vh v)
 {
     _mm256_storeu_ps(p, v);
+}
+/* ((0 + 4) + (2 + 6)) + ((1 + 5) + (3 + 7)) */
+INLINE float vh_sum(vh v)
+{
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
 }
 /* Four rows of four floats, `step` apart, to four columns, `to_step` apart. */
 INLINE void floats_transpose(const float *from, int64_t step, float *to, int64_t to_step)

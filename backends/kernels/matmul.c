@@ -8,8 +8,8 @@
  *                  for each panel of 256 columns:  pack the rows' columns [k][rows of a block]
  *                    for each tile: decode the panel [k][16] into L1, multiply it with each block
  *
- * In fast mode a weight that has a byte form (fast.h) goes through fast.c instead, for a pass of up
- * to 192 rows each tile with every block of rows.
+ * In fast mode most weights have a way of their own (way_of): bytes (fast.c, for a pass of up to
+ * 192 rows each tile with every block of rows), strided groups (strided.c), codebooks (lookup.c).
  *
  * Chunks are runs of tiles of one job, so a thread reads a contiguous part of the weight.
  */
@@ -24,6 +24,7 @@
 /* The same in bytes. */
 #define CYCLES_FAST_DECODE 0.5
 #define CYCLES_FAST_ROW    0.35
+#define CYCLES_STRIDED_ROW 1.5
 
 static void pack(const float *x, int64_t ldx, int m, int64_t kc, float *packed)
 {
@@ -62,8 +63,7 @@ void matmul_portable(struct twins *t)
     t->fused = NULL; // fusable says so
 }
 
-/* Sums [m][16] of a tile to rows [row, row + m) of the output. */
-static void finish(const struct matmul_job *j, int64_t tile, int64_t row, int64_t m,
+void matmul_finish(const struct matmul_job *j, int64_t tile, int64_t row, int64_t m,
                    const float *sum)
 {
     int64_t n0 = tile * TILE_ROWS;
@@ -98,7 +98,7 @@ static void fused_pass(const struct twins *t, const struct matmul_job *j, int64_
         int64_t tiles = end - tile < TILES_AT_ONCE ? end - tile : TILES_AT_ONCE;
         t->fused(j->w, tile, tiles, x, m, sum);
         for (int64_t i = 0; i < tiles; i++)
-            finish(j, tile + i, 0, m, sum + i * m * TILE_ROWS);
+            matmul_finish(j, tile + i, 0, m, sum + i * m * TILE_ROWS);
     }
 }
 
@@ -135,12 +135,23 @@ static void panel_pass(const struct twins *t, const struct matmul_job *j, int64_
         }
     }
     for (int64_t tile = first; tile < end; tile++)
-        finish(j, tile, row, m, sum + (tile - first) * m * TILE_ROWS);
+        matmul_finish(j, tile, row, m, sum + (tile - first) * m * TILE_ROWS);
 }
 
-static bool is_fast(const struct matmul_job *j)
+/* How a job is done; in exact mode the last way. */
+enum way { WAY_BYTES, WAY_STRIDED, WAY_LOOKUP, WAY_EIGHTS, WAY_FLOATS };
+
+static enum way way_of(const struct kernels *self, const struct matmul_job *j)
 {
-    return j->a->q && fast_has(j->w);
+    if (self->mode != COMPUTE_FAST)
+        return WAY_FLOATS;
+    if (j->a->q && fast_has(j->w))
+        return WAY_BYTES;
+    if (strided_has(j->w))
+        return WAY_STRIDED;
+    if (lookup_has(j->w))
+        return WAY_LOOKUP;
+    return eights_has(j->w) ? WAY_EIGHTS : WAY_FLOATS;
 }
 
 /* Rows [row, row + m), row a multiple of FAST_ROWS, and the tiles [first, end). */
@@ -153,7 +164,7 @@ static void fast_pass(const struct twins *t, const struct matmul_job *j, int64_t
             int64_t rows = row + m - i < FAST_ROWS ? row + m - i : FAST_ROWS;
             const struct fast_block b = fast_block(j->a->q, i);
             t->fast(j->w, tile, &b, (int)rows, sum);
-            finish(j, tile, i, rows, sum);
+            matmul_finish(j, tile, i, rows, sum);
         }
 }
 
@@ -163,25 +174,29 @@ struct run {
     int n;
 };
 
-static int64_t job_chunks(const struct kernels *self, const struct matmul_job *j)
+/* Chunks of a job, of as many units (tiles, or what strided groups are cut into). */
+static int64_t job_chunks(const struct kernels *self, const struct matmul_job *j, int64_t *units)
 {
     double rows = j->a->rows > PASS_ROWS ? PASS_ROWS : j->a->rows;
     double passes = j->a->rows / rows;
-    double cycles = is_fast(j) ? CYCLES_FAST_DECODE + CYCLES_FAST_ROW * rows
-                               : CYCLES_DECODE + CYCLES_ROW * rows;
-    return chunk_count(self, j->w->n_tiles, cycles * passes * (double)j->w->k);
+    enum way way = way_of(self, j);
+    double cycles = way == WAY_BYTES     ? CYCLES_FAST_DECODE + CYCLES_FAST_ROW * rows
+                    : way == WAY_STRIDED ? CYCLES_STRIDED_ROW * rows
+                                         : CYCLES_DECODE + CYCLES_ROW * rows;
+    *units = j->w->n_tiles;
+    if (way == WAY_LOOKUP || j->a->rows < 1) // lookup_run, or nothing
+        return 0;
+    int64_t chunks = chunk_count(self, j->w->n_tiles, cycles * passes * (double)j->w->k);
+    if (way == WAY_STRIDED) {
+        *units = strided_units(j->w, chunks);
+        chunks = chunks < *units ? chunks : *units;
+    }
+    return chunks;
 }
 
-static void run_tiles(const struct kernels_state *s, const struct matmul_job *j, int64_t first,
-                      int64_t end, float *scratch)
+static void run_floats(const struct twins *t, const struct matmul_job *j, int64_t first,
+                       int64_t end, float *scratch)
 {
-    const struct twins *t = &s->twins;
-    if (is_fast(j)) {
-        for (int64_t row = 0; row < j->a->rows; row += PASS_ROWS)
-            fast_pass(t, j, first, end, row,
-                      j->a->rows - row < PASS_ROWS ? j->a->rows - row : PASS_ROWS);
-        return;
-    }
     if (t->fusable(j->w, j->a->rows) && fused_floats(j, j->a->rows) <= SCRATCH_FLOATS) {
         fused_pass(t, j, first, end, scratch);
         return;
@@ -196,19 +211,44 @@ static void run_tiles(const struct kernels_state *s, const struct matmul_job *j,
     }
 }
 
+/* Units [first, end) of `units`. */
+static void run_units(const struct kernels *self, const struct matmul_job *j, int64_t units,
+                      int64_t first, int64_t end, float *scratch)
+{
+    const struct twins *t = &self->state->twins;
+    switch (way_of(self, j)) {
+    case WAY_BYTES:
+        for (int64_t row = 0; row < j->a->rows; row += PASS_ROWS)
+            fast_pass(t, j, first, end, row,
+                      j->a->rows - row < PASS_ROWS ? j->a->rows - row : PASS_ROWS);
+        return;
+    case WAY_STRIDED:
+        for (; first < end; first++)
+            strided_run(t, j, units, first, scratch);
+        return;
+    case WAY_EIGHTS:
+        eights_run(t, j, first, end, scratch);
+        return;
+    case WAY_LOOKUP: // not cut so
+        return;
+    case WAY_FLOATS:
+        run_floats(t, j, first, end, scratch);
+    }
+}
+
 static void run_chunk(void *ctx, int64_t chunk, int thread)
 {
     const struct run *r = ctx;
     for (int i = 0; i < r->n; i++) {
         const struct matmul_job *j = &r->jobs[i];
-        int64_t chunks = j->a->rows > 0 ? job_chunks(r->self, j) : 0;
+        int64_t units, chunks = job_chunks(r->self, j, &units);
         if (chunk >= chunks) {
             chunk -= chunks;
             continue;
         }
         int64_t first, end;
-        chunk_range(j->w->n_tiles, chunks, chunk, &first, &end);
-        run_tiles(r->self->state, j, first, end, r->self->state->scratch[thread]);
+        chunk_range(units, chunks, chunk, &first, &end);
+        run_units(r->self, j, units, first, end, r->self->state->scratch[thread]);
         return;
     }
 }
@@ -216,9 +256,10 @@ static void run_chunk(void *ctx, int64_t chunk, int thread)
 void matmul_run(const struct kernels *self, const struct matmul_job *jobs, int n)
 {
     struct run r = {self, jobs, n};
-    int64_t chunks = 0;
+    int64_t chunks = 0, units;
     for (int i = 0; i < n; i++)
-        if (jobs[i].a->rows > 0)
-            chunks += job_chunks(self, &jobs[i]);
+        chunks += job_chunks(self, &jobs[i], &units);
     pool_run(self->state->pool, chunks, run_chunk, &r);
+    if (self->mode == COMPUTE_FAST)
+        lookup_run(self, jobs, n);
 }

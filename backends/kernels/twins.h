@@ -12,7 +12,9 @@
 
 #include "backends/kernels/attention.h"
 #include "backends/kernels/fast.h"
+#include "backends/kernels/lookup.h"
 #include "backends/kernels/pool.h"
+#include "backends/kernels/strided.h"
 #include "core/kernels.h"
 
 struct twins {
@@ -38,10 +40,31 @@ struct twins {
                      uint8_t *has_fine, int64_t step);
     /* fast_sum_part */
     float (*sum_part)(const struct fast_chunk *coarse, const struct fast_chunk *fine, int64_t step,
-                      int64_t n);
+                      int64_t from, int64_t n);
     /* a tile times the m <= FAST_ROWS rows of a block -> sum [m][16] */
     void (*fast)(const struct weight *w, int64_t tile, const struct fast_block *b, int m,
                  float *sum);
+
+    /* ---- strided.c: the same for strided groups, columns [k, k + n), k % TILE_K == 0 */
+    /* x, of these columns, times the scales of a tile's rows -> n / TILE_K chunks */
+    void (*strided_rows)(const struct weight *w, int64_t tile, int64_t k, int64_t n, const float *x,
+                         struct strided_chunk *y);
+    /* sum [16] goes on with those chunks */
+    void (*strided)(const struct weight *w, int64_t tile, int64_t k, int64_t n,
+                    const struct strided_chunk *y, float *sum);
+
+    /* ---- lookup.c: the same for codebooks */
+    /* element q of vector v of book b at [(b * in_group + q) * 256 + v], 0 beyond the last v */
+    void (*lookup_columns)(const struct weight *w, float *columns);
+    /* chunk c of a row's products with all vectors; t: BOOK_LOOKUPS * 256 floats of scratch */
+    void (*lookup_tables)(const struct weight *w, int64_t c, const float *x, const float *columns,
+                          struct lookup_chunk *to, float *t);
+    /* lines [line, line + lines <= LOOKUP_LINES) -> out [lines * BOOK_LINE] */
+    void (*lookup)(const struct weight *w, int64_t line, int64_t lines,
+                   const struct lookup_chunk *tables, float *out);
+    /* rows [row, row + rows) times x [m, ldx], codes of more than 8 bits -> out [m, ldo] */
+    void (*eights)(const struct weight *w, int64_t row, int64_t rows, const float *x, int64_t ldx,
+                   int m, float *out, int64_t ldo);
 
     /* ---- rotate.c: one block of a rotation, out [rows, ldo] = x [rows, ldx] R, or x + x D; out
      * is not x. */
@@ -69,6 +92,8 @@ struct twins {
     void decode_##isa(struct twins *t);                                                            \
     void matmul_##isa(struct twins *t);                                                            \
     void fast_##isa(struct twins *t);                                                              \
+    void strided_##isa(struct twins *t);                                                           \
+    void lookup_##isa(struct twins *t);                                                            \
     void rotate_##isa(struct twins *t);                                                            \
     void attention_##isa(struct twins *t);                                                         \
     void norm_##isa(struct twins *t);                                                              \
@@ -90,6 +115,7 @@ struct kernels_state {
     struct pool_share *share; /* cpu.c */
     struct pool *pool;
     float *const *scratch; /* [threads], SCRATCH_FLOATS each */
+    void *shared;          /* LOOKUP_BYTES, for all threads */
 };
 
 /* How many chunks a job of `units` equal units should be cut into when one unit takes about
@@ -118,6 +144,21 @@ void fast_quantize(const struct twins *t, const struct act *a, int64_t row, int6
 /* The parts of groups [group, group_end) of rows [row, end), whose chunks are there. */
 void fast_sum_parts(const struct twins *t, const struct act *a, int64_t row, int64_t end,
                     int64_t group, int64_t group_end);
+
+/* ---- what products are cut into, each in its file, for the slot matmul */
+
+/* Sums [m][16] of a tile to rows [row, row + m) of the output. */
+void matmul_finish(const struct matmul_job *j, int64_t tile, int64_t row, int64_t m,
+                   const float *sum);
+/* Units of a product with strided groups, about `wanted` of them, and one of those. */
+int64_t strided_units(const struct weight *w, int64_t wanted);
+void strided_run(const struct twins *t, const struct matmul_job *j, int64_t units, int64_t unit,
+                 float *scratch);
+/* The products of the jobs whose weights lookup_has; two parallel regions each time. */
+void lookup_run(const struct kernels *self, const struct matmul_job *jobs, int n);
+/* Tiles [first, end) of a product that eights_has. */
+void eights_run(const struct twins *t, const struct matmul_job *j, int64_t first, int64_t end,
+                float *scratch);
 
 /* ---- the slots of struct kernels, documented there */
 size_t rotate_act_bytes(const struct kernels *self, int32_t rows, int64_t k);

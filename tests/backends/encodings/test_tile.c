@@ -268,6 +268,35 @@ START_TEST(float8)
 }
 END_TEST
 
+/* 8-bit floats as integers of a step that fits the greatest of them; none where one has no value.
+ */
+START_TEST(float8_steps)
+{
+    static const enum dtype formats[] = {DT_F8_E4M3, DT_F8_E5M2};
+    enum dtype d = formats[_i];
+    uint8_t data[128];
+    for (int top = 0; top < 128; top++) {
+        struct weight w = {
+            .encoding = ENC_FLOAT8, .code_dtype = d, .data = data, .data_bytes = sizeof data};
+        for (size_t i = 0; i < sizeof data; i++)
+            data[i] = (uint8_t)(next() % (unsigned)(top + 1) | (next() & 0x80));
+        data[next() % sizeof data] = (uint8_t)top;
+        double most = float8_by_definition(top, d);
+        tile_float8_steps(&w);
+        if (!isfinite(most)) {
+            ck_assert_float_eq(w.step, 0);
+            continue;
+        }
+        ck_assert(w.step > 0 && (top == 0 || most / (double)w.step >= 8192));
+        for (int c = 0; c <= top; c++) {
+            double steps = float8_by_definition(c, d) / (double)w.step;
+            ck_assert(w.high_low[0][c] < 120 || (w.high_low[0][c] == 120 && w.high_low[1][c] == 0));
+            ck_assert_double_eq(128 * w.high_low[0][c] + w.high_low[1][c], nearbyint(steps));
+        }
+    }
+}
+END_TEST
+
 /* Strided groups of a slice, n_groups a multiple of the module's k and not, with the rules that
  * have a factor or a fused product; each step as a double or long double that holds it. */
 START_TEST(strided_element)
@@ -328,7 +357,7 @@ END_TEST
 /* The worked example (two books of two vectors, scale 2), and vectors of two rows. */
 START_TEST(codebook_element)
 {
-    uint8_t codes[4] = {0, 1, 1, 0};
+    uint8_t codes[4 * BOOK_LINE] = {0};
     float books[8] = {0.5f, -1, 1.5f, 2, 0.25f, 0.5f, -0.5f, 1}, scale = 2;
     static const float want[4] = {0, 0, 3.5f, 5};
     struct weight w = {.encoding = ENC_CODEBOOK,
@@ -347,6 +376,8 @@ START_TEST(codebook_element)
                        .out_group = 1,
                        .codebook = books,
                        .codebook_dtype = DT_F32};
+    for (int l = 0; l < 4; l++)
+        codes[l * BOOK_LINE] = l == 1 || l == 2;
     for (int k = 0; k < 4; k++)
         ck_assert_float_eq(weight_element(&w, 0, k), want[k]);
 
@@ -397,6 +428,7 @@ static Suite *tile_suite(void)
     tcase_add_test(t, table_element);
     tcase_add_test(t, group_element);
     tcase_add_loop_test(t, float8, 0, 2);
+    tcase_add_loop_test(t, float8_steps, 0, 2);
     tcase_add_test(t, strided_element);
     tcase_add_test(t, codebook_element);
     suite_add_tcase(s, t);

@@ -78,10 +78,15 @@ static const struct weight_case weight_cases[] = {
     {"hqq4-f16", CODES(4, 64, STEPS, F16, F16), ZEROS(F16)},
     {"hqq8-f16", CODES(8, 128, STEPS, F16, F16), ZEROS(F16)},
     {"hqq8-wild", CODES(8, 32, STEPS, F16, F32), ZEROS(F16), .wild = true},
+    {"hqq2-g16", CODES(2, 16, STEPS, F16, F16), ZEROS(F16)},
+    {"hqq4-g8", CODES(4, 8, STEPS, BF16, BF16), ZEROS(BF16)},
     {"hqq1-f32", CODES(1, 8, STEPS, F32, F32), ZEROS(F32)},
     {"hqq2-singles", CODES(2, 1, STEPS, F16, F16), ZEROS(F16)},
     {"hqq4-axis0", CODES(4, 64, STEPS, F16, F16), ZEROS(F16), STRIDED(-2)},
     {"hqq2-axis0-bf16", CODES(2, 64, STEPS, BF16, BF16), ZEROS(BF16), STRIDED(-1)},
+    {"hqq3-axis0-bf16", CODES(3, 64, STEPS, BF16, BF16), ZEROS(BF16), STRIDED(-5)},
+    {"hqq8-axis0", CODES(8, 64, STEPS, F16, F16), ZEROS(F16), STRIDED(-3)},
+    {"hqq6-axis0-wild", CODES(6, 64, STEPS, F16, F32), ZEROS(F16), STRIDED(-17), .wild = true},
     {"hqq8-axis0-odd", CODES(8, 64, STEPS, F32, F32), ZEROS(F32), STRIDED(1003)},
     {"hqq3-axis0-few", CODES(3, 64, STEPS, F16, F16), ZEROS(F16), STRIDED(5)},
     {"fma6-axis0", CODES(6, 8, FMA, F16, F16), ZEROS(F16), STRIDED(131)},
@@ -103,6 +108,9 @@ static const struct weight_case weight_cases[] = {
     {"e5m2-uneven", FLOAT8(E5M2, 12, F32, F16), .irregular = true, .special = true},
     {"aqlm-1x16", BOOKS(1, 16, 8, 1, F16, F16)},
     {"aqlm-2x8", BOOKS(2, 8, 8, 1, F16, F16)},
+    {"aqlm-8x8", BOOKS(8, 8, 32, 1, F16, F16)},
+    {"aqlm-1x12-bf16", BOOKS(1, 12, 8, 1, BF16, BF16)},
+    {"aqlm-2x9-f32", BOOKS(2, 9, 8, 1, F32, F32)},
     {"aqlm-4x12-bf16", BOOKS(4, 12, 16, 2, BF16, BF16)},
     {"aqlm-3x1", BOOKS(3, 1, 10, 3, F16, F16)},
     {"aqlm-1x5-f32", BOOKS(1, 5, 4, 5, F32, F32)},
@@ -209,10 +217,9 @@ static inline void random_codebooks(const struct weight_case *c, struct weight *
     w->in_group = divisor(w->k, c->in_group);
     w->out_group = divisor(w->n, c->out_group);
     w->codebook_dtype = c->scale_dtype;
-    size_t codes = (size_t)(w->n / w->out_group * (w->k / w->in_group) * c->books);
-    w->data_bytes = codes * (c->bits > 8 ? 2 : 1);
+    w->data_bytes = tile_book_bytes(w->n / w->out_group, w->k / w->in_group * c->books, c->bits);
     w->data = memory_alloc(w->data_bytes);
-    for (size_t i = 0; w->data && i < codes; i++) {
+    for (size_t i = 0; w->data && i < w->data_bytes / (c->bits > 8 ? 2 : 1); i++) {
         uint64_t code = random_u64() & ((1u << c->bits) - 1);
         if (c->bits > 8)
             ((uint16_t *)w->data)[i] = (uint16_t)code;
@@ -271,6 +278,8 @@ static inline struct weight random_weight(const struct weight_case *c, int64_t n
         return w;
     }
     random_codes(c, &w);
+    if (c->encoding == ENC_FLOAT8)
+        tile_float8_steps(&w);
     int64_t parameters = place_groups(c, &w);
     if (c->encoding == ENC_TABLE4) {
         w.scale_dtype = c->nested ? DT_U8 : DT_F32;

@@ -1,7 +1,7 @@
 /*
  * Fast mode to the bit: a product is what the definition in core/kernels.h says, written down here
  * once more from single codes, and a row's result is the same whatever the number of rows, the
- * threads and the twin. Weights without a byte form stay exact.
+ * threads and the twin. Weights without a form of fast mode's stay exact.
  */
 #include <float.h>
 #include <math.h>
@@ -11,15 +11,16 @@
 
 static bool has_bytes(const struct weight *w)
 {
-    bool affine = w->encoding == ENC_GROUP || (w->encoding == ENC_TABLE4 && w->step != 0);
-    return affine && w->grouping == GROUPS_OF_ROWS && !w->group_of &&
-           (w->group >= w->k || w->group % TILE_K == 0);
+    bool steps = w->encoding == ENC_TABLE4 || w->encoding == ENC_FLOAT8;
+    bool small = w->encoding == ENC_GROUP && w->bits < 8 && (w->group == 8 || w->group == 16);
+    return (w->encoding == ENC_GROUP || (steps && w->step != 0)) && w->grouping == GROUPS_OF_ROWS &&
+           !w->group_of && (w->group >= w->k || w->group % TILE_K == 0 || small);
 }
 
 struct bytes {
     int q[TILE_K];
     float d;
-    int sum, energy;
+    int energy;
 };
 
 /* v[0 .. n) times inverse. */
@@ -28,7 +29,6 @@ static void to_bytes(const float *v, int64_t n, float inverse, struct bytes *b)
     for (int64_t j = 0; j < n; j++) {
         float scaled = v[j] * inverse;
         b->q[j] = (int)nearbyintf(scaled);
-        b->sum += b->q[j];
         b->energy += b->q[j] * b->q[j];
     }
 }
@@ -57,12 +57,21 @@ static void quantized(const float *x, int64_t n, struct bytes *b, struct bytes *
     to_bytes(rest, n, 254 / b->d, fine);
 }
 
-static long dot(const struct weight *w, int64_t n, int64_t k0, int64_t k_end, const struct bytes *b)
+static long factor(const struct weight *w, uint8_t code)
+{
+    if (w->encoding == ENC_FLOAT8)
+        return lrintf(tile_float8(code, w->code_dtype) / w->step);
+    return w->encoding == ENC_TABLE4 ? w->steps[code] : code;
+}
+
+/* Columns [k, end) of a chunk that begins at k0. */
+static long dot(const struct weight *w, int64_t n, int64_t k0, int64_t k, int64_t end,
+                const struct bytes *b)
 {
     long sum = 0;
-    for (int64_t k = k0; k < k_end; k++) {
+    for (; k < end; k++) {
         uint8_t code = tile_code(w->data, w->k_padded, w->bits, n, k);
-        sum += (w->encoding == ENC_TABLE4 ? w->steps[code] : code) * b->q[k - k0];
+        sum += factor(w, code) * b->q[k - k0];
     }
     return sum;
 }
@@ -73,18 +82,24 @@ static float defined(const struct weight *w, const float *x, int64_t n)
     for (int64_t g0 = 0; g0 < w->k; g0 += w->group) {
         float acc = 0, part = 0, zero = weight_zero(w, n, g0), scale = weight_scale(w, n, g0);
         int64_t group_end = w->k - g0 < w->group ? w->k : g0 + w->group;
-        for (int64_t k0 = g0; k0 < group_end; k0 += TILE_K) {
-            int64_t end = group_end - k0 < TILE_K ? group_end : k0 + TILE_K;
+        for (int64_t k0 = g0 / TILE_K * TILE_K; k0 < group_end; k0 += TILE_K) {
+            int64_t end = w->k - k0 < TILE_K ? w->k : k0 + TILE_K, from = k0 < g0 ? g0 : k0;
+            int64_t to = end < group_end ? end : group_end;
             struct bytes b[2];
             quantized(x + k0, end - k0, &b[0], &b[1]);
             for (int i = 0; i < 2; i++) {
-                acc = fmaf(b[i].d, (float)dot(w, n, k0, end, &b[i]), acc);
-                part = fmaf(b[i].d, (float)b[i].sum, part);
+                long sum = 0;
+                for (int64_t k = from; k < to; k++)
+                    sum += b[i].q[k - k0];
+                acc = fmaf(b[i].d, (float)dot(w, n, k0, from, to, &b[i]), acc);
+                part = fmaf(b[i].d, (float)sum, part);
             }
         }
         if (w->encoding == ENC_TABLE4) {
             scale = scale * w->step;
             zero = w->offset;
+        } else if (w->encoding == ENC_FLOAT8) {
+            scale = scale * w->step;
         } else if (w->rule == RULE_FACTOR) {
             scale = scale * w->factor;
         }
@@ -94,6 +109,103 @@ static float defined(const struct weight *w, const float *x, int64_t n)
             total = fmaf(scale, fmaf(-zero, part, acc), total);
     }
     return total;
+}
+
+/* Strided groups that repeat with the module's rows: x times a row's scales becomes bytes. */
+static float defined_strided(const struct weight *w, const float *x, int64_t n)
+{
+    float total = 0, y[TILE_K];
+    for (int64_t k0 = 0; k0 < w->k; k0 += TILE_K) {
+        int64_t end = w->k - k0 < TILE_K ? w->k : k0 + TILE_K;
+        struct bytes b[2];
+        for (int64_t k = k0; k < end; k++)
+            y[k - k0] = x[k] * weight_scale(w, n, k);
+        quantized(y, end - k0, &b[0], &b[1]);
+        for (int i = 0; i < 2; i++) {
+            float bias = 0;
+            for (int64_t k = k0; k < end; k++)
+                bias = fmaf(weight_zero(w, n, k), (float)b[i].q[k - k0], bias);
+            total = fmaf(b[i].d, (float)dot(w, n, k0, k0, end, &b[i]) - bias, total);
+        }
+    }
+    return total;
+}
+
+static float book_element(const struct weight *w, int64_t b, int64_t code, int64_t q)
+{
+    return tile_value(w->codebook, w->codebook_dtype, ((b << w->bits) + code) * w->in_group + q);
+}
+
+/* The products of group j's columns with the vectors of book b; the greatest magnitude with peak,
+ * or NaN. */
+static float products(const struct weight *w, const float *x, int64_t j, int64_t b, float peak,
+                      float t[256])
+{
+    for (int64_t v = 0; v < (int64_t)1 << w->bits; v++) {
+        t[v] = 0;
+        for (int64_t q = 0; q < w->in_group; q++)
+            t[v] = fmaf(x[j * w->in_group + q], book_element(w, b, v, q), t[v]);
+        peak = !isfinite(t[v]) || isnan(peak) ? NAN : fabsf(t[v]) > peak ? fabsf(t[v]) : peak;
+    }
+    return peak;
+}
+
+/* Codebooks of few vectors: tables of a chunk's products, rounded to a 2047th of the greatest. */
+static float defined_lookup(const struct weight *w, const float *x, int64_t n)
+{
+    static float t[16][256];
+    int64_t groups = w->k / w->in_group, per = 16 / w->books;
+    float total = 0;
+    for (int64_t first = 0; first < groups; first += per) {
+        float peak = 0;
+        int64_t end = groups - first < per ? groups : first + per;
+        long sum = 0;
+        for (int64_t l = first * w->books; l < end * w->books; l++)
+            peak = products(w, x, l / w->books, l % w->books, peak, t[l - first * w->books]);
+        if (isnan(peak))
+            return NAN;
+        if (peak < 0x1p-100f)
+            continue;
+        for (int64_t l = first * w->books; l < end * w->books; l++) {
+            float value = t[l - first * w->books][tile_book_code(w, n, groups * w->books, l)];
+            sum += lrintf(value * (2047 / peak));
+        }
+        total = fmaf(peak / 2047, (float)sum, total);
+    }
+    return total * weight_scale(w, n, 0);
+}
+
+/* Codebooks of many vectors of eight: eight chains. */
+static float defined_eights(const struct weight *w, const float *x, int64_t n)
+{
+    float a[8] = {0};
+    for (int64_t j = 0; j < w->k / 8; j++)
+        for (int64_t b = 0; b < w->books; b++) {
+            int64_t code = tile_book_code(w, n, w->k / 8 * w->books, j * w->books + b);
+            for (int q = 0; q < 8; q++)
+                a[q] = fmaf(x[8 * j + q], book_element(w, b, code, q), a[q]);
+        }
+    float even = (a[0] + a[4]) + (a[2] + a[6]), odd = (a[1] + a[5]) + (a[3] + a[7]);
+    return (even + odd) * weight_scale(w, n, 0);
+}
+
+typedef float definition_of(const struct weight *w, const float *x, int64_t n);
+
+/* The arithmetic of w, NULL: exact mode's. */
+static definition_of *definition_for(const struct weight *w)
+{
+    if (has_bytes(w))
+        return defined;
+    if (w->encoding == ENC_GROUP && w->grouping == GROUPS_STRIDED &&
+        (w->rule == RULE_STEPS || w->rule == RULE_PRODUCT) && w->n_groups % w->flat_k == 0)
+        return defined_strided;
+    if (w->encoding != ENC_CODEBOOK || w->out_group != 1)
+        return NULL;
+    if (w->bits > 8)
+        return w->in_group == 8 ? defined_eights : NULL;
+    return w->books <= 16 && w->in_group >= 4 * w->books && w->in_group * w->books <= 256
+               ? defined_lookup
+               : NULL;
 }
 
 /* x [rows, ldx] as prepare and matmul of t have it -> out [rows, n]. */
@@ -158,12 +270,13 @@ START_TEST(definition)
         random_floats(x, MOST_ROWS * ldx);
         for (int64_t r = 0; r < MOST_ROWS * ldx; r += 1 + (int64_t)(random_u64() % 200))
             x[r] *= 10; // peaks that stand alone in some rows
-        if (has_bytes(&w)) {
+        definition_of *of = definition_for(&w);
+        if (of) {
             for (int64_t r = 0; r < MOST_ROWS; r++) {
                 for (int64_t j = 0; j < k; j++)
                     row[j] = x[r * ldx + (w.perm ? w.perm[j] : j)];
                 for (int64_t i = 0; i < n; i++)
-                    want[r * n + i] = defined(&w, row, i);
+                    want[r * n + i] = of(&w, row, i);
             }
         } else {
             struct kernels *exact = open_table("auto", 1);
@@ -179,6 +292,40 @@ START_TEST(definition)
 }
 END_TEST
 
+static const struct weight_case *find_case(const char *name)
+{
+    const struct weight_case *c = weight_cases;
+    while (strcmp(c->name, name) != 0)
+        c++;
+    return c;
+}
+
+/* Many rows of W, which are cut in units of their own: runs of lines, tiles that share their y. */
+START_TEST(tall)
+{
+    enum { N = 1111, K = 1072, ROWS = 3 };
+    static const char *const names[] = {"hqq4-axis0", "hqq2-axis0-bf16", "hqq8-axis0", "aqlm-2x8",
+                                        "aqlm-1x16"};
+    static float x[ROWS * K], want[ROWS * N], out[ROWS * N];
+    struct weight w = random_weight(find_case(names[_i]), N, K);
+    definition_of *of = definition_for(&w);
+    random_floats(x, ROWS * K);
+    for (int r = 0; r < ROWS; r++)
+        for (int n = 0; n < N; n += n < N - 50 ? 7 : 1)
+            want[r * N + n] = of(&w, x + r * K, n);
+    for (size_t i = 1; i < 3; i++)
+        for (int threads = 1; threads <= 3 && cpu_has(isas[i]); threads++) {
+            struct kernels *t = open_in_mode(isas[i], COMPUTE_FAST, threads);
+            product(t, &w, x, K, ROWS, out);
+            for (int r = 0; r < ROWS; r++)
+                for (int n = 0; n < N; n += n < N - 50 ? 7 : 1)
+                    ck_same(out + r * N + n, want + r * N + n, 1, names[_i], ROWS);
+            t->close(t);
+        }
+    weight_clear(&w);
+}
+END_TEST
+
 /* What a row may hold: nothing, ties, the smallest and the largest floats, no numbers. Columns
  * beyond k hold anything. */
 START_TEST(odd_values)
@@ -189,10 +336,12 @@ START_TEST(odd_values)
                                 -127.0f, 0.5f,     -0.5f,     1.5f};
     enum { ODD = sizeof odd / sizeof *odd };
     static float x[MOST_ROWS * LDX], want[MOST_ROWS * N];
-    static const size_t cases[] = {3, 13, 25, 21};
-    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
-        struct weight w = random_weight(&weight_cases[cases[c]], N, K);
-        ck_assert(has_bytes(&w));
+    static const char *const names[] = {"nf4-f32",  "gptq4-g128", "awq-fast", "bnb8",
+                                        "e4m3-row", "hqq4-axis0", "aqlm-2x8", "aqlm-1x16"};
+    for (size_t c = 0; c < sizeof names / sizeof *names; c++) {
+        struct weight w = random_weight(find_case(names[c]), N, K);
+        definition_of *of = definition_for(&w);
+        ck_assert(of != NULL);
         for (int r = 0; r < MOST_ROWS; r++) {
             float scale = ldexpf(1, r % 7 * 30 - 90);
             for (int k = 0; k < LDX; k++)
@@ -204,9 +353,9 @@ START_TEST(odd_values)
             if (r % 5 == 0)
                 memset(&x[r * LDX], 0, 64 * sizeof *x);
             for (int i = 0; i < N; i++)
-                want[r * N + i] = defined(&w, x + r * LDX, i);
+                want[r * N + i] = of(&w, x + r * LDX, i);
         }
-        check_counts(&w, x, LDX, want, weight_cases[cases[c]].name);
+        check_counts(&w, x, LDX, want, names[c]);
         weight_clear(&w);
     }
 }
@@ -297,6 +446,7 @@ static Suite *fast_suite(void)
     tcase_set_timeout(t, 60);
     tcase_add_loop_test(t, definition, 0, (int)WEIGHT_CASES);
     tcase_add_loop_test(t, near, 0, (int)WEIGHT_CASES);
+    tcase_add_loop_test(t, tall, 0, 5);
     tcase_add_test(t, odd_values);
     tcase_add_test(t, steps);
     suite_add_tcase(s, t);

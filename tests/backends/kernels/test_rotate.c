@@ -199,10 +199,12 @@ START_TEST(company)
 }
 END_TEST
 
-/* Groups of 64, of 128, wider than a unit, a whole row; gathered. */
+/* Groups of 64, of 128, wider than a unit, a whole row; gathered; several groups a chunk; two bytes
+ * a code. */
 START_TEST(company_in_bytes)
 {
-    static const char *const names[] = {"nf4-f16", "gptq4-g128", "bnb8", "gptq4-act"};
+    static const char *const names[] = {"nf4-f16",   "gptq4-g128", "bnb8",
+                                        "gptq4-act", "hqq2-g16",   "e4m3-row"};
     for (const struct weight_case *c = weight_cases; c < weight_cases + WEIGHT_CASES; c++)
         for (size_t i = 0; i < sizeof names / sizeof *names; i++)
             if (!strcmp(c->name, names[i])) {

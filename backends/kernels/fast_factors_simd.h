@@ -1,0 +1,45 @@
+/* What fast mode multiplies with, straight from the tile layout: the integers b of core/kernels.h
+ * of one chunk, four columns of each row a vector. Shared by the products of rows that are bytes
+ * themselves (fast_simd.h) and of those that become bytes for each row of W (strided_simd.h). */
+#ifndef OFTD_BACKENDS_KERNELS_FAST_FACTORS_SIMD_H
+#define OFTD_BACKENDS_KERNELS_FAST_FACTORS_SIMD_H
+
+#include "backends/kernels/decode_simd.h"
+
+#ifdef LANES
+
+#define AHEAD 2048 /* bytes ahead of a tile's stream that are fetched */
+
+struct tables {
+    vi steps;
+    struct float8_table float8;
+};
+
+/* The factors of one chunk, four columns of each row a vector; 8-bit floats take two vectors. */
+INLINE void chunk_factors(const enum kind kind, const struct reader *r, const struct tables *t,
+                          int64_t chunk, vi out[16])
+{
+    const int64_t lines = kind_bits(kind, r->w);
+    const uint8_t *data = r->data + chunk * 64 * lines;
+    for (int64_t line = 0; line < lines; line++)
+        __builtin_prefetch(data + AHEAD + 64 * line); // the next tile's beyond this one's end
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) {
+        if (kind == KIND_TABLE4) {
+            vi line = vi_load(data + 64 * (i / 2));
+            out[i] = byte_look(t->steps, i % 2 ? vi_srl(line, 4) : line);
+        } else if (kind == KIND_BITS4) {
+            vi line = vi_load(data + 64 * (i / 2));
+            out[i] = vi_and(i % 2 ? vi_srl(line, 4) : line, vi_set(0x0f0f0f0f));
+        } else if (kind == KIND_BITS8) {
+            out[i] = bytes_centred(vi_load(data + 64 * i));
+        } else if (is_float8(kind)) {
+            float8_bytes(kind == KIND_E5M2, &t->float8, vi_load(data + 64 * i), out + i);
+        } else {
+            out[i] = reader_codes(kind, r, chunk * TILE_K + 4 * i, i % 2);
+        }
+    }
+}
+
+#endif
+#endif

@@ -1,0 +1,287 @@
+/*
+ * Fast mode's products with codebooks over lanes: vectors of eight everywhere, tables with AVX-512
+ * only (elsewhere the plain text of lookup.c makes them and looks up).
+ *
+ * A table of 256 words is 512 bytes, eight registers: the low bytes of entries 0 .. 127 are one
+ * vpermi2b, those of 128 .. 255 a second, chosen by the code's highest bit, and so the high bytes.
+ * 64 rows are looked up at once; four such lines share the registers' loading.
+ *
+ * Roofline on one Zen 4 core with AVX-512 (as in fast_simd.h), in the caches:
+ *
+ *   64 look-ups    4 permutations, 2 unpacks, 2 blends, 2 additions, a mask, 3 loads: 6 cycles of
+ *                  shuffles
+ *   a table        in_group x 16 fma, and 80 to round: 170 cycles for groups of 8
+ *   2x8, 16 weights of 2048 x 2048     least 0.37 + 0.33 (the tables, shared by all rows)   0.95
+ *
+ * so the tables are a third to half of a product with 2048 rows, a fifth with 5632. A further row
+ * costs as much as one. Vectors of eight (1x16): a conversion that loads and an fma for 8 weights,
+ * at least one cycle; reached 3.5, because the codebook of 1 MB is read at random from the second
+ * and third level's cache: 7.1 cycles for 16 weights.
+ */
+#ifndef OFTD_BACKENDS_KERNELS_LOOKUP_SIMD_H
+#define OFTD_BACKENDS_KERNELS_LOOKUP_SIMD_H
+
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+#include "backends/kernels/decode_rows_simd.h"
+#include "backends/kernels/twins.h"
+
+#ifdef LANES
+
+/* ---- vectors of eight ---- */
+
+/* R rows of W times m rows of x. */
+INLINE void eights_of(const enum dtype d, const int rows, const int m, const struct weight *w,
+                      int64_t row, const float *x, int64_t ldx, float *out, int64_t ldo)
+{
+    vh a[4][4];
+    const int64_t books = w->books, lookups = w->k / 8 * books;
+    const uint16_t *codes = (const uint16_t *)w->data + row * lookups;
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
+        for (int i = 0; i < m; i++)
+            a[r][i] = vh_zero();
+    for (int64_t l = 0; l < lookups; x += 8)
+        for (int64_t b = 0; b < books; b++, l++) {
+            vh v[4];
+#pragma GCC unroll 4
+            for (int r = 0; r < rows; r++)
+                v[r] = eight_values(d, w, ((b << w->bits) + codes[r * lookups + l]) * 8);
+#pragma GCC unroll 4
+            for (int i = 0; i < m; i++)
+#pragma GCC unroll 4
+                for (int r = 0; r < rows; r++)
+                    a[r][i] = vh_fma(vh_load(x + i * ldx), v[r], a[r][i]);
+        }
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
+        for (int i = 0; i < m; i++)
+            out[i * ldo + r] = vh_sum(a[r][i]) * weight_scale(w, row + r, 0);
+}
+
+INLINE void eights_rows(const enum dtype d, const int rows, const struct weight *w, int64_t row,
+                        const float *x, int64_t ldx, int m, float *out, int64_t ldo)
+{
+    switch (m) {
+    case 1:
+        eights_of(d, rows, 1, w, row, x, ldx, out, ldo);
+        return;
+    case 2:
+        eights_of(d, rows, 2, w, row, x, ldx, out, ldo);
+        return;
+    case 3:
+        eights_of(d, rows, 3, w, row, x, ldx, out, ldo);
+        return;
+    default:
+        eights_of(d, rows, 4, w, row, x, ldx, out, ldo);
+    }
+}
+
+INLINE void eights_dtype(const enum dtype d, const struct weight *w, int64_t row, int64_t rows,
+                         const float *x, int64_t ldx, int m, float *out, int64_t ldo)
+{
+    int64_t r = 0;
+    for (; r + 4 <= rows; r += 4)
+        eights_rows(d, 4, w, row + r, x, ldx, m, out + r, ldo);
+    for (; r < rows; r++)
+        eights_rows(d, 1, w, row + r, x, ldx, m, out + r, ldo);
+}
+
+static void eights_simd(const struct weight *w, int64_t row, int64_t rows, const float *x,
+                        int64_t ldx, int m, float *out, int64_t ldo)
+{
+    if (w->codebook_dtype == DT_F16)
+        eights_dtype(DT_F16, w, row, rows, x, ldx, m, out, ldo);
+    else if (w->codebook_dtype == DT_BF16)
+        eights_dtype(DT_BF16, w, row, rows, x, ldx, m, out, ldo);
+    else
+        eights_dtype(DT_F32, w, row, rows, x, ldx, m, out, ldo);
+}
+
+#ifdef __AVX512F__
+
+/* ---- tables ---- */
+
+/* Products of in_group columns with the 256 vectors of a book. */
+INLINE void vector_products(const float *x, int64_t in, const float *columns, float *t, vi *largest)
+{
+    vf acc[16];
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i++)
+        acc[i] = vf_zero();
+    for (int64_t q = 0; q < in; q++, columns += 256) {
+        vf v = vf_set(x[q]);
+#pragma GCC unroll 16
+        for (int i = 0; i < 16; i++)
+            acc[i] = vf_fma(v, vf_load(columns + i * LANES), acc[i]);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i++) {
+        vf_store(t + i * LANES, acc[i]);
+        *largest = vi_max(*largest, vi_and(vi_of_bits(acc[i]), vi_set(0x7fffffff)));
+    }
+}
+
+/* 256 products times inverse to the bytes of a table. */
+INLINE void table_bytes(const float *t, float inverse, uint8_t *to)
+{
+    for (int i = 0; i < 256; i += 32) {
+        vi lo = vi_round(vf_mul(vf_load(t + i), vf_set(inverse)));
+        vi hi = vi_round(vf_mul(vf_load(t + i + LANES), vf_set(inverse)));
+        __m512i words = _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7),
+                                                 _mm512_packs_epi32(lo, hi));
+        _mm256_storeu_si256((__m256i *)(to + i), _mm512_cvtepi16_epi8(words));
+        _mm256_storeu_si256((__m256i *)(to + 256 + i),
+                            _mm512_cvtepi16_epi8(_mm512_srli_epi16(words, 8)));
+    }
+}
+
+INLINE void columns_of(const enum dtype d, const struct weight *w, float *columns)
+{
+    int64_t vectors = (int64_t)1 << w->bits, in = w->in_group;
+    for (int64_t b = 0; b < w->books; b++)
+        for (int64_t v = 0; v < vectors; v++)
+            for (int64_t q = 0; q < in; q += 8) {
+                float eight[8];
+                vh_store(eight, eight_values(d, w, ((b << w->bits) + v) * in + q));
+                for (int i = 0; i < 8; i++)
+                    columns[(b * in + q + i) * 256 + v] = eight[i];
+            }
+}
+
+static void lookup_columns_simd(const struct weight *w, float *columns)
+{
+    struct twins plain;
+    if (w->in_group % 8) {
+        lookup_portable(&plain);
+        plain.lookup_columns(w, columns);
+        return;
+    }
+    memset(columns, 0, (size_t)(w->books * w->in_group * 256) * sizeof *columns);
+    if (w->codebook_dtype == DT_F16)
+        columns_of(DT_F16, w, columns);
+    else
+        columns_of(w->codebook_dtype, w, columns);
+}
+
+static void lookup_tables_simd(const struct weight *w, int64_t c, const float *x,
+                               const float *columns, struct lookup_chunk *to, float *t)
+{
+    int64_t groups = lookup_groups(w), j = c * groups, in = w->in_group, l = 0;
+    int64_t end = j + groups < w->k / in ? j + groups : w->k / in;
+    vi largest = vi_set(0);
+    for (; j < end; j++)
+        for (int64_t b = 0; b < w->books; b++, l++)
+            vector_products(x + j * in, in, columns + b * in * 256, t + l * 256, &largest);
+    int32_t bits = vi_largest(largest); // magnitudes compare as integers, NaN above infinity
+    float peak;
+    memcpy(&peak, &bits, sizeof peak);
+    if (!(peak >= 0x1p-100f && peak <= FLT_MAX)) {
+        memset(to, 0, sizeof *to);
+        to->scale = peak < 0x1p-100f ? 0 : NAN;
+        return;
+    }
+    to->scale = peak / 2047;
+    for (int64_t i = 0; i < l; i++)
+        table_bytes(t + i * 256, 2047 / peak, to->bytes[i]);
+}
+
+/* ---- look-ups ---- */
+
+/* 64 entries of a table: the words of rows 8i .. 8i + 7 in quarters of lo and hi by turns, as
+ * vpunpck leaves them. */
+INLINE void look_64(const __m512i table[8], __m512i codes, __m512i *lo, __m512i *hi)
+{
+    __mmask64 upper = _mm512_movepi8_mask(codes);
+    __m512i low = _mm512_permutex2var_epi8(table[0], codes, table[1]);
+    __m512i high = _mm512_permutex2var_epi8(table[4], codes, table[5]);
+    low = _mm512_mask_blend_epi8(upper, low, _mm512_permutex2var_epi8(table[2], codes, table[3]));
+    high = _mm512_mask_blend_epi8(upper, high, _mm512_permutex2var_epi8(table[6], codes, table[7]));
+    *lo = _mm512_unpacklo_epi8(low, high);
+    *hi = _mm512_unpackhi_epi8(low, high);
+}
+
+/* Sums of a chunk's look-ups for `lines` lines, 16-bit sums in look_64's order. */
+INLINE void chunk_sums(const int lines, const struct lookup_chunk *t, int64_t n,
+                       const uint8_t *codes, int64_t line_bytes, __m512i lo[], __m512i hi[])
+{
+#pragma GCC unroll 4
+    for (int i = 0; i < lines; i++)
+        lo[i] = hi[i] = _mm512_setzero_si512();
+    for (int64_t l = 0; l < n; l++, codes += BOOK_LINE) {
+        __m512i table[8];
+#pragma GCC unroll 8
+        for (int i = 0; i < 8; i++)
+            table[i] = vi_load(t->bytes[l] + 64 * i);
+#pragma GCC unroll 4
+        for (int i = 0; i < lines; i++) {
+            __m512i a, b;
+            look_64(table, vi_load(codes + i * line_bytes), &a, &b);
+            lo[i] = _mm512_add_epi16(lo[i], a);
+            hi[i] = _mm512_add_epi16(hi[i], b);
+        }
+    }
+}
+
+/* out [64] goes on with a line's sums. Sixteen rows are a quarter of lo and the same of hi. */
+INLINE void add_sums(__m512i lo, __m512i hi, float scale, float *out)
+{
+    const __m512i first = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11);
+    const __m512i last = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
+    __m512i rows[2] = {_mm512_permutex2var_epi64(lo, first, hi),
+                       _mm512_permutex2var_epi64(lo, last, hi)};
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; i++, out += 32) {
+        vf a = vf_of_int(_mm512_cvtepi16_epi32(_mm512_castsi512_si256(rows[i])));
+        vf b = vf_of_int(_mm512_cvtepi16_epi32(_mm512_extracti64x4_epi64(rows[i], 1)));
+        vf_store(out, vf_fma(vf_set(scale), a, vf_load(out)));
+        vf_store(out + LANES, vf_fma(vf_set(scale), b, vf_load(out + LANES)));
+    }
+}
+
+/* Up to four lines at once. */
+INLINE void add_lines(const int lines, const struct lookup_chunk *t, int64_t n,
+                      const uint8_t *codes, int64_t line_bytes, float *out)
+{
+    __m512i lo[4], hi[4];
+    chunk_sums(lines, t, n, codes, line_bytes, lo, hi);
+#pragma GCC unroll 4
+    for (int i = 0; i < lines; i++)
+        add_sums(lo[i], hi[i], t->scale, out + i * BOOK_LINE);
+}
+
+static void lookup_simd(const struct weight *w, int64_t line, int64_t lines,
+                        const struct lookup_chunk *t, float *out)
+{
+    int64_t lookups = w->k / w->in_group * w->books, per = lookup_groups(w) * w->books;
+    int64_t bytes = lookups * BOOK_LINE;
+    const uint8_t *codes = (const uint8_t *)w->data + line * bytes;
+    memset(out, 0, (size_t)(lines * BOOK_LINE) * sizeof *out);
+    for (int64_t l = 0; l < lookups; l += per, t++) {
+        int64_t n = lookups - l < per ? lookups - l : per, i = 0;
+        for (; i + 4 <= lines; i += 4)
+            add_lines(4, t, n, codes + i * bytes + l * BOOK_LINE, bytes, out + i * BOOK_LINE);
+        for (; i < lines; i++)
+            add_lines(1, t, n, codes + i * bytes + l * BOOK_LINE, bytes, out + i * BOOK_LINE);
+    }
+    for (int64_t r = 0; r < lines * BOOK_LINE && line * BOOK_LINE + r < w->n; r++)
+        out[r] *= weight_scale(w, line * BOOK_LINE + r, 0);
+}
+#endif
+
+void TWIN(lookup)(struct twins *t)
+{
+#ifdef __AVX512F__ // AVX2 looks up in tables of 16 entries: no gain over words in memory
+    t->lookup_columns = lookup_columns_simd;
+    t->lookup_tables = lookup_tables_simd;
+    t->lookup = lookup_simd;
+#endif
+    t->eights = eights_simd;
+}
+
+#endif
+#endif

@@ -1,0 +1,2 @@
+/* The NEON twin of strided.c; the text is in strided_simd.h. */
+#include "backends/kernels/strided_simd.h"
