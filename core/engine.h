@@ -51,7 +51,7 @@ struct engine_options {
     uint64_t max_reply_bytes;
     int32_t max_n; /* choices a request */
     int32_t intake_threads;
-    bool spare_core; /* the loader has a core that the worker's threads leave free */
+    bool spare_core;     /* the loader has a core that the worker's threads leave free */
     bool speculate;      /* generations guess ahead (core/run/draft.h) */
     enum dtype kv_dtype; /* F32, F16, I8: keys and values in fast mode; a decoder's */
 };
@@ -397,7 +397,7 @@ struct engine_stats {
     double kv_usage; /* 0..1 */
     uint64_t kv_pages, kv_pages_used, kv_page_bytes;
     uint64_t prompt_tokens, generated_tokens, cached_tokens, preemptions, steps;
-    double step_seconds, pass_seconds;   /* of the worker; of that, in passes through the model */
+    double step_seconds, pass_seconds; /* of the worker; of that, in passes through the model */
     uint64_t drafts, draft_tokens, accepted_tokens; /* guesses computed; those that were right */
     uint64_t finished[FINISH_ERROR + 1];            /* choices by reason */
     struct histogram time_to_first_token, inter_token, end_to_end, queue_time, adapter_load;

@@ -5,8 +5,8 @@
  * module is done: the peak is the packed base and one module a thread.
  *
  * Threads take modules in order from one counter. Which thread loads a module does not touch its
- * bytes. A failure stops all of them; the one that is told is that of the first module in order: all
- * before it were taken, and are waited for.
+ * bytes. A failure stops all of them; the one that is told is that of the first module in order:
+ * all before it were taken, and are waited for.
  */
 #include <pthread.h>
 #include <stdlib.h>

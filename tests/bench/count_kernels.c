@@ -33,12 +33,14 @@ static void count(struct kernels *table, const char *format, const struct weight
 {
     char name[80];
     struct act a;
-    struct matmul_job j = {.w = w, .a = &a, .out = out, .ldo = N};
+    const struct prepare_job in = {
+        .x = x, .ldx = K, .k = K, .rows = rows, .w = w, .buffer = buffer, .a = &a};
+    const struct matmul_job j = {.w = w, .a = &a, .out = out, .ldo = N};
     snprintf(name, sizeof name, "%s %s %s %d", table->isa,
              table->mode == COMPUTE_FAST ? "fast" : "exact", format, (int)rows);
     CALLGRIND_START_INSTRUMENTATION;
     CALLGRIND_ZERO_STATS;
-    table->prepare(table, x, K, rows, K, NULL, 0, w, buffer, &a);
+    table->prepare(table, &in, 1);
     table->matmul(table, &j, 1);
     CALLGRIND_STOP_INSTRUMENTATION;
     if (table->mode == COMPUTE_EXACT || a.q) // else fast mode computes as exact mode does

@@ -112,7 +112,7 @@ def test_rates_are_of_the_base_alone():
 def test_traffic_is_on_the_adapters_of_a_folder():
     """Memory for some of the four: they come and go."""
     args = ("bench", "--model", BASE, *SMALL, "--batch", "2", "--measure", "traffic", "--json")
-    code, out, err = oftd(*args, "--adapter-dir", ADAPTERS, "--adapter-memory", "8M")
+    code, out, err = oftd(*args, "--adapter-dir", ADAPTERS, "--adapter-memory", "11M")
     assert code == 0, err
     r = json.loads(out)
     assert r["cases"] == [] and consistent(r["figures"]["zipf_of_one_adapter"])
