@@ -138,12 +138,13 @@ INLINE vi chunk_dot(const enum kind kind, const vi w[8], const struct fast_chunk
     return nibbles ? dots_nibbles(vi_set(0), w, a->q) : dots_small(vi_set(0), w, a->q);
 }
 
-/* The chunk of each row. Where a dot is one operation, four columns of all rows go in turn, so that
- * none waits for the one before it. */
-INLINE void chunk_dots(const enum kind kind, const int m, const vi codes[8],
-                       const struct fast_chunk *a, vi dot[])
+/* acc[i] += the chunk of row i. Where a dot is one operation, four columns of all rows go in turn,
+ * so that none waits for the one before it. */
+INLINE void add_chunk(const enum kind kind, const int m, const vi codes[8],
+                      const struct fast_chunk *a, vf acc[])
 {
 #ifdef DOT_FOUR
+    vi dot[FAST_ROWS];
 #pragma GCC unroll 8
     for (int i = 0; i < m; i++)
         dot[i] = chunk_bias(kind, &a[i]);
@@ -152,22 +153,14 @@ INLINE void chunk_dots(const enum kind kind, const int m, const vi codes[8],
 #pragma GCC unroll 8
         for (int i = 0; i < m; i++)
             dot[i] = dot_four(dot[i], codes[four], a[i].q + 4 * four);
-#else
-#pragma GCC unroll 8
-    for (int i = 0; i < m; i++)
-        dot[i] = chunk_dot(kind, codes, &a[i]);
-#endif
-}
-
-/* acc[i] += the chunk of row i. */
-INLINE void add_chunk(const enum kind kind, const int m, const vi codes[8],
-                      const struct fast_chunk *a, vf acc[])
-{
-    vi dot[FAST_ROWS];
-    chunk_dots(kind, m, codes, a, dot);
 #pragma GCC unroll 8
     for (int i = 0; i < m; i++)
         acc[i] = vf_fma(vf_set(a[i].scale), vf_of_int(dot[i]), acc[i]);
+#else
+#pragma GCC unroll 8
+    for (int i = 0; i < m; i++)
+        acc[i] = vf_fma(vf_set(a[i].scale), vf_of_int(chunk_dot(kind, codes, &a[i])), acc[i]);
+#endif
 }
 
 /* The same for the rows that have a second part: what the others would add is 0. */
