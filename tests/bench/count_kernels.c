@@ -15,7 +15,7 @@ enum { N = 64, K = 1024, MOST = 64 };
 
 static const char *const formats[] = {"dense-f16",  "dense-bf16", "nf4-f16",  "nf4-dq-f16",
                                       "gptq4-g128", "awq-fast",   "hqq4-f16", "bnb8",
-                                      "e4m3-f32",   "aqlm-2x8"};
+                                      "e4m3-f32",   "aqlm-2x8",   "hqq2-g16", "hqq4-axis0"};
 static const int32_t counts[] = {1, 8, 64};
 
 static void *memory(size_t bytes)
@@ -43,7 +43,7 @@ static void count(struct kernels *table, const char *format, const struct weight
     table->prepare(table, &in, 1);
     table->matmul(table, &j, 1);
     CALLGRIND_STOP_INSTRUMENTATION;
-    if (table->mode == COMPUTE_EXACT || a.q) // else fast mode computes as exact mode does
+    if (table->mode == COMPUTE_EXACT || w->encoding != ENC_DENSE) // which both modes compute alike
         CALLGRIND_DUMP_STATS_AT(name);
 }
 
