@@ -299,6 +299,11 @@ INLINE void vi_store_bytes(int8_t *p, vi v)
     _mm_storeu_si128((__m128i *)p, _mm_packs_epi16(_mm256_castsi256_si128(words),
                                                    _mm256_extracti128_si256(words, 1)));
 }
+INLINE void vi_store_words(int16_t *p, vi v)
+{
+    _mm256_storeu_si256((__m256i *)p,
+                        _mm256_permute4x64_epi64(_mm256_packs_epi32(v.lo, v.hi), 0xd8));
+}
 
 /* Signed bytes stay signed: a product of bytes here takes |w| and q with the sign of w. */
 #define BYTE_BIAS 0

@@ -257,6 +257,10 @@ INLINE void vi_store_bytes(int8_t *p, vi v)
 {
     _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(v));
 }
+INLINE void vi_store_words(int16_t *p, vi v)
+{
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(v));
+}
 
 /* What a weight's signed byte is stored with added, so that it is unsigned. */
 #define BYTE_BIAS 128

@@ -162,6 +162,11 @@ INLINE void vi_store_bytes(int8_t *p, vi v)
     int16x8_t high = vqmovn_high_s32(vqmovn_s32(v.v[2]), v.v[3]);
     vst1q_s8(p, vqmovn_high_s16(vqmovn_s16(low), high));
 }
+INLINE void vi_store_words(int16_t *p, vi v)
+{
+    vst1q_s16(p, vqmovn_high_s32(vqmovn_s32(v.v[0]), v.v[1]));
+    vst1q_s16(p + 8, vqmovn_high_s32(vqmovn_s32(v.v[2]), v.v[3]));
+}
 
 /* ---- floats ---- */
 

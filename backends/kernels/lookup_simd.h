@@ -1,10 +1,10 @@
 /*
- * Fast mode's products with codebooks over lanes: vectors of eight everywhere, tables with AVX-512
- * only (elsewhere the plain text of lookup.c makes them and looks up).
+ * Fast mode's products with codebooks over lanes: the text of lookup_avx2.c, lookup_avx512.c and
+ * lookup_neon.c. Only AVX-512 looks up in registers; the others do in memory, word by word.
  *
- * A table of 256 words is 512 bytes, eight registers: the low bytes of entries 0 .. 127 are one
- * vpermi2b, those of 128 .. 255 a second, chosen by the code's highest bit, and so the high bytes.
- * 64 rows are looked up at once; four such lines share the registers' loading.
+ * AVX-512: a table of 256 words is 512 bytes, eight registers: the low bytes of entries 0 .. 127
+ * are one vpermi2b, those of 128 .. 255 a second, chosen by the code's highest bit, and so the high
+ * bytes. 64 rows are looked up at once; four such lines share the registers' loading.
  *
  * Roofline on one Zen 4 core with AVX-512 (as in fast_simd.h), in the caches:
  *
@@ -102,33 +102,39 @@ static void eights_simd(const struct weight *w, int64_t row, int64_t rows, const
         eights_dtype(DT_F32, w, row, rows, x, ldx, m, out, ldo);
 }
 
-#ifdef __AVX512F__
-
 /* ---- tables ---- */
 
-/* Products of in_group columns with the 256 vectors of a book. */
+#ifdef __AVX512F__
+#define VECTORS 16
+#else
+#define VECTORS 4
+#endif
+
+/* Products of in_group columns with VECTORS * LANES vectors of a book. */
 INLINE void vector_products(const float *x, int64_t in, const float *columns, float *t, vi *largest)
 {
-    vf acc[16];
+    vf acc[VECTORS];
 #pragma GCC unroll 16
-    for (int i = 0; i < 16; i++)
+    for (int i = 0; i < VECTORS; i++)
         acc[i] = vf_zero();
     for (int64_t q = 0; q < in; q++, columns += 256) {
         vf v = vf_set(x[q]);
 #pragma GCC unroll 16
-        for (int i = 0; i < 16; i++)
+        for (int i = 0; i < VECTORS; i++)
             acc[i] = vf_fma(v, vf_load(columns + i * LANES), acc[i]);
     }
 #pragma GCC unroll 16
-    for (int i = 0; i < 16; i++) {
+    for (int i = 0; i < VECTORS; i++) {
         vf_store(t + i * LANES, acc[i]);
         *largest = vi_max(*largest, vi_and(vi_of_bits(acc[i]), vi_set(0x7fffffff)));
     }
 }
 
-/* 256 products times inverse to the bytes of a table. */
-INLINE void table_bytes(const float *t, float inverse, uint8_t *to)
+#ifdef __AVX512F__
+/* 256 products times inverse to a table, bytes by bytes. */
+INLINE void round_table(const float *t, float inverse, struct lookup_chunk *table, int64_t l)
 {
+    uint8_t *to = table->bytes[l];
     for (int i = 0; i < 256; i += 32) {
         vi lo = vi_round(vf_mul(vf_load(t + i), vf_set(inverse)));
         vi hi = vi_round(vf_mul(vf_load(t + i + LANES), vf_set(inverse)));
@@ -139,6 +145,14 @@ INLINE void table_bytes(const float *t, float inverse, uint8_t *to)
                             _mm512_cvtepi16_epi8(_mm512_srli_epi16(words, 8)));
     }
 }
+#else
+/* 256 products times inverse to the words of a table. */
+INLINE void round_table(const float *t, float inverse, struct lookup_chunk *table, int64_t l)
+{
+    for (int i = 0; i < 256; i += LANES)
+        vi_store_words(table->s[l] + i, vi_round(vf_mul(vf_load(t + i), vf_set(inverse))));
+}
+#endif
 
 INLINE void columns_of(const enum dtype d, const struct weight *w, float *columns)
 {
@@ -176,7 +190,9 @@ static void lookup_tables_simd(const struct weight *w, int64_t c, const float *x
     vi largest = vi_set(0);
     for (; j < end; j++)
         for (int64_t b = 0; b < w->books; b++, l++)
-            vector_products(x + j * in, in, columns + b * in * 256, t + l * 256, &largest);
+            for (int v = 0; v < 256; v += VECTORS * LANES)
+                vector_products(x + j * in, in, columns + b * in * 256 + v, t + l * 256 + v,
+                                &largest);
     int32_t bits = vi_largest(largest); // magnitudes compare as integers, NaN above infinity
     float peak;
     memcpy(&peak, &bits, sizeof peak);
@@ -187,10 +203,12 @@ static void lookup_tables_simd(const struct weight *w, int64_t c, const float *x
     }
     to->scale = peak / 2047;
     for (int64_t i = 0; i < l; i++)
-        table_bytes(t + i * 256, 2047 / peak, to->bytes[i]);
+        round_table(t + i * 256, 2047 / peak, to, i);
 }
 
 /* ---- look-ups ---- */
+
+#ifdef __AVX512F__
 
 /* 64 entries of a table: the words of rows 8i .. 8i + 7 in quarters of lo and hi by turns, as
  * vpunpck leaves them. */
@@ -254,6 +272,30 @@ INLINE void add_lines(const int lines, const struct lookup_chunk *t, int64_t n,
         add_sums(lo[i], hi[i], t->scale, out + i * BOOK_LINE);
 }
 
+#else
+
+/* A register looks up in 16 entries: no gain over words in memory, for eight rows in turn. */
+INLINE void add_lines(const int lines, const struct lookup_chunk *t, int64_t n,
+                      const uint8_t *codes, int64_t line_bytes, float *out)
+{
+    for (int line = 0; line < lines; line++, codes += line_bytes, out += BOOK_LINE) {
+        int32_t sum[BOOK_LINE];
+        for (int r = 0; r < BOOK_LINE; r += 8) {
+            int32_t dot[8] = {0};
+            for (int64_t l = 0; l < n; l++)
+#pragma GCC unroll 8
+                for (int i = 0; i < 8; i++)
+                    dot[i] += t->s[l][codes[l * BOOK_LINE + r + i]];
+            memcpy(sum + r, dot, sizeof dot);
+        }
+        for (int r = 0; r < BOOK_LINE; r += LANES)
+            vf_store(out + r,
+                     vf_fma(vf_set(t->scale), vf_of_int(vi_load(sum + r)), vf_load(out + r)));
+    }
+}
+
+#endif
+
 static void lookup_simd(const struct weight *w, int64_t line, int64_t lines,
                         const struct lookup_chunk *t, float *out)
 {
@@ -271,15 +313,12 @@ static void lookup_simd(const struct weight *w, int64_t line, int64_t lines,
     for (int64_t r = 0; r < lines * BOOK_LINE && line * BOOK_LINE + r < w->n; r++)
         out[r] *= weight_scale(w, line * BOOK_LINE + r, 0);
 }
-#endif
 
 void TWIN(lookup)(struct twins *t)
 {
-#ifdef __AVX512F__ // AVX2 looks up in tables of 16 entries: no gain over words in memory
     t->lookup_columns = lookup_columns_simd;
     t->lookup_tables = lookup_tables_simd;
     t->lookup = lookup_simd;
-#endif
     t->eights = eights_simd;
 }
 
