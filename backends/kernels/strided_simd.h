@@ -63,11 +63,11 @@ INLINE void quantize_lanes(vf *y, const vf *zero, vf inverse, vf scale, vf limit
 /* One chunk from y and zero, [32] each. */
 INLINE void make_chunk(vf *y, const vf *zero, struct strided_chunk *to)
 {
-    vf peak = vf_zero(), energy, none;
+    vf energy, none;
     vi bits = vi_set(0);
     for (int j = 0; j < TILE_K; j++) // magnitudes compare as integers, NaN above infinity
         bits = vi_max(bits, vi_and(vi_of_bits(y[j]), vi_set(0x7fffffff)));
-    peak = vf_of_bits(bits);
+    const vf peak = vf_of_bits(bits);
     // 0 where there are no bytes: too small, infinity or NaN
     vf limit = vf_less(peak, vf_set(INFINITY), peak, vf_zero());
     limit = vf_less(limit, vf_set(0x1p-100f), vf_zero(), limit);
