@@ -14,7 +14,7 @@
  *   2x8, 16 weights of 2048 x 2048     least 0.37 + 0.33 (the tables, shared by all rows)   0.95
  *
  * so the tables are a third to half of a product with 2048 rows, a fifth with 5632. A further row
- * costs as much as one. AVX2: 4.2, of which a look-up in memory is about one cycle. Vectors of
+ * costs as much as one. AVX2: 4.2 for 16 weights, which are four look-ups in memory. Vectors of
  * eight (1x16): a conversion that loads and an fma for 8 weights, at least one cycle; reached 3.5,
  * because the codebook of 1 MB is read at random from the second and third level's cache: 7.1
  * cycles for 16 weights.
