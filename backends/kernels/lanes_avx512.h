@@ -287,34 +287,9 @@ INLINE vi dot_four(vi acc, vi w, const int8_t *q)
     memcpy(&four, q, sizeof four);
     return _mm512_dpbusd_epi32(acc, w, _mm512_set1_epi32(four));
 }
-/* acc + in each lane the sum of its 32 bytes w[0 .. 7] times q; w biased signed bytes, up to 127,
- * up to 15. */
-INLINE vi dots_signed(vi acc, const vi w[8], const int8_t *q)
-{
-#pragma GCC unroll 8
-    for (int i = 0; i < 8; i++)
-        acc = dot_four(acc, w[i], q + 4 * i);
-    return acc;
-}
-INLINE vi dots_small(vi acc, const vi w[8], const int8_t *q)
-{
-    return dots_signed(acc, w, q);
-}
-INLINE vi dots_nibbles(vi acc, const vi w[8], const int8_t *q)
-{
-    return dots_signed(acc, w, q);
-}
+#include "backends/kernels/lanes_dots.h"
 
-/* The sums of the first n vectors alone, up to 127. */
-INLINE vi dots_some(const int n, const vi w[], const int8_t *q)
-{
-    vi acc = vi_set(0);
-#pragma GCC unroll 4
-    for (int i = 0; i < n; i++)
-        acc = dot_four(acc, w[i], q + 4 * i);
-    return acc;
-}
-/* The same with bytes of each lane's own, 64 for each of eight vectors. */
+/* dots_small with bytes of each lane's own, 64 for each of eight vectors. */
 INLINE vi dots_lanes(const vi w[8], const void *q)
 {
     vi acc = vi_set(0);

@@ -82,20 +82,29 @@ INLINE vi vi_load(const void *p)
     return (vi)QUARTERS(E);
 #undef E
 }
-INLINE void vi_store(void *p,
-                     vi v){EACH(vst1q_u8((uint8_t *)p + 16 * i, vreinterpretq_u8_s32(v.v[i])))}
-#define OF_TWO(name, instruction)                                                                  \
-    INLINE vi name(vi a, vi b)                                                                     \
+INLINE void vi_store(void *p, vi v)
+{
+    uint8_t *to = p;
+    vst1q_u8(to, vreinterpretq_u8_s32(v.v[0]));
+    vst1q_u8(to + 16, vreinterpretq_u8_s32(v.v[1]));
+    vst1q_u8(to + 32, vreinterpretq_u8_s32(v.v[2]));
+    vst1q_u8(to + 48, vreinterpretq_u8_s32(v.v[3]));
+}
+#define OF_TWO(type, name, instruction)                                                            \
+    INLINE type name(type a, type b)                                                               \
     {                                                                                              \
-        vi out;                                                                                    \
+        type out;                                                                                  \
         EACH(out.v[i] = instruction(a.v[i], b.v[i]))                                               \
         return out;                                                                                \
     }
-OF_TWO(vi_and, vandq_s32) OF_TWO(vi_or, vorrq_s32) OF_TWO(vi_add, vaddq_s32)
-    OF_TWO(vi_sub, vsubq_s32) OF_TWO(vi_mul, vmulq_s32) OF_TWO(vi_min, vminq_s32)
-        OF_TWO(vi_max, vmaxq_s32)
-#undef OF_TWO
-            INLINE bool vi_same(vi a, vi b)
+OF_TWO(vi, vi_and, vandq_s32)
+OF_TWO(vi, vi_or, vorrq_s32)
+OF_TWO(vi, vi_add, vaddq_s32)
+OF_TWO(vi, vi_sub, vsubq_s32)
+OF_TWO(vi, vi_mul, vmulq_s32)
+OF_TWO(vi, vi_min, vminq_s32)
+OF_TWO(vi, vi_max, vmaxq_s32)
+INLINE bool vi_same(vi a, vi b)
 {
     uint32x4_t all = vdupq_n_u32(UINT32_MAX);
     EACH(all = vandq_u32(all, vceqq_s32(a.v[i], b.v[i])))
@@ -213,19 +222,12 @@ INLINE float32x4_t four_min(float32x4_t a, float32x4_t b)
 {
     return vbslq_f32(vcltq_f32(a, b), a, b);
 }
-#define OF_TWO(name, instruction)                                                                  \
-    INLINE vf name(vf a, vf b)                                                                     \
-    {                                                                                              \
-        vf out;                                                                                    \
-        EACH(out.v[i] = instruction(a.v[i], b.v[i]))                                               \
-        return out;                                                                                \
-    }
-OF_TWO(vf_add, vaddq_f32)
-OF_TWO(vf_sub, vsubq_f32)
-OF_TWO(vf_mul, vmulq_f32)
-OF_TWO(vf_div, vdivq_f32)
-OF_TWO(vf_max, four_max)
-OF_TWO(vf_min, four_min)
+OF_TWO(vf, vf_add, vaddq_f32)
+OF_TWO(vf, vf_sub, vsubq_f32)
+OF_TWO(vf, vf_mul, vmulq_f32)
+OF_TWO(vf, vf_div, vdivq_f32)
+OF_TWO(vf, vf_max, four_max)
+OF_TWO(vf, vf_min, four_min)
 #undef OF_TWO
 INLINE vf vf_fma(vf a, vf b, vf c)
 {
@@ -414,31 +416,8 @@ INLINE vi dot_four(vi acc, vi w, const int8_t *q)
     EACH(acc.v[i] = vdotq_s32(acc.v[i], vreinterpretq_s8_s32(w.v[i]), x))
     return acc;
 }
-INLINE vi dots_signed(vi acc, const vi w[8], const int8_t *q)
-{
-#pragma GCC unroll 8
-    for (int i = 0; i < 8; i++)
-        acc = dot_four(acc, w[i], q + 4 * i);
-    return acc;
-}
-/* Codes of at most seven bits are no different. */
-INLINE vi dots_small(vi acc, const vi w[8], const int8_t *q)
-{
-    return dots_signed(acc, w, q);
-}
-INLINE vi dots_nibbles(vi acc, const vi w[8], const int8_t *q)
-{
-    return dots_signed(acc, w, q);
-}
+#include "backends/kernels/lanes_dots.h"
 
-INLINE vi dots_some(const int n, const vi w[], const int8_t *q)
-{
-    vi acc = vi_set(0);
-#pragma GCC unroll 4
-    for (int i = 0; i < n; i++)
-        acc = dot_four(acc, w[i], q + 4 * i);
-    return acc;
-}
 INLINE vi dots_lanes(const vi w[8], const void *q)
 {
     vi acc = vi_set(0);
