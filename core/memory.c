@@ -7,22 +7,51 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define HUGE_PAGE ((size_t)2 << 20)
+#include "core/slabs.h"
+
+#define SLABS_LEAST ((size_t)16 << 10)
+
+/* A sanitizer should see each array by itself. */
+#ifndef __has_feature
+#define __has_feature(f) 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
+#define BY_ITSELF 1
+#else
+#define BY_ITSELF 0
+#endif
 
 /* What stands before an array. */
-struct header {
-    char *given; /* by calloc */
+union header {
+    struct {
+        char *given; /* by calloc, or */
+        struct block *block;
+    };
+    char bytes[64];
 };
+
+/* With room for its header. */
+static char *alloc_in_slab(size_t size)
+{
+    char *p = NULL;
+    union header h = {.block = slabs_take(size + sizeof h, &p)};
+    if (!h.block)
+        return NULL;
+    memcpy(p, &h, sizeof h);
+    return p + sizeof h;
+}
 
 void *memory_alloc(size_t size)
 {
     if (!size || size > SIZE_MAX / 2)
         return NULL;
+    if (!BY_ITSELF && size >= SLABS_LEAST && size < SLABS_LARGE - sizeof(union header))
+        return alloc_in_slab(size);
     size_t align = size >= 2 * HUGE_PAGE ? HUGE_PAGE : 64;
     size_t whole = (size + 63) / 64 * 64;
     // calloc knows which pages are fresh from the system and leaves them untouched: KV pages that
     // nobody uses take no memory.
-    struct header h = {calloc(1, whole + align + sizeof h)};
+    union header h = {.given = calloc(1, whole + align + sizeof h)};
     if (!h.given)
         return NULL;
     char *p = h.given + sizeof h;
@@ -35,10 +64,14 @@ void *memory_alloc(size_t size)
 
 void memory_free(void *p)
 {
-    struct header h = {NULL};
-    if (p)
-        memcpy(&h, (char *)p - sizeof h, sizeof h);
-    free(h.given);
+    union header h;
+    if (!p)
+        return;
+    memcpy(&h, (char *)p - sizeof h, sizeof h);
+    if (h.block)
+        slabs_give(h.block);
+    else
+        free(h.given);
 }
 
 /* The first number of a file, UINT64_MAX if there is none ("max"). */

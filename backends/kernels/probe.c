@@ -5,6 +5,7 @@
 #include "backends/kernels/probe.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "backends/kernels/cpu.h"
@@ -24,29 +25,27 @@ static double now(void)
 }
 
 struct probe {
-    const char *memory;
+    char *memory;
     size_t bytes; /* of each thread */
-    double (*fma)(long rounds, float *sink);
+    probe_read *read;
+    probe_fma *fma;
     long rounds;
     double work; /* of one thread */
     volatile float sink[64];
 };
 
-typedef unsigned long long lane64 __attribute__((vector_size(64)));
+/* Reading what nobody has written reads one page of zeros over and over. */
+static void touch_chunk(void *ctx, int64_t chunk, int thread)
+{
+    struct probe *p = ctx;
+    (void)thread;
+    memset(p->memory + (size_t)chunk * p->bytes, 1, p->bytes);
+}
 
 static void read_chunk(void *ctx, int64_t chunk, int thread)
 {
     struct probe *p = ctx;
-    const lane64 *v = (const lane64 *)(p->memory + (size_t)chunk * p->bytes);
-    lane64 a = {0}, b = {0}, c = {0}, d = {0};
-    for (size_t i = 0; i + 4 <= p->bytes / sizeof *v; i += 4) {
-        a += v[i];
-        b += v[i + 1];
-        c += v[i + 2];
-        d += v[i + 3];
-    }
-    a += b + c + d;
-    p->sink[thread % 64] = (float)(a[0] + a[1] + a[2] + a[3] + a[4] + a[5] + a[6] + a[7]);
+    p->sink[thread % 64] = p->read(p->memory + (size_t)chunk * p->bytes, p->bytes);
 }
 
 static void fma_chunk(void *ctx, int64_t chunk, int thread)
@@ -80,6 +79,30 @@ static double median_seconds(struct pool *pool, pool_task *task, struct probe *p
     return runs[n / 2];
 }
 
+struct loops {
+    probe_read *read;
+    probe_fma *fma;
+};
+
+/* The widest that the processor has. */
+static const struct loops *loops(void)
+{
+    static const struct loops portable = {probe_read_portable, probe_fma_portable};
+#if defined(__x86_64__)
+    static const struct loops avx2 = {probe_read_avx2, probe_fma_avx2};
+    static const struct loops avx512 = {probe_read_avx512, probe_fma_avx512};
+    if (cpu_has("avx512"))
+        return &avx512;
+    if (cpu_has("avx2"))
+        return &avx2;
+#elif defined(__aarch64__)
+    static const struct loops neon = {probe_read_neon, probe_fma_neon};
+    if (cpu_has("neon"))
+        return &neon;
+#endif
+    return &portable;
+}
+
 double probe_read_bandwidth(int threads)
 {
     struct pool *pool = NULL;
@@ -89,12 +112,25 @@ double probe_read_bandwidth(int threads)
     char *memory = memory_alloc(bytes);
     double result = 0;
     if (memory && pool_open(threads, &pool, NULL) == ST_OK) {
-        struct probe p = {.memory = memory, .bytes = bytes / (size_t)threads / 256 * 256};
+        struct probe p = {.memory = memory,
+                          .bytes = bytes / (size_t)threads / PROBE_LINES * PROBE_LINES,
+                          .read = loops()->read};
+        pool_run(pool, threads, touch_chunk, &p);
         result = (double)p.bytes * threads / median_seconds(pool, read_chunk, &p);
     }
     pool_close(pool);
     memory_free(memory);
     return result;
+}
+
+float probe_read_portable(const char *memory, size_t bytes)
+{
+    const uint64_t *v = (const uint64_t *)memory;
+    uint64_t sum[8] = {0};
+    for (size_t i = 0; i < bytes / sizeof *v; i += 8)
+        for (size_t j = 0; j < 8; j++)
+            sum[j] += v[i + j];
+    return (float)(sum[0] + sum[1] + sum[2] + sum[3] + sum[4] + sum[5] + sum[6] + sum[7]);
 }
 
 double probe_fma_portable(long rounds, float *sink)
@@ -114,16 +150,7 @@ double probe_fma_portable(long rounds, float *sink)
 double probe_fp32_peak(int threads)
 {
     struct pool *pool = NULL;
-    struct probe p = {.fma = probe_fma_portable, .rounds = 20000};
-#if defined(__x86_64__)
-    if (cpu_has("avx2"))
-        p.fma = probe_fma_avx2;
-    if (cpu_has("avx512"))
-        p.fma = probe_fma_avx512;
-#elif defined(__aarch64__)
-    if (cpu_has("neon"))
-        p.fma = probe_fma_neon;
-#endif
+    struct probe p = {.fma = loops()->fma, .rounds = 20000};
     if (pool_open(threads, &pool, NULL) != ST_OK)
         return 0;
     double seconds = median_seconds(pool, fma_chunk, &p);

@@ -1,6 +1,7 @@
 /*
- * The peak loop of probe.c over sixteen lanes: the text of probe_avx2.c and probe_avx512.c.
- * Independent chains of fused multiply-adds, as many as hide their latency; no memory.
+ * The loops of probe.c over sixteen lanes: the text of probe_avx2.c, probe_avx512.c and
+ * probe_neon.c. Independent chains of fused multiply-adds, as many as hide their latency, without
+ * memory; and one contiguous stream of memory, whose sums cost less than it does.
  */
 #ifndef OFTD_BACKENDS_KERNELS_PROBE_SIMD_H
 #define OFTD_BACKENDS_KERNELS_PROBE_SIMD_H
@@ -9,6 +10,19 @@
 #include "backends/kernels/probe.h"
 
 #ifdef LANES
+
+float TWIN(probe_read)(const char *memory, size_t bytes)
+{
+    vi sum[PROBE_LINES / 64];
+#pragma GCC unroll 4
+    for (int i = 0; i < PROBE_LINES / 64; i++)
+        sum[i] = vi_set(0);
+    for (const char *end = memory + bytes; memory < end; memory += PROBE_LINES)
+#pragma GCC unroll 4
+        for (int i = 0; i < PROBE_LINES / 64; i++)
+            sum[i] = vi_add(sum[i], vi_load(memory + 64 * i));
+    return (float)vi_sum(vi_add(vi_add(sum[0], sum[1]), vi_add(sum[2], sum[3])));
+}
 
 double TWIN(probe_fma)(long rounds, float *sink)
 {
