@@ -21,15 +21,16 @@ INLINE void chunk_factors(const enum kind kind, const struct reader *r, const st
 {
     const int64_t lines = kind_bits(kind, r->w);
     const uint8_t *data = r->data + chunk * 64 * lines;
-    for (int64_t line = 0; line < lines; line++)
-        __builtin_prefetch(data + AHEAD + 64 * line); // the next tile's beyond this one's end
+    for (int64_t at = 0; at < 64 * lines; at += 64)
+        __builtin_prefetch(data + AHEAD + at); // the next tile's beyond this one's end
+    vi line = vi_set(0);
 #pragma GCC unroll 8
     for (int i = 0; i < 8; i++) {
+        if (i % 2 == 0 && (kind == KIND_TABLE4 || kind == KIND_BITS4))
+            line = vi_load_once(data + 64 * (i / 2));
         if (kind == KIND_TABLE4) {
-            vi line = vi_load(data + 64 * (i / 2));
             out[i] = byte_look(t->steps, i % 2 ? vi_srl(line, 4) : line);
         } else if (kind == KIND_BITS4) {
-            vi line = vi_load(data + 64 * (i / 2));
             out[i] = vi_and(i % 2 ? vi_srl(line, 4) : line, vi_set(0x0f0f0f0f));
         } else if (kind == KIND_BITS8) {
             out[i] = bytes_centred(vi_load(data + 64 * i));

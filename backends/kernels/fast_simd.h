@@ -129,6 +129,16 @@ INLINE void add_chunk(const enum kind kind, const int m, const vi codes[16],
                       const struct fast_chunk *a, vf acc[])
 {
 #ifdef DOT_FOUR
+    if (m == 1 && !is_float8(kind)) { // two chains of its own
+        vi dot = chunk_bias(kind, a), odd = vi_set(0);
+#pragma GCC unroll 4
+        for (int four = 0; four < 8; four += 2) {
+            dot = dot_four(dot, codes[four], a->q + 4 * four);
+            odd = dot_four(odd, codes[four + 1], a->q + 4 * four + 4);
+        }
+        acc[0] = vf_fma(vf_set(a->scale), vf_of_int(vi_add(dot, odd)), acc[0]);
+        return;
+    }
     if (!is_float8(kind)) {
         vi dot[FAST_ROWS];
 #pragma GCC unroll 8

@@ -144,6 +144,11 @@ INLINE vi vi_load(const void *p)
 {
     return (vi){_mm256_loadu_si256((const __m256i *)p), _mm256_loadu_si256((const __m256i *)p + 1)};
 }
+/* For what is used twice. */
+INLINE vi vi_load_once(const void *p)
+{
+    return vi_load(p);
+}
 INLINE void vi_store(void *p, vi v)
 {
     _mm256_storeu_si256((__m256i *)p, v.lo);

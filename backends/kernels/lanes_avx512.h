@@ -132,6 +132,13 @@ INLINE vi vi_load(const void *p)
 {
     return _mm512_loadu_si512(p);
 }
+/* For what is used twice. */
+INLINE vi vi_load_once(const void *p)
+{
+    vi v = _mm512_loadu_si512(p);
+    __asm__("" : "+v"(v)); // else the compiler reads it anew for each of its uses
+    return v;
+}
 INLINE void vi_store(void *p, vi v)
 {
     _mm512_storeu_si512(p, v);

@@ -82,6 +82,11 @@ INLINE vi vi_load(const void *p)
     return (vi)QUARTERS(E);
 #undef E
 }
+/* For what is used twice. */
+INLINE vi vi_load_once(const void *p)
+{
+    return vi_load(p);
+}
 INLINE void vi_store(void *p, vi v)
 {
     uint8_t *to = p;
