@@ -209,6 +209,20 @@ enum status json_read_list(const char *path, size_t max_bytes, json_t **out, str
     return read_kind(path, max_bytes, true, out, err);
 }
 
+json_t *json_copy_object(const json_t *object)
+{
+    json_t *to = json_object(), *value;
+    const char *key;
+    size_t len;
+    bool whole = to && json_is_object(object);
+    json_object_keylen_foreach((json_t *)object, key, len, value)
+        whole = whole && !json_object_setn(to, key, len, value);
+    if (whole)
+        return to;
+    json_decref(to);
+    return NULL;
+}
+
 /* Edit distance (insert, delete, replace), at most `limit` + 1; words beyond 63 bytes count as far.
  */
 static size_t distance(const char *a, const char *b, size_t limit)

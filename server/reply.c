@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/json.h"
 #include "server/server.h"
 
 int reply_status(enum status s)
@@ -202,7 +203,7 @@ json_t *reply_findings_json(const struct findings *f)
 
 static json_t *details_json(const struct error *err)
 {
-    json_t *details = err->details ? json_copy(err->details) : json_object();
+    json_t *details = err->details ? json_copy_object(err->details) : json_object();
     bool whole = details != NULL;
     if (whole && err->findings.n)
         whole = set(details, "findings", reply_findings_json(&err->findings));

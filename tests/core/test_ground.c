@@ -8,6 +8,7 @@
 #include "core/memory.h"
 #include "core/status.h"
 #include "tests/check_main.h"
+#include "tests/faults/fault.h"
 
 START_TEST(codes)
 {
@@ -122,6 +123,25 @@ START_TEST(memory)
 }
 END_TEST
 
+START_TEST(copies_are_whole)
+{
+    json_t *j = json_pack("{s:i, s:[i], s:{s:s}, s:n}", "a", 1, "b", 2, "c", "d", "e", "f");
+    FAULT_EACH(n)
+    {
+        long before = fault_live();
+        json_t *copy = json_copy_object(j);
+        bool fired = fault_disarm();
+        ck_assert(fired ? !copy : json_equal(copy, j));
+        if (copy)
+            ck_assert(json_object_get(copy, "b") == json_object_get(j, "b"));
+        json_decref(copy);
+        ck_assert_int_eq(fault_live(), before);
+    }
+    json_decref(j);
+    ck_assert_ptr_null(json_copy_object(NULL));
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("core");
@@ -130,6 +150,7 @@ static Suite *suite(void)
     tcase_add_test(t, findings);
     tcase_add_test(t, arena);
     tcase_add_test(t, json_limits);
+    tcase_add_test(t, copies_are_whole);
     tcase_add_test(t, words_and_numbers);
     tcase_add_test(t, digest);
     tcase_add_test(t, memory);

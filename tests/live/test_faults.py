@@ -8,7 +8,9 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
+import tempfile
 import time
 
 from daemon import ADAPTERS, OFTD, SANITIZED, Daemon, eventually
@@ -118,6 +120,26 @@ class ProtocolStream(Protocol):
         if status != 200 or b'data: {"error"' not in body:
             return super().outcome(status, body)
         return super().outcome(500, body.decode().strip().split("data: ")[-1])
+
+
+class Refusal(Operation):
+    """What is refused for its own reason is so with all its details; or, from the little memory there is, with none, or with
+    findings that say that they are not all."""
+
+    whole = None
+
+    def outcome(self, status, body):
+        error = json.loads(body)["error"]
+        if error["code"] == "out_of_memory":
+            return "refused", status, error["code"]
+        if "details" not in error:
+            return "refused", 500, "out_of_memory"
+        if error["details"].get("findings_incomplete"):
+            assert all(f in self.whole["details"]["findings"] for f in error["details"]["findings"]), error
+            return "refused", 500, "out_of_memory"
+        self.whole = self.whole or error
+        assert error == self.whole, error
+        return "ok", 200, None
 
 
 MERGE, UNMERGE = ("POST", "/v1/merge", {"adapter": "austen"}), ("POST", "/v1/unmerge", {"adapter": "austen"})
@@ -251,6 +273,23 @@ def test_generate(d):
 
 def test_merge(d):
     sweep(d, Operation(*MERGE, undo=UNMERGE, done="adapter_merged"), 30)
+
+
+def test_refused_merge(d):
+    sweep(d, Refusal("POST", "/v1/merge", {"adapter": "austen", "max_error": {"rel_fro": 1e-9}}), 30)
+
+
+def test_refused_load(d):
+    with tempfile.TemporaryDirectory() as root:
+        bad = os.path.join(root, "bad")
+        shutil.copytree(os.path.join(ADAPTERS, "devil"), bad)
+        with open(os.path.join(bad, "adapter_config.json"), "r+") as f:
+            config = json.load(f)
+            f.seek(0)
+            json.dump({**config, "peft_type": "LORA", "r": 7, "oft_block_size": 9, "use_cayley_neumann": 3}, f)
+            f.truncate()
+        with Faulty("--adapter-dir", root, "--threads", "2", adapters=["austen"]) as other:
+            sweep(other, Refusal("POST", "/v1/adapters", {"name": "bad"}, undo=("DELETE", "/v1/adapters/bad")))
 
 
 def test_unmerge(d):
