@@ -482,10 +482,10 @@ END_TEST
 /* Nothing of either schema is left out. */
 START_TEST(memory_runs_out_in_a_merge)
 {
-    json_t *schema = json_pack(
-        "{s:s, s:{s:{s:s}, s:{s:s}, s:{}}, s:[{s:{s:{s:i}, s:{s:s}}, s:[s]}]}", "type", "object",
-        "properties", "a", "type", "string", "b", "type", "null", "c", "allOf", "properties", "a",
-        "maxLength", 3, "d", "type", "number", "required", "a");
+    json_t *schema =
+        json_pack("{s:s, s:{s:{s:s}, s:{s:s}, s:{}}, s:[{s:{s:{s:i}, s:{s:s}}, s:[s]}]}", "type",
+                  "object", "properties", "a", "type", "string", "b", "type", "null", "c", "allOf",
+                  "properties", "a", "maxLength", 3, "d", "type", "number", "required", "a");
     json_t *whole = NULL;
     char why[128];
     ck_assert_int_eq(schema_merge(schema, schema, "allOf", NULL, &whole, why, sizeof why), ST_OK);
