@@ -215,8 +215,10 @@ json_t *json_copy_object(const json_t *object)
     const char *key;
     size_t len;
     bool whole = to && json_is_object(object);
-    json_object_keylen_foreach((json_t *)object, key, len, value) whole =
-        whole && !json_object_setn(to, key, len, value);
+    json_object_keylen_foreach((json_t *)object, key, len, value)
+    {
+        whole = whole && !json_object_setn(to, key, len, value);
+    }
     if (whole)
         return to;
     json_decref(to);
