@@ -16,6 +16,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/buffer.h"
+
 /* Deepest nesting of arrays and objects in text, as brackets outside strings tell. */
 static int depth_of(const char *text, size_t len)
 {
@@ -45,7 +47,7 @@ static int depth_of(const char *text, size_t len)
  * whether its buffer grew and then reads past it (an assertion at best), or calls it a syntax
  * error. So while a thread parses, a failed allocation leaves the parser at once, and what it had
  * taken, which is known here, is freed. The memory of values is plain malloc's as ever: free() fits
- * what json_dumps returns.
+ * what jansson returns.
  */
 static _Thread_local struct {
     jmp_buf leave;
@@ -222,6 +224,24 @@ json_t *json_copy_object(const json_t *object)
     if (whole)
         return to;
     json_decref(to);
+    return NULL;
+}
+
+static int take_text(const char *text, size_t size, void *to)
+{
+    struct buffer *b = to;
+    buffer_add(b, text, size);
+    return b->failed ? -1 : 0;
+}
+
+char *json_text(const json_t *value, size_t flags)
+{
+    struct buffer b = {0};
+    bool whole = !json_dump_callback(value, take_text, &b, flags);
+    buffer_add(&b, "", 1);
+    if (whole && !b.failed)
+        return b.v;
+    buffer_free(&b);
     return NULL;
 }
 

@@ -245,7 +245,7 @@ static void answer(struct request *q, int status, const char *type, char *body, 
 
 void reply_json(struct request *q, int status, json_t *value)
 {
-    char *text = value ? json_dumps(value, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    char *text = value ? json_text(value, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(value);
     if (text)
         answer(q, status, TYPE_JSON, text, strlen(text));
@@ -321,7 +321,7 @@ static void plain_error(const struct request *q, const struct error *err, struct
 void reply_error_body(const struct request *q, const struct error *err, struct buffer *out)
 {
     json_t *body = inference_protocol(q) ? NULL : reply_error_json(err);
-    char *text = body ? json_dumps(body, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    char *text = body ? json_text(body, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(body);
     if (text)
         buffer_text(out, text);
