@@ -320,14 +320,18 @@ static void plain_error(const struct request *q, const struct error *err, struct
 
 void reply_error_body(const struct request *q, const struct error *err, struct buffer *out)
 {
+    if (out->failed)
+        return;
     json_t *body = inference_protocol(q) ? NULL : reply_error_json(err);
     char *text = body ? json_text(body, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(body);
     if (text)
         buffer_text(out, text);
-    else
-        plain_error(q, err, out);
     free(text);
+    if (text && !out->failed)
+        return;
+    out->failed = false; /* there may be room for less */
+    plain_error(q, err, out);
 }
 
 void reply_error(struct request *q, struct error *err)

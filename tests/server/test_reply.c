@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "core/buffer.h"
 #include "tests/check_main.h"
 #include "tests/faults/fault.h"
 
@@ -82,6 +83,31 @@ START_TEST(memory_runs_out)
 }
 END_TEST
 
+/* One failure costs the details at most. */
+START_TEST(a_body_is_never_cut)
+{
+    struct request q = {.path = _i ? "/v2/models" : "/v1/merge"};
+    add_report();
+    add_findings();
+    FAULT_EACH(n)
+    {
+        struct buffer b = {0};
+        buffer_text(&b, "data: ");
+        if (b.failed)
+            continue;
+        reply_error_body(&q, &err, &b);
+        fault_disarm();
+        ck_assert_uint_gt(b.len, 6);
+        json_t *body = json_loadb(b.v + 6, b.len - 6, 0, NULL);
+        const json_t *error = json_object_get(body, "error");
+        const char *said = json_string_value(_i ? error : json_object_get(error, "message"));
+        ck_assert_msg(said && !strcmp(said, err.text), "allocation %ld", n);
+        json_decref(body);
+        buffer_free(&b);
+    }
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("server/reply");
@@ -89,6 +115,7 @@ static Suite *suite(void)
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, members);
     tcase_add_loop_test(t, memory_runs_out, 0, 4);
+    tcase_add_loop_test(t, a_body_is_never_cut, 0, 2);
     suite_add_tcase(s, t);
     return s;
 }
