@@ -101,7 +101,7 @@ $(BUILD)/check_kernels $(BUILD)/count_kernels $(BUILD)/masks $(BUILD)/conversati
 # Whole test suites in builds of their own, $(BUILD)-asan and so on. TEST_SLOW: time-outs times that (tests/live/daemon.py).
 # gcc 12 misaligns vectors of 64 bytes on AddressSanitizer's heap of stack frames (gcc bug 110027): it stays off.
 # valgrind knows no AVX-512; it sees a short live run, the sanitizers everything.
-LIMITS = CK_DEFAULT_TIMEOUT=600 TEST_TIMEOUT=1800
+LIMITS = CK_TIMEOUT_MULTIPLIER=10 TEST_TIMEOUT=1800
 asan: ## tests under AddressSanitizer and LeakSanitizer
 	TEST_SLOW=4 $(LIMITS) ASAN_OPTIONS=detect_stack_use_after_return=0 \
 	  $(MAKE) BUILD=$(BUILD)-asan SANITIZE="-fsanitize=address -fno-omit-frame-pointer" test

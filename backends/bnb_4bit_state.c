@@ -50,7 +50,7 @@ struct reader {
 static void complain(struct reader *r, enum status code, const char *key, const char *expected)
 {
     const json_t *v = json_object_get(r->root, key);
-    char *got = v ? json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
+    char *got = v ? json_text(v, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
     char shown[64];
     snprintf(shown, sizeof shown, "%s", got ? got : "nothing");
     findings_add(r->findings, SEVERITY_ERROR, code, r->spec->name, r->t->name, expected, shown,

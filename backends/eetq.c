@@ -38,6 +38,7 @@
 #include "backends/encodings/tile.h"
 #include "backends/int8_rows.h"
 #include "backends/spec.h"
+#include "core/json.h"
 
 #define UNIT  64 /* columns of a row that lie together in the 7.5 layout */
 #define BLOCK 16 /* columns whose bytes are mixed */
@@ -75,7 +76,7 @@ static void complain(const struct module_spec *spec, enum status code, const cha
                      const json_t *value, const char *expected, struct findings *findings)
 {
     char got[64];
-    char *text = value ? json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
+    char *text = value ? json_text(value, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
     snprintf(got, sizeof got, "%s", text ? text : "nothing");
     free(text);
     findings_add(findings, SEVERITY_ERROR, code, spec->name, key, expected, got,

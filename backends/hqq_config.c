@@ -16,6 +16,7 @@
 
 #include "backends/hqq_meta.h"
 #include "backends/spec.h"
+#include "core/json.h"
 
 #define TAG_MAX 256
 
@@ -71,7 +72,7 @@ static const json_t *find_params(const struct module_spec *spec, struct findings
 static void differ(const struct module_spec *spec, struct findings *findings, const char *key,
                    double expected, const json_t *v)
 {
-    char *text = json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT);
+    char *text = json_text(v, JSON_ENCODE_ANY | JSON_COMPACT);
     char want[64], got[64];
     snprintf(want, sizeof want, "%g, like the module's tensor %s", expected, key);
     snprintf(got, sizeof got, "%.40s in quantization_config", text ? text : "another value");

@@ -20,6 +20,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/json.h"
+
 #define DYNAMIC_MAX    4096 /* entries */
 #define PATTERN_MAX    2048 /* bytes */
 #define MATCH_LIMIT    100000
@@ -43,7 +45,7 @@ void quant_config_refuse(const struct quant_config *c, enum status code, const c
                          const char *expected)
 {
     const json_t *v = quant_config_get(c, key);
-    char *text = v ? json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
+    char *text = v ? json_text(v, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
     char got[64];
     snprintf(got, sizeof got, "%s", text ? text : "nothing");
     findings_add(c->findings, SEVERITY_ERROR, code, c->spec->name, key, expected, got,

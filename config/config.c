@@ -293,7 +293,7 @@ static enum status set_member(struct reading *r, const struct key *k, const json
     if (pairs || (config_is_repeatable(k) && json_is_array(v)))
         return set_members(r, k, v, from);
     if (k->kind == KIND_RANGES && json_is_array(v)) {
-        char *text = json_dumps(v, JSON_COMPACT);
+        char *text = json_text(v, JSON_COMPACT);
         enum status s = text ? set(r, k, text, CONFIG_FILE, from)
                              : error_memory(r->err, "reading the configuration");
         free(text);

@@ -323,7 +323,8 @@ const char *engine_piece(const struct engine *e, int32_t id, size_t *len);
 
 enum status engine_adapter_load(struct engine *e, const struct adapter_request *req,
                                 struct ticket **out, struct error *err);
-/* Drains up to timeout_s (< 0: for ever); the ticket then tells the bytes freed. */
+/* Drains up to timeout_s (< 0: for ever); the ticket then tells the bytes freed. A name whose load
+ * failed is forgotten; one whose load runs is unloaded after it. */
 enum status engine_adapter_unload(struct engine *e, const char *name, double timeout_s,
                                   struct ticket **out, struct error *err);
 enum status engine_adapter_batch(struct engine *e, const struct adapter_request *load,

@@ -63,9 +63,10 @@ static bool loaded(struct engine *e, const char *name)
     return a != NULL;
 }
 
-static enum status must_be_loaded(struct engine *e, const char *name, struct error *err)
+/* One whose load still runs will have ended when the loader comes to this job. */
+static enum status must_be_listed(struct engine *e, const char *name, struct error *err)
 {
-    if (name && loaded(e, name))
+    if (name && registry_lists(e->registry, name))
         return ST_OK;
     return error_param(err, ST_ADAPTER_NOT_FOUND, "name", "adapter '%.128s' is not loaded",
                        name ? name : "");
@@ -97,7 +98,7 @@ enum status engine_adapter_unload(struct engine *e, const char *name, double tim
     enum status st = begin(e, &t, err);
     if (st != ST_OK)
         return st;
-    st = must_be_loaded(e, name, err);
+    st = must_be_listed(e, name, err);
     if (st == ST_OK)
         st = not_merged(e, name, err);
     if (st == ST_OK)
@@ -116,7 +117,7 @@ enum status engine_adapter_batch(struct engine *e, const struct adapter_request 
     for (size_t i = 0; i < n_load && st == ST_OK; i++)
         st = may_load(e, &load[i], err);
     for (size_t i = 0; i < n_unload && st == ST_OK; i++) {
-        st = must_be_loaded(e, unload[i], err);
+        st = must_be_listed(e, unload[i], err);
         if (st == ST_OK)
             st = not_merged(e, unload[i], err);
     }

@@ -197,7 +197,7 @@ static enum status unload(const struct jobs_options *o, struct job *j, bool *par
     enum status st = not_merged(o, j->unload[0], err);
     if (st == ST_OK)
         st = registry_retire(o->registry, j->unload[0], &j->retired, err);
-    if (st != ST_OK)
+    if (st != ST_OK || !j->retired)
         return st;
     if (j->timeout_s >= 0)
         j->deadline = ticket_now() + (int64_t)(fmin(j->timeout_s, 1e9) * 1e9) + 1;

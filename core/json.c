@@ -16,6 +16,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/buffer.h"
+
 /* Deepest nesting of arrays and objects in text, as brackets outside strings tell. */
 static int depth_of(const char *text, size_t len)
 {
@@ -45,7 +47,7 @@ static int depth_of(const char *text, size_t len)
  * whether its buffer grew and then reads past it (an assertion at best), or calls it a syntax
  * error. So while a thread parses, a failed allocation leaves the parser at once, and what it had
  * taken, which is known here, is freed. The memory of values is plain malloc's as ever: free() fits
- * what json_dumps returns.
+ * what jansson returns.
  */
 static _Thread_local struct {
     jmp_buf leave;
@@ -207,6 +209,40 @@ enum status json_read(const char *path, size_t max_bytes, json_t **out, struct e
 enum status json_read_list(const char *path, size_t max_bytes, json_t **out, struct error *err)
 {
     return read_kind(path, max_bytes, true, out, err);
+}
+
+json_t *json_copy_object(const json_t *object)
+{
+    json_t *to = json_object(), *value;
+    const char *key;
+    size_t len;
+    bool whole = to && json_is_object(object);
+    json_object_keylen_foreach((json_t *)object, key, len, value)
+    {
+        whole = whole && !json_object_setn(to, key, len, value);
+    }
+    if (whole)
+        return to;
+    json_decref(to);
+    return NULL;
+}
+
+static int take_text(const char *text, size_t size, void *to)
+{
+    struct buffer *b = to;
+    buffer_add(b, text, size);
+    return b->failed ? -1 : 0;
+}
+
+char *json_text(const json_t *value, size_t flags)
+{
+    struct buffer b = {0};
+    bool whole = !json_dump_callback(value, take_text, &b, flags);
+    buffer_add(&b, "", 1);
+    if (whole && !b.failed)
+        return b.v;
+    buffer_free(&b);
+    return NULL;
 }
 
 /* Edit distance (insert, delete, replace), at most `limit` + 1; words beyond 63 bytes count as far.

@@ -28,6 +28,14 @@ enum status json_read_list(const char *path, size_t max_bytes, json_t **out, str
 enum status json_read_text(const char *path, size_t max_bytes, char **out, size_t *len,
                            struct error *err);
 
+/* An object with the same members, by reference; NULL when memory runs out, where jansson's copies
+ * leave members out. */
+json_t *json_copy_object(const json_t *object);
+
+/* Its text (flags: jansson's), malloc'ed; NULL when memory runs out. Not json_dumps: when jansson
+ * 2.14's buffer cannot grow while it writes a key, the key is missing. */
+char *json_text(const json_t *value, size_t flags);
+
 /* The candidate nearest to word by edit distance, or NULL if none is near. */
 const char *nearest_word(const char *word, const char *const *candidates, size_t n);
 

@@ -70,11 +70,9 @@ static enum status read_arguments(const struct reading *r, const json_t *functio
 
 static enum status read_call(const struct reading *r, const json_t *call, json_t *list)
 {
-    json_t *copy = json_object(), *function = json_object(), *arguments = NULL;
     const json_t *from = json_object_get(call, "function");
-    // json_copy does not say when memory ran out
-    bool whole = !json_object_update(copy, (json_t *)call) &&
-                 !json_object_update(function, (json_t *)from) && set(copy, "function", function);
+    json_t *copy = json_copy_object(call), *function = json_copy_object(from), *arguments = NULL;
+    bool whole = copy && function && set(copy, "function", function);
     enum status s = whole && field(from, "arguments") ? read_arguments(r, from, &arguments) : ST_OK;
     if (!s && arguments && !r->joins_arguments)
         whole = set(function, "arguments", arguments);

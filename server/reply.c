@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/json.h"
 #include "server/server.h"
 
 int reply_status(enum status s)
@@ -202,7 +203,7 @@ json_t *reply_findings_json(const struct findings *f)
 
 static json_t *details_json(const struct error *err)
 {
-    json_t *details = err->details ? json_copy(err->details) : json_object();
+    json_t *details = err->details ? json_copy_object(err->details) : json_object();
     bool whole = details != NULL;
     if (whole && err->findings.n)
         whole = set(details, "findings", reply_findings_json(&err->findings));
@@ -244,7 +245,7 @@ static void answer(struct request *q, int status, const char *type, char *body, 
 
 void reply_json(struct request *q, int status, json_t *value)
 {
-    char *text = value ? json_dumps(value, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    char *text = value ? json_text(value, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(value);
     if (text)
         answer(q, status, TYPE_JSON, text, strlen(text));
@@ -319,14 +320,18 @@ static void plain_error(const struct request *q, const struct error *err, struct
 
 void reply_error_body(const struct request *q, const struct error *err, struct buffer *out)
 {
+    if (out->failed)
+        return;
     json_t *body = inference_protocol(q) ? NULL : reply_error_json(err);
-    char *text = body ? json_dumps(body, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    char *text = body ? json_text(body, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(body);
     if (text)
         buffer_text(out, text);
-    else
-        plain_error(q, err, out);
     free(text);
+    if (text && !out->failed)
+        return;
+    out->failed = false; /* there may be room for less */
+    plain_error(q, err, out);
 }
 
 void reply_error(struct request *q, struct error *err)

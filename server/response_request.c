@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "core/buffer.h"
+#include "core/json.h"
 #include "server/fields.h"
 
 /* The messages so far. */
@@ -128,9 +129,8 @@ static enum status read_messages(const json_t *body, json_t *out, struct error *
 /* {"type", ...} -> {"type", inner: {...}}; NULL when memory runs out. */
 static json_t *nest(const json_t *flat, const char *inner)
 {
-    json_t *rest = json_object(), *outer = NULL;
-    // json_copy does not say when memory ran out
-    if (rest && !json_object_update(rest, (json_t *)flat) && !json_object_del(rest, "type"))
+    json_t *rest = json_copy_object(flat), *outer = NULL;
+    if (rest && !json_object_del(rest, "type"))
         outer = json_pack("{s:O, s:O}", "type", json_object_get(flat, "type"), inner, rest);
     json_decref(rest);
     return outer;

@@ -24,6 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/json.h"
 #include "server/chat.h"
 #include "server/conversation.h"
 #include "server/fields.h"
@@ -212,7 +213,7 @@ static void write_given(const json_t *body, const char *name, const char *absent
                         struct buffer *out)
 {
     const json_t *v = field(body, name);
-    char *text = v ? json_dumps(v, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
+    char *text = v ? json_text(v, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
     buffer_format(out, ",\"%s\":", name);
     buffer_text(out, text ? text : absent);
     out->failed |= v && !text;

@@ -212,7 +212,7 @@ static void answer_batch(struct request *q)
         adapter_info_clear(&info);
     }
     json_t *body = whole ? json_pack("{s:O, s:o}", "loaded", loaded, "unloaded",
-                                     unload ? json_deep_copy(unload) : json_array())
+                                     unload ? json_incref((json_t *)unload) : json_array())
                          : NULL;
     json_decref(loaded);
     reply_json(q, 200, body);

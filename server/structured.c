@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/json.h"
 #include "server/fields.h"
 
 /* value as text that lives as long as q. A string that stands for a schema is its text. */
@@ -15,7 +16,7 @@ static enum status put(struct request *q, enum grammar_kind kind, const json_t *
         r->grammar_text = (struct text){json_string_value(value), json_string_length(value)};
         return ST_OK;
     }
-    text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
+    text = json_text(value, JSON_COMPACT | JSON_ENCODE_ANY);
     if (text) {
         r->grammar_text.len = strlen(text);
         r->grammar_text.v = arena_strdup(&q->arena, text);

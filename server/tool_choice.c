@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "core/buffer.h"
+#include "core/json.h"
 #include "server/fields.h"
 #include "server/server.h"
 
@@ -100,7 +101,7 @@ static enum status bind(struct request *q, struct completion *c, const char *nam
                            name ? " " : "", name ? name : "");
     }
     json_t *grammar = calls ? grammar_of(c, calls, demanded, name || c->one_call) : NULL;
-    char *text = grammar ? json_dumps(grammar, JSON_COMPACT) : NULL;
+    char *text = grammar ? json_text(grammar, JSON_COMPACT) : NULL;
     json_decref(grammar);
     if (text) {
         r->grammar = GRAMMAR_CALLS;

@@ -85,7 +85,7 @@ static const char *value_text(const json_t *v, char *buf, size_t size)
 {
     if (!v)
         return "nothing";
-    char *text = json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT);
+    char *text = json_text(v, JSON_ENCODE_ANY | JSON_COMPACT);
     snprintf(buf, size, "%s", text ? text : "a value");
     free(text);
     return buf;

@@ -125,7 +125,7 @@ static enum status choose_leaving(struct registry *r, struct pending *p, size_t 
                                   const char *const *unload, size_t n_unload, struct error *err)
 {
     for (size_t i = 0; i < n_unload; i++) {
-        struct slot *s = slots_loaded(&r->table, unload[i]);
+        struct slot *s = slots_removable(&r->table, unload[i]);
         if (!s)
             return error_set(err, ST_ADAPTER_NOT_FOUND, "adapter %s is not loaded", unload[i]);
         s->leaving = true;
@@ -448,7 +448,7 @@ enum status registry_retire(struct registry *r, const char *name, struct adapter
     struct trash trash = {0};
     *out = NULL;
     pthread_mutex_lock(&r->lock);
-    struct slot *s = slots_loaded(&r->table, name);
+    struct slot *s = slots_removable(&r->table, name);
     bool room = s && slots_trash(&r->table, &trash);
     if (room) {
         *out = adapter_ref(s->a);

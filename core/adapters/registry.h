@@ -82,8 +82,8 @@ void adapter_info_clear(struct adapter_info *info);
  * request is done), findings, OUT_OF_MEMORY. Nothing has changed after one. */
 enum status registry_load(struct registry *r, const struct adapter_request *req, bool *replaced,
                           struct adapter_info *out, struct error *err);
-/* (loader) All or nothing: unloads are applied only when all loads succeeded, and all in one swap.
- */
+/* (loader) All or nothing: unloads (of what registry_retire takes out) are applied only when all
+ * loads succeeded, and all in one swap. */
 enum status registry_batch(struct registry *r, const struct adapter_request *load, size_t n_load,
                            const char *const *unload, size_t n_unload, struct error *err);
 /* (loader) All findings of a load, loading nothing. */
@@ -95,12 +95,15 @@ enum status registry_autoload(struct registry *r, const char *name, struct error
 enum status registry_derive(struct registry *r, struct adapter *a, int32_t strength,
                             struct adapter **out, struct error *err);
 /* Takes name out (new requests no longer find it); the caller holds the reference and waits for
- * in_flight to become 0 if it wants to know the bytes are free. ADAPTER_NOT_FOUND. */
+ * in_flight to become 0 if it wants to know the bytes are free. *out is NULL where only a load that
+ * failed was listed. ADAPTER_NOT_FOUND. */
 enum status registry_retire(struct registry *r, const char *name, struct adapter **out,
                             struct error *err);
 /* Marks a name as loading (listings show it) or failed with a sentence. */
 void registry_mark(struct registry *r, const char *name, enum adapter_state state,
                    const char *error);
+/* Is name loaded, or its load running or failed? */
+bool registry_lists(struct registry *r, const char *name);
 
 /* All loaded ones, and (available) those in the roots that are not; sorted by name. *out is
  * malloc'ed. */

@@ -76,6 +76,14 @@ void registry_mark(struct registry *r, const char *name, enum adapter_state stat
     free(sentence);
 }
 
+bool registry_lists(struct registry *r, const char *name)
+{
+    pthread_mutex_lock(&r->lock);
+    bool there = slots_find(&r->table, name) != NULL;
+    pthread_mutex_unlock(&r->lock);
+    return there;
+}
+
 /* ---- listings ---- */
 
 enum status registry_list(struct registry *r, bool available, struct adapter_info **out, size_t *n,

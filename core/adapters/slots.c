@@ -90,6 +90,12 @@ struct slot *slots_loaded(struct table *t, const char *name)
     return s && s->a ? s : NULL;
 }
 
+struct slot *slots_removable(struct table *t, const char *name)
+{
+    struct slot *s = slots_find(t, name);
+    return s && (s->a || s->mark == ADAPTER_FAILED) ? s : NULL;
+}
+
 /* The slot of name, made if need be; name is consumed. Room was reserved. */
 struct slot *slots_insert(struct table *t, char *name)
 {
@@ -118,7 +124,7 @@ struct adapter *slots_derived(struct table *t, const struct adapter *a, int32_t 
  * vectors, and one that somebody else holds gives nothing yet. */
 static uint64_t bytes_freed(const struct slot *s)
 {
-    if (!s->leaving || atomic_load(&s->a->refs) > 1)
+    if (!s->leaving || !s->a || atomic_load(&s->a->refs) > 1)
         return 0;
     return s->a->rotation_bytes + (s->a->strength == 100 ? s->a->packed_bytes : 0);
 }
@@ -195,7 +201,7 @@ void slots_leave_derived(struct table *t)
 {
     for (size_t i = 0; i < t->derived.n; i++)
         for (size_t j = 0; j < t->named.n; j++)
-            if (t->named.v[j].leaving &&
+            if (t->named.v[j].leaving && t->named.v[j].a &&
                 t->named.v[j].a->generation == t->derived.v[i].a->generation)
                 t->derived.v[i].leaving = true;
 }

@@ -47,6 +47,8 @@ void slots_remove(struct slots *l, size_t i);
 struct slot *slots_find(struct table *t, const char *name);
 /* The same with a generation. */
 struct slot *slots_loaded(struct table *t, const char *name);
+/* The same with a generation or a load that failed: it can be taken out. */
+struct slot *slots_removable(struct table *t, const char *name);
 struct adapter *slots_derived(struct table *t, const struct adapter *a, int32_t strength);
 /* The slot of name, made if need be in room that was reserved; name is consumed. */
 struct slot *slots_insert(struct table *t, char *name);

@@ -145,8 +145,8 @@ static enum status read_quant(struct opening *o, struct error *err)
     enum status s = read_object(o, quant_files[0].file, CONFIG_BYTES_MAX, true, &more, err);
     if (s)
         return s;
-    o->cp->quant = json_copy(own);
-    if (!o->cp->quant || (more && json_object_update_missing(o->cp->quant, more)))
+    o->cp->quant = json_copy_object(more ? more : own);
+    if (!o->cp->quant || (more && json_object_update(o->cp->quant, own)))
         s = error_memory(err, "reading the quantization config");
     json_decref(more);
     return s;

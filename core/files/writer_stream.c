@@ -79,8 +79,7 @@ static int sink_take(const char *text, size_t size, void *sink)
     return k->error ? -1 : 0;
 }
 
-/* Not json_dumps: when its buffer cannot grow while it writes a key (jansson 2.14), the key is
- * silently missing. Here a failure is remembered, whatever jansson makes of it. */
+/* A failure is remembered, whatever jansson makes of it (core/json.h: json_text). */
 enum status writer_stream_json(int fd, const json_t *value, size_t flags, const char *path,
                                uint64_t *size, struct error *err)
 {

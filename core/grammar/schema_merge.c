@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/json.h"
+
 #define DEPTH_MAX 16
 
 struct merge {
@@ -141,7 +143,7 @@ static enum status merge_types(struct merge *m, json_t *a, json_t *b)
 
 static enum status merge_properties(struct merge *m, json_t *a, json_t *b)
 {
-    json_t *out = json_copy(a), *value;
+    json_t *out = json_copy_object(a), *value;
     const char *key;
     size_t len;
     bool ok = out != NULL;
@@ -275,7 +277,7 @@ static enum status merge(struct merge *m, const json_t *from)
 enum status schema_merge(const json_t *root, const json_t *schema, const char *keyword,
                          const json_t *other, json_t **out, char *why, size_t size)
 {
-    struct merge m = {.root = root, .to = json_copy((json_t *)schema), .why = why, .size = size};
+    struct merge m = {.root = root, .to = json_copy_object(schema), .why = why, .size = size};
     *out = NULL;
     if (!m.to)
         return ST_OUT_OF_MEMORY;

@@ -143,7 +143,7 @@ static void find_life(struct shift *s, int32_t state)
 static int32_t likely(const struct automaton *a, int32_t state)
 {
     const struct automaton_state *x = &a->states[state];
-    const struct byte_edge *v = a->byte_edges + x->bytes;
+    const struct byte_edge *v = x->n_bytes ? a->byte_edges + x->bytes : NULL; // may have none
     int most = 0;
     int32_t to = -1;
     for (int32_t e = 0; e < x->n_bytes; e++) {

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/json.h"
+
 #define INDENT_MAX 20
 
 void values_open(struct values *v, struct builder *b)
@@ -187,7 +189,7 @@ struct fragment values_string(struct values *v, int64_t from, int64_t to)
 
 static struct fragment spelled(struct values *v, const json_t *value)
 {
-    char *s = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+    char *s = json_text(value, JSON_ENCODE_ANY | JSON_COMPACT);
     if (!s) {
         v->b->failed = v->b->failed ? v->b->failed : ST_OUT_OF_MEMORY;
         return fragment_never(v->b);

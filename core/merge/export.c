@@ -21,6 +21,7 @@
 
 #include "core/arena.h"
 #include "core/files/writer.h"
+#include "core/json.h"
 #include "core/merge/merge.h"
 #include "core/model/view.h"
 
@@ -563,7 +564,7 @@ static bool set_class(const struct export *x, json_t *config)
 /* config.json with what changed, in its own order. */
 static enum status write_config(const struct export *x, struct writer *w, struct error *err)
 {
-    json_t *config = json_deep_copy(x->cp->config);
+    json_t *config = json_copy_object(x->cp->config);
     bool whole = config != NULL;
     if (whole && x->target->plain) {
         json_object_del(config, "quantization_config");

@@ -225,11 +225,10 @@ static const char mark[] = "CONTINUE_FINAL_MESSAGE_TAG ";
 static json_t *marked(const json_t *messages)
 {
     size_t n = json_array_size(messages);
-    const json_t *content = json_object_get(json_array_get(messages, n - 1), "content");
-    json_t *list = json_array(), *last = json_object();
+    json_t *list = json_array(), *last = json_copy_object(json_array_get(messages, n - 1));
+    const json_t *content = json_object_get(last, "content");
     json_t *text = json_pack("s%+", json_string_value(content), json_string_length(content), mark);
     bool whole = list && last && text && !json_array_extend(list, (json_t *)messages) &&
-                 !json_object_update(last, json_array_get(messages, n - 1)) &&
                  !json_object_set_new(last, "content", json_incref(text)) &&
                  !json_array_set_new(list, n - 1, json_incref(last));
     json_decref(text);
@@ -243,8 +242,8 @@ static json_t *marked(const json_t *messages)
 /* Special tokens, and over them what the conversation brings. */
 static json_t *variables_of(const struct chat_templates *c, const struct chat *chat)
 {
-    json_t *v = json_object(); // json_copy does not say when memory ran out
-    bool whole = v && !json_object_update(v, c->tokens) && !json_object_update(v, chat->variables);
+    json_t *v = json_copy_object(c->tokens);
+    bool whole = v && !json_object_update(v, chat->variables);
     if (whole && chat->continue_final)
         whole = !json_object_set_new(v, "messages",
                                      marked(json_object_get(chat->variables, "messages")));

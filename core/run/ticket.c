@@ -209,7 +209,7 @@ enum status ticket_status(struct ticket *t, struct error *err)
         }
         err->findings.lost |= f->lost;
         if (t->error.details)
-            err->details = json_deep_copy(t->error.details);
+            err->details = json_incref(t->error.details);
     }
     pthread_mutex_unlock(&t->lock);
     return st;

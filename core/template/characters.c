@@ -200,22 +200,10 @@ size_t characters_lower(uint32_t c, uint32_t to[3])
 
 size_t characters_space_before(const char *v, size_t n)
 {
-    size_t at = 0, len;
-    while (at < n && characters_space(utf8_read(v + at, &len)))
-        at += len;
-    return at;
+    return utf8_run_at_start(v, n, characters_space);
 }
 
 size_t characters_space_behind(const char *v, size_t n)
 {
-    size_t end = n, len;
-    while (end > 0) {
-        size_t at = end - 1;
-        while (at > 0 && ((unsigned char)v[at] & 0xC0) == 0x80)
-            at--;
-        if (!characters_space(utf8_read(v + at, &len)))
-            break;
-        end = at;
-    }
-    return n - end;
+    return utf8_run_at_end(v, n, characters_space);
 }

@@ -86,10 +86,14 @@ static enum status read_metaspace(struct reader *r, const json_t *c, struct deco
     return ST_OK;
 }
 
-static enum status read_stage(struct reader *r, const json_t *c, const char *type,
-                              struct decode_stage *stage)
+static enum status read_stage(struct reader *r, const json_t *c, const char *type, void *to)
 {
+    struct decoder *d = to;
+    struct decode_stage *stage = &d->stages[d->n];
     enum status s;
+    if (d->n == STAGES_MAX)
+        return reader_refuse(r, "more than %d stages", STAGES_MAX);
+    d->n++;
     if (!strcmp(type, "ByteLevel")) {
         stage->kind = BYTE_LEVEL;
         return reader_keys(r, c, "type add_prefix_space trim_offsets use_regex");
@@ -125,38 +129,13 @@ static enum status read_stage(struct reader *r, const json_t *c, const char *typ
     return reader_refuse(r, "this decoder is not supported");
 }
 
-static enum status read(struct reader *r, const json_t *c, int depth, struct decoder *d)
-{
-    const char *type;
-    json_t *list, *inner;
-    size_t i;
-    enum status s = reader_type(r, "decoder", c, &type);
-    if (s)
-        return s;
-    if (strcmp(type, "Sequence")) {
-        if (d->n == STAGES_MAX)
-            return reader_refuse(r, "more than %d stages", STAGES_MAX);
-        return read_stage(r, c, type, &d->stages[d->n++]);
-    }
-    if (depth == READER_DEPTH_MAX)
-        return reader_refuse(r, "nested deeper than %d", READER_DEPTH_MAX);
-    if ((s = reader_keys(r, c, "type decoders")) || (s = reader_array(r, c, "decoders", &list)))
-        return s;
-    json_array_foreach(list, i, inner)
-    {
-        if ((s = read(r, inner, depth + 1, d)))
-            return s;
-    }
-    return ST_OK;
-}
-
 enum status decode_read(struct reader *r, const json_t *component, struct decoder *out)
 {
     *out = (struct decoder){.stages = arena_alloc(r->arena, STAGES_MAX * sizeof *out->stages)};
     if (!out->stages)
         return reader_memory(r);
     if (component && !json_is_null(component))
-        return read(r, component, 0, out);
+        return reader_each(r, "decoder", "decoders", component, read_stage, out);
     out->n = 1;
     out->stages[0].kind = JOIN;
     return ST_OK;

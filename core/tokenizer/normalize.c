@@ -95,9 +95,9 @@ static bool plain_kind(const char *type, enum kind *kind)
     return false;
 }
 
-static enum status read_step(struct reader *r, const json_t *c, const char *type,
-                             struct normalizer *z)
+static enum status read_step(struct reader *r, const json_t *c, const char *type, void *to)
 {
+    struct normalizer *z = to;
     struct normalize_step step = {0};
     enum status s;
     if (plain_kind(type, &step.kind))
@@ -134,33 +134,12 @@ static enum status read_step(struct reader *r, const json_t *c, const char *type
     return s ? s : add(r, z, step);
 }
 
-static enum status read(struct reader *r, const json_t *c, int depth, struct normalizer *z)
-{
-    const char *type;
-    json_t *list, *inner;
-    size_t i;
-    enum status s = reader_type(r, "normalizer", c, &type);
-    if (s || strcmp(type, "Sequence"))
-        return s ? s : read_step(r, c, type, z);
-    if (depth == READER_DEPTH_MAX)
-        return reader_refuse(r, "nested deeper than %d", READER_DEPTH_MAX);
-    if ((s = reader_keys(r, c, "type normalizers")) ||
-        (s = reader_array(r, c, "normalizers", &list)))
-        return s;
-    json_array_foreach(list, i, inner)
-    {
-        if ((s = read(r, inner, depth + 1, z)))
-            return s;
-    }
-    return ST_OK;
-}
-
 enum status normalize_read(struct reader *r, const json_t *component, struct normalizer *out)
 {
     *out = (struct normalizer){.steps = arena_alloc(r->arena, STEPS_MAX * sizeof *out->steps)};
     if (!out->steps)
         return reader_memory(r);
-    return component && !json_is_null(component) ? read(r, component, 0, out) : ST_OK;
+    return reader_each(r, "normalizer", "normalizers", component, read_step, out);
 }
 
 void normalize_buffers_free(struct normalize_buffers *b)

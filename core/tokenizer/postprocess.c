@@ -137,52 +137,36 @@ static enum status read_fixed(struct reader *r, const json_t *c, bool bert, stru
     return s ? s : add_id(r, &p->pair, sep, bert);
 }
 
-static enum status read(struct reader *r, const json_t *c, int depth, bool *adds,
-                        struct postprocessor *p)
+struct reading {
+    struct postprocessor *p;
+    bool adds; /* one that adds tokens has come */
+};
+
+static enum status read_one(struct reader *r, const json_t *c, const char *type, void *to)
 {
-    const char *type;
-    json_t *list, *inner;
-    size_t i;
-    enum status s = reader_type(r, "post_processor", c, &type);
-    if (s)
-        return s;
+    struct reading *reading = to;
     if (!strcmp(type, "ByteLevel"))
         return reader_keys(r, c, "type add_prefix_space trim_offsets use_regex");
-    if (!strcmp(type, "Sequence")) {
-        if (depth == READER_DEPTH_MAX)
-            return reader_refuse(r, "nested deeper than %d", READER_DEPTH_MAX);
-        s = reader_keys(r, c, "type processors");
-        s = s ? s : reader_array(r, c, "processors", &list);
-        if (s)
-            return s;
-        json_array_foreach(list, i, inner)
-        {
-            if ((s = read(r, inner, depth + 1, adds, p)))
-                return s;
-        }
-        return ST_OK;
-    }
     bool template = !strcmp(type, "TemplateProcessing");
     if (!template && strcmp(type, "BertProcessing") && strcmp(type, "RobertaProcessing"))
         return reader_refuse(r, "this post-processor is not supported");
-    if (*adds)
+    if (reading->adds)
         return reader_refuse(r, "a second post-processor that adds tokens");
-    *adds = true;
-    return template ? read_template(r, c, p) : read_fixed(r, c, type[0] == 'B', p);
+    reading->adds = true;
+    return template ? read_template(r, c, reading->p)
+                    : read_fixed(r, c, type[0] == 'B', reading->p);
 }
 
 enum status postprocess_read(struct reader *r, const json_t *component, struct postprocessor *out)
 {
-    bool adds = false;
+    struct reading reading = {.p = out};
     *out = (struct postprocessor){0};
     out->single.items = arena_alloc(r->arena, ITEMS_MAX * sizeof *out->single.items);
     out->pair.items = arena_alloc(r->arena, ITEMS_MAX * sizeof *out->pair.items);
     if (!out->single.items || !out->pair.items)
         return reader_memory(r);
-    enum status s = ST_OK;
-    if (component && !json_is_null(component))
-        s = read(r, component, 0, &adds, out);
-    if (s || adds)
+    enum status s = reader_each(r, "post_processor", "processors", component, read_one, &reading);
+    if (s || reading.adds)
         return s;
     s = add(r, &out->single, POSTPROCESS_TEXT, 0);
     return s ? s : add_plain_pair(r, out);

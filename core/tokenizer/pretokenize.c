@@ -130,9 +130,9 @@ static enum status read_split(struct reader *r, const json_t *c, struct pretoken
     return add(r, t, step);
 }
 
-static enum status read_step(struct reader *r, const json_t *c, const char *type,
-                             struct pretokenizer *t)
+static enum status read_step(struct reader *r, const json_t *c, const char *type, void *to)
 {
+    struct pretokenizer *t = to;
     struct pretokenize_step step = {0};
     enum status s;
     bool each;
@@ -173,33 +173,12 @@ static enum status read_step(struct reader *r, const json_t *c, const char *type
     return s ? s : add(r, t, step);
 }
 
-static enum status read(struct reader *r, const json_t *c, int depth, struct pretokenizer *t)
-{
-    const char *type;
-    json_t *list, *inner;
-    size_t i;
-    enum status s = reader_type(r, "pre_tokenizer", c, &type);
-    if (s || strcmp(type, "Sequence"))
-        return s ? s : read_step(r, c, type, t);
-    if (depth == READER_DEPTH_MAX)
-        return reader_refuse(r, "nested deeper than %d", READER_DEPTH_MAX);
-    if ((s = reader_keys(r, c, "type pretokenizers")) ||
-        (s = reader_array(r, c, "pretokenizers", &list)))
-        return s;
-    json_array_foreach(list, i, inner)
-    {
-        if ((s = read(r, inner, depth + 1, t)))
-            return s;
-    }
-    return ST_OK;
-}
-
 enum status pretokenize_read(struct reader *r, const json_t *component, struct pretokenizer *out)
 {
     *out = (struct pretokenizer){.steps = arena_alloc(r->arena, STEPS_MAX * sizeof *out->steps)};
     if (!out->steps)
         return reader_memory(r);
-    return component && !json_is_null(component) ? read(r, component, 0, out) : ST_OK;
+    return reader_each(r, "pre_tokenizer", "pretokenizers", component, read_step, out);
 }
 
 void pieces_free(struct pieces *p)

@@ -10,6 +10,8 @@
 
 #include "core/tokenizer/utf8.h"
 
+#define DEPTH_MAX 8 /* of Sequences in Sequences */
+
 void reader_enter(struct reader *r, const char *section, const char *type)
 {
     if (type)
@@ -129,4 +131,34 @@ enum status reader_char(struct reader *r, const json_t *object, const char *key,
     if (n)
         *out = utf8_read(json_string_value(v), &len);
     return n && len == n ? ST_OK : reader_refuse(r, "\"%s\" must be one character", key);
+}
+
+static enum status each(struct reader *r, const char *section, const char *key,
+                        const json_t *component, int depth, reader_one *one, void *to)
+{
+    const char *type;
+    json_t *list, *inner;
+    size_t i;
+    char keys[48];
+    enum status s = reader_type(r, section, component, &type);
+    if (s || strcmp(type, "Sequence"))
+        return s ? s : one(r, component, type, to);
+    if (depth == DEPTH_MAX)
+        return reader_refuse(r, "nested deeper than %d", DEPTH_MAX);
+    snprintf(keys, sizeof keys, "type %s", key);
+    if ((s = reader_keys(r, component, keys)) || (s = reader_array(r, component, key, &list)))
+        return s;
+    json_array_foreach(list, i, inner)
+    {
+        if ((s = each(r, section, key, inner, depth + 1, one, to)))
+            return s;
+    }
+    return ST_OK;
+}
+
+enum status reader_each(struct reader *r, const char *section, const char *key,
+                        const json_t *component, reader_one *one, void *to)
+{
+    bool none = !component || json_is_null(component);
+    return none ? ST_OK : each(r, section, key, component, 0, one, to);
 }

@@ -49,7 +49,13 @@ enum status reader_integer(struct reader *r, const json_t *object, const char *k
                            long long high, long long *out);
 /* A required string that is exactly one character. */
 enum status reader_char(struct reader *r, const json_t *object, const char *key, uint32_t *out);
-/* Components may be nested this deep (a Sequence in a Sequence ...). */
-#define READER_DEPTH_MAX 8
+
+/* Reads one component, which has been entered, into `to`. */
+typedef enum status reader_one(struct reader *r, const json_t *component, const char *type,
+                               void *to);
+/* A component, or in order those of a Sequence's array `key`, and of Sequences in it; absent or
+ * null: none. */
+enum status reader_each(struct reader *r, const char *section, const char *key,
+                        const json_t *component, reader_one *one, void *to);
 
 #endif

@@ -138,22 +138,10 @@ size_t unicode_lower(uint32_t c, uint32_t to[2])
 
 size_t unicode_spaces_at_start(const char *p, size_t n)
 {
-    size_t i = 0, len;
-    while (i < n && unicode_space(utf8_read(p + i, &len)))
-        i += len;
-    return i;
+    return utf8_run_at_start(p, n, unicode_space);
 }
 
 size_t unicode_spaces_at_end(const char *p, size_t n)
 {
-    size_t end = n, len;
-    while (end) {
-        size_t start = end - 1;
-        while (start && ((unsigned char)p[start] & 0xC0) == 0x80)
-            start--;
-        if (!unicode_space(utf8_read(p + start, &len)))
-            break;
-        end = start;
-    }
-    return n - end;
+    return utf8_run_at_end(p, n, unicode_space);
 }

@@ -67,3 +67,25 @@ size_t utf8_write(uint32_t c, char to[4])
     to[3] = (char)(0x80 | (c & 0x3F));
     return 4;
 }
+
+size_t utf8_run_at_start(const char *p, size_t n, bool (*is)(uint32_t c))
+{
+    size_t i = 0, len;
+    while (i < n && is(utf8_read(p + i, &len)))
+        i += len;
+    return i;
+}
+
+size_t utf8_run_at_end(const char *p, size_t n, bool (*is)(uint32_t c))
+{
+    size_t end = n, len;
+    while (end) {
+        size_t start = end - 1;
+        while (start && ((unsigned char)p[start] & 0xC0) == 0x80)
+            start--;
+        if (!is(utf8_read(p + start, &len)))
+            break;
+        end = start;
+    }
+    return n - end;
+}

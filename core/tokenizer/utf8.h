@@ -46,6 +46,10 @@ static inline uint32_t utf8_read(const char *p, size_t *len)
     }
 }
 
+/* Bytes of valid text at its start, and at its end, that are characters which `is` says yes to. */
+size_t utf8_run_at_start(const char *p, size_t n, bool (*is)(uint32_t c));
+size_t utf8_run_at_end(const char *p, size_t n, bool (*is)(uint32_t c));
+
 /* U+FFFD, what a bad part is shown as. */
 #define UTF8_REPLACEMENT "\xEF\xBF\xBD"
 

@@ -62,7 +62,7 @@ class Row {
     if (a.state === "available")
       return [this.button("Load", () => this.load({ name: a.name }))];
     if (a.state === "failed")
-      return [this.button("Load…", () => openLoad(a))];
+      return [this.button("Load…", () => openLoad(a)), this.button("Forget", () => this.forget())];
     if (a.state !== "ready")
       return [];
     if (a.merged)
@@ -116,6 +116,12 @@ class Row {
 
   unload() {
     return this.act("Unloading", (r) => `${r.name} is unloaded, ${bytes(r.bytes)} are free.`,
+      () => call("DELETE", `v1/adapters/${encodeURIComponent(this.name)}`));
+  }
+
+  /* A load that failed stays listed until then. */
+  forget() {
+    return this.act("Forgetting", (r) => `${r.name} is forgotten.`,
       () => call("DELETE", `v1/adapters/${encodeURIComponent(this.name)}`));
   }
 

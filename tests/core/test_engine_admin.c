@@ -44,6 +44,36 @@ START_TEST(adapters_come_and_go)
 }
 END_TEST
 
+static int32_t state_of(const char *name)
+{
+    struct adapter_info info;
+    int32_t state = engine_adapter_info(e, name, &info, NULL) == ST_OK ? (int32_t)info.state : -1;
+    adapter_info_clear(&info);
+    return state;
+}
+
+START_TEST(a_failed_load_can_be_taken_back)
+{
+    ck_assert_int_eq(load("new", "/nowhere", REPLACE_NEVER), ST_FILE_UNREADABLE);
+    ck_assert_int_eq(state_of("new"), ADAPTER_FAILED);
+    ck_assert_int_eq(unload("new"), ST_OK);
+    ck_assert_int_eq(state_of("new"), -1);
+    ck_assert_int_eq(unload("new"), ST_ADAPTER_NOT_FOUND);
+    ck_assert_int_eq(load("new", "/nowhere", REPLACE_NEVER), ST_FILE_UNREADABLE);
+    ck_assert_int_eq(load("new", paths[1], REPLACE_NEVER), ST_OK);
+    ck_assert_int_eq(state_of("new"), ADAPTER_READY);
+    /* an unload that comes while the load runs is for what it makes */
+    ck_assert_int_eq(unload("new"), ST_OK);
+    const struct adapter_request q = {.name = "new", .path = paths[1], .trusted = true};
+    struct ticket *coming = NULL;
+    ck_assert_int_eq(engine_adapter_load(e, &q, &coming, NULL), ST_OK);
+    ck_assert_int_eq(unload("new"), ST_OK);
+    ck_assert_int_eq(ticket_status(coming, NULL), ST_OK);
+    ticket_free(coming);
+    ck_assert_int_eq(state_of("new"), -1);
+}
+END_TEST
+
 START_TEST(adapters_on_demand_and_strengths)
 {
     engine_free(e);
@@ -164,6 +194,7 @@ static Suite *suite(void)
     tcase_set_timeout(c, 300);
     tcase_add_checked_fixture(c, setup, teardown);
     tcase_add_test(c, adapters_come_and_go);
+    tcase_add_test(c, a_failed_load_can_be_taken_back);
     tcase_add_test(c, adapters_on_demand_and_strengths);
     tcase_add_test(c, exports);
     tcase_add_test(c, work_in_a_streams_turns);

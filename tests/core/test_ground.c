@@ -1,5 +1,7 @@
 /* The rest of the ground floor: errors and findings, arena, JSON limits, digests. */
 #include <float.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/arena.h"
@@ -8,6 +10,7 @@
 #include "core/memory.h"
 #include "core/status.h"
 #include "tests/check_main.h"
+#include "tests/faults/fault.h"
 
 START_TEST(codes)
 {
@@ -86,6 +89,31 @@ START_TEST(json_limits)
 }
 END_TEST
 
+/* Keys that come just where the text has to grow. */
+START_TEST(texts_are_whole)
+{
+    json_t *j = json_object();
+    char key[64];
+    for (int i = 0; i < 40; i++) {
+        snprintf(key, sizeof key, "%0*d", 1 + i, i);
+        json_object_set_new(j, key, json_integer(i));
+    }
+    char *whole = json_dumps(j, JSON_COMPACT);
+    FAULT_EACH(n)
+    {
+        long before = fault_live();
+        char *text = json_text(j, JSON_COMPACT);
+        bool fired = fault_disarm();
+        ck_assert(fired ? !text : text && !strcmp(text, whole));
+        free(text);
+        ck_assert_int_eq(fault_live(), before);
+    }
+    free(whole);
+    json_decref(j);
+    ck_assert_ptr_null(json_text(NULL, JSON_ENCODE_ANY));
+}
+END_TEST
+
 START_TEST(words_and_numbers)
 {
     const char *const keys[] = {"temperature", "top_p", "top_k"};
@@ -122,6 +150,25 @@ START_TEST(memory)
 }
 END_TEST
 
+START_TEST(copies_are_whole)
+{
+    json_t *j = json_pack("{s:i, s:[i], s:{s:s}, s:n}", "a", 1, "b", 2, "c", "d", "e", "f");
+    FAULT_EACH(n)
+    {
+        long before = fault_live();
+        json_t *copy = json_copy_object(j);
+        bool fired = fault_disarm();
+        ck_assert(fired ? !copy : json_equal(copy, j));
+        if (copy)
+            ck_assert(json_object_get(copy, "b") == json_object_get(j, "b"));
+        json_decref(copy);
+        ck_assert_int_eq(fault_live(), before);
+    }
+    json_decref(j);
+    ck_assert_ptr_null(json_copy_object(NULL));
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("core");
@@ -130,6 +177,8 @@ static Suite *suite(void)
     tcase_add_test(t, findings);
     tcase_add_test(t, arena);
     tcase_add_test(t, json_limits);
+    tcase_add_test(t, copies_are_whole);
+    tcase_add_test(t, texts_are_whole);
     tcase_add_test(t, words_and_numbers);
     tcase_add_test(t, digest);
     tcase_add_test(t, memory);

@@ -69,6 +69,23 @@ def test_refusals(d):
         assert (r.status, r.code()) == (status, code), (body, r.body)
 
 
+def test_a_failed_load_can_be_deleted(d):
+    assert d.post("/v1/adapters", {"name": "gone", "path": "nowhere"}).status == 422
+    r = d.ok("GET", "/v1/adapters/gone")
+    assert r["state"] == "failed" and "nowhere" in r["error"], r
+    assert "gone" in [a["name"] for a in d.ok("GET", "/v1/adapters")["adapters"]]
+    assert d.ok("DELETE", "/v1/adapters/gone") == {"name": "gone", "bytes": 0}
+    assert d.get("/v1/adapters/gone").status == 404 and d.call("DELETE", "/v1/adapters/gone").status == 404
+    assert "gone" not in [a["name"] for a in d.ok("GET", "/v1/adapters")["adapters"]]
+    assert d.post("/v1/adapters", {"name": "gone", "path": "nowhere"}).status == 422
+    d.ok("POST", "/v1/adapters:batch", {"unload": ["gone"]})
+    assert d.get("/v1/adapters/gone").status == 404
+    assert d.post("/v1/adapters", {"name": "gone", "path": "nowhere"}).status == 422
+    r = d.post("/v1/adapters", {"name": "gone", "path": "devil"})
+    assert r.status == 201 and r.json()["state"] == "ready" and not r.json().get("error"), r.body
+    d.ok("DELETE", "/v1/adapters/gone")
+
+
 def test_all_findings_at_once():
     with tempfile.TemporaryDirectory() as root:
         bad = os.path.join(root, "bad")

@@ -147,6 +147,9 @@ def test_a_refused_load_tells_every_finding(d):
         assert f"{r.status} {r.code()}" in said and r.json()["error"]["message"] in said, said
         for f in r.json()["error"].get("details", {}).get("findings", []):
             assert f["code"] in said and f["message"] in said
+        b.click("[aria-label='Forget nothing']")
+        b.until(lambda: not b.all("[aria-label='Forget nothing']"), "that it is forgotten")
+        assert d.get("/v1/adapters/nothing").status == 404
 
 
 def test_merges_and_unmerges(d):

@@ -169,6 +169,39 @@ START_TEST(refused_changes_nothing)
 }
 END_TEST
 
+/* A load that failed stays listed until it is taken out, by itself or in a batch, or succeeds. */
+START_TEST(failed_ones_go)
+{
+    ck_assert_int_eq(load("a", NULL, REPLACE_NEVER), ST_OK);
+    const char *const broken[] = {"b", "x", "y"};
+    for (int i = 0; i < 3; i++) {
+        ck_assert(!registry_lists(r, broken[i]));
+        registry_mark(r, broken[i], ADAPTER_FAILED, "why");
+        ck_assert(registry_lists(r, broken[i]));
+    }
+    struct adapter *out;
+    ck_assert_int_eq(registry_retire(r, "x", &out, &err), ST_OK);
+    ck_assert_ptr_null(out);
+    ck_assert_int_eq(registry_retire(r, "x", &out, &err), ST_ADAPTER_NOT_FOUND);
+    error_clear(&err);
+    struct adapter_request c = {.name = "c"};
+    const char *unload[] = {"y", "a", "nobody"};
+    ck_assert_int_eq(registry_batch(r, &c, 1, unload, 3, &err), ST_ADAPTER_NOT_FOUND);
+    error_clear(&err);
+    ck_assert(registry_lists(r, "y") && generation("a") && !registry_lists(r, "c"));
+    ck_assert_int_eq(registry_batch(r, &c, 1, unload, 2, &err), ST_OK);
+    ck_assert(!registry_lists(r, "y") && !registry_lists(r, "a") && generation("c"));
+    ck_assert_int_eq(load("b", NULL, REPLACE_NEVER), ST_OK);
+    struct adapter_info info;
+    ck_assert_int_eq(registry_info(r, "b", &info, &err), ST_OK);
+    ck_assert(info.state == ADAPTER_READY && !info.error);
+    adapter_info_clear(&info);
+    registry_mark(r, "z", ADAPTER_LOADING, NULL);
+    ck_assert(registry_lists(r, "z"));
+    ck_assert_int_eq(registry_retire(r, "z", &out, &err), ST_ADAPTER_NOT_FOUND);
+}
+END_TEST
+
 /* What one of the test's adapters takes. */
 static uint64_t size_of_one(void)
 {
@@ -465,6 +498,7 @@ static Suite *suite(void)
     tcase_add_test(t, paths);
     tcase_add_test(t, policies);
     tcase_add_test(t, refused_changes_nothing);
+    tcase_add_test(t, failed_ones_go);
     tcase_add_test(t, eviction);
     tcase_add_test(t, batches);
     tcase_add_test(t, strengths);

@@ -404,6 +404,8 @@ START_TEST(out_of_memory)
             ck_assert_msg(fired && (s == ST_OUT_OF_MEMORY || s == ST_FILE_UNREADABLE), "%ld: %d %s",
                           n, s, err.text);
         ck_assert(!s == !!cp);
+        if (cp)
+            ck_assert_uint_eq(json_object_size(cp->quant), 2);
         checkpoint_close(cp);
         error_clear(&err);
         ck_assert_int_eq(fault_live(), before);

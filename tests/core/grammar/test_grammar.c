@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/grammar/grammar.h"
+#include "core/grammar/schema_merge.h"
 #include "core/tokenizer/bytes.h"
 #include "tests/check_main.h"
 #include "tests/faults/fault.h"
@@ -478,6 +479,33 @@ START_TEST(too_ambiguous)
 }
 END_TEST
 
+/* Nothing of either schema is left out. */
+START_TEST(memory_runs_out_in_a_merge)
+{
+    json_t *schema =
+        json_pack("{s:s, s:{s:{s:s}, s:{s:s}, s:{}}, s:[{s:{s:{s:i}, s:{s:s}}, s:[s]}]}", "type",
+                  "object", "properties", "a", "type", "string", "b", "type", "null", "c", "allOf",
+                  "properties", "a", "maxLength", 3, "d", "type", "number", "required", "a");
+    json_t *whole = NULL;
+    char why[128];
+    ck_assert_int_eq(schema_merge(schema, schema, "allOf", NULL, &whole, why, sizeof why), ST_OK);
+    ck_assert_uint_eq(json_object_size(json_object_get(whole, "properties")), 4);
+    FAULT_EACH(n)
+    {
+        long before = fault_live();
+        json_t *merged = NULL;
+        enum status s = schema_merge(schema, schema, "allOf", NULL, &merged, why, sizeof why);
+        bool fired = fault_disarm();
+        ck_assert_int_eq(s, fired ? ST_OUT_OF_MEMORY : ST_OK);
+        ck_assert_msg(s || json_equal(merged, whole), "allocation %ld", n);
+        json_decref(merged);
+        ck_assert_msg(fault_live() == before, "allocation %ld leaks", n);
+    }
+    json_decref(whole);
+    json_decref(schema);
+}
+END_TEST
+
 START_TEST(memory_runs_out)
 {
     const char *text = walked[_i].text;
@@ -524,6 +552,7 @@ static Suite *suite(void)
     tcase_add_test(t, one_shelf);
     tcase_add_test(t, too_ambiguous);
     tcase_add_loop_test(t, memory_runs_out, 1, sizeof walked / sizeof walked[0]);
+    tcase_add_test(t, memory_runs_out_in_a_merge);
     suite_add_tcase(s, t);
     if (!getenv("GRAMMAR_SUITE"))
         return s;
