@@ -388,8 +388,9 @@ struct kernels {
     /* x [rows, dim] *= s */
     void (*scale)(const struct kernels *self, float *x, int64_t n, float s);
     /* How likely each of n tokens is beside the likeliest: likely[i] = exp((x[i] - max) * scale),
-     * 0 for -Inf; max is finite and no x is above it. sums [ceil(n / DRAW_BLOCK)]: those of each
-     * block of DRAW_BLOCK, in the order of norm's. The same bits in every table. */
+     * 0 where that is below 2^-125; max is finite and no x is above it. sums [ceil(n /
+     * DRAW_BLOCK)]: those of each block of DRAW_BLOCK, in the order of norm's. The same bits in
+     * every table. */
     void (*likelihoods)(const struct kernels *self, const float *x, int64_t n, float max,
                         float scale, float *likely, float *sums);
     /* C [m, n] = op(A) op(B), row-major f32 (BLAS; results may depend on the shape: loader and

@@ -40,7 +40,7 @@ static float likelihoods(const float *x, int64_t n, float max, float scale, floa
 {
     float lane[16] = {0};
     for (int64_t i = 0; i < n; i++) {
-        likely[i] = special_exp((x[i] - max) * scale);
+        likely[i] = special_power((x[i] - max) * scale);
         lane[i % 16] += likely[i];
     }
     return sum_of_lanes(lane);
@@ -162,5 +162,5 @@ void elementwise_likelihoods(const struct kernels *self, const float *x, int64_t
 {
     for (int64_t i = 0; i < n; i += DRAW_BLOCK)
         sums[i / DRAW_BLOCK] = self->state->twins.likelihoods(
-            x + i, n - i < DRAW_BLOCK ? n - i : DRAW_BLOCK, max, scale, likely + i);
+            x + i, n - i < DRAW_BLOCK ? n - i : DRAW_BLOCK, max, scale * SPECIAL_LOG2E, likely + i);
 }

@@ -94,12 +94,12 @@ static float likelihoods_simd(const float *x, int64_t n, float max, float scale,
     vf sum = vf_zero(), m = vf_set(max), by = vf_set(scale);
     int64_t i = 0;
     for (; i + LANES <= n; i += LANES) {
-        vf e = vf_exp(vf_mul(vf_sub(vf_load(x + i), m), by));
+        vf e = vf_power(vf_mul(vf_sub(vf_load(x + i), m), by));
         vf_store(likely + i, e);
         sum = vf_add(sum, e);
     }
     if (i < n) {
-        vf e = vf_exp(vf_mul(vf_sub(vf_load_n(x + i, n - i), m), by));
+        vf e = vf_power(vf_mul(vf_sub(vf_load_n(x + i, n - i), m), by));
         vf_store_n(likely + i, e, n - i);
         sum = vf_add(sum, vf_between(e, 0, (int)(n - i)));
     }

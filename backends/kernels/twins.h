@@ -85,7 +85,7 @@ struct twins {
     void (*norm)(const struct norm_args *args, const float *x, float *out);
     void (*activate)(enum activation act, const float *gate, const float *up, int64_t n,
                      float *out);
-    /* n <= DRAW_BLOCK; returns the sum */
+    /* 2^((x - max) scale), n <= DRAW_BLOCK; returns the sum */
     float (*likelihoods)(const float *x, int64_t n, float max, float scale, float *likely);
 };
 
