@@ -80,10 +80,12 @@ static json_t *grammar_of(const struct completion *c, json_t *calls, bool demand
 {
     const struct tool_row *row = tool_format_row(c->tool_format);
     const struct tool_writing *w = &row->writing;
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s?, s:s, s:i, s:b, s:b, s:o}", "open",
-                     demanded ? "" : row->open, "begin", w->begin, "head", w->head, "middle",
-                     w->middle, "tail", w->tail, "between", w->between, "end", w->end, "most", one,
-                     "free", !demanded, "bare", row->bare, "calls", calls);
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s?, s:s, s:i, s:b, s:b, s:b, s:s?, s:s?, s:s?,"
+                     " s:s?, s:o}",
+                     "open", demanded ? "" : row->open, "begin", w->begin, "head", w->head,
+                     "middle", w->middle, "tail", w->tail, "between", w->between, "end", w->end,
+                     "most", one, "free", !demanded, "bare", row->bare, "python", w->python, "key",
+                     w->key, "value", w->value, "close", w->close, "stop", w->stop, "calls", calls);
 }
 
 /* Holds the answer to calls of the function (NULL: of any), or what stands around them to nothing.
@@ -140,11 +142,6 @@ static enum status bind_strict(struct request *q, struct completion *c, struct e
     if (i == n)
         return ST_OK;
     const char *name = field_text(function_of(json_array_get(tools, i)), "name");
-    if (!tool_format_row(c->tool_format)->writing.head)
-        return error_param(err, ST_NOT_SUPPORTED, "strict",
-                           "'%.200s' cannot be strict: the base writes arguments that are no JSON; "
-                           "send tool_choice required or a function, which are bound by schemas",
-                           name);
     if (has_form(c))
         return error_param(err, ST_INVALID_VALUE, "strict",
                            "'%.200s' is strict: its calls and another form of the text exclude "
