@@ -453,13 +453,23 @@ static unsigned types_between_tags(unsigned kinds)
     return all | (kinds & KIND_NESTED ? OBJECT | ARRAY : 0);
 }
 
+/* Of a tag; a space is white space. */
+static struct fragment spaced(struct schema *s, const char *word)
+{
+    struct fragment f = fragment_empty(s->b);
+    for (; *word; word++)
+        f = fragment_then(s->b, f,
+                          *word == ' ' ? values_space(&s->values) : fragment_text(s->b, word, 1));
+    return f;
+}
+
 /* key=value, or both in tags; name, value: as they are written. */
 static struct fragment written(struct schema *s, struct fragment name, struct fragment value)
 {
     if (s->tags) {
-        name = fragment_then(s->b, literal(s, s->tags->key), name);
-        name = fragment_then(s->b, name, literal(s, s->tags->value));
-        return fragment_then(s->b, name, fragment_then(s->b, value, literal(s, s->tags->end)));
+        name = fragment_then(s->b, spaced(s, s->tags->key), name);
+        name = fragment_then(s->b, name, spaced(s, s->tags->value));
+        return fragment_then(s->b, name, fragment_then(s->b, value, spaced(s, s->tags->end)));
     }
     return fragment_then(s->b, name, fragment_then(s->b, literal(s, "="), value));
 }
@@ -552,6 +562,12 @@ static struct fragment object(struct schema *s, const json_t *schema, const char
 
 /* ---- schemas ---- */
 
+/* As Python prints it, and so templates between tags. */
+static struct fragment pythons(struct schema *s, const json_t *v)
+{
+    return literal(s, json_is_null(v) ? "None" : json_is_true(v) ? "True" : "False");
+}
+
 static struct fragment typed(struct schema *s, const json_t *schema, const char *path)
 {
     unsigned all = types_of(s, schema, path), only = s->only;
@@ -571,10 +587,11 @@ static struct fragment typed(struct schema *s, const json_t *schema, const char 
         f = fragment_or(s->b, f, values_boolean(&s->values));
     if (all & NONE)
         f = fragment_or(s->b, f, values_null(&s->values));
-    if (all & BOOLEAN && only) // templates print them as Python does
-        f = fragment_or(s->b, f, fragment_or(s->b, literal(s, "True"), literal(s, "False")));
+    if (all & BOOLEAN && only)
+        f = fragment_or(s->b, f,
+                        fragment_or(s->b, pythons(s, json_true()), pythons(s, json_false())));
     if (all & NONE && only)
-        f = fragment_or(s->b, f, literal(s, "None"));
+        f = fragment_or(s->b, f, pythons(s, json_null()));
     return f.in >= 0 ? f : fragment_never(s->b);
 }
 
@@ -590,6 +607,8 @@ static bool has_type(const json_t *v, unsigned all)
 /* f, or this value; between tags a string that would end there stands for nothing. */
 static struct fragment constant(struct schema *s, const json_t *v, struct fragment f)
 {
+    if (s->only && (json_is_boolean(v) || json_is_null(v)))
+        f = fragment_or(s->b, f, pythons(s, v));
     if (!s->only || !json_is_string(v))
         return fragment_or(s->b, f, values_constant(&s->values, v));
     const char *word = json_string_value(v);

@@ -19,7 +19,8 @@ enum status schema_read(struct builder *b, const json_t *schema, struct error *e
 struct values;
 enum status schema_fragment(struct values *v, const json_t *schema, struct fragment *out,
                             struct error *err);
-/* Between what the arguments of a call stand that are no JSON: key name value, a value, end. */
+/* Between what the arguments of a call stand that are no JSON: key, a name, value, a value, end. A
+ * space is white space. */
 struct schema_tags {
     const char *key, *value, *end;
     const char *stop; /* within end: what no value may hold */
