@@ -13,6 +13,7 @@
 
 #define NUMBER_MAX 6  /* digits */
 #define OPEN_MAX   64 /* bytes of a tag */
+#define DIGITS_MAX 17 /* with one before them: what is read as a number has 64 bits */
 #define NAMES      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_."
 
 struct calls {
@@ -150,6 +151,8 @@ enum status calls_read(struct builder *b, const json_t *description, struct erro
 {
     struct calls c = {.b = b, .description = description};
     values_open(&c.values, b);
+    if (is(&c, "python") || json_is_string(json_object_get(description, "key")))
+        c.values.digits = DIGITS_MAX;
     c.values.spelling = is(&c, "python") ? SPELLED_PYTHON : SPELLED_JSON;
     if (json_is_string(json_object_get(description, "key"))) {
         c.tags = (struct schema_tags){word(&c, "key"), word(&c, "value"), word(&c, "close"),

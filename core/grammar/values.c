@@ -6,11 +6,10 @@
 #include <string.h>
 
 #define INDENT_MAX 20
-#define DIGITS_MAX 100 /* of a number in Python */
 
 void values_open(struct values *v, struct builder *b)
 {
-    *v = (struct values){b, SPELLED_JSON, -1, -1, -1, -1, -1, -1};
+    *v = (struct values){b, SPELLED_JSON, REPEAT_MANY, -1, -1, -1, -1, -1, -1};
 }
 
 static struct fragment text(struct values *v, const char *s)
@@ -119,8 +118,7 @@ struct fragment values_boolean(struct values *v)
 
 static struct fragment digits(struct values *v, int64_t from)
 {
-    return fragment_repeat(v->b, fragment_range(v->b, '0', '9'), from,
-                           v->spelling == SPELLED_PYTHON ? DIGITS_MAX : REPEAT_MANY);
+    return fragment_repeat(v->b, fragment_range(v->b, '0', '9'), from, v->digits);
 }
 
 struct fragment values_integer(struct values *v)

@@ -3,8 +3,8 @@
  *
  * White space is what people write: nothing, one space, or a new line and up to 20 spaces or tabs;
  * a text that goes on for ever is none. Python's spelling differs in its words (True, False, None),
- * in strings between ' too, where they are bound by nothing or a constant, in what stands behind a
- * backslash, and has numbers of at most 100 digits before and behind the point.
+ * in strings between ' too, where they are bound by nothing or a constant, and in what stands
+ * behind a backslash.
  */
 #ifndef OFTD_CORE_GRAMMAR_VALUES_H
 #define OFTD_CORE_GRAMMAR_VALUES_H
@@ -21,6 +21,7 @@ enum spelling { SPELLED_JSON, SPELLED_PYTHON };
 struct values {
     struct builder *b;
     enum spelling spelling;
+    int64_t digits; /* most of a number behind its first one, and behind the point */
     int32_t space, value, object, array, string, number;
 };
 
