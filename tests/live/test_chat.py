@@ -377,6 +377,22 @@ def test_strict_calls():
             assert "".join(parts) == call["function"]["arguments"], name
 
 
+def test_allowed_tools():
+    """The base would paint, and may only wait."""
+    evidence, pieces, content = STRICT["hermes"]
+    with Scripted({"<|say|>": pieces}, TEMPLATE % evidence) as model, Daemon(model=model.name) as d:
+        def call(*names, mode="auto"):
+            some = [{"type": "function", "function": {"name": n}} for n in names]
+            c = chat(d, tools=MUST, tool_choice={"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": some}}, parallel_tool_calls=False)
+            return c["choices"][0]["message"]
+        message = call("wait")
+        assert message["content"] == content and [k["function"]["name"] for k in message["tool_calls"]] == ["wait"]
+        assert call("wait", "paint")["tool_calls"][0]["function"]["name"] == "paint"
+        must, = call("wait", mode="required")["tool_calls"]
+        assert must["function"]["name"] == "wait"
+        check_call(must)
+
+
 def test_strict_leaves_text_alone():
     with Scripted({"<|say|>": ["It ", "is <tool", " > so ", "{now}."]}, TEMPLATE % "<tool_call>") as model, Daemon(model=model.name) as d:
         c = chat(d, tools=[strict(MUST[0])], return_token_ids=True)["choices"][0]
