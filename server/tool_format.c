@@ -2,18 +2,20 @@
  * Owns the ways in which families write calls, one row each, and how they are known: by what the
  * chat template contains, since it writes the calls of earlier turns that way.
  *
- *   tags        <tool_call><function=f><parameter=k>v</parameter></function></tool_call>:
- * Qwen3-Coder glm         <tool_call>f, then <arg_key>k</arg_key><arg_value>v</arg_value> each
+ *   tags        <tool_call><function=f><parameter=k>v</parameter></function></tool_call>: Qwen's
+ *   glm         <tool_call>f<arg_key>k</arg_key><arg_value>v</arg_value></tool_call>
  *   hermes      <tool_call>{"name": f, "arguments": {...}}</tool_call>, once a call
- *   deepseek    <｜tool▁calls▁begin｜>, then each call
- * <｜tool▁call▁begin｜>function<｜tool▁sep｜>f, the arguments in a fence of ```json,
- * <｜tool▁call▁end｜>; 3.1: f<｜tool▁sep｜>{...}
- *   kimi        <|tool_calls_section_begin|>, then each call
- *               <|tool_call_begin|>functions.f:N<|tool_call_argument_begin|>{...}<|tool_call_end|>
- *   command_r   Action: ```json [{"tool_name": f,
- * "parameters": {...}}, ...] ```; r7b: the list between <|START_ACTION|> and <|END_ACTION|> lfm
- * <|tool_call_start|>[f(k=v), ...]<|tool_call_end|> llama       {"name": f, "parameters": {...}} as
- * the whole message, "; " between several, or [f(k=v), ...]; a <|python_tag|> before it perhaps
+ *   deepseek    <｜tool▁calls▁begin｜>, then each call <｜tool▁call▁begin｜>function
+ *               <｜tool▁sep｜>f, the arguments in a fence of ```json, <｜tool▁call▁end｜>;
+ *               3.1: f<｜tool▁sep｜>{...}
+ *   kimi        <|tool_calls_section_begin|>, then each call <|tool_call_begin|>functions.f:N
+ *               <|tool_call_argument_begin|>{...}<|tool_call_end|>
+ *   command_r   Action: ```json [{"tool_name": f, "parameters": {...}}, ...] ```;
+ *               r7b: the list between <|START_ACTION|> and <|END_ACTION|>
+ *   lfm         <|tool_call_start|>[f(k=v), ...]<|tool_call_end|>
+ *   function    <function=f>{...}</function>: Functionary 3.1
+ *   llama       {"name": f, "parameters": {...}} as the whole message, "; " between several, or
+ *               [f(k=v), ...]; a <|python_tag|> before it perhaps
  *   mistral     [TOOL_CALLS][{"name": f, "arguments": {...}}, ...]; named: for each call
  *               [TOOL_CALLS]f[CALL_ID]id[ARGS]{...}
  *   bar         <|tool_call|>[{"name": f, "arguments": {...}}], a <|/tool_call|> behind it perhaps
@@ -134,6 +136,13 @@ static const struct tool_row rows[] = {
                                .between = ", ",
                                .end = " ]<|tool_call_end|>",
                                .python = true}},
+    [TOOLS_FUNCTION] =
+        {.evidence = {"<function="},
+         .others = {"<tool_call>", "<parameter="},
+         .open = "<function=",
+         .close = "</function>",
+         .named = true,
+         .writing = {.begin = "", .head = "", .middle = ">", .tail = "", .end = "</function>"}},
     [TOOLS_LLAMA] = {.evidence = {"<|python_tag|>", "\"parameters\": dictionary of argument name",
                                   "<|python_start|>", "func_name1(params_name1="},
                      .others = {"<function="},

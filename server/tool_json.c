@@ -189,8 +189,8 @@ static void read_numbered(struct tool_call *call, const char *text, size_t len)
         buffer_add(&call->name, text + skip, end - skip);
 }
 
-/* The name in what stands before the arguments: f, f[CALL_ID]id[ARGS], f<sep>, type<sep>f ```json,
- * functions.f:N<sep> */
+/* The name in what stands before the arguments: f, f>, f[CALL_ID]id[ARGS], f<sep>, type<sep>f
+ * ```json, functions.f:N<sep> */
 static bool read_name(const struct tool_reader *r, struct tool_call *call)
 {
     static const char separator[] = "<｜tool▁sep｜>";
@@ -208,7 +208,8 @@ static bool read_name(const struct tool_reader *r, struct tool_call *call)
     } else {
         len = n;
     }
-    n = trimmed(text, place_of(text, len, "["));
+    n = place_of(text, len, "[");
+    n = trimmed(text, place_of(text, n, ">"));
     buffer_add(&call->name, text, n);
     return n > 0;
 }

@@ -348,6 +348,7 @@ STRICT = {
                                         "<parameter=coats>\n", "77", "\n</parameter>", "\n</function>", "\n</tool_call>"], "I paint."),
     "glm": ("<tool_call><arg_key>", ["<tool_call>paint", "\n<arg_key>colour</arg_key>", "\n<arg_value>", "green", "</arg_value>\n",
                                      "<arg_key>coats</arg_key>\n<arg_value>", "77", "</arg_value>", "\n</tool_call>"], None),
+    "function": ("<function=", ["Well, ", "<function=", "paint>", '{"colour": "', "green", '", "coats": ', "77}", "</function>"], "Well,"),
     "lfm": ("<|tool_call_start|>", ["Yes.", "<|tool_call_start|>", "[paint(", "colour='", "green", "', coats=", "77", ")]", "<|tool_call_end|>"], "Yes."),
     "kimi": ("<|tool_calls_section_begin|>", ["<|tool_calls_section_begin|>", "<|tool_call_begin|>", "functions.paint:0", "<|tool_call_argument_begin|>",
                                               '{"colour": "', "green", '", "coats": ', "77}", "<|tool_call_end|>", "<|tool_calls_section_end|>"], None),

@@ -147,6 +147,10 @@ static const struct row rows[] = {
      "!|f({\"a\": \"\\nx<b\\n\"})|g({})"},
     {TOOLS_GLM, "<tool_call>f\n<arg_key>a</arg_key>\n<arg_value>x</arg_val", "|f({\"a\": \"x"},
     {TOOLS_GLM, "<tool_call>\n</tool_call> no", "<tool_call>\n</tool_call> no"},
+    {TOOLS_FUNCTION, "So: <function=f>{\"a\": 1}</function>\n<function=g>{}</function> x",
+     "So: x|f({\"a\": 1})|g({})"},
+    {TOOLS_FUNCTION, "<function=f", "<function=f"},
+    {TOOLS_FUNCTION, "<function=f>none</function>", "<function=f>none</function>"},
     {TOOLS_KIMI,
      "So:<|tool_calls_section_begin|><|tool_call_begin|>functions.f:0<|tool_call_argument_begin|>"
      "{\"a\": 1}<|tool_call_end|><|tool_call_begin|>g<|tool_call_argument_begin|>{}"
@@ -277,7 +281,7 @@ START_TEST(test_formats)
         {"<tool_call> <function= <parameter=", TOOLS_TAGS},
         {"<tool_call>f<arg_key>", TOOLS_GLM},
         {"<|tool_calls_section_begin|>", TOOLS_KIMI},
-        {"<function=f>{} <|python_tag|>", TOOLS_NONE},
+        {"<function=f>{} <|python_tag|>", TOOLS_FUNCTION},
         {"<|python_tag|>", TOOLS_LLAMA},
         {"{\"name\": function name, \"parameters\": dictionary of argument name and its value}",
          TOOLS_LLAMA},

@@ -33,6 +33,7 @@ static const struct {
 } formats[] = {{"TAGS", TOOLS_TAGS},
                {"GLM", TOOLS_GLM},
                {"KIMI", TOOLS_KIMI},
+               {"FUNCTION", TOOLS_FUNCTION},
                {"HERMES", TOOLS_HERMES},
                {"DEEPSEEK", TOOLS_DEEPSEEK},
                {"DEEPSEEK_31", TOOLS_DEEPSEEK_31},

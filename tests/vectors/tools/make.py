@@ -23,6 +23,7 @@ TEMPLATES = {
     "trl-glm4moe": ("GLM", "<|user|>"),
     "GLM-4.6": ("GLM", "<|user|>"),
     "GLM-4.7-Flash": ("GLM", "<|user|>"),
+    "meetkai-functionary-medium-v3.1": ("FUNCTION", "<|eom_id|>"),
     "moonshotai-Kimi-K2": ("KIMI", "<|im_end|>"),
     "Qwen-Qwen3-0.6B": ("HERMES", "<|im_end|>"),
     "Qwen-Qwen2.5-7B-Instruct": ("HERMES", "<|im_end|>"),
