@@ -356,6 +356,7 @@ static enum status open_worker(struct engine *e, struct error *err)
         st = scratch_open(e->model, kernels_of(e, mode), o->max_rows, o->max_sequences,
                           &e->scratch[mode], err);
     const struct scheduler_options s = {.model = e->model,
+                                        .kernels = o->kernels.exact,
                                         .kv = e->kv,
                                         .stats = &e->stats,
                                         .turns = &e->turns,

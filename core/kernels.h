@@ -112,6 +112,7 @@ extern "C" {
 #define BOOK_LINE      64 /* codes of codebooks side by side */
 #define BOOK_LOOKUPS   16 /* most look-ups of a chunk: their sum fits 16 bits */
 #define KV_PAGE        16 /* positions a KV page holds */
+#define DRAW_BLOCK     256
 
 enum compute { COMPUTE_EXACT, COMPUTE_FAST };
 
@@ -386,6 +387,12 @@ struct kernels {
                 int32_t rows, int64_t dim);
     /* x [rows, dim] *= s */
     void (*scale)(const struct kernels *self, float *x, int64_t n, float s);
+    /* How likely each of n tokens is beside the likeliest: likely[i] = exp((x[i] - max) * scale),
+     * 0 where that is below 2^-125; max is finite and no x is above it. sums [ceil(n /
+     * DRAW_BLOCK)]: those of each block of DRAW_BLOCK, in the order of norm's. The same bits in
+     * every table. */
+    void (*likelihoods)(const struct kernels *self, const float *x, int64_t n, float max,
+                        float scale, float *likely, float *sums);
     /* C [m, n] = op(A) op(B), row-major f32 (BLAS; results may depend on the shape: loader and
      * merges only). */
     void (*gemm)(const struct kernels *self, bool ta, bool tb, int64_t m, int64_t n, int64_t k,

@@ -71,6 +71,7 @@ struct completion {
     size_t told;                  /* of each prompt: fewer than there are with best_of */
     struct chat chat;             /* chat: the conversation, its variables owned */
     enum tool_format tool_format; /* chat: how calls are found in the text */
+    const json_t *allowed;        /* chat: the tools that may be called; NULL: all */
     bool one_call;                /* chat: of several calls the first alone is told */
     bool named_call;              /* chat: the one function that must be called */
     void *own;                    /* the form's, in the request's arena */

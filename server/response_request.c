@@ -136,18 +136,41 @@ static json_t *nest(const json_t *flat, const char *inner)
     return outer;
 }
 
-static bool read_tools(const json_t *body, json_t *out)
+/* Functions, each with its name in the chat's place; NULL when memory runs out. */
+static json_t *nest_all(const json_t *functions)
 {
-    const json_t *tools = field(body, "tools"), *choice = field(body, "tool_choice");
     json_t *list = json_array();
     bool whole = list != NULL;
-    for (size_t i = 0; whole && i < json_array_size(tools); i++)
-        whole = !json_array_append_new(list, nest(json_array_get(tools, i), "function"));
-    whole = whole && set(out, "tools", list);
+    for (size_t i = 0; whole && i < json_array_size(functions); i++)
+        whole = !json_array_append_new(list, nest(json_array_get(functions, i), "function"));
+    if (whole)
+        return list;
     json_decref(list);
+    return NULL;
+}
+
+static json_t *nest_choice(const json_t *choice)
+{
+    const json_t *some = field(choice, "tools");
+    if (!some)
+        return nest(choice, "function");
+    json_t *outer = nest(choice, "allowed_tools"), *list = nest_all(some);
+    if (outer && list && !json_object_set(json_object_get(outer, "allowed_tools"), "tools", list)) {
+        json_decref(list);
+        return outer;
+    }
+    json_decref(list);
+    json_decref(outer);
+    return NULL;
+}
+
+static bool read_tools(const json_t *body, json_t *out)
+{
+    const json_t *choice = field(body, "tool_choice");
+    bool whole = !json_object_set_new(out, "tools", nest_all(field(body, "tools")));
     whole = whole && set(out, "parallel_tool_calls", field(body, "parallel_tool_calls"));
     if (json_is_object(choice))
-        return whole && !json_object_set_new(out, "tool_choice", nest(choice, "function"));
+        return whole && !json_object_set_new(out, "tool_choice", nest_choice(choice));
     return whole && set(out, "tool_choice", choice);
 }
 

@@ -18,8 +18,6 @@
 
 #include "server/tool_reader.h"
 
-#define FUNCTION "<function="
-
 enum state {
     TEXT,    /* outside of calls */
     BETWEEN, /* within tags, outside of a call */
@@ -287,9 +285,9 @@ static bool call_begins(struct tool_parser *p, const char *text, size_t len, str
     if (*text == '{' && !r->tags && (!r->python || r->bare)) {
         begin_call(p, content, tool_json_read);
         *read = 1;
-    } else if (r->tags && is_tag(text, len, FUNCTION)) {
+    } else if (r->tags && is_tag(text, len, r->tags->name)) {
         begin_call(p, content, tool_tags_read);
-        *read = strlen(FUNCTION);
+        *read = strlen(r->tags->name);
     } else if (r->python && letter) {
         begin_call(p, content, tool_python_read);
     } else if (is_tag(text, len, r->inner)) {
@@ -307,9 +305,12 @@ static size_t read_between(struct tool_parser *p, const char *text, size_t len, 
                            struct buffer *content)
 {
     const struct tool_row *r = p->row;
-    const char *wait[] = {
-        r->tags ? FUNCTION : NULL, r->inner, r->skip[0], r->skip[1], p->doubt ? NULL : r->close,
-        p->doubt ? NULL : r->open};
+    const char *wait[] = {r->tags ? r->tags->name : NULL,
+                          r->inner,
+                          r->skip[0],
+                          r->skip[1],
+                          p->doubt ? NULL : r->close,
+                          p->doubt ? NULL : r->open};
     size_t read;
     if (call_begins(p, text, len, content, &read))
         return read;
@@ -336,7 +337,7 @@ static size_t read_between(struct tool_parser *p, const char *text, size_t len, 
         return pass(p, text, 1);
     }
     if (p->head && r->named)
-        begin_call(p, content, tool_json_read_named);
+        begin_call(p, content, r->tags ? tool_tags_read : tool_json_read_named);
     else
         refuse(p, content);
     return 0;

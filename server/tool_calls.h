@@ -9,7 +9,7 @@
 #include "core/buffer.h"
 #include "server/tool_format.h"
 
-#define TOOL_ID_MAX 32
+#define TOOL_ID_MAX 96
 
 struct tool_call {
     char id[TOOL_ID_MAX];

@@ -1,9 +1,10 @@
 /*
  * A call that may come is written in the base's own way, which its chat template shows, and is
  * free, unless a tool is strict: then a grammar holds every call to that way, to the tools' names
- * and to the strict ones' schemas, and leaves the text around calls alone. A call that must come
- * (required, or a function by name) is no matter of the base's way: the text is held to a JSON list
- * of calls, as vLLM does it, so that any base can be made to call. Both are one grammar
+ * and to the strict ones' schemas, and leaves the text around calls alone. So it does where only
+ * some of the tools are allowed: the base sees all of them, but calls no other. A call that must
+ * come (required, or a function by name) is no matter of the base's way: the text is held to a JSON
+ * list of calls, as vLLM does it, so that any base can be made to call. Both are one grammar
  * (core/grammar/calls.h), of different writings.
  */
 #include "server/tool_choice.h"
@@ -58,7 +59,17 @@ static json_t *describe(const struct completion *c, size_t i, const json_t *func
     return NULL;
 }
 
-/* The functions that may be called (name NULL: any); demanded: all of them by their schemas. */
+/* Is the name in a list of {"function": {"name"}}? */
+static bool is_in(const json_t *list, const char *name)
+{
+    size_t i = 0, n = json_array_size(list);
+    while (i < n && strcmp(field_text(function_of(json_array_get(list, i)), "name"), name) != 0)
+        i++;
+    return i < n;
+}
+
+/* The functions that may be called (name NULL: any that is allowed); demanded: all of them by their
+ * schemas. */
 static json_t *describe_all(const struct completion *c, const char *name, bool demanded,
                             bool quoted)
 {
@@ -67,7 +78,8 @@ static json_t *describe_all(const struct completion *c, const char *name, bool d
     bool whole = list != NULL;
     for (size_t i = 0; whole && i < json_array_size(tools); i++) {
         const json_t *function = function_of(json_array_get(tools, i));
-        if (!name || !strcmp(field_text(function, "name"), name))
+        const char *its = field_text(function, "name");
+        if (name ? !strcmp(its, name) : !c->allowed || is_in(c->allowed, its))
             whole = !json_array_append_new(
                 list, describe(c, i, function, demanded || is_strict(function), quoted));
     }
@@ -81,10 +93,12 @@ static json_t *grammar_of(const struct completion *c, json_t *calls, bool demand
 {
     const struct tool_row *row = tool_format_row(c->tool_format);
     const struct tool_writing *w = &row->writing;
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s?, s:s, s:i, s:b, s:b, s:o}", "open",
-                     demanded ? "" : row->open, "begin", w->begin, "head", w->head, "middle",
-                     w->middle, "tail", w->tail, "between", w->between, "end", w->end, "most", one,
-                     "free", !demanded, "bare", row->bare, "calls", calls);
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s?, s:s, s:i, s:b, s:b, s:b, s:s?, s:s?, s:s?,"
+                     " s:s?, s:o}",
+                     "open", demanded ? "" : row->open, "begin", w->begin, "head", w->head,
+                     "middle", w->middle, "tail", w->tail, "between", w->between, "end", w->end,
+                     "most", one, "free", !demanded, "bare", row->bare, "python", w->python, "key",
+                     w->key, "value", w->value, "close", w->close, "stop", w->stop, "calls", calls);
 }
 
 /* Holds the answer to calls of the function (NULL: of any), or what stands around them to nothing.
@@ -131,21 +145,21 @@ static enum status demand(struct request *q, struct completion *c, const char *n
     return bind(q, c, name, true, err);
 }
 
-/* Calls of strict tools, if there are any. */
+/* Calls of strict tools, if there are any, or of some tools only. */
 static enum status bind_strict(struct request *q, struct completion *c, struct error *err)
 {
     const json_t *tools = field(c->body, "tools");
     size_t i = 0, n = json_array_size(tools);
     while (i < n && !is_strict(function_of(json_array_get(tools, i))))
         i++;
+    if (c->allowed && has_form(c))
+        return error_param(err, ST_INVALID_VALUE, "tool_choice",
+                           "allowed_tools and another form of the text exclude each other");
+    if (c->allowed)
+        return bind(q, c, NULL, false, err);
     if (i == n)
         return ST_OK;
     const char *name = field_text(function_of(json_array_get(tools, i)), "name");
-    if (!tool_format_row(c->tool_format)->writing.head)
-        return error_param(err, ST_NOT_SUPPORTED, "strict",
-                           "'%.200s' cannot be strict: the base writes arguments that are no JSON; "
-                           "send tool_choice required or a function, which are bound by schemas",
-                           name);
     if (has_form(c))
         return error_param(err, ST_INVALID_VALUE, "strict",
                            "'%.200s' is strict: its calls and another form of the text exclude "
@@ -154,19 +168,37 @@ static enum status bind_strict(struct request *q, struct completion *c, struct e
     return bind(q, c, NULL, false, err);
 }
 
+/* tool_choice allows some of the tools. */
+static enum status read_allowed(struct completion *c, const json_t *some, struct error *err)
+{
+    const json_t *list = field(some, "tools");
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *name = field_text(function_of(json_array_get(list, i)), "name");
+        if (!is_in(field(c->body, "tools"), name))
+            return error_param(err, ST_INVALID_VALUE, "tool_choice",
+                               "tools has no function %.200s, which is allowed", name);
+    }
+    c->allowed = list;
+    return ST_OK;
+}
+
 enum status tool_choice_read(struct request *q, struct completion *c, struct error *err)
 {
     const json_t *choice = field(c->body, "tool_choice");
-    const char *word = json_string_value(choice);
+    const json_t *some = json_is_object(choice) ? field(choice, "allowed_tools") : NULL;
+    const char *word = some ? field_text(some, "mode") : json_string_value(choice);
     struct text template = {0};
+    enum status s = some ? read_allowed(c, some, err) : ST_OK;
     c->one_call = !field_bool(c->body, "parallel_tool_calls", true);
-    if (json_is_object(choice))
+    if (s)
+        return s;
+    if (json_is_object(choice) && !some)
         return demand(q, c, field_text(field(choice, "function"), "name"), err);
     if (word && !strcmp(word, "required"))
         return demand(q, c, NULL, err);
     if (!json_array_size(field(c->body, "tools")) || (word && !strcmp(word, "none")))
         return ST_OK;
-    enum status s = engine_chat_template(q->server->engine, true, &template, err);
+    s = engine_chat_template(q->server->engine, true, &template, err);
     if (s)
         return s;
     c->tool_format = tool_format_of(template.v, template.len);

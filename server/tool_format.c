@@ -2,14 +2,20 @@
  * Owns the ways in which families write calls, one row each, and how they are known: by what the
  * chat template contains, since it writes the calls of earlier turns that way.
  *
- *   tags        <tool_call><function=f><parameter=k>v</parameter></function></tool_call>:
- * Qwen3-Coder hermes      <tool_call>{"name": f, "arguments": {...}}</tool_call>, once a call
- *   deepseek    <｜tool▁calls▁begin｜>, then each call
- * <｜tool▁call▁begin｜>function<｜tool▁sep｜>f, the arguments in a fence of ```json,
- * <｜tool▁call▁end｜>; 3.1: f<｜tool▁sep｜>{...} command_r   Action: ```json [{"tool_name": f,
- * "parameters": {...}}, ...] ```; r7b: the list between <|START_ACTION|> and <|END_ACTION|> lfm
- * <|tool_call_start|>[f(k=v), ...]<|tool_call_end|> llama       {"name": f, "parameters": {...}} as
- * the whole message, "; " between several, or [f(k=v), ...]; a <|python_tag|> before it perhaps
+ *   tags        <tool_call><function=f><parameter=k>v</parameter></function></tool_call>: Qwen's
+ *   glm         <tool_call>f<arg_key>k</arg_key><arg_value>v</arg_value></tool_call>
+ *   hermes      <tool_call>{"name": f, "arguments": {...}}</tool_call>, once a call
+ *   deepseek    <｜tool▁calls▁begin｜>, then each call <｜tool▁call▁begin｜>function
+ *               <｜tool▁sep｜>f, the arguments in a fence of ```json, <｜tool▁call▁end｜>;
+ *               3.1: f<｜tool▁sep｜>{...}
+ *   kimi        <|tool_calls_section_begin|>, then each call <|tool_call_begin|>functions.f:N
+ *               <|tool_call_argument_begin|>{...}<|tool_call_end|>
+ *   command_r   Action: ```json [{"tool_name": f, "parameters": {...}}, ...] ```;
+ *               r7b: the list between <|START_ACTION|> and <|END_ACTION|>
+ *   lfm         <|tool_call_start|>[f(k=v), ...]<|tool_call_end|>
+ *   function    <function=f>{...}</function>: Functionary 3.1
+ *   llama       {"name": f, "parameters": {...}} as the whole message, "; " between several, or
+ *               [f(k=v), ...]; a <|python_tag|> before it perhaps
  *   mistral     [TOOL_CALLS][{"name": f, "arguments": {...}}, ...]; named: for each call
  *               [TOOL_CALLS]f[CALL_ID]id[ARGS]{...}
  *   bar         <|tool_call|>[{"name": f, "arguments": {...}}], a <|/tool_call|> behind it perhaps
@@ -30,12 +36,41 @@
     .close = "<｜tool▁calls▁end｜>", .inner = "<｜tool▁call▁begin｜>",                             \
     .skip = {"<｜tool▁call▁end｜>", "```"}, .named = true, .special = true
 
+static const struct tool_tags qwen = {"<function=",   ">",           "<parameter=", ">", "",
+                                      "</parameter>", "</function>", true};
+static const struct tool_tags glm = {
+    "", "\n", "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>", "</tool_call>", false};
+
 static const struct tool_row rows[] = {
     [TOOLS_TAGS] = {.evidence = {"<tool_call>"},
                     .also = "<parameter=",
                     .open = "<tool_call>",
                     .close = "</tool_call>",
-                    .tags = true},
+                    .tags = &qwen,
+                    .writing = {.begin = " ",
+                                .head = "<function=",
+                                .middle = "> ",
+                                .tail = "</function>",
+                                .end = " </tool_call>",
+                                .key = "<parameter=",
+                                .value = ">\n",
+                                .close = "\n</parameter>\n",
+                                .stop = "</parameter>"}},
+    [TOOLS_GLM] = {.evidence = {"<tool_call>"},
+                   .also = "<arg_key>",
+                   .open = "<tool_call>",
+                   .close = "</tool_call>",
+                   .named = true,
+                   .tags = &glm,
+                   .writing = {.begin = "",
+                               .head = "",
+                               .middle = " ",
+                               .tail = "",
+                               .end = "</tool_call>",
+                               .key = "<arg_key>",
+                               .value = "</arg_key> <arg_value>",
+                               .close = "</arg_value> ",
+                               .stop = "</arg_value>"}},
     [TOOLS_HERMES] = {.evidence = {"<tool_call>"},
                       .others = {"<function=", "<arg_key>"},
                       .open = "<tool_call>",
@@ -55,6 +90,20 @@ static const struct tool_row rows[] = {
                                                  .tail = "<｜tool▁call▁end｜>",
                                                  .between = "",
                                                  .end = "<｜tool▁calls▁end｜>"}},
+    [TOOLS_KIMI] = {.evidence = {"<|tool_calls_section_begin|>"},
+                    .open = "<|tool_calls_section_begin|>",
+                    .close = "<|tool_calls_section_end|>",
+                    .inner = "<|tool_call_begin|>",
+                    .skip = {"<|tool_call_end|>"},
+                    .named = true,
+                    .special = true,
+                    .numbered = true,
+                    .writing = {.begin = "",
+                                .head = "<|tool_call_begin|>functions.",
+                                .middle = ":#<|tool_call_argument_begin|>",
+                                .tail = "<|tool_call_end|>",
+                                .between = "",
+                                .end = "<|tool_calls_section_end|>"}},
     [TOOLS_COMMAND_R7B] = {.evidence = {"<|START_ACTION|>"},
                            .open = "<|START_ACTION|>",
                            .close = "<|END_ACTION|>",
@@ -79,7 +128,21 @@ static const struct tool_row rows[] = {
                    .open = "<|tool_call_start|>",
                    .close = "<|tool_call_end|>",
                    .python = true,
-                   .special = true},
+                   .special = true,
+                   .writing = {.begin = "[ ",
+                               .head = "",
+                               .middle = "",
+                               .tail = "",
+                               .between = ", ",
+                               .end = " ]<|tool_call_end|>",
+                               .python = true}},
+    [TOOLS_FUNCTION] =
+        {.evidence = {"<function="},
+         .others = {"<tool_call>", "<parameter="},
+         .open = "<function=",
+         .close = "</function>",
+         .named = true,
+         .writing = {.begin = "", .head = "", .middle = ">", .tail = "", .end = "</function>"}},
     [TOOLS_LLAMA] = {.evidence = {"<|python_tag|>", "\"parameters\": dictionary of argument name",
                                   "<|python_start|>", "func_name1(params_name1="},
                      .others = {"<function="},

@@ -3,6 +3,7 @@
  * two, or arguments alone behind a name. The arguments are the model's own bytes. Nothing but their
  * brackets and strings is looked at, so that what is no JSON within them is passed on as it is.
  */
+#include <stdio.h>
 #include <string.h>
 
 #include "core/json.h"
@@ -174,12 +175,31 @@ static size_t place_of(const char *text, size_t n, const char *word)
     return at ? (size_t)(at - text) : n;
 }
 
-/* The name in what stands before the arguments: f, f[CALL_ID]id[ARGS], f<sep>, type<sep>f ```json
- */
+/* functions.f:N -> f; the whole is the call's id. */
+static void read_numbered(struct tool_call *call, const char *text, size_t len)
+{
+    static const char prefix[] = "functions.";
+    size_t skip =
+        len > sizeof prefix - 1 && !memcmp(text, prefix, sizeof prefix - 1) ? sizeof prefix - 1 : 0;
+    const char *colon = memrchr(text, ':', len);
+    size_t end = colon ? (size_t)(colon - text) : len;
+    if (len < TOOL_ID_MAX && colon)
+        snprintf(call->id, TOOL_ID_MAX, "%.*s", (int)len, text);
+    if (end > skip)
+        buffer_add(&call->name, text + skip, end - skip);
+}
+
+/* The name in what stands before the arguments: f, f>, f[CALL_ID]id[ARGS], f<sep>, type<sep>f
+ * ```json, functions.f:N<sep> */
 static bool read_name(const struct tool_reader *r, struct tool_call *call)
 {
     static const char separator[] = "<｜tool▁sep｜>";
     const char *text = r->word.v;
+    if (r->row->numbered) {
+        size_t end = place_of(text, r->word.len, "<|tool_call_argument_begin|>");
+        read_numbered(call, text, trimmed(text, end));
+        return call->name.len > 0;
+    }
     size_t len = trimmed(text, place_of(text, r->word.len, "```"));
     size_t n = place_of(text, len, separator);
     if (n + sizeof separator - 1 < len) {
@@ -188,7 +208,8 @@ static bool read_name(const struct tool_reader *r, struct tool_call *call)
     } else {
         len = n;
     }
-    n = trimmed(text, place_of(text, len, "["));
+    n = place_of(text, len, "[");
+    n = trimmed(text, place_of(text, n, ">"));
     buffer_add(&call->name, text, n);
     return n > 0;
 }

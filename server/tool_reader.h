@@ -41,7 +41,7 @@ struct tool_reader {
 typedef enum reading tool_read(struct tool_reader *r, struct tool_call *call, char c, bool *taken);
 /* From { on; from a name on (named). */
 tool_read tool_json_read, tool_json_read_named;
-tool_read tool_tags_read;   /* behind <function= */
+tool_read tool_tags_read;   /* from a name on */
 tool_read tool_python_read; /* from a name on */
 
 /* For the readers: text as the inside of a JSON string. */

@@ -276,6 +276,7 @@ static enum status table_new(const struct isa *isa, enum compute mode, struct po
         .activate = elementwise_activate,
         .add = elementwise_add,
         .scale = elementwise_scale,
+        .likelihoods = elementwise_likelihoods,
         .gemm = blas_gemm,
         .solve = blas_solve,
         .close = close_table,

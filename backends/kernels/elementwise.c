@@ -1,6 +1,6 @@
 /*
- * Owns what touches each element once: activations, rotary positions, sums. The plain loops of
- * rope, add and scale need no twin: their memory traffic is their cost.
+ * Owns what touches each element once: activations, likelihoods, rotary positions, sums. The plain
+ * loops of rope, add and scale need no twin: their memory traffic is their cost.
  */
 #include "backends/kernels/special.h"
 #include "backends/kernels/twins.h"
@@ -36,9 +36,20 @@ static void activate(enum activation act, const float *gate, const float *up, in
     }
 }
 
+static float likelihoods(const float *x, int64_t n, float max, float scale, float *likely)
+{
+    float lane[16] = {0};
+    for (int64_t i = 0; i < n; i++) {
+        likely[i] = special_power((x[i] - max) * scale);
+        lane[i % 16] += likely[i];
+    }
+    return sum_of_lanes(lane);
+}
+
 void elementwise_portable(struct twins *t)
 {
     t->activate = activate;
+    t->likelihoods = likelihoods;
 }
 
 /* Rows of something, in chunks of rows. */
@@ -144,4 +155,12 @@ void elementwise_scale(const struct kernels *self, float *x, int64_t n, float s)
     (void)self;
     for (int64_t i = 0; i < n; i++)
         x[i] *= s;
+}
+
+void elementwise_likelihoods(const struct kernels *self, const float *x, int64_t n, float max,
+                             float scale, float *likely, float *sums)
+{
+    for (int64_t i = 0; i < n; i += DRAW_BLOCK)
+        sums[i / DRAW_BLOCK] = self->state->twins.likelihoods(
+            x + i, n - i < DRAW_BLOCK ? n - i : DRAW_BLOCK, max, scale * SPECIAL_LOG2E, likely + i);
 }

@@ -1,5 +1,6 @@
 /*
- * Activations over sixteen lanes: the text of elementwise_avx2.c and elementwise_avx512.c.
+ * Activations and likelihoods over sixteen lanes: the text of elementwise_avx2.c and
+ * elementwise_avx512.c.
  *
  * Roofline: 12 bytes an element (gate, up, out), in the caches; an exponential is about twenty
  * operations and a division: bound by arithmetic. Not timed against it.
@@ -88,8 +89,26 @@ static void activate_simd(enum activation act, const float *gate, const float *u
     }
 }
 
+static float likelihoods_simd(const float *x, int64_t n, float max, float scale, float *likely)
+{
+    vf sum = vf_zero(), m = vf_set(max), by = vf_set(scale);
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        vf e = vf_power(vf_mul(vf_sub(vf_load(x + i), m), by));
+        vf_store(likely + i, e);
+        sum = vf_add(sum, e);
+    }
+    if (i < n) {
+        vf e = vf_power(vf_mul(vf_sub(vf_load_n(x + i, n - i), m), by));
+        vf_store_n(likely + i, e, n - i);
+        sum = vf_add(sum, vf_between(e, 0, (int)(n - i)));
+    }
+    return vf_sum(sum);
+}
+
 void TWIN(elementwise)(struct twins *t)
 {
+    t->likelihoods = likelihoods_simd;
     t->activate = activate_simd;
 }
 

@@ -11,27 +11,19 @@
 
 #include "backends/kernels/twins.h"
 
-static float tree(float lane[16])
-{
-    for (int half = 8; half; half /= 2)
-        for (int l = 0; l < half; l++)
-            lane[l] += lane[l + half];
-    return lane[0];
-}
-
 static void norm(const struct norm_args *a, const float *x, float *out)
 {
     float lane[16] = {0}, mean = 0;
     if (a->kind == NORM_LAYER) {
         for (int64_t i = 0; i < a->dim; i++)
             lane[i % 16] += x[i];
-        mean = tree(lane) / (float)a->dim;
+        mean = sum_of_lanes(lane) / (float)a->dim;
         for (int l = 0; l < 16; l++)
             lane[l] = 0;
     }
     for (int64_t i = 0; i < a->dim; i++)
         lane[i % 16] = fmaf(x[i] - mean, x[i] - mean, lane[i % 16]);
-    float r = 1.0f / sqrtf(tree(lane) / (float)a->dim + a->eps);
+    float r = 1.0f / sqrtf(sum_of_lanes(lane) / (float)a->dim + a->eps);
     for (int64_t i = 0; i < a->dim; i++) {
         float w = a->plus_one ? 1.0f + a->weight[i] : a->weight[i];
         float y = (x[i] - mean) * r * w;

@@ -5,11 +5,13 @@
  *
  *   special_exp    at most 1.5 ulp, denormal results included; exp(-Inf) = 0, exp(89) and above =
  * Inf special_tanh   at most 2.5 ulp special_erf    at most 2 ulp
+ *   special_power  2^x for x <= 0, at most 2.1 ulp; 0 below -125, so no result is denormal
  *
  * A NaN stays a NaN in all of them.
  *
  *   exp    x = n ln 2 + r, |r| <= ln 2 / 2; exp(r) = 1 + r + r^2 P(r) (P from Cephes' expf);
  *          times 2^(n/2) 2^(n - n/2), two factors because 2^n itself may not be a normal float
+ *   power  x = n + r, |r| <= 1/2; 1 + r P(r) (minimax), n added to its exponent
  *   tanh   |x| < 0.625: x + x^3 P(x^2) (Cephes' tanhf); else 1 - 2 / (exp(2|x|) + 1)
  *   erf    |x| < 0.9277: x + x P(x^2); else 1 - exp(-|x| - |x| P(|x|)) (minimax polynomials)
  */
@@ -26,6 +28,7 @@
 #define SPECIAL_MAGIC  12582912.0f /* 1.5 * 2^23: adding it rounds to an integer in the low bits */
 #define SPECIAL_LOW    -104.0f     /* exp is 0 below */
 #define SPECIAL_HIGH   89.0f       /* and Inf above */
+#define SPECIAL_TINY   -125.0f     /* special_power is 0 below */
 
 static inline float special_max(float a, float b)
 {
@@ -68,6 +71,20 @@ static inline float special_exp(float x)
     p = fmaf(r * r, p, r) + 1.0f;
     int32_t whole = special_bits(t) - special_bits(SPECIAL_MAGIC), half = whole >> 1;
     return p * special_pow2(half) * special_pow2(whole - half);
+}
+
+static inline float special_power(float x)
+{
+    float t = x + SPECIAL_MAGIC;
+    float r = x - (t - SPECIAL_MAGIC);
+    float p = 1.3264727313e-3f;
+    p = fmaf(p, r, 9.6715129912e-3f);
+    p = fmaf(p, r, 5.5507335812e-2f);
+    p = fmaf(p, r, 2.4022242427e-1f);
+    p = fmaf(p, r, 6.9314700365e-1f);
+    p = fmaf(p, r, 1.0f);
+    uint32_t bits = (uint32_t)special_bits(p) + ((uint32_t)special_bits(t) << 23);
+    return x < SPECIAL_TINY ? 0 : special_of_bits((int32_t)bits);
 }
 
 static inline float special_tanh(float x)

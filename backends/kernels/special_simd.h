@@ -51,6 +51,20 @@ INLINE vf vf_exp(vf x)
     return vf_mul(vf_mul(p, vf_pow2(half)), vf_pow2(vi_sub(whole, half)));
 }
 
+INLINE vf vf_power(vf x)
+{
+    vf t = vf_add(x, vf_set(SPECIAL_MAGIC));
+    vf r = vf_sub(x, vf_sub(t, vf_set(SPECIAL_MAGIC)));
+    vf p = vf_set(1.3264727313e-3f);
+    p = vf_step(p, r, 9.6715129912e-3f);
+    p = vf_step(p, r, 5.5507335812e-2f);
+    p = vf_step(p, r, 2.4022242427e-1f);
+    p = vf_step(p, r, 6.9314700365e-1f);
+    p = vf_step(p, r, 1.0f);
+    vf y = vf_of_bits(vi_add(vi_of_bits(p), vi_sll(vi_of_bits(t), 23)));
+    return vf_less(x, vf_set(SPECIAL_TINY), vf_zero(), y);
+}
+
 INLINE vf vf_tanh(vf x)
 {
     vf z = vf_mul(x, x);

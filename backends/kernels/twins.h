@@ -85,6 +85,8 @@ struct twins {
     void (*norm)(const struct norm_args *args, const float *x, float *out);
     void (*activate)(enum activation act, const float *gate, const float *up, int64_t n,
                      float *out);
+    /* 2^((x - max) scale), n <= DRAW_BLOCK; returns the sum */
+    float (*likelihoods)(const float *x, int64_t n, float max, float scale, float *likely);
 };
 
 /* Lay one version of a file over the table. */
@@ -117,6 +119,15 @@ struct kernels_state {
     float *const *scratch; /* [threads], SCRATCH_FLOATS each */
     void *shared;          /* LOOKUP_BYTES, for all threads */
 };
+
+/* The sum of sixteen lanes, by the tree l + 8, + 4, + 2, + 1; the lanes are lost. */
+static inline float sum_of_lanes(float lane[16])
+{
+    for (int half = 8; half; half /= 2)
+        for (int l = 0; l < half; l++)
+            lane[l] += lane[l + half];
+    return lane[0];
+}
 
 /* How many chunks a job of `units` equal units should be cut into when one unit takes about
  * `cycles`: 1 when handing it out costs more than it brings. */
@@ -181,6 +192,8 @@ void elementwise_activate(const struct kernels *self, enum activation act, const
 void elementwise_add(const struct kernels *self, float *x, int64_t ldx, const float *y, int64_t ldy,
                      int32_t rows, int64_t dim);
 void elementwise_scale(const struct kernels *self, float *x, int64_t n, float s);
+void elementwise_likelihoods(const struct kernels *self, const float *x, int64_t n, float max,
+                             float scale, float *likely, float *sums);
 void blas_gemm(const struct kernels *self, bool ta, bool tb, int64_t m, int64_t n, int64_t k,
                const float *a, int64_t lda, const float *b, int64_t ldb, float *c, int64_t ldc);
 bool blas_solve(const struct kernels *self, int32_t n, int32_t m, double *a, double *b,

@@ -248,14 +248,14 @@ static size_t seen(const char *text, size_t n, uint8_t byte)
 
 /* Edges of `from`, where n bytes of text have been seen, but for these bytes. */
 static void look(struct builder *b, int32_t from, const int32_t *nodes, const char *text, size_t n,
-                 size_t len, const char *but)
+                 size_t len, const char *but, uint8_t most)
 {
-    for (int byte = 0, last; byte < 256; byte = last + 1) {
+    for (int byte = 0, last; byte <= most; byte = last + 1) {
         size_t k = seen(text, n, (uint8_t)byte);
         last = byte;
         if (k == len || (byte && strchr(but, byte)))
             continue;
-        while (last < 255 && seen(text, n, (uint8_t)(last + 1)) == k && !strchr(but, last + 1))
+        while (last < most && seen(text, n, (uint8_t)(last + 1)) == k && !strchr(but, last + 1))
             last++;
         add_edge(
             b, from,
@@ -265,7 +265,7 @@ static void look(struct builder *b, int32_t from, const int32_t *nodes, const ch
 }
 
 struct fragment fragment_without(struct builder *b, const char *text, size_t len,
-                                 const char *not_first)
+                                 const char *not_first, uint8_t last)
 {
     static const char spaces[] = " \t\n\r";
     struct fragment all = two_nodes(b);
@@ -278,7 +278,7 @@ struct fragment fragment_without(struct builder *b, const char *text, size_t len
         join(b, nodes[i], all.out);
     }
     for (size_t i = 0; !b->failed && i < len; i++)
-        look(b, nodes[i], nodes, text, i, len, "");
+        look(b, nodes[i], nodes, text, i, len, "", last);
     if (b->failed)
         return no_fragment;
     join(b, all.in, all.out);
@@ -287,6 +287,6 @@ struct fragment fragment_without(struct builder *b, const char *text, size_t len
                  (struct builder_edge){
                      .kind = EDGE_BYTES, .first = (uint8_t)*s, .last = (uint8_t)*s, .to = all.in});
     snprintf(but, sizeof but, "%s%s", spaces, not_first);
-    look(b, all.in, nodes, text, 0, len, but);
+    look(b, all.in, nodes, text, 0, len, but, last);
     return b->failed ? no_fragment : all;
 }

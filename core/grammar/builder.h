@@ -35,6 +35,7 @@ struct builder_edge {
 
 struct builder {
     struct arena arena; /* for readers: what lives as long as the build */
+    uint32_t barred;    /* a character that is in no set (chars.h); 0: none is */
     int32_t *nodes;     /* first edge, -1: none */
     size_t n_nodes, cap_nodes;
     struct builder_edge *edges;
@@ -63,10 +64,10 @@ struct fragment fragment_or(struct builder *b, struct fragment one, struct fragm
 /* from..to times; to REPEAT_MANY: without end. */
 struct fragment fragment_repeat(struct builder *b, struct fragment f, int64_t from, int64_t to);
 struct fragment fragment_copy(struct builder *b, struct fragment f);
-/* Any bytes that do not hold text [len > 0], which begins with no white space; not_first: none of
- * these is the first one behind white space. */
+/* Any bytes up to `last` that do not hold text [len > 0], which begins with no white space;
+ * not_first: none of these is the first one behind white space. */
 struct fragment fragment_without(struct builder *b, const char *text, size_t len,
-                                 const char *not_first);
+                                 const char *not_first, uint8_t last);
 /* What nothing matches. */
 struct fragment fragment_never(struct builder *b);
 

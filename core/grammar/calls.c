@@ -13,12 +13,15 @@
 
 #define NUMBER_MAX 6  /* digits */
 #define OPEN_MAX   64 /* bytes of a tag */
+#define DIGITS_MAX 17 /* with one before them: what is read as a number has 64 bits */
+#define NAMES      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_."
 
 struct calls {
     struct builder *b;
     struct values values;
     const json_t *description;
-    int32_t call; /* rule of one call */
+    struct schema_tags tags; /* key NULL: there are none */
+    int32_t call;            /* rule of one call */
 };
 
 static const char *word(const struct calls *c, const char *key)
@@ -61,10 +64,22 @@ static enum status read_function(struct calls *c, const json_t *call, struct fra
     struct builder *b = c->b;
     const json_t *name = json_object_get(call, "name"), *schema = json_object_get(call, "schema");
     const char *param = json_string_value(json_object_get(call, "param"));
-    struct fragment arguments = values_object(&c->values);
+    struct fragment arguments;
+    enum status s = ST_OK;
     if (!json_string_length(name))
         return error_set(err, ST_INVALID_VALUE, "a call has no name");
-    enum status s = schema ? schema_fragment(&c->values, schema, &arguments, err) : ST_OK;
+    bool python = is(c, "python"), json = !c->tags.key && !python;
+    if (!json &&
+        strspn(json_string_value(name), python ? NAMES : NAMES "-") < json_string_length(name))
+        return error_set(err, ST_INVALID_VALUE,
+                         "the base's way of writing calls cannot write the name '%.200s'",
+                         json_string_value(name));
+    if (!json)
+        s = schema_arguments(&c->values, schema, c->tags.key ? &c->tags : NULL, &arguments, err);
+    else if (schema)
+        s = schema_fragment(&c->values, schema, &arguments, err);
+    else
+        arguments = values_object(&c->values);
     if (s) {
         error_within(err, param ? param : "");
         return s;
@@ -113,7 +128,7 @@ static struct fragment bracketed(struct calls *c)
 static struct fragment free_text(struct calls *c, const char *not_first)
 {
     const char *open = word(c, "open");
-    return fragment_without(c->b, open, strlen(open), not_first);
+    return fragment_without(c->b, open, strlen(open), not_first, UINT8_MAX);
 }
 
 /* Text, and calls in it. */
@@ -136,6 +151,14 @@ enum status calls_read(struct builder *b, const json_t *description, struct erro
 {
     struct calls c = {.b = b, .description = description};
     values_open(&c.values, b);
+    if (is(&c, "python") || json_is_string(json_object_get(description, "key")))
+        c.values.digits = DIGITS_MAX;
+    c.values.spelling = is(&c, "python") ? SPELLED_PYTHON : SPELLED_JSON;
+    if (json_is_string(json_object_get(description, "key"))) {
+        c.tags = (struct schema_tags){word(&c, "key"), word(&c, "value"), word(&c, "close"),
+                                      word(&c, "stop")};
+        b->barred = (uint8_t)*c.tags.stop; // so no set of characters can spell it
+    }
     size_t open = strlen(word(&c, "open"));
     if (is(&c, "free") && (!open || open > OPEN_MAX))
         return error_set(err, ST_INVALID_VALUE, "calls begin with 1 to %d bytes, got %zu", OPEN_MAX,

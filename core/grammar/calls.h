@@ -11,6 +11,10 @@
  * "schema": of the arguments (absent: any object), "param": the field of the request that the
  * schema is}]
  *
+ *   python    the arguments are f's keywords, between brackets
+ *   key, value, close   the arguments stand in tags: key, a name, value, a value, close
+ *   stop      within close: what ends a value to who reads it
+ *
  * In these texts a space is white space as JSON has it, # is a number, and a tag that is a special
  * token may come as that token.
  */

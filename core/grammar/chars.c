@@ -128,10 +128,27 @@ static struct fragment range(struct builder *b, struct fragment all, uint32_t fi
     return first <= last && !b->failed ? fragment_or(b, all, split(b, first, last)) : all;
 }
 
+/* Without the barred character. */
+static void bar(struct builder *b, struct chars *set)
+{
+    for (size_t i = 0; i < set->n; i++) {
+        struct char_range r = set->v[i];
+        if (r.first > b->barred || r.last < b->barred)
+            continue;
+        set->v[i].last = b->barred - 1;
+        chars_add(b, set, b->barred + 1, r.last);
+        if (r.first == b->barred)
+            set->v[i] = set->v[--set->n];
+        break;
+    }
+}
+
 struct fragment chars_fragment(struct builder *b, struct chars *set)
 {
     struct fragment all = no_fragment;
     chars_sort(set);
+    if (b->barred)
+        bar(b, set);
     for (size_t i = 0; i < set->n; i++)
         all = range(b, all, set->v[i].first, set->v[i].last);
     return all.in >= 0 ? all : fragment_never(b);
@@ -157,7 +174,7 @@ struct fragment chars_json(struct builder *b, struct chars *set)
     for (size_t i = 0; i < set->n; i++) {
         uint32_t from = set->v[i].first;
         for (uint32_t c = from; c <= set->v[i].last && c <= '\\'; c++) {
-            if (c >= 0x20 && c != '"' && c != '\\')
+            if (c >= 0x20 && c != '"' && c != '\\' && c != b->barred)
                 continue;
             all = fragment_or(b, all, escape(b, c));
             if (c > from)

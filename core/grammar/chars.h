@@ -1,6 +1,6 @@
 /*
  * Sets of characters (Unicode scalar values) and the bytes that they are in UTF-8, plain or inside
- * a JSON string.
+ * a JSON string. A builder may bar a character: no set has it, but a JSON string its escape.
  */
 #ifndef OFTD_CORE_GRAMMAR_CHARS_H
 #define OFTD_CORE_GRAMMAR_CHARS_H

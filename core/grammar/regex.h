@@ -11,6 +11,7 @@
 
 enum regex_use {
     REGEX_WHOLE,      /* the text is what matches */
+    REGEX_SEARCH,     /* the text holds a match */
     REGEX_JSON_SEARCH /* the content of a JSON string, as it is written, holds a match */
 };
 

@@ -10,14 +10,17 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/grammar/calls.h"
 #include "core/grammar/formats.h"
+#include "core/grammar/kinds.h"
 #include "core/grammar/regex.h"
 #include "core/grammar/schema_merge.h"
+#include "core/grammar/schema_names.h"
 #include "core/grammar/values.h"
-#include "core/tokenizer/utf8.h"
 
-#define DEPTH_MAX 64
-#define COUNT_MAX 10000
+#define DEPTH_MAX        64
+#define COUNT_MAX        10000
+#define NAME_MAX_LETTERS 63 /* behind the first, of an argument that no schema names */
 
 enum type { OBJECT = 1, ARRAY = 2, STRING = 4, NUMBER = 8, INTEGER = 16, BOOLEAN = 32, NONE = 64 };
 #define ALL_TYPES (OBJECT | ARRAY | STRING | NUMBER | BOOLEAN | NONE)
@@ -68,6 +71,7 @@ static const struct {
 
 struct reference {
     const char *pointer;
+    unsigned only;
     int32_t rule;
     struct reference *next;
 };
@@ -76,6 +80,9 @@ struct schema {
     struct builder *b;
     const json_t *root;
     struct values values;
+    bool call;                      /* the next object is a call's arguments ... */
+    const struct schema_tags *tags; /* ... in tags (NULL: Python's keywords) */
+    unsigned only;                  /* types that the value between two tags may have; 0: no such */
     struct reference *references;
     int depth;
     enum status status;
@@ -206,6 +213,22 @@ static int64_t count(struct schema *s, const json_t *schema, const char *path, c
 
 /* ---- strings, numbers ---- */
 
+/* Between quotes, or as it is between tags. */
+static struct fragment quoted(struct schema *s, struct fragment content)
+{
+    return s->only ? content : values_quoted(&s->values, content);
+}
+
+static struct fragment characters(struct schema *s, int64_t from, int64_t to)
+{
+    struct chars none = {0}, all = chars_not(s->b, &none);
+    if (!s->only)
+        return values_string(&s->values, from, to);
+    if (from > 0 || to != REPEAT_MANY)
+        return fragment_repeat(s->b, chars_fragment(s->b, &all), from, to);
+    return fragment_without(s->b, s->tags->stop, strlen(s->tags->stop), "", SPECIAL_BYTE - 1);
+}
+
 static struct fragment string(struct schema *s, const json_t *schema, const char *path)
 {
     const json_t *pattern = json_object_get(schema, "pattern");
@@ -224,20 +247,20 @@ static struct fragment string(struct schema *s, const json_t *schema, const char
             return refuse(s, path, "format", "expected " FORMATS);
         if (regex_read(s->b, regex, strlen(regex), REGEX_WHOLE, &content, s->err))
             return refuse(s, path, "format", "cannot be read");
-        return values_quoted(&s->values, content);
+        return quoted(s, content);
     }
     if (!pattern)
-        return values_string(&s->values, from, to);
+        return characters(s, from, to);
     if (!json_is_string(pattern))
         return refuse(s, path, "pattern", "expected a string");
     enum status st = regex_read(s->b, json_string_value(pattern), json_string_length(pattern),
-                                REGEX_JSON_SEARCH, &content, s->err);
+                                s->only ? REGEX_SEARCH : REGEX_JSON_SEARCH, &content, s->err);
     if (st && !s->status) {
         s->status = st;
         if (s->err)
             place(path, "pattern", s->err->param, sizeof s->err->param);
     }
-    return values_quoted(&s->values, content);
+    return quoted(s, content);
 }
 
 /* The tighter of an end and an open end. */
@@ -352,10 +375,6 @@ static bool is_required(const json_t *required, const char *key, size_t len)
     return false;
 }
 
-/* A name that is none of the properties', in plain characters: a trie of the names, and at each
- * node the characters that leave it. */
-static struct fragment other_name(struct schema *s, const json_t *properties);
-
 /* name: value of each property as a rule of its own. */
 struct member {
     int32_t rule;
@@ -408,8 +427,98 @@ static struct fragment members(struct schema *s, const struct member *v, size_t 
     return fragment_or(b, first, fragment_empty(b));
 }
 
+/* ---- the arguments of a call ---- */
+
+static bool is_keyword(const char *key, size_t len)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_",
+                      all[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789";
+    return len && strspn(key, letters) > 0 && strspn(key, all) == len;
+}
+
+static struct fragment literal(struct schema *s, const char *word)
+{
+    return fragment_text(s->b, word, strlen(word));
+}
+
+/* Types by kinds; what may be a string is one, or null. */
+static unsigned types_between_tags(unsigned kinds)
+{
+    unsigned string = kinds & KIND_STRING || !kinds;
+    unsigned all = kinds & KIND_NULL ? NONE : 0;
+    if (string)
+        return all | STRING;
+    all |= kinds & KIND_NUMBER ? NUMBER | INTEGER : 0;
+    all |= kinds & KIND_BOOLEAN ? BOOLEAN : 0;
+    return all | (kinds & KIND_NESTED ? OBJECT | ARRAY : 0);
+}
+
+/* Of a tag; a space is white space. */
+static struct fragment spaced(struct schema *s, const char *word)
+{
+    struct fragment f = fragment_empty(s->b);
+    for (; *word; word++)
+        f = fragment_then(s->b, f,
+                          *word == ' ' ? values_space(&s->values) : fragment_text(s->b, word, 1));
+    return f;
+}
+
+/* key=value, or both in tags; name, value: as they are written. */
+static struct fragment written(struct schema *s, struct fragment name, struct fragment value)
+{
+    if (s->tags) {
+        name = fragment_then(s->b, spaced(s, s->tags->key), name);
+        name = fragment_then(s->b, name, spaced(s, s->tags->value));
+        return fragment_then(s->b, name, fragment_then(s->b, value, spaced(s, s->tags->end)));
+    }
+    return fragment_then(s->b, name, fragment_then(s->b, literal(s, "="), value));
+}
+
+static struct fragment argument(struct schema *s, const char *key, size_t len, const json_t *schema,
+                                const char *path)
+{
+    if (s->tags ? !len || memchr(key, '<', len) || memchr(key, '>', len) || memchr(key, '\n', len)
+                : !is_keyword(key, len))
+        return refuse(s, path, NULL, "the base's way of writing calls cannot write this name");
+    s->only = s->tags ? types_between_tags(kinds_allowed(s->root, schema)) : 0;
+    struct fragment value = read(s, schema, path);
+    s->only = 0;
+    return written(s, fragment_text(s->b, key, len), value);
+}
+
+/* Where nothing is known of them. */
+static struct fragment any_argument(struct schema *s)
+{
+    struct builder *b = s->b;
+    struct fragment letter =
+        fragment_or(b, fragment_range(b, 'a', 'z'), fragment_range(b, 'A', 'Z'));
+    letter = fragment_or(b, letter, literal(s, "_"));
+    struct fragment more = fragment_or(b, fragment_copy(b, letter), fragment_range(b, '0', '9'));
+    struct fragment name = fragment_then(b, letter, fragment_repeat(b, more, 0, NAME_MAX_LETTERS));
+    s->only = s->tags ? STRING : 0;
+    struct fragment value = s->tags ? characters(s, 0, REPEAT_MANY) : values_any(&s->values);
+    s->only = 0;
+    return written(s, name, value);
+}
+
+static struct fragment arguments(struct schema *s, const struct member *v, size_t n,
+                                 struct fragment other)
+{
+    struct fragment f = fragment_empty(s->b);
+    if (!s->tags)
+        return values_between(&s->values, '(', members(s, v, n, other), ')');
+    for (size_t i = 0; i < n; i++)
+        f = fragment_then(s->b, f,
+                          fragment_repeat(s->b, fragment_call(s->b, v[i].rule), v[i].required, 1));
+    return other.in < 0 ? f : fragment_then(s->b, f, fragment_repeat(s->b, other, 0, REPEAT_MANY));
+}
+
+/* ---- objects ---- */
+
 static struct fragment object(struct schema *s, const json_t *schema, const char *path)
 {
+    bool call = s->call;
+    s->call = false;
     const json_t *properties = json_object_get(schema, "properties");
     const json_t *required = json_object_get(schema, "required");
     const json_t *additional = json_object_get(schema, "additionalProperties");
@@ -430,18 +539,22 @@ static struct fragment object(struct schema *s, const json_t *schema, const char
         v[i].rule = builder_rule(s->b);
         v[i].required = is_required(required, key, len);
         known += v[i].required;
-        struct fragment inner = read(s, value, below(s, below(s, path, "properties"), key));
-        builder_define(s->b, v[i++].rule, values_member(&s->values, name_of(s, key, len), inner));
+        const char *at = below(s, below(s, path, "properties"), key);
+        builder_define(s->b, v[i++].rule,
+                       call ? argument(s, key, len, value, at)
+                            : values_member(&s->values, name_of(s, key, len), read(s, value, at)));
     }
     if (known < json_array_size(required))
         return refuse(s, path, "required", "it names what properties does not");
     struct fragment other = {-1, -1};
+    if (call)
+        return arguments(s, v, n, n || json_is_false(additional) ? other : any_argument(s));
     if (additional ? !json_is_false(additional) : n == 0) {
         struct fragment inner = additional
                                     ? read(s, additional, below(s, path, "additionalProperties"))
                                     : values_any(&s->values);
-        struct fragment name =
-            n ? other_name(s, properties) : values_string(&s->values, 0, REPEAT_MANY);
+        struct fragment name = n ? schema_other_name(&s->values, properties)
+                                 : values_string(&s->values, 0, REPEAT_MANY);
         other = values_member(&s->values, name, inner);
     }
     return values_between(&s->values, '{', members(s, v, n, other), '}');
@@ -449,24 +562,36 @@ static struct fragment object(struct schema *s, const json_t *schema, const char
 
 /* ---- schemas ---- */
 
+/* As Python prints it, and so templates between tags. */
+static struct fragment pythons(struct schema *s, const json_t *v)
+{
+    return literal(s, json_is_null(v) ? "None" : json_is_true(v) ? "True" : "False");
+}
+
 static struct fragment typed(struct schema *s, const json_t *schema, const char *path)
 {
-    unsigned all = types_of(s, schema, path);
+    unsigned all = types_of(s, schema, path), only = s->only;
     struct fragment f = no_fragment;
+    all &= only ? only : ~0u;
+    s->only = 0;
     if (all & OBJECT)
         f = fragment_or(s->b, f, object(s, schema, path));
     if (all & ARRAY)
         f = fragment_or(s->b, f, array(s, schema, path));
+    s->only = only;
     if (all & STRING)
         f = fragment_or(s->b, f, string(s, schema, path));
     if (all & (NUMBER | INTEGER))
         f = fragment_or(s->b, f, number(s, schema, path, !(all & NUMBER)));
     if (all & BOOLEAN)
-        f = fragment_or(
-            s->b, f,
-            fragment_or(s->b, fragment_text(s->b, "true", 4), fragment_text(s->b, "false", 5)));
+        f = fragment_or(s->b, f, values_boolean(&s->values));
     if (all & NONE)
-        f = fragment_or(s->b, f, fragment_text(s->b, "null", 4));
+        f = fragment_or(s->b, f, values_null(&s->values));
+    if (all & BOOLEAN && only)
+        f = fragment_or(s->b, f,
+                        fragment_or(s->b, pythons(s, json_true()), pythons(s, json_false())));
+    if (all & NONE && only)
+        f = fragment_or(s->b, f, pythons(s, json_null()));
     return f.in >= 0 ? f : fragment_never(s->b);
 }
 
@@ -479,12 +604,27 @@ static bool has_type(const json_t *v, unsigned all)
            (json_is_boolean(v) && all & BOOLEAN) || (json_is_null(v) && all & NONE);
 }
 
+/* f, or this value; between tags a string that would end there stands for nothing. */
+static struct fragment constant(struct schema *s, const json_t *v, struct fragment f)
+{
+    if (s->only && (json_is_boolean(v) || json_is_null(v)))
+        f = fragment_or(s->b, f, pythons(s, v));
+    if (!s->only || !json_is_string(v))
+        return fragment_or(s->b, f, values_constant(&s->values, v));
+    const char *word = json_string_value(v);
+    size_t len = json_string_length(v), stop = strlen(s->tags->stop);
+    if (memmem(word, len, s->tags->stop, stop))
+        return f;
+    return fragment_or(s->b, f, fragment_text(s->b, word, len));
+}
+
 /* enum or const: the values that have the type. */
 static struct fragment constants(struct schema *s, const json_t *schema, const char *path)
 {
     const json_t *list = json_object_get(schema, "enum"), *one = json_object_get(schema, "const");
     unsigned all = json_object_get(schema, "type") ? types_of(s, schema, path) : ALL_TYPES;
     struct fragment f = no_fragment;
+    all &= s->only ? s->only : ~0u;
     if (narrows(s, schema, path))
         return refuse(s, path, list ? "enum" : "const",
                       "beside keywords that narrow it further it is not supported");
@@ -493,7 +633,7 @@ static struct fragment constants(struct schema *s, const json_t *schema, const c
     for (size_t i = 0; i < (list ? json_array_size(list) : 1); i++) {
         const json_t *v = list ? json_array_get(list, i) : one;
         if (has_type(v, all) && (!list || !one || json_equal(v, one)))
-            f = fragment_or(s->b, f, values_constant(&s->values, v));
+            f = constant(s, v, f);
     }
     return f.in >= 0 ? f : refuse(s, path, list ? "enum" : "const", "no value is left");
 }
@@ -504,7 +644,7 @@ static struct fragment reference(struct schema *s, const json_t *ref, const char
     if (!pointer)
         return refuse(s, path, "$ref", "expected a string");
     for (const struct reference *r = s->references; r; r = r->next)
-        if (!strcmp(r->pointer, pointer))
+        if (!strcmp(r->pointer, pointer) && r->only == s->only)
             return fragment_call(s->b, r->rule);
     const json_t *target = schema_find(s->root, pointer);
     if (!target)
@@ -514,7 +654,7 @@ static struct fragment reference(struct schema *s, const json_t *ref, const char
         s->b->failed = ST_OUT_OF_MEMORY;
         return fragment_never(s->b);
     }
-    *r = (struct reference){pointer, builder_rule(s->b), s->references};
+    *r = (struct reference){pointer, s->only, builder_rule(s->b), s->references};
     s->references = r;
     int depth = s->depth;
     s->depth = 0;
@@ -614,95 +754,31 @@ static struct fragment read(struct schema *s, const json_t *schema, const char *
     return f;
 }
 
-/* ---- names that are no property's ---- */
-
-struct names {
-    const char **v; /* what is left of each name below a node; in the arena */
-    size_t *len, n;
-};
-
-static struct fragment beside(struct schema *s, const struct names *names, struct chars *plain);
-
-/* The names that go on with the character c. */
-static struct fragment behind(struct schema *s, const struct names *names, uint32_t c,
-                              const char *utf8, size_t n, struct chars *plain)
-{
-    struct names rest = {arena_alloc(&s->b->arena, names->n * sizeof *rest.v),
-                         arena_alloc(&s->b->arena, names->n * sizeof *rest.len), 0};
-    struct chars one = {0};
-    if (!rest.v || !rest.len) {
-        s->b->failed = ST_OUT_OF_MEMORY;
-        return fragment_never(s->b);
-    }
-    for (size_t i = 0; i < names->n; i++) {
-        if (names->len[i] < n || memcmp(names->v[i], utf8, n) != 0)
-            continue;
-        rest.v[rest.n] = names->v[i] + n;
-        rest.len[rest.n++] = names->len[i] - n;
-    }
-    chars_add(s->b, &one, c, c);
-    return fragment_then(s->b, chars_fragment(s->b, &one), beside(s, &rest, plain));
-}
-
-/* Texts of plain characters that are none of the names. */
-static struct fragment beside(struct schema *s, const struct names *names, struct chars *plain)
-{
-    struct builder *b = s->b;
-    struct chars taken = {0}, free_ones = {0};
-    struct fragment f = fragment_never(b);
-    bool end = false;
-    for (size_t i = 0; i < names->n && going(s); i++) {
-        if (!names->len[i]) {
-            end = true;
-            continue;
-        }
-        size_t n;
-        uint32_t c = utf8_read(names->v[i], &n);
-        chars_sort(&taken);
-        if (chars_has(&taken, c))
-            continue;
-        chars_add(b, &taken, c, c);
-        if (chars_has(plain, c))
-            f = fragment_or(b, f, behind(s, names, c, names->v[i], n, plain));
-    }
-    struct chars inner = chars_not(b, plain); // what is not plain, and what is taken
-    chars_add_all(b, &inner, &taken);
-    free_ones = chars_not(b, &inner);
-    struct fragment tail = fragment_repeat(b, chars_fragment(b, plain), 0, REPEAT_MANY);
-    f = fragment_or(b, f, fragment_then(b, chars_fragment(b, &free_ones), tail));
-    return end ? f : fragment_or(b, f, fragment_empty(b));
-}
-
-static struct fragment other_name(struct schema *s, const json_t *properties)
-{
-    struct names names = {0};
-    struct chars escaped = {0}, plain;
-    size_t n = json_object_size(properties), len;
-    const char *key;
-    json_t *value;
-    names.v = arena_alloc(&s->b->arena, n * sizeof *names.v);
-    names.len = arena_alloc(&s->b->arena, n * sizeof *names.len);
-    if (!names.v || !names.len) {
-        s->b->failed = ST_OUT_OF_MEMORY;
-        return fragment_never(s->b);
-    }
-    json_object_keylen_foreach((json_t *)properties, key, len, value)
-    {
-        names.v[names.n] = key;
-        names.len[names.n++] = len;
-    }
-    chars_add(s->b, &escaped, 0, 0x1F);
-    chars_add(s->b, &escaped, '"', '"');
-    chars_add(s->b, &escaped, '\\', '\\');
-    plain = chars_not(s->b, &escaped);
-    return values_quoted(&s->values, beside(s, &names, &plain));
-}
-
 enum status schema_fragment(struct values *v, const json_t *schema, struct fragment *out,
                             struct error *err)
 {
     struct schema s = {.b = v->b, .root = schema, .values = *v, .err = err};
     *out = read(&s, schema, "");
+    *v = s.values;
+    return s.status ? s.status : builder_failed(v->b, err);
+}
+
+enum status schema_arguments(struct values *v, const json_t *schema, const struct schema_tags *tags,
+                             struct fragment *out, struct error *err)
+{
+    static const char *const beside[] = {"$ref", "anyOf", "oneOf", "allOf", "enum", "const"};
+    struct schema s = {
+        .b = v->b, .root = schema, .values = *v, .call = true, .tags = tags, .err = err};
+    for (size_t i = 0; i < sizeof beside / sizeof beside[0]; i++)
+        if (json_object_get(schema, beside[i]))
+            refuse(&s, "", beside[i],
+                   "not supported here: the base writes no JSON, so arguments need properties");
+    if (going(&s) && !json_is_object(schema))
+        *out = arguments(&s, NULL, 0, any_argument(&s));
+    else if (going(&s) && (types_of(&s, schema, "") & OBJECT))
+        *out = object(&s, schema, "");
+    else
+        *out = refuse(&s, "", "type", "the arguments of a call are an object");
     *v = s.values;
     return s.status ? s.status : builder_failed(v->b, err);
 }

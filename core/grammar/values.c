@@ -1,6 +1,7 @@
 /* Owns the shape of JSON values (RFC 8259) that no schema narrows. */
 #include "core/grammar/values.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,7 +11,7 @@
 
 void values_open(struct values *v, struct builder *b)
 {
-    *v = (struct values){b, -1, -1, -1, -1, -1, -1};
+    *v = (struct values){b, SPELLED_JSON, REPEAT_MANY, -1, -1, -1, -1, -1, -1};
 }
 
 static struct fragment text(struct values *v, const char *s)
@@ -94,8 +95,7 @@ struct fragment values_any(struct values *v)
 {
     struct fragment call;
     if (is_new(v, &v->value, &call)) {
-        struct fragment f = fragment_or(v->b, text(v, "null"), text(v, "true"));
-        f = fragment_or(v->b, f, text(v, "false"));
+        struct fragment f = fragment_or(v->b, values_null(v), values_boolean(v));
         f = fragment_or(v->b, f, values_number(v));
         f = fragment_or(v->b, f, values_string(v, 0, REPEAT_MANY));
         f = fragment_or(v->b, f, values_array(v));
@@ -104,11 +104,23 @@ struct fragment values_any(struct values *v)
     return call;
 }
 
+struct fragment values_null(struct values *v)
+{
+    return text(v, v->spelling == SPELLED_PYTHON ? "None" : "null");
+}
+
+struct fragment values_boolean(struct values *v)
+{
+    bool python = v->spelling == SPELLED_PYTHON;
+    return fragment_or(v->b, text(v, python ? "True" : "true"),
+                       text(v, python ? "False" : "false"));
+}
+
 /* ---- numbers ---- */
 
 static struct fragment digits(struct values *v, int64_t from)
 {
-    return fragment_repeat(v->b, fragment_range(v->b, '0', '9'), from, REPEAT_MANY);
+    return fragment_repeat(v->b, fragment_range(v->b, '0', '9'), from, v->digits);
 }
 
 struct fragment values_integer(struct values *v)
@@ -136,20 +148,22 @@ struct fragment values_number(struct values *v)
 
 /* ---- strings ---- */
 
-struct fragment values_quoted(struct values *v, struct fragment content)
+static struct fragment between(struct values *v, char quote, struct fragment content)
 {
-    return fragment_then(v->b, chr(v, '"'), fragment_then(v->b, content, chr(v, '"')));
+    return fragment_then(v->b, chr(v, quote), fragment_then(v->b, content, chr(v, quote)));
 }
 
-/* A character, as it is or escaped; \u stands for one that is no half of a pair. */
-static struct fragment character(struct values *v)
+/* A character between such quotes, as it is or escaped; \u stands for one that is no half of a
+ * pair. */
+static struct fragment character(struct values *v, char quote)
 {
+    bool python = v->spelling == SPELLED_PYTHON;
     struct builder *b = v->b;
     struct chars plain = {0}, simple = {0}, hex = {0}, other = {0}, low = {0};
-    chars_add(b, &plain, ' ', '!');
-    chars_add(b, &plain, '#', '[');
+    chars_add(b, &plain, ' ', (uint32_t)quote - 1);
+    chars_add(b, &plain, (uint32_t)quote + 1, '[');
     chars_add(b, &plain, ']', CHAR_LAST);
-    for (const char *c = "\"\\/bfnrt"; *c; c++)
+    for (const char *c = python ? "\"\\'bfnrt" : "\"\\/bfnrt"; *c; c++)
         chars_add(b, &simple, (uint32_t)*c, (uint32_t)*c);
     chars_add(b, &hex, '0', '9');
     chars_add(b, &hex, 'A', 'F');
@@ -171,30 +185,78 @@ static struct fragment character(struct values *v)
     for (int i = 0; i < 2; i++)
         u = fragment_then(b, u, chars_fragment(b, &hex));
     u = fragment_or(b, chars_fragment(b, &simple), fragment_then(b, chr(v, 'u'), u));
+    if (python) {
+        struct fragment x = fragment_repeat(b, chars_fragment(b, &hex), 2, 2);
+        u = fragment_or(b, u, fragment_then(b, chr(v, 'x'), x));
+    }
     return fragment_or(b, chars_fragment(b, &plain), fragment_then(b, chr(v, '\\'), u));
+}
+
+struct fragment values_quoted(struct values *v, struct fragment content)
+{
+    return between(v, '"', content);
+}
+
+static struct fragment characters(struct values *v, char quote, int64_t from, int64_t to)
+{
+    return between(v, quote, fragment_repeat(v->b, character(v, quote), from, to));
 }
 
 struct fragment values_string(struct values *v, int64_t from, int64_t to)
 {
     struct fragment call;
     if (from > 0 || to != REPEAT_MANY)
-        return values_quoted(v, fragment_repeat(v->b, character(v), from, to));
-    if (is_new(v, &v->string, &call))
-        builder_define(v->b, v->string,
-                       values_quoted(v, fragment_repeat(v->b, character(v), 0, REPEAT_MANY)));
+        return characters(v, '"', from, to);
+    if (is_new(v, &v->string, &call)) {
+        struct fragment f = characters(v, '"', from, to);
+        if (v->spelling == SPELLED_PYTHON)
+            f = fragment_or(v->b, f, characters(v, '\'', from, to));
+        builder_define(v->b, v->string, f);
+    }
     return call;
 }
 
 /* ---- constants ---- */
 
+/* The string s, JSON's, between Python's other quotes. */
+static struct fragment requoted(struct values *v, const char *s)
+{
+    struct fragment f = chr(v, '\'');
+    for (size_t i = 1, n = strlen(s) - 1; i < n; i++) {
+        i += s[i] == '\\' && s[i + 1] == '"';
+        f = fragment_then(v->b, f, s[i] == '\'' ? text(v, "\\'") : chr(v, s[i]));
+        if (s[i] == '\\' && i + 1 < n) // it escapes what follows, a backslash perhaps
+            f = fragment_then(v->b, f, chr(v, s[++i]));
+    }
+    return fragment_then(v->b, f, chr(v, '\''));
+}
+
+/* The barred character stands in strings alone, and can be escaped there. */
+static struct fragment barred_escaped(struct values *v, const char *s)
+{
+    struct fragment f = fragment_empty(v->b);
+    char code[8];
+    snprintf(code, sizeof code, "\\u%04x", v->b->barred & 0xFFFF);
+    for (; *s; s++)
+        f = fragment_then(v->b, f, (unsigned char)*s == v->b->barred ? text(v, code) : chr(v, *s));
+    return f;
+}
+
 static struct fragment spelled(struct values *v, const json_t *value)
 {
+    bool python = v->spelling == SPELLED_PYTHON;
+    if (python && json_is_null(value))
+        return values_null(v);
+    if (python && json_is_boolean(value))
+        return text(v, json_is_true(value) ? "True" : "False");
     char *s = json_text(value, JSON_ENCODE_ANY | JSON_COMPACT);
     if (!s) {
         v->b->failed = v->b->failed ? v->b->failed : ST_OUT_OF_MEMORY;
         return fragment_never(v->b);
     }
-    struct fragment f = text(v, s);
+    struct fragment f = v->b->barred ? barred_escaped(v, s) : text(v, s);
+    if (python && json_is_string(value))
+        f = fragment_or(v->b, f, requoted(v, s));
     free(s);
     return f;
 }

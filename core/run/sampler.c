@@ -1,11 +1,13 @@
 #include "core/run/sampler.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define GREEDY_BELOW 1e-5f
-#define BLOCK        256 /* of draw_all */
+#define PART         64   /* logits of which the largest is kept */
+#define NEAR         8.0f /* exp(-8): what is less likely is seldom looked at */
 
 struct candidate {
     float x;
@@ -13,27 +15,35 @@ struct candidate {
 };
 
 struct sampler {
-    int32_t vocab;
+    const struct kernels *kernels;
+    int32_t vocab, parts;
     float *x;               /* [vocab] processed logits */
+    float *likely;          /* [vocab] beside the likeliest */
+    float *sums;            /* [vocab / DRAW_BLOCK + 1] of them */
+    float *largest;         /* [parts] */
     int32_t *count;         /* [vocab] zero between calls */
     struct candidate *heap; /* [vocab] */
     uint64_t *bits;         /* [(vocab + 63) / 64] */
-    double *sums;           /* [vocab / BLOCK + 1] */
 };
 
-enum status sampler_open(int32_t vocab, struct sampler **out, struct error *err)
+enum status sampler_open(const struct kernels *kernels, int32_t vocab, struct sampler **out,
+                         struct error *err)
 {
     *out = NULL;
     struct sampler *s = calloc(1, sizeof *s);
     if (!s)
         return error_memory(err, "the sampler");
+    s->kernels = kernels;
     s->vocab = vocab;
+    s->parts = (vocab + PART - 1) / PART;
     s->x = malloc((size_t)vocab * sizeof *s->x);
+    s->likely = malloc((size_t)vocab * sizeof *s->likely);
+    s->sums = malloc(((size_t)vocab / DRAW_BLOCK + 1) * sizeof *s->sums);
+    s->largest = malloc((size_t)s->parts * sizeof *s->largest);
     s->count = calloc((size_t)vocab, sizeof *s->count);
     s->heap = malloc((size_t)vocab * sizeof *s->heap);
     s->bits = malloc(((size_t)vocab + 63) / 64 * sizeof *s->bits);
-    s->sums = malloc(((size_t)vocab / BLOCK + 1) * sizeof *s->sums);
-    if (!s->x || !s->count || !s->heap || !s->bits || !s->sums) {
+    if (!s->x || !s->likely || !s->sums || !s->largest || !s->count || !s->heap || !s->bits) {
         sampler_close(s);
         return error_memory(err, "the sampler");
     }
@@ -46,10 +56,12 @@ void sampler_close(struct sampler *s)
     if (!s)
         return;
     free(s->x);
+    free(s->likely);
+    free(s->sums);
+    free(s->largest);
     free(s->count);
     free(s->heap);
     free(s->bits);
-    free(s->sums);
     free(s);
 }
 
@@ -105,11 +117,11 @@ bool sampler_is_stop(const struct sampling *p, int32_t token)
     return false;
 }
 
-/* The first of the largest; none is NaN. */
-static int32_t argmax(const float *x, int32_t n)
+/* None is NaN. */
+static float largest(const float *x, int32_t n)
 {
     float max[8] = {x[0], x[0], x[0], x[0], x[0], x[0], x[0], x[0]};
-    int32_t i = 0, best = 0;
+    int32_t i = 0;
     for (; i + 8 <= n; i += 8)
         for (int j = 0; j < 8; j++)
             max[j] = x[i + j] > max[j] ? x[i + j] : max[j];
@@ -117,14 +129,26 @@ static int32_t argmax(const float *x, int32_t n)
         max[0] = x[i] > max[0] ? x[i] : max[0];
     for (int j = 1; j < 8; j++)
         max[0] = max[j] > max[0] ? max[j] : max[0];
-    while (best < n - 1 && x[best] != max[0])
+    return max[0];
+}
+
+/* The first of the largest; each part's largest is kept. */
+static int32_t argmax(struct sampler *s, const float *x)
+{
+    for (int32_t i = 0; i < s->parts; i++)
+        s->largest[i] = largest(x + i * PART, i < s->parts - 1 ? PART : s->vocab - i * PART);
+    float max = largest(s->largest, s->parts);
+    int32_t part = 0, best;
+    while (s->largest[part] != max)
+        part++;
+    for (best = part * PART; x[best] != max;)
         best++;
     return best;
 }
 
 double sampler_log_sum(const float *x, int32_t n)
 {
-    float max = x[argmax(x, n)];
+    float max = largest(x, n);
     double sum = expf(x[0] - max);
     for (int32_t i = 1; i < n; i++)
         sum += expf(x[i] - max);
@@ -249,86 +273,135 @@ static struct candidate take(struct candidate *heap, int32_t n)
     return first;
 }
 
-static float weight(float x, float max, float scale)
-{
-    return x == -INFINITY ? 0 : expf((x - max) * scale);
-}
-
-/* The first whose sum, of it and all before, is above u times the sum of all. The sums at the
- * blocks' ends are kept, so that only one block is looked at twice. */
-static int32_t draw_all(const struct sampler *s, const float *x, float max, float scale, double u)
+static double sum_of_all(const struct sampler *s)
 {
     double sum = 0;
-    int32_t n = s->vocab;
-    for (int32_t i = 0; i < n; i++) {
-        if (i % BLOCK == 0)
-            s->sums[i / BLOCK] = sum;
-        sum += weight(x[i], max, scale);
-    }
-    double goal = u * sum;
-    int32_t block = (n - 1) / BLOCK;
-    while (block && s->sums[block] > goal)
-        block--;
-    double acc = s->sums[block];
-    for (int32_t i = block * BLOCK; i < n; i++) {
-        float e = weight(x[i], max, scale);
-        acc += e;
-        if (e > 0 && acc > goal)
-            return i;
-    }
-    while (n > 1 && weight(x[n - 1], max, scale) == 0) // what rounding left over
-        n--;
-    return n - 1;
+    for (int32_t i = 0; i < s->vocab; i += DRAW_BLOCK)
+        sum += (double)s->sums[i / DRAW_BLOCK];
+    return sum;
 }
 
-/* Candidates leave the heap in order until top_k, top_p or min_p says that the rest is out. */
+/* The first whose sum, of it and all before, is above u times the sum of all. The sums of blocks
+ * say in which one it is; where theirs and its own differ by rounding, the last that can be. */
+static int32_t draw_all(const struct sampler *s, double u)
+{
+    double goal = u * sum_of_all(s), sum = 0;
+    int32_t last = (s->vocab - 1) / DRAW_BLOCK, block = 0, found = 0;
+    while (block < last && sum + (double)s->sums[block] <= goal)
+        sum += (double)s->sums[block++];
+    while (s->sums[block] == 0)
+        block--;
+    int32_t end = block < last ? (block + 1) * DRAW_BLOCK : s->vocab;
+    for (int32_t i = block * DRAW_BLOCK; i < end && sum <= goal; i++) {
+        sum += (double)s->likely[i];
+        found = s->likely[i] > 0 ? i : found;
+    }
+    return found;
+}
+
+/* The heap of all that are not below cut; returns how many. */
+static int32_t gather(struct sampler *s, const float *x, float cut)
+{
+    int32_t n = 0;
+    for (int32_t part = 0; part < s->parts; part++) {
+        int32_t end = part < s->parts - 1 ? (part + 1) * PART : s->vocab;
+        if (s->largest[part] < cut)
+            continue;
+        for (int32_t i = part * PART; i < end; i++) {
+            s->heap[n] = (struct candidate){x[i], i};
+            n += x[i] >= cut;
+        }
+    }
+    for (int32_t i = n / 2; i-- > 0;)
+        sift(s->heap, n, i);
+    return n;
+}
+
+/* A logit that at least k are not below, or all that may be drawn: the k-th of the parts' largest.
+ */
+static float cut_of(struct sampler *s, int32_t k)
+{
+    if (k > s->parts)
+        return -FLT_MAX;
+    for (int32_t i = 0; i < s->parts; i++)
+        s->heap[i] = (struct candidate){s->largest[i], i};
+    for (int32_t i = s->parts / 2; i-- > 0;)
+        sift(s->heap, s->parts, i);
+    float cut = 0;
+    for (int32_t i = 0; i < k; i++)
+        cut = take(s->heap, s->parts - i).x;
+    return fmaxf(cut, -FLT_MAX);
+}
+
+/* The order, as far as it is known: entry j is heap[n - 1 - j]. */
+struct order {
+    int32_t n, taken;
+};
+
+static const struct candidate *entry(struct sampler *s, struct order *o, int32_t j)
+{
+    while (o->taken <= j)
+        take(s->heap, o->n - o->taken++);
+    return &s->heap[o->n - 1 - j];
+}
+
+/* How many of the first k of the order top_p of `total` and min_p keep, and the sum of those. */
+static int32_t keep(struct sampler *s, const struct sampling *p, struct order *o, int32_t k,
+                    double total, double *sum)
+{
+    *sum = 0;
+    int32_t kept = 0;
+    for (; kept < k; kept++) {
+        float e = s->likely[entry(s, o, kept)->id];
+        if (kept && (e == 0 || e < p->min_p || *sum >= (double)p->top_p * total))
+            break;
+        *sum += (double)e;
+    }
+    return kept;
+}
+
+/* Candidates leave the heap in order until top_k, top_p or min_p says that the rest is out. Only
+ * those near the likeliest are in it, all if these were not enough. */
 static int32_t draw_filtered(struct sampler *s, const struct sampling *p, const float *x, float max,
                              float scale, double u)
 {
-    int32_t n = s->vocab, k = p->top_k > 0 && p->top_k < n ? p->top_k : n;
-    for (int32_t i = 0; i < n; i++)
-        s->heap[i] = (struct candidate){x[i], i};
-    for (int32_t i = n / 2; i-- > 0;)
-        sift(s->heap, n, i);
-
-    int32_t left = n;
-    double total = 0; /* of what top_k leaves */
-    if (k < n) {
-        while (left > n - k)
-            total += expf((take(s->heap, left--).x - max) * scale);
+    struct order o = {0, 0};
+    double total = 0, sum;
+    int32_t kept;
+    if (p->top_k > 0 && p->top_k < s->vocab) {
+        o.n = gather(s, x, cut_of(s, p->top_k));
+        int32_t k = p->top_k < o.n ? p->top_k : o.n;
+        for (int32_t j = 0; j < k; j++)
+            total += (double)s->likely[entry(s, &o, j)->id];
+        kept = keep(s, p, &o, k, total, &sum);
     } else {
-        for (int32_t i = 0; i < n; i++)
-            total += expf((x[i] - max) * scale);
-    }
-    /* entry j of the order is heap[n - 1 - j]; those not taken yet are taken on the way */
-    double sum = 0;
-    int32_t kept = 0;
-    for (; kept < k; kept++) {
-        if (kept == n - left)
-            take(s->heap, left--);
-        float e = expf((s->heap[n - 1 - kept].x - max) * scale);
-        if (kept && (e == 0 || e < p->min_p || sum >= (double)p->top_p * total))
-            break;
-        sum += e;
+        total = sum_of_all(s);
+        o.n = gather(s, x, max - NEAR / scale);
+        kept = keep(s, p, &o, o.n, total, &sum);
+        if (kept == o.n && o.n < s->vocab) {
+            o = (struct order){gather(s, x, -FLT_MAX), 0};
+            kept = keep(s, p, &o, o.n, total, &sum);
+        }
     }
     double acc = 0, goal = u * sum;
-    for (int32_t j = 0; j < kept; j++) {
-        acc += expf((s->heap[n - 1 - j].x - max) * scale);
-        if (acc > goal)
-            return s->heap[n - 1 - j].id;
+    int32_t id = 0;
+    for (int32_t j = 0; j < kept && acc <= goal; j++) {
+        id = entry(s, &o, j)->id;
+        acc += (double)s->likely[id];
     }
-    return s->heap[n - kept].id;
+    return id;
 }
 
 int32_t sampler_pick(struct sampler *s, const struct sampling *p, const struct history *h,
                      const float *logits)
 {
     const float *x = process(s, p, h, logits);
-    int32_t best = argmax(x, s->vocab);
+    int32_t best = argmax(s, x);
     if (p->temperature < GREEDY_BELOW || x[best] == -INFINITY)
         return best;
     double u = sampler_uniform(p->seed, h->choice, h->len);
     float scale = 1 / p->temperature;
     bool filtered = (p->top_k > 0 && p->top_k < s->vocab) || p->top_p < 1 || p->min_p > 0;
-    return filtered ? draw_filtered(s, p, x, x[best], scale, u) : draw_all(s, x, x[best], scale, u);
+    s->kernels->likelihoods(s->kernels, x, s->vocab, x[best], scale, s->likely, s->sums);
+    return filtered ? draw_filtered(s, p, x, x[best], scale, u) : draw_all(s, u);
 }

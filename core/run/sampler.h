@@ -4,12 +4,13 @@
  *   repetition penalty (over prompt and output: x < 0 ? x * r : x / r), frequency and presence
  *   penalty (over the output: x -= f * count + p), logit_bias, end and stop tokens forbidden until
  *   min_tokens are out, and what the grammar does not allow always; temperature 0 (below 1e-5): the
- * largest, lowest id on ties; else x / T, top_k, top_p (over what top_k left; the token that
- * crosses the sum stays), min_p (relative to the most likely), and one draw from what is left, in
- * order of (logit descending, id).
+ *   largest, lowest id on ties; else x / T, top_k, top_p (over what top_k left; the token that
+ *   crosses the sum stays), min_p (relative to the most likely), and one draw from what is left, in
+ *   order of (logit descending, id), or of id where all are left.
  *
  * The draw is random but not of a state: u = philox(seed; position, choice), so a seeded answer
- * depends on nothing else: no batch, no order, no other request. Logprobs are of the model's own
+ * depends on nothing else: no batch, no order, no other request. The exponentials are the kernels',
+ * the same bits with every instruction set. Logprobs are of the model's own
  * distribution, before all of the above.
  *
  * A sampler is scratch memory of one thread.
@@ -18,6 +19,7 @@
 #define OFTD_CORE_RUN_SAMPLER_H
 
 #include "core/engine.h"
+#include "core/kernels.h"
 
 /* What a request wants, resolved; all values are in range. */
 struct sampling {
@@ -42,7 +44,9 @@ struct history {
 };
 
 struct sampler;
-enum status sampler_open(int32_t vocab, struct sampler **out, struct error *err);
+/* kernels: borrowed; of the thread that picks. */
+enum status sampler_open(const struct kernels *kernels, int32_t vocab, struct sampler **out,
+                         struct error *err);
 void sampler_close(struct sampler *s);
 
 /* Room for such bits, for one pick. */

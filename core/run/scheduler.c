@@ -78,7 +78,7 @@ enum status scheduler_open(const struct scheduler_options *o, struct scheduler *
         free(s);
         return error_memory(err, "the scheduler");
     }
-    enum status st = sampler_open(o->model->vocab, &s->sampler, err);
+    enum status st = sampler_open(o->kernels, o->model->vocab, &s->sampler, err);
     if (st == ST_OK)
         st = step_open(&s->step, o->model->vocab, o->max_rows, o->max_sequences, err);
     if (st == ST_OK) {

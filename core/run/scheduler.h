@@ -33,7 +33,8 @@ struct scheduler;
 
 struct scheduler_options {
     const struct model *model;
-    struct kvcache *kv; /* borrowed, the worker's alone */
+    const struct kernels *kernels; /* borrowed: the sampler's */
+    struct kvcache *kv;            /* borrowed, the worker's alone */
     struct stats *stats;
     struct turns *turns;                            /* of work in the background */
     int32_t max_rows, prefill_chunk, max_sequences; /* max_rows >= max_sequences */

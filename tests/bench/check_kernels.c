@@ -391,7 +391,7 @@ static void check_attention(void)
         }
 }
 
-/* ---- norm, rope, activate, add, scale ---- */
+/* ---- norm, rope, activate, likelihoods, add, scale ---- */
 
 static void run_norm(struct kernels *t, struct data *d, int which)
 {
@@ -408,6 +408,19 @@ static void run_activate(struct kernels *t, struct data *d, int which)
 {
     t->activate(t, (enum activation)(d->kind / 2), d->x, d->k, d->kind & 1 ? d->y : NULL, d->k,
                 d->rows, d->k, d->out[which], d->k);
+}
+
+/* Likelihoods, or what they sum to. */
+static void run_likelihoods(struct kernels *t, struct data *d, int which)
+{
+    float sums[2048 / DRAW_BLOCK];
+    for (int32_t r = 0; r < d->rows; r++) {
+        float *x = d->x + r * d->k, *out = d->out[which] + r * d->k, max = x[0];
+        x[d->k - 1] = -INFINITY;
+        for (int64_t i = 1; i < d->k; i++)
+            max = x[i] > max ? x[i] : max;
+        t->likelihoods(t, x, d->k, max, 0.7f, d->flag ? d->z : out, d->flag ? out : sums);
+    }
 }
 
 static void run_rope(struct kernels *t, struct data *d, int which)
@@ -449,6 +462,8 @@ static void check_elementwise(void)
         check_rows("norm", kind & 1 ? "layer" : "rms", kind, run_norm);
     for (int kind = 0; kind < 14; kind++)
         check_rows("activate", acts[kind / 2], kind, run_activate);
+    check_rows("likelihoods", "", 0, run_likelihoods);
+    check_rows("likelihoods", "sums", 1, run_likelihoods);
     check_rows("rope", "", 0, run_rope);
     check_rows("add, scale", "one row", 0, run_add);
     check_rows("add, scale", "rows", 1, run_add);

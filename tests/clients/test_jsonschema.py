@@ -12,6 +12,8 @@ import jsonschema
 
 from daemon import SLOW, Daemon
 from run import Skip
+from scripted import Scripted
+from test_chat import TEMPLATE
 
 SCHEMAS, THREADS = 80, 8
 SUITE = os.path.join(os.path.dirname(os.path.dirname(sys.executable)), "suite", "json", "tests", "draft2020-12")
@@ -89,6 +91,44 @@ def test_random_schemas():
             elif end == "refused":
                 assert "schema/" in text or "regex" in text, text
     assert ends["stop"] > SCHEMAS * 2 // 3 and ends["refused"] < SCHEMAS // 10, ends
+
+
+# ---- strict tools, of bases that write arguments in tags, as Python and as JSON ----
+
+WRITINGS = {"tags": ("<tool_call><parameter=", "<tool_call>"), "glm": ("<tool_call><arg_key>", "<tool_call>"),
+            "python": ("<|tool_call_start|>", "<|tool_call_start|>"), "json": ("<tool_call>", "<tool_call>")}
+
+
+def call(daemon, seed):
+    """(the schema, 'whole' | 'length' | 'refused', the arguments' text)"""
+    asked = an_object(random.Random(seed), 2)
+    tool = {"type": "function", "function": {"name": "f", "strict": True, "parameters": asked}}
+    r = daemon.post("/v1/chat/completions", {"messages": [{"role": "user", "content": "<|say|>"}], "tools": [tool], "max_tokens": 400,
+                                             "temperature": 1.2, "seed": seed, "parallel_tool_calls": False}, timeout=120 * SLOW)
+    if r.status == 400:
+        return asked, "refused", r.json()["error"]["message"]
+    assert r.status == 200, (asked, r.status, r.body[:300])
+    choice = r.json()["choices"][0]
+    if not choice["message"].get("tool_calls"):
+        return asked, "length", choice["message"]["content"]
+    arguments = choice["message"]["tool_calls"][0]["function"]["arguments"]
+    return asked, "length" if choice["finish_reason"] == "length" else "whole", arguments
+
+
+def test_random_strict_tools():
+    for name, (evidence, opening) in WRITINGS.items():
+        ends = {"whole": 0, "length": 0, "refused": 0}
+        special = [opening] if name == "python" else []
+        with Scripted({"<|say|>": [opening]}, TEMPLATE % evidence, special) as model, Daemon(model=model.name) as d, \
+                concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
+            for asked, end, text in pool.map(lambda i: call(d, i), range(SCHEMAS)):
+                ends[end] += 1
+                if end == "whole":
+                    try:
+                        jsonschema.Draft202012Validator(asked, format_checker=CHECK).validate(json.loads(text))
+                    except Exception as e:
+                        raise AssertionError(f"{name}: {asked}: {text}") from e
+        assert ends["whole"] >= SCHEMAS // 8 and ends["refused"] < SCHEMAS * 2 // 3, (name, ends)
 
 
 # ---- the suite ----

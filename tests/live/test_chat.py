@@ -344,6 +344,14 @@ STRICT = {
     "mistral": ("[TOOL_CALLS]", ["Yes. ", "[TOOL_CALLS]", '[{"name": "paint", "argu', 'ments": {"colour": "', "green", '", "coats": ',
                                  "77", "}}]"], "Yes."),
     "bar": ("<|tool_call|>", ["<|tool_call|>", '[{"name": "paint", "argu', 'ments": {"colour": "', "green", '", "coats": ', "77", "}}]"], None),
+    "tags": ("<tool_call><parameter=", ["I paint.\n", "<tool_call>", "\n<function=paint>\n", "<parameter=colour>\n", "green", "\n</parameter>\n",
+                                        "<parameter=coats>\n", "77", "\n</parameter>", "\n</function>", "\n</tool_call>"], "I paint."),
+    "glm": ("<tool_call><arg_key>", ["<tool_call>paint", "\n<arg_key>colour</arg_key>", "\n<arg_value>", "green", "</arg_value>\n",
+                                     "<arg_key>coats</arg_key>\n<arg_value>", "77", "</arg_value>", "\n</tool_call>"], None),
+    "function": ("<function=", ["Well, ", "<function=", "paint>", '{"colour": "', "green", '", "coats": ', "77}", "</function>"], "Well,"),
+    "lfm": ("<|tool_call_start|>", ["Yes.", "<|tool_call_start|>", "[paint(", "colour='", "green", "', coats=", "77", ")]", "<|tool_call_end|>"], "Yes."),
+    "kimi": ("<|tool_calls_section_begin|>", ["<|tool_calls_section_begin|>", "<|tool_call_begin|>", "functions.paint:0", "<|tool_call_argument_begin|>",
+                                              '{"colour": "', "green", '", "coats": ', "77}", "<|tool_call_end|>", "<|tool_calls_section_end|>"], None),
 }
 
 
@@ -354,12 +362,13 @@ def strict(tool, **parameters):
 def test_strict_calls():
     loose = {"type": "function", "function": {"name": "loose", "parameters": {"not": {}}}}
     for name, (evidence, pieces, content) in STRICT.items():
-        special = [p for p in pieces if p in ("[TOOL_CALLS]", "<|tool_call|>")]
+        special = [p for p in pieces if p in ("[TOOL_CALLS]", "<|tool_call|>") or p.startswith("<|tool_call")]
         with Scripted({"<|say|>": pieces}, TEMPLATE % evidence, special) as model, Daemon(model=model.name) as d:
             free = chat(d, tools=MUST)["choices"][0]
             assert free["finish_reason"] == "tool_calls" and "green" in free["message"]["tool_calls"][0]["function"]["arguments"], name
-            f = {"tools": [strict(MUST[0]), loose], "max_tokens": 200}
+            f = {"tools": [strict(MUST[0]), loose], "max_tokens": 200, "parallel_tool_calls": name in ("hermes", "llama", "mistral", "bar")}
             held = chat(d, **f)["choices"][0]
+            assert len(held["message"].get("tool_calls", ())) == 1, (name, held)
             call, = held["message"]["tool_calls"]
             assert held["finish_reason"] in ("tool_calls", "length") and held["message"]["content"] == content, (name, held)
             assert call["function"]["name"] == "paint", (name, held)
@@ -367,6 +376,22 @@ def test_strict_calls():
             _, chunks = chunks_of(d, **f)
             parts = [k["function"]["arguments"] for x in chunks for k in x["choices"][0]["delta"].get("tool_calls", [])]
             assert "".join(parts) == call["function"]["arguments"], name
+
+
+def test_allowed_tools():
+    """The base would paint, and may only wait."""
+    evidence, pieces, content = STRICT["hermes"]
+    with Scripted({"<|say|>": pieces}, TEMPLATE % evidence) as model, Daemon(model=model.name) as d:
+        def call(*names, mode="auto"):
+            some = [{"type": "function", "function": {"name": n}} for n in names]
+            c = chat(d, tools=MUST, tool_choice={"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": some}}, parallel_tool_calls=False)
+            return c["choices"][0]["message"]
+        message = call("wait")
+        assert message["content"] == content and [k["function"]["name"] for k in message["tool_calls"]] == ["wait"]
+        assert call("wait", "paint")["tool_calls"][0]["function"]["name"] == "paint"
+        must, = call("wait", mode="required")["tool_calls"]
+        assert must["function"]["name"] == "wait"
+        check_call(must)
 
 
 def test_strict_leaves_text_alone():

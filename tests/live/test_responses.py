@@ -127,6 +127,7 @@ def test_refusals(d):
             ({"input": [{"type": "function_call", "role": "user", "content": "a"}]}, 400, "unknown_field", "role"),
             ({"input": [{"role": "robot", "content": "a"}]}, 400, "invalid_value", "role"),
             ({"input": [{"role": "user", "content": [{"type": "input_image", "text": "a"}]}]}, 400, "invalid_value", "type"),
+            ({"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "data:,"}]}]}, 400, "invalid_value", "type"),
             ({"input": "a " * 3000}, 400, "context_length_exceeded", "input"),
             ({"input": "a", "model": "nobody"}, 404, "model_not_found", "model")):
         for stream in (False, True):
@@ -236,6 +237,30 @@ def test_a_call_that_must_come(d):
             (kind, (name, arguments)), = items_of(r)
             assert (kind, name) == ("function_call", "paint") and json.loads(arguments)["colour"] in ("red", "blue")
             assert r["status"] == "completed" and r["tool_choice"] == choice
+
+
+def test_some_tools_are_allowed(d):
+    """The base sees all of them; it may or must call one of some, in both routes' words."""
+    def tool(name):
+        return {"type": "function", "name": name, "parameters": {"type": "object", "properties": {"n": {"type": "boolean"}}, "required": ["n"]}}
+    tools = [tool(n) for n in ("paint", "wait", "stop")]
+    names = [{"type": "function", "name": n} for n in ("wait", "stop")]
+    choice = {"type": "allowed_tools", "mode": "required", "tools": names}
+    for seed in range(6):
+        r = respond(d, tools=tools, tool_choice=choice, parallel_tool_calls=False, temperature=1.5, seed=seed)
+        (kind, (name, arguments)), = items_of(r)
+        assert kind == "function_call" and name in ("wait", "stop") and json.loads(arguments)["n"] in (True, False)
+        assert r["tool_choice"] == choice and r["tools"] == tools
+    none = {**choice, "tools": [{"type": "function", "name": "nobody"}]}
+    r = d.post("/v1/responses", {"input": "a", "tools": tools, "tool_choice": none})
+    assert (r.status, r.json()["error"]["param"]) == (400, "tool_choice")
+    r = d.post("/v1/responses", {"input": "a", "tools": tools, "tool_choice": {**choice, "tools": [{"type": "mcp", "server_label": "a"}]}})
+    assert (r.status, r.json()["error"]["param"]) == (501, "tools")
+    nested = [{"type": "function", "function": {"name": "wait"}}]
+    chat = {"messages": [{"role": "user", "content": "a"}], "tools": [{"type": "function", "function": {k: v for k, v in t.items() if k != "type"}} for t in tools],
+            "tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": nested}}, "parallel_tool_calls": False}
+    called = d.ok("POST", "/v1/chat/completions", chat)["choices"][0]["message"]["tool_calls"]
+    assert [k["function"]["name"] for k in called] == ["wait"]
 
 
 def test_the_form_of_the_text(d):

@@ -138,6 +138,26 @@ static const struct row rows[] = {
     {TOOLS_LLAMA, "[f(a=1), g(x)] then", "g(x)] then|f({\"a\": 1})"},
     {TOOLS_LFM, "Yes.<|tool_call_start|>[f(a='b')]<|tool_call_end|> Done",
      "Yes. Done|f({\"a\": \"b\"})"},
+    {TOOLS_GLM,
+     "So:\n<tool_call>f\n<arg_key>a</arg_key>\n<arg_value>[1, 2]</arg_value>\n</tool_call>",
+     "So:|f({\"a\": \"[1, 2]\"})"},
+    {TOOLS_GLM,
+     "<tool_call>f<arg_key>a</arg_key><arg_value>\nx<b\n</arg_value></tool_call><tool_call>g</"
+     "tool_call>!",
+     "!|f({\"a\": \"\\nx<b\\n\"})|g({})"},
+    {TOOLS_GLM, "<tool_call>f\n<arg_key>a</arg_key>\n<arg_value>x</arg_val", "|f({\"a\": \"x"},
+    {TOOLS_GLM, "<tool_call>\n</tool_call> no", "<tool_call>\n</tool_call> no"},
+    {TOOLS_FUNCTION, "So: <function=f>{\"a\": 1}</function>\n<function=g>{}</function> x",
+     "So: x|f({\"a\": 1})|g({})"},
+    {TOOLS_FUNCTION, "<function=f", "<function=f"},
+    {TOOLS_FUNCTION, "<function=f>none</function>", "<function=f>none</function>"},
+    {TOOLS_KIMI,
+     "So:<|tool_calls_section_begin|><|tool_call_begin|>functions.f:0<|tool_call_argument_begin|>"
+     "{\"a\": 1}<|tool_call_end|><|tool_call_begin|>g<|tool_call_argument_begin|>{}"
+     "<|tool_call_end|><|tool_calls_section_end|>",
+     "So:|f({\"a\": 1})|g({})"},
+    {TOOLS_KIMI, "<|tool_calls_section_begin|><|tool_call_begin|>functions.f:0<|tool_call_arg",
+     "<|tool_calls_section_begin|><|tool_call_begin|>functions.f:0<|tool_call_arg"},
     {TOOLS_BAR, "So:<|tool_call|>[{\"name\": \"f\", \"arguments\": {\"x\": 0}}]",
      "So:|f({\"x\": 0})"},
 };
@@ -228,9 +248,14 @@ START_TEST(test_ids)
         enum tool_format format;
         const char *text;
         size_t len;
-    } v[] = {{TOOLS_HERMES, "<tool_call>{\"name\":\"f\"}<tool_call>{\"name\":\"g\"}", 29},
-             {TOOLS_MISTRAL_NAMED, "[TOOL_CALLS]f[ARGS]{}[TOOL_CALLS]f[ARGS]{}", 9}};
-    for (size_t i = 0; i < 2; i++) {
+    } v[] = {
+        {TOOLS_KIMI,
+         "<|tool_calls_section_begin|><|tool_call_begin|>functions.f:0<|tool_call_argument_begin|>"
+         "{}<|tool_call_end|><|tool_call_begin|>functions.f:1<|tool_call_argument_begin|>{}",
+         13},
+        {TOOLS_HERMES, "<tool_call>{\"name\":\"f\"}<tool_call>{\"name\":\"g\"}", 29},
+        {TOOLS_MISTRAL_NAMED, "[TOOL_CALLS]f[ARGS]{}[TOOL_CALLS]f[ARGS]{}", 9}};
+    for (size_t i = 0; i < sizeof v / sizeof v[0]; i++) {
         struct buffer content = {0};
         struct tool_parser *p = tool_parser_new(v[i].format, tools);
         size_t n;
@@ -254,8 +279,9 @@ START_TEST(test_formats)
         {"{{ '<tool_call>' }}", TOOLS_HERMES},
         {"<tool_call> <function=", TOOLS_NONE},
         {"<tool_call> <function= <parameter=", TOOLS_TAGS},
-        {"<tool_call>f<arg_key>", TOOLS_NONE},
-        {"<function=f>{} <|python_tag|>", TOOLS_NONE},
+        {"<tool_call>f<arg_key>", TOOLS_GLM},
+        {"<|tool_calls_section_begin|>", TOOLS_KIMI},
+        {"<function=f>{} <|python_tag|>", TOOLS_FUNCTION},
         {"<|python_tag|>", TOOLS_LLAMA},
         {"{\"name\": function name, \"parameters\": dictionary of argument name and its value}",
          TOOLS_LLAMA},

@@ -1,4 +1,5 @@
-/* norm, activate, rope, add, scale, gemm and solve against their definitions in double. */
+/* norm, activate, likelihoods, rope, add, scale, gemm and solve against their definitions in
+ * double. */
 #include <math.h>
 
 #include "tests/backends/kernels/open_table.h"
@@ -50,6 +51,30 @@ START_TEST(activate)
             gate[5] = 0.5f;
         }
     t->close(t);
+}
+END_TEST
+
+START_TEST(likelihoods)
+{
+    enum { N = 2 * DRAW_BLOCK + 77 };
+    float x[N], likely[N], sums[3];
+    random_floats(x, N);
+    x[5] = -INFINITY;
+    x[9] = 20;
+    x[DRAW_BLOCK] = -90;
+    struct kernels *t = open_table(isas[_i], 1);
+    t->likelihoods(t, x, N, 20, 1.25f, likely, sums);
+    t->close(t);
+    ck_assert(likely[5] == 0 && likely[9] == 1);
+    for (int b = 0; b < 3; b++) {
+        double sum = 0;
+        for (int i = b * DRAW_BLOCK; i < N && i < (b + 1) * DRAW_BLOCK; i++) {
+            double want = exp((double)((x[i] - 20) * 1.25f));
+            ck_assert_double_le(fabs((double)likely[i] - want), 3e-6 * want);
+            sum += (double)likely[i];
+        }
+        ck_assert_double_eq_tol((double)sums[b], sum, 1e-6 * sum);
+    }
 }
 END_TEST
 
@@ -169,6 +194,7 @@ static Suite *elementwise_suite(void)
     for (int i = 0; i < (int)(sizeof isas / sizeof *isas); i++)
         if (cpu_has(isas[i])) {
             tcase_add_loop_test(t, activate, i, i + 1);
+            tcase_add_loop_test(t, likelihoods, i, i + 1);
             tcase_add_loop_test(t, norm, i, i + 1);
             tcase_add_loop_test(t, rope, i, i + 1);
         }

@@ -34,6 +34,8 @@ START_TEST(bounds)
     ck_assert_double_le(worst(special_exp, exp, 1e-10f, 88.7f, 997), 1.5);
     for (float x = -103; x < -80; x += 0.003f)
         ck_assert_double_le(ulps(special_exp(x), exp((double)x)), 1.5);
+    for (float x = -125; x <= 0; x += 0.0007f)
+        ck_assert_double_le(ulps(special_power(x), exp2((double)x)), 2.1);
     ck_assert_double_le(worst(special_tanh, tanh, 1e-10f, 12.0f, 499), 2.5);
     ck_assert_double_le(worst(special_erf, erf, 1e-10f, 6.0f, 499), 2.0);
 }
@@ -42,6 +44,9 @@ END_TEST
 START_TEST(ends)
 {
     ck_assert(special_exp(-INFINITY) == 0 && special_exp(-200) == 0 && special_exp(0) == 1);
+    ck_assert(special_power(-INFINITY) == 0 && special_power(-125.1f) == 0);
+    ck_assert(special_power(0) == 1 && special_power(-1) == 0.5f &&
+              special_power(-124) == 0x1p-124f);
     ck_assert(isinf(special_exp(INFINITY)) && isinf(special_exp(89.5f)));
     ck_assert(special_tanh(INFINITY) == 1 && special_tanh(-1e30f) == -1 && special_tanh(0) == 0);
     ck_assert(special_erf(INFINITY) == 1 && special_erf(-1e30f) == -1 && special_erf(0) == 0);

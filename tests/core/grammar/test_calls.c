@@ -58,9 +58,53 @@ static bool takes(struct grammar *g, const char *text)
 #define BAD    "{\"name\": \"s\", \"arguments\": {\"a\": 10}}"
 #define ANY    "{\"name\": \"any\", \"arguments\": {\"a\": [10]}}"
 
+/* Arguments in tags and as keywords; "any" is not bound. */
+#define BOUND                                                                                      \
+    ",\"calls\":[{\"name\":\"s\",\"schema\":{\"type\":\"object\",\"properties\":{\"t\":{\"type\":" \
+    "\"string\"},\"n\":{\"$ref\":\"#/$defs/n\"},\"e\":{\"enum\":[\"a\",\"it's "                    \
+    "\\\"b\\\"\",null]},\"p\":{"                                                                   \
+    "\"type\":\"string\",\"pattern\":\"^x.*$\"},\"o\":{\"type\":\"object\","                       \
+    "\"additionalProperties\":"                                                                    \
+    "{\"type\":[\"string\",\"boolean\"]}},\"u\":{\"type\":[\"string\",\"integer\",\"null\"],"      \
+    "\"maxLength\":2}},\"required\":[\"n\"],\"$defs\":{\"n\":{\"type\":\"integer\",\"minimum\":1," \
+    "\"maximum\":9}}}},{\"name\":\"any\"}]}"
+#define TAGS                                                                                       \
+    "{\"open\":\"<tool>\",\"begin\":\"\",\"end\":\"</"                                             \
+    "tool>\",\"free\":true,\"head\":\"<f=\",\"middle\":"                                           \
+    "\">\",\"tail\":\"</f>\",\"key\":\"<p=\",\"value\":\">\\n\",\"close\":\"\\n</"                 \
+    "p>\\n\",\"stop\":\"</p>\"" BOUND
+#define KEYWORDS                                                                                   \
+    "{\"open\":\"<tool>\",\"begin\":\"[\",\"end\":\"]\",\"free\":true,\"head\":\"\",\"middle\":"   \
+    "\"\","                                                                                        \
+    "\"tail\":\"\",\"between\":\", \",\"python\":true" BOUND
+#define N_3             "<p=n>\n3\n</p>\n"
+#define SAID(arguments) "<tool><f=s>" arguments "</f></tool>"
+
 static const struct {
-    const char *grammar, *yes[9], *no[9];
+    const char *grammar, *yes[16], *no[16];
 } calls[] = {
+    {TAGS,
+     {SAID(N_3), SAID("<p=t>\nif a < b:\n  </pre>\n\n</p>\n" N_3),
+      SAID(N_3 "<p=e>\nit's \"b\"\n</p>\n"), SAID(N_3 "<p=e>\nNone\n</p>\n"),
+      SAID(N_3 "<p=p>\nxyz\n</p>\n"),
+      SAID(N_3 "<p=o>\n{\"k\": true, \"l\": \"\\u003c/p>\"}\n</p>\n"),
+      SAID(N_3 "<p=u>\n12\n</p>\n"), SAID(N_3 "<p=u>\nnull\n</p>\n"), "<tool><f=any></f></tool>",
+      "<tool><f=any><p=x_1>\n{[<\n</p>\n</f></tool> text"},
+     {SAID(""), SAID("<p=n>\n10\n</p>\n"), SAID("<p=n>3</p>\n"), SAID(N_3 "<p=t>\nx\n</p>\n"),
+      SAID("<p=t>\nx</p>y\n</p>\n" N_3), SAID("<p=t>\nx\xFF<end>\n</p>\n" N_3),
+      SAID(N_3 "<p=e>\nb\n</p>\n"), SAID(N_3 "<p=p>\nx<y\n</p>\n"), SAID(N_3 "<p=p>\ny\n</p>\n"),
+      SAID(N_3 "<p=o>\n{\"k\": \"</p>\"}\n</p>\n"), SAID(N_3 "<p=o>\n{\"k\": 1}\n</p>\n"),
+      SAID(N_3 "<p=u>\n123\n</p>\n"), SAID(N_3 "<p=w>\n1\n</p>\n"), "<tool><f=t></f></tool>"}},
+    {KEYWORDS,
+     {"<tool>[s(n=3)]",
+      "<tool>[s(t='it\\'s \"b\"\\x00', n=3), any(), any(a=[None, {'k': True}], b=-1.5e3)]",
+      "<tool>[s(t=\"\\u00e9'\", n=3, e='it\\'s \"b\"')]", "<tool>[s(n=3, e=\"it's \\\"b\\\"\")]",
+      "<tool>[s(n=3, e=None)]", "<tool>[s(n=3, p=\"xy\")]",
+      "<tool>[s(n=3, o={'k': False, \"l\": 'm'})]", "<tool>[s(n=3, u=12)]", "text"},
+     {"<tool>[s()]", "<tool>[s(n=10)]", "<tool>[s(3)]", "<tool>[s(n=3, e='b')]",
+      "<tool>[s(n=3, e=null)]", "<tool>[s(n=3, t='x')]", "<tool>[s(n=3, o={'k': false})]",
+      "<tool>[s(n=3, p='y')]", "<tool>[s(t='a\\/b', n=3)]", "<tool>[s(t='a\nb', n=3)]",
+      "<tool>[s(n=3, u='123')]", "<tool>[any(a-b=1)]", "<tool>[s(n=3, w=1)]"}},
     {CALLS(TAGGED),
      {"", "any <t text <tool\xFF<end>", "<tool>" GOOD "</tool>",
       "So: <tool>\n" GOOD "\n</tool> and <", "<tool>" ANY "</tool><tool>" GOOD "</tool>",
@@ -87,9 +131,9 @@ static const struct {
 START_TEST(calls_in_text)
 {
     struct grammar *g = get(calls[_i].grammar);
-    for (int i = 0; i < 9 && calls[_i].yes[i]; i++)
+    for (int i = 0; i < 16 && calls[_i].yes[i]; i++)
         ck_assert_msg(takes(g, calls[_i].yes[i]), "%s", calls[_i].yes[i]);
-    for (int i = 0; i < 9 && calls[_i].no[i]; i++)
+    for (int i = 0; i < 16 && calls[_i].no[i]; i++)
         ck_assert_msg(!takes(g, calls[_i].no[i]), "%s", calls[_i].no[i]);
     grammar_unref(g);
 }
@@ -98,7 +142,7 @@ END_TEST
 /* Any token may come in free text, special ones too; within a call no special one. */
 START_TEST(special_tokens_of_calls)
 {
-    struct grammar *g = get(calls[0].grammar);
+    struct grammar *g = get(calls[2].grammar);
     int32_t n = tokenizer_size(tokenizer), special = 0;
     uint64_t *bits = calloc((size_t)grammar_words(g), sizeof *bits);
     struct follower f = {0};
@@ -116,7 +160,7 @@ START_TEST(special_tokens_of_calls)
         }
     ck_assert_int_gt(special, 2);
     grammar_unref(g);
-    g = get(calls[3].grammar);
+    g = get(calls[5].grammar);
     f = (struct follower){0};
     ck_assert_int_eq(follow_allowed(grammar_tables(g), &f, NULL, 0, bits, &ends, &any, NULL),
                      ST_OK);
@@ -136,6 +180,13 @@ static const struct {
      ".properties.a.anyOf[1].not"},
     {GRAMMAR_JSON_SCHEMA, "{\"$ref\":\"#/$defs/x\",\"$defs\":{\"x\":{\"pattern\":\"(\"}}}",
      ".$defs.x.pattern"},
+    {GRAMMAR_CALLS,
+     "{\"python\":true,\"calls\":[{\"name\":\"f\",\"param\":\"p\",\"schema\":{\"properties\":{\"a-"
+     "b\":{}}}}]}",
+     "p.properties.a-b"},
+    {GRAMMAR_CALLS,
+     "{\"python\":true,\"calls\":[{\"name\":\"f\",\"param\":\"p\",\"schema\":{\"anyOf\":[{}]}}]}",
+     "p.anyOf"},
     {GRAMMAR_CALLS,
      "{" LISTED ",\"calls\":[{\"name\":\"f\",\"param\":\"tools[3].function.parameters\","
      "\"schema\":{\"properties\":{\"b\":{\"not\":{}}}}}]}",
@@ -183,7 +234,7 @@ static Suite *suite(void)
     tcase_add_loop_test(t, calls_in_text, 0, sizeof calls / sizeof calls[0]);
     tcase_add_test(t, special_tokens_of_calls);
     tcase_add_loop_test(t, errors_name_the_place, 0, sizeof places / sizeof places[0]);
-    tcase_add_loop_test(t, memory_runs_out, 0, 4);
+    tcase_add_loop_test(t, memory_runs_out, 0, 6);
     suite_add_tcase(s, t);
     return s;
 }

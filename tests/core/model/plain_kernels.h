@@ -245,6 +245,18 @@ static inline void plain_scale(const struct kernels *self, float *x, int64_t n, 
         x[i] *= by;
 }
 
+static inline void plain_likelihoods(const struct kernels *self, const float *x, int64_t n,
+                                     float max, float scale, float *likely, float *sums)
+{
+    (void)self;
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) {
+        likely[i] = (float)exp((double)((x[i] - max) * scale));
+        sum = (i % DRAW_BLOCK ? sum : 0) + (double)likely[i];
+        sums[i / DRAW_BLOCK] = (float)sum;
+    }
+}
+
 static struct kernels_state plain_state;
 static const struct kernels plain_kernels = {
     .device = "cpu",
@@ -263,6 +275,7 @@ static const struct kernels plain_kernels = {
     .activate = plain_activate,
     .add = plain_add,
     .scale = plain_scale,
+    .likelihoods = plain_likelihoods,
 };
 
 #endif

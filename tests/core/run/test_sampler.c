@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/run/sampler.h"
+#include "tests/core/model/plain_kernels.h"
 
 #define V 12
 
@@ -11,7 +12,7 @@ static struct sampler *sampler;
 
 static void setup(void)
 {
-    ck_assert_int_eq(sampler_open(V, &sampler, NULL), ST_OK);
+    ck_assert_int_eq(sampler_open(&plain_kernels, V, &sampler, NULL), ST_OK);
 }
 
 static void teardown(void)
@@ -178,6 +179,91 @@ START_TEST(filters_keep_the_right_set)
 }
 END_TEST
 
+#define MANY 3001
+
+struct drawn {
+    double x;
+    int32_t id;
+};
+
+static int in_order(const void *a, const void *b)
+{
+    const struct drawn *l = a, *r = b;
+    return l->x != r->x ? (l->x < r->x ? 1 : -1) : l->id - r->id;
+}
+
+/* The definition, in double: whether `id` is what u draws from x, up to rounding. */
+static bool is_drawn(const struct sampling *p, const float *x, double u, int32_t id)
+{
+    static struct drawn d[MANY];
+    double e[MANY], total = 0, sum = 0, acc = 0;
+    bool filtered = (p->top_k > 0 && p->top_k < MANY) || p->top_p < 1 || p->min_p > 0;
+    int32_t k = p->top_k > 0 && p->top_k < MANY ? p->top_k : MANY, kept = 0, at = 0;
+    for (int32_t i = 0; i < MANY; i++)
+        d[i] = (struct drawn){(double)x[i], i};
+    if (filtered)
+        qsort(d, MANY, sizeof *d, in_order);
+    double max = -INFINITY;
+    for (int32_t i = 0; i < MANY; i++)
+        max = fmax(max, d[i].x);
+    for (int32_t i = 0; i < k; i++)
+        total += e[i] = exp((d[i].x - max) / (double)p->temperature);
+    for (; kept < k; kept++) {
+        if (filtered && kept &&
+            (e[kept] == 0 || e[kept] < (double)p->min_p || sum >= (double)p->top_p * total))
+            break;
+        sum += e[kept];
+    }
+    while (at < kept && d[at].id != id)
+        acc += e[at++];
+    double room = 1e-5 * total; // of a sum in f32, and of one entry more or less in what is kept
+    double edge = kept < MANY && filtered ? e[kept - 1] : 0;
+    return at < kept && acc <= u * sum + room && acc + e[at] >= u * (sum - edge) - room;
+}
+
+/* A vocabulary larger than what the sampler looks at first: flat, steep, cut down to a few. */
+START_TEST(draws_are_the_definitions)
+{
+    static const struct {
+        int32_t top_k;
+        float top_p, min_p;
+    } filters[] = {{0, 1, 0},       {50, 1, 0},    {1, 1, 0},       {40, 0.9f, 0},
+                   {700, 0.99f, 0}, {0, 0.9f, 0},  {0, 0, 0},       {0, 0.9999f, 0},
+                   {0, 1, 0.05f},   {0, 1, 1e-5f}, {0, 0.5f, 0.2f}, {MANY, 0.95f, 0}};
+    static float x[MANY];
+    struct sampler *s;
+    ck_assert_int_eq(sampler_open(&plain_kernels, MANY, &s, NULL), ST_OK);
+    for (int shape = 0; shape < 4; shape++)
+        for (size_t f = 0; f < sizeof filters / sizeof *filters; f++)
+            for (int32_t choice = 0; choice < 15; choice++) {
+                uint64_t *bits = sampler_bits(s);
+                memset(bits, shape == 3 ? 0 : 0xff, (MANY + 63) / 64 * sizeof *bits);
+                for (int32_t i = 0; i < MANY; i++) {
+                    double u = sampler_uniform(99, choice, i);
+                    x[i] = (float)(shape == 1 ? -3 * log(1 - u) : 2 * u); // steep, flat
+                    if (shape == 2)
+                        x[i] = (float)(i % 7); // many equals
+                }
+                if (shape == 3)
+                    for (int32_t i = 0; i < MANY; i += 501)
+                        bits[i / 64] |= 1ull << i % 64;
+                const struct sampling p = {.temperature = 0.8f,
+                                           .top_k = filters[f].top_k,
+                                           .top_p = filters[f].top_p,
+                                           .min_p = filters[f].min_p,
+                                           .repetition = 1,
+                                           .seed = 5};
+                const struct history h = {.choice = choice, .allowed = bits};
+                int32_t id = sampler_pick(s, &p, &h, x);
+                for (int32_t i = 0; shape == 3 && i < MANY; i++)
+                    x[i] = i % 501 ? -INFINITY : x[i];
+                ck_assert_msg(is_drawn(&p, x, sampler_uniform(5, choice, 0), id),
+                              "shape %d, filter %zu, choice %d: %d", shape, f, choice, id);
+            }
+    sampler_close(s);
+}
+END_TEST
+
 /* Cutting at k among equals keeps the lowest ids, as an order by (logit, id) says. */
 START_TEST(ties_at_the_cut_are_by_id)
 {
@@ -239,6 +325,7 @@ static Suite *suite(void)
     tcase_add_test(c, bias_and_min_tokens);
     tcase_add_test(c, draws_follow_the_distribution);
     tcase_add_test(c, filters_keep_the_right_set);
+    tcase_add_test(c, draws_are_the_definitions);
     tcase_add_test(c, ties_at_the_cut_are_by_id);
     tcase_add_test(c, logprobs);
     tcase_add_test(c, finite_or_not);

@@ -16,6 +16,7 @@
 #include "core/run/request.h"
 #include "core/run/scheduler.h"
 #include "core/run/sequence.h"
+#include "tests/core/model/plain_kernels.h"
 
 #define VOCAB  32
 #define HIDDEN 4
@@ -186,6 +187,7 @@ static inline void open_world(struct world *w, struct sizes z)
             .temperature = 1, .top_p = 1, .repetition = 1, .logprobs = -1, .max_tokens = 16}};
     w->tickets = (struct ticket_host){.ctx = w, .kick = on_kick, .ended = on_ended};
     const struct scheduler_options o = {.model = &w->model,
+                                        .kernels = &plain_kernels,
                                         .kv = w->kv,
                                         .stats = &w->stats,
                                         .turns = &w->turns,
@@ -324,7 +326,7 @@ static inline int32_t oracle(const struct ask *a, int32_t choice, int32_t window
 {
     int32_t tokens[8192], len = a->prompt, n = 0;
     struct sampler *s;
-    ck_assert_int_eq(sampler_open(VOCAB, &s, NULL), ST_OK);
+    ck_assert_int_eq(sampler_open(&plain_kernels, VOCAB, &s, NULL), ST_OK);
     const struct sampling p = {
         .temperature = a->temperature, .top_p = 1, .repetition = 1, .logprobs = -1, .seed = 11};
     for (int32_t i = 0; i < len; i++)
