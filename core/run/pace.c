@@ -32,8 +32,8 @@ int32_t pace_rows(const struct pace *p, int32_t generating, int32_t reading, int
         return 0;
     if (p->row <= 0)
         return most < FIRST_ROWS ? most : FIRST_ROWS;
-    double share = reading > generating ? (double)reading / generating : 1;
-    double rows = (p->stretch - 1) * share * g->ns / p->row;
+    double share = (double)reading * reading / generating;
+    double rows = (p->stretch - 1) * (share > 1 ? share : 1) * g->ns / p->row;
     if (rows < 1)
         return 1;
     return rows < most ? (int32_t)rows : most;

@@ -38,8 +38,9 @@ START_TEST(the_bound_is_what_the_times_say)
     ck_assert_int_eq(rows_of(&p, 8), 15); // 10 + 15 = 2.5 * 10
     ck_assert_int_eq(pace_rows(&p, 8, 1, 9), 9);
     ck_assert_int_eq(pace_rows(&p, 8, 1, 0), 0);
-    ck_assert_int_eq(pace_rows(&p, 8, 8, 128), 15);
-    ck_assert_int_eq(pace_rows(&p, 8, 16, 128), 30); // two wait for each one that generates
+    ck_assert_int_eq(pace_rows(&p, 8, 2, 128), 15);
+    ck_assert_int_eq(pace_rows(&p, 8, 4, 128), 30); // 4 * 4 / 8
+    ck_assert_int_eq(pace_rows(&p, 8, 16, 128), 128);
     pace_close(&p);
 }
 END_TEST
