@@ -10,8 +10,10 @@
 
 /* What starting a sequence costs its lane beside the rows of its prompt. */
 #define START_COST 64
-/* A turn of the background takes this part of a step. */
+/* A turn of the background takes this part of a step as they were of late, which rises by no more
+ * than one part in RISE_OF_STEP with each longer one. */
 #define TURN_OF_STEP 2
+#define RISE_OF_STEP 8
 
 /* Rows of a step up to which guesses are computed, and what a row more costs, of a step with one:
  * both as measured (docs/performance.md, step of N sequences). */
@@ -660,19 +662,28 @@ static bool sleep_until_needed(struct scheduler *s, bool idle)
     return !stop;
 }
 
+/* What a step takes, where it took `usual` so far and `last` just now. One that the system held up
+ * or that read a long prompt shall not lend its length to the turns behind it. */
+static int64_t usual_step(int64_t usual, int64_t last)
+{
+    int64_t most = usual + usual / RISE_OF_STEP;
+    return !usual || last < most ? last : most;
+}
+
 static void *work(void *arg)
 {
     struct scheduler *s = arg;
-    int64_t last = 0;
+    int64_t usual = 0;
     for (bool idle = false; sleep_until_needed(s, idle);) {
-        int64_t start = ticket_now(), before = last;
+        int64_t start = s->o.now();
         turns_busy(s->o.turns, true);
         idle = !scheduler_step(s);
-        last = ticket_now() - start;
-        if (idle)
+        if (idle) {
             turns_busy(s->o.turns, false);
-        else
-            turns_give(s->o.turns, (before && before < last ? before : last) / TURN_OF_STEP);
+        } else {
+            usual = usual_step(usual, s->o.now() - start);
+            turns_give(s->o.turns, usual / TURN_OF_STEP);
+        }
     }
     turns_busy(s->o.turns, false);
     return NULL;

@@ -5,8 +5,8 @@
  * A step: take what came in, drop what was cancelled, admit from the lanes while there are slots
  * and pages, plan rows, one pass for each (view, mode), draw and emit, then a slice of a module
  * request if there is one, then end what is done. Between two steps work in the background has its
- * turn, half as long as the shorter of the last two steps: a long prompt's chunk does not lend its
- * length to the next token of a stream.
+ * turn, half as long as steps were of late: a long prompt's chunk does not lend its length to the
+ * next token of a stream.
  *
  *   rows   every running sequence whose prompt is read gets one row. The rest of the step, at most
  *          prefill_chunk rows while others decode and no more than pace.h allows, reads prompts:
