@@ -6,6 +6,8 @@
 #define FIRST_ROWS 16
 /* Steps with prompt rows after which one without them shows again what it takes. */
 #define LONG 64
+/* How much more the square of those who read weighs than those who generate. */
+#define CROWD 2
 /* A new time counts one part in so many, and as at most RISE times the old one. */
 #define PARTS 4
 #define RISE  2
@@ -32,7 +34,7 @@ int32_t pace_rows(const struct pace *p, int32_t generating, int32_t reading, int
         return 0;
     if (p->row <= 0)
         return most < FIRST_ROWS ? most : FIRST_ROWS;
-    double share = (double)reading * reading / generating;
+    double share = reading > 1 ? (double)CROWD * reading * reading / generating : 1;
     double rows = (p->stretch - 1) * (share > 1 ? share : 1) * g->ns / p->row;
     if (rows < 1)
         return 1;

@@ -13,10 +13,10 @@
  *   row        what a prompt row adds to such a step; until it is known a step reads FIRST_ROWS.
  *
  * Where many read, one waits for the other, so that what they wait in all grows with the square of
- * their number: where that is more than the number of those who generate, the prompts' part of the
- * time grows by the ratio, and a crowd that comes at once is read as fast as it can be. Nobody
- * starves: a step that generates is asked for at most once in so many, and every other reads a row
- * at least. With nobody generating a step reads all it can.
+ * their number: where twice that is more than the number of those who generate, the prompts' part
+ * of the time grows by the ratio, and a crowd that comes at once is read as fast as it can be.
+ * Nobody starves: a step that generates is asked for at most once in so many, and every other reads
+ * a row at least. With nobody generating a step reads all it can.
  *
  * A step that the system held up is no measure: an estimate falls as fast as what is seen, and
  * rises by a part of itself at most.

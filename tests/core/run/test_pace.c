@@ -39,7 +39,7 @@ START_TEST(the_bound_is_what_the_times_say)
     ck_assert_int_eq(pace_rows(&p, 8, 1, 9), 9);
     ck_assert_int_eq(pace_rows(&p, 8, 1, 0), 0);
     ck_assert_int_eq(pace_rows(&p, 8, 2, 128), 15);
-    ck_assert_int_eq(pace_rows(&p, 8, 4, 128), 30); // 4 * 4 / 8
+    ck_assert_int_eq(pace_rows(&p, 8, 4, 128), 60); // 2 * 4 * 4 / 8
     ck_assert_int_eq(pace_rows(&p, 8, 16, 128), 128);
     pace_close(&p);
 }
