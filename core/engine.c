@@ -362,6 +362,8 @@ static enum status open_worker(struct engine *e, struct error *err)
                                         .turns = &e->turns,
                                         .max_rows = o->max_rows,
                                         .prefill_chunk = o->prefill_chunk,
+                                        .prefill_stretch = o->prefill_stretch,
+                                        .now = ticket_now,
                                         .max_sequences = o->max_sequences,
                                         .speculate = o->speculate,
                                         .forward = forward,

@@ -43,9 +43,10 @@ struct engine_options {
     const char *export_dir;
     uint64_t kv_memory, adapter_memory, merge_memory; /* bytes; kv 0: chosen from what is free */
     int32_t max_rows;                                 /* rows of a step */
-    int32_t prefill_chunk; /* prompt rows of a step while others decode */
-    int32_t max_sequences; /* running at once */
-    int32_t max_queue;     /* requests waiting */
+    int32_t prefill_chunk;  /* prompt rows of a step while others decode */
+    double prefill_stretch; /* and how many steps without them it may last, 0: any number */
+    int32_t max_sequences;  /* running at once */
+    int32_t max_queue;      /* requests waiting */
     int64_t max_queue_tokens;
     int32_t max_forward_rows; /* sequences in one /v1/forward */
     uint64_t max_reply_bytes;

@@ -2,6 +2,7 @@
  * things. */
 #include "core/memory.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,13 +42,11 @@ static char *alloc_in_slab(size_t size)
     return p + sizeof h;
 }
 
-void *memory_alloc(size_t size)
+static void *alloc_by_itself(size_t size, bool huge)
 {
     if (!size || size > SIZE_MAX / 2)
         return NULL;
-    if (!BY_ITSELF && size >= SLABS_LEAST && size < SLABS_LARGE - sizeof(union header))
-        return alloc_in_slab(size);
-    size_t align = size >= 2 * HUGE_PAGE ? HUGE_PAGE : 64;
+    size_t align = huge && size >= 2 * HUGE_PAGE ? HUGE_PAGE : 64;
     size_t whole = (size + 63) / 64 * 64;
     // calloc knows which pages are fresh from the system and leaves them untouched: KV pages that
     // nobody uses take no memory.
@@ -60,6 +59,28 @@ void *memory_alloc(size_t size)
     if (align == HUGE_PAGE)
         madvise(p, whole / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
     return p;
+}
+
+void *memory_alloc(size_t size)
+{
+    if (!BY_ITSELF && size >= SLABS_LEAST && size < SLABS_LARGE - sizeof(union header))
+        return alloc_in_slab(size);
+    return alloc_by_itself(size, true);
+}
+
+void *memory_reserve(size_t size)
+{
+    return alloc_by_itself(size, false);
+}
+
+void memory_touch(void *p, size_t size)
+{
+#ifdef MADV_POPULATE_WRITE
+    madvise(p, size, MADV_POPULATE_WRITE);
+#else
+    (void)p;
+    (void)size;
+#endif
 }
 
 void memory_free(void *p)

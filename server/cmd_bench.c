@@ -91,6 +91,7 @@ static enum status open_engine(struct bench *b, struct error *err)
         .adapter_memory = c->adapter_memory,
         .max_rows = (int32_t)c->max_batch_rows,
         .prefill_chunk = (int32_t)c->prefill_chunk,
+        .prefill_stretch = c->prefill_stretch,
         .max_sequences = (int32_t)(c->max_sequences > crowd ? c->max_sequences : crowd),
         .speculate = c->speculate == CONFIG_SPECULATE_NGRAM,
         .kv_dtype = compute == COMPUTE_FAST ? cmd_kv_dtype(c) : DT_F32,

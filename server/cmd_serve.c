@@ -124,6 +124,7 @@ static enum status open_engine(struct daemon *d, struct error *err)
         .merge_memory = c->merge_memory,
         .max_rows = (int32_t)c->max_batch_rows,
         .prefill_chunk = (int32_t)c->prefill_chunk,
+        .prefill_stretch = c->prefill_stretch,
         .max_sequences = (int32_t)c->max_sequences,
         .speculate = c->speculate == CONFIG_SPECULATE_NGRAM,
         .kv_dtype = cmd_kv_dtype(c),

@@ -34,6 +34,7 @@ struct packed {
     int32_t *blocks;        /* [n_modules] block sizes */
     const float **biases;   /* [n_modules] */
     void *memory, *bias_memory;
+    size_t memory_size;
     struct rotation_rule rule;
     bool shared; /* one block for all positions */
     struct head head;
@@ -46,6 +47,7 @@ struct adapter_data {
     struct rotation *rotations;       /* [n_modules] */
     const struct rotation **pointers; /* [n_modules] */
     void *memory;                     /* of all R */
+    size_t memory_size;
 };
 
 static size_t align64(size_t n)
@@ -62,7 +64,7 @@ static void packed_unref(struct packed *p)
     free(p->vectors);
     free(p->blocks);
     free(p->biases);
-    memory_free(p->memory);
+    ledger_leave(p->ledger, p->memory, p->memory_size);
     memory_free(p->bias_memory);
     head_clear(&p->head);
     ledger_sub(p->ledger, p->bytes);
@@ -139,7 +141,9 @@ static struct packed *packed_new(const struct source *src, const struct model *m
     p->vectors = calloc(n_modules + 1, sizeof *p->vectors);
     p->blocks = calloc(n_modules + 1, sizeof *p->blocks);
     p->biases = calloc(n_modules + 1, sizeof *p->biases);
-    p->memory = keep ? package_take(files) : memory_alloc(vectors + 64);
+    p->memory_size = vectors + 64;
+    p->memory =
+        keep ? package_take(files, &p->memory_size) : ledger_take(p->ledger, p->memory_size);
     p->bias_memory = biases ? memory_alloc(biases) : NULL;
     if (!p->vectors || !p->blocks || !p->biases || !p->memory || (biases && !p->bias_memory) ||
         head_load(&src->head, m, &p->head, NULL)) {
@@ -197,11 +201,11 @@ void adapter_unref(struct adapter *a)
     if (!a || atomic_fetch_sub(&a->refs, 1) != 1)
         return;
     if (a->data) {
+        ledger_leave(a->data->packed->ledger, a->data->memory, a->data->memory_size);
         ledger_sub(a->data->packed->ledger, a->rotation_bytes);
         packed_unref(a->data->packed);
         free(a->data->rotations);
         free(a->data->pointers);
-        memory_free(a->data->memory);
         free(a->data);
     }
     free(a->name);
@@ -279,7 +283,8 @@ static struct adapter *adapter_new(const struct model *m, struct packed *p, cons
     ledger_add(p->ledger, a->rotation_bytes);
     d->rotations = calloc(p->n_modules + 1, sizeof *d->rotations);
     d->pointers = calloc(p->n_modules + 1, sizeof *d->pointers);
-    d->memory = memory_alloc(a->rotation_bytes + 64);
+    d->memory_size = a->rotation_bytes + 64;
+    d->memory = ledger_take(p->ledger, d->memory_size);
     if (!a->name || !a->path || !d->rotations || !d->pointers || !d->memory || !set_sizes(a, p)) {
         adapter_unref(a);
         return NULL;
@@ -419,7 +424,8 @@ static enum status load(const struct model *m, const struct kernels *k, const ch
     struct adapter *a = NULL;
     uint8_t digest[DIGEST_SIZE];
     *out = NULL;
-    enum status s = package_read(dir, options->beneath, options->max_bytes, &files, findings, err);
+    enum status s = package_read(dir, options->beneath, options->max_bytes, options->ledger, &files,
+                                 findings, err);
     if (!s)
         s = source_check(&files, m, k, options->permissive, &src, findings, err);
     if (!s && !findings->errors)
@@ -503,7 +509,7 @@ enum status adapter_digest(const char *dir, uint8_t out[DIGEST_SIZE], struct err
 {
     struct package files = {0};
     struct findings findings = {0};
-    enum status s = package_read(dir, NULL, 0, &files, &findings, err);
+    enum status s = package_read(dir, NULL, 0, NULL, &files, &findings, err);
     if (!s && !findings.errors)
         package_digest(&files, out);
     if (!s)

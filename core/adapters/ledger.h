@@ -2,10 +2,15 @@
  * Bytes that generations take, from the moment they are allocated until their last reference is
  * dropped. One ledger is shared by all generations of a registry; it lives as long as the last of
  * them, so a request may hold a generation longer than the registry exists. Thread-safe.
+ *
+ * The memory of the last one that left is kept for the next, which mostly has the same size: where
+ * adapters come and go the system need not take back and clear the same pages again and again,
+ * which costs more than building the rotations. It is not counted.
  */
 #ifndef OFTD_CORE_ADAPTERS_LEDGER_H
 #define OFTD_CORE_ADAPTERS_LEDGER_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 struct ledger;
@@ -16,5 +21,11 @@ void ledger_unref(struct ledger *l);
 void ledger_add(struct ledger *l, uint64_t bytes);
 void ledger_sub(struct ledger *l, uint64_t bytes);
 uint64_t ledger_bytes(const struct ledger *l);
+
+/* size bytes (size > 0) of any content, aligned as memory_alloc does; NULL: no memory. Fresh pages
+ * come in units of the background (turns.h). */
+void *ledger_take(struct ledger *l, size_t size);
+/* Gives back what ledger_take gave, of the size that was asked for; p NULL is fine. */
+void ledger_leave(struct ledger *l, void *p, size_t size);
 
 #endif

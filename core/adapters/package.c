@@ -136,7 +136,8 @@ static void mention_pickle(const char *dir, struct findings *f)
 }
 
 enum status package_read(const char *dir, const char *beneath, uint64_t max_bytes,
-                         struct package *out, struct findings *findings, struct error *err)
+                         struct ledger *ledger, struct package *out, struct findings *findings,
+                         struct error *err)
 {
     enum status s = ST_OK;
     int config = -1, tensors = -1;
@@ -155,7 +156,9 @@ enum status package_read(const char *dir, const char *beneath, uint64_t max_byte
     tensors = open_file(out->tensors_path, beneath, room, &n_tensors, findings);
     if (tensors < 0)
         mention_pickle(dir, findings);
-    out->bytes = memory_alloc(HEADER + n_config + n_tensors + 1);
+    out->ledger = ledger;
+    out->taken = HEADER + n_config + n_tensors + 1;
+    out->bytes = ledger_take(ledger, out->taken);
     if (!out->bytes) {
         s = error_memory(err, "reading an adapter");
         goto done;
@@ -184,7 +187,7 @@ void package_clear(struct package *p)
 {
     free(p->config_path);
     free(p->tensors_path);
-    memory_free(p->bytes);
+    ledger_leave(p->ledger, p->bytes, p->taken);
     memset(p, 0, sizeof *p);
 }
 
@@ -193,9 +196,10 @@ size_t package_size(const struct package *p)
     return HEADER + p->config_size + p->tensors_size;
 }
 
-void *package_take(struct package *p)
+void *package_take(struct package *p, size_t *taken)
 {
     void *bytes = p->bytes;
+    *taken = p->taken;
     p->bytes = NULL;
     return bytes;
 }

@@ -78,7 +78,7 @@ enum status kvcache_open(const struct kv_shape *shape, enum dtype fast, int64_t 
     c->kv[COMPUTE_FAST] = kv_of(c, shape, fast, frame);
     size_t bytes = (size_t)shape->layers * (size_t)c->n * frame;
     c->pages = calloc((size_t)c->n + 2, sizeof *c->pages);
-    void *k = memory_alloc(bytes), *v = memory_alloc(bytes);
+    void *k = memory_reserve(bytes), *v = memory_reserve(bytes);
     for (int mode = 0; mode < 2; mode++) {
         c->kv[mode].k = k;
         c->kv[mode].v = v;

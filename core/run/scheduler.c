@@ -6,11 +6,14 @@
 #include "core/run/batch.h"
 #include "core/run/forward.h"
 #include "core/run/image.h"
+#include "core/run/pace.h"
 
 /* What starting a sequence costs its lane beside the rows of its prompt. */
 #define START_COST 64
-/* A turn of the background takes this part of a step. */
+/* A turn of the background takes this part of a step as they were of late, which rises by no more
+ * than one part in RISE_OF_STEP with each longer one. */
 #define TURN_OF_STEP 2
+#define RISE_OF_STEP 8
 
 /* Rows of a step up to which guesses are computed, and what a row more costs, of a step with one:
  * both as measured (docs/performance.md, step of N sequences). */
@@ -26,7 +29,9 @@ struct scheduler {
     struct sampler *sampler;
     struct step step;
     struct fair fair;
-    struct sequence **running; /* [max_sequences], by order, oldest first */
+    struct pace pace;
+    int32_t generating, reading; /* of the step: sequences that draw a token, prompt rows */
+    struct sequence **running;   /* [max_sequences], by order, oldest first */
     int32_t n_running;
     struct ticket *held; /* all tickets with sequences, by .queued */
     struct queue modules;
@@ -83,7 +88,7 @@ enum status scheduler_open(const struct scheduler_options *o, struct scheduler *
         st = step_open(&s->step, o->model->vocab, o->max_rows, o->max_sequences, err);
     if (st == ST_OK) {
         s->running = calloc((size_t)o->max_sequences, sizeof *s->running);
-        if (!s->running)
+        if (!pace_open(&s->pace, o->prefill_stretch, o->max_sequences) || !s->running)
             st = error_memory(err, "the scheduler");
     }
     if (st != ST_OK) {
@@ -100,6 +105,7 @@ void scheduler_close(struct scheduler *s)
         return;
     step_close(&s->step);
     sampler_close(s->sampler);
+    pace_close(&s->pace);
     free(s->running);
     pthread_cond_destroy(&s->come);
     pthread_mutex_destroy(&s->lock);
@@ -384,7 +390,8 @@ static struct sequence *shortest(const struct scheduler *s, const struct sequenc
     return best;
 }
 
-static void plan_prompts(struct scheduler *s, int32_t budget)
+/* At most `budget` rows; returns how many. */
+static int32_t plan_prompts(struct scheduler *s, int32_t budget)
 {
     int32_t echo = ECHO_ROWS;
     struct sequence *oldest = NULL, *q;
@@ -394,7 +401,7 @@ static void plan_prompts(struct scheduler *s, int32_t budget)
             oldest = s->running[i];
     }
     if (!oldest)
-        return;
+        return 0;
     int32_t half = budget - budget / 2, need = unread(oldest);
     int32_t others = budget - (need < half ? need : half), used = 0;
     if (oldest->whole) { // it takes all it needs or waits for ever
@@ -406,7 +413,8 @@ static void plan_prompts(struct scheduler *s, int32_t budget)
         used += give(s, q, others - used, &echo);
     }
     if (!oldest->whole)
-        give(s, oldest, budget - used, &echo);
+        used += give(s, oldest, budget - used, &echo);
+    return used;
 }
 
 /* Its keys were turned as in a shorter text: all of it is read again. */
@@ -462,7 +470,8 @@ static void plan_drafts(struct scheduler *s)
 
 static void plan(struct scheduler *s)
 {
-    int32_t rows = 0;
+    int32_t rows = 0, readers = 0;
+    s->generating = s->reading = 0;
     for (int32_t i = 0; i < s->n_running; i++) {
         struct sequence *q = s->running[i];
         q->rows = 0;
@@ -471,13 +480,16 @@ static void plan(struct scheduler *s)
         if (unread(q) == 1 && find_pages(s, q, q->len)) {
             q->rows = 1;
             rows++;
+            s->generating += q->request->kind == REQUEST_GENERATE;
         }
+        readers += unread(q) > 1;
     }
     int32_t budget = s->o.max_rows - rows;
     if (rows && budget > s->o.prefill_chunk)
         budget = s->o.prefill_chunk;
+    budget = pace_rows(&s->pace, s->generating, readers, budget);
     if (budget > 0)
-        plan_prompts(s, budget);
+        s->reading = plan_prompts(s, budget);
     if (s->o.speculate)
         plan_drafts(s);
 }
@@ -624,15 +636,16 @@ static bool run_module(struct scheduler *s)
 
 bool scheduler_step(struct scheduler *s)
 {
-    int64_t start = ticket_now();
+    int64_t start = s->o.now();
     take_inbox(s);
     settle(s);
     admit(s);
     plan(s);
     bool worked = run_passes(s);
+    pace_note(&s->pace, s->generating, s->reading, s->o.now() - start);
     worked |= run_module(s);
     s->counts.steps += worked;
-    s->counts.step_ns += worked ? ticket_now() - start : 0;
+    s->counts.step_ns += worked ? s->o.now() - start : 0;
     settle(s);
     return worked;
 }
@@ -649,19 +662,28 @@ static bool sleep_until_needed(struct scheduler *s, bool idle)
     return !stop;
 }
 
+/* What a step takes, where it took `usual` so far and `last` just now. One that the system held up
+ * or that read a long prompt shall not lend its length to the turns behind it. */
+static int64_t usual_step(int64_t usual, int64_t last)
+{
+    int64_t most = usual + usual / RISE_OF_STEP;
+    return !usual || last < most ? last : most;
+}
+
 static void *work(void *arg)
 {
     struct scheduler *s = arg;
-    int64_t last = 0;
+    int64_t usual = 0;
     for (bool idle = false; sleep_until_needed(s, idle);) {
-        int64_t start = ticket_now(), before = last;
+        int64_t start = s->o.now();
         turns_busy(s->o.turns, true);
         idle = !scheduler_step(s);
-        last = ticket_now() - start;
-        if (idle)
+        if (idle) {
             turns_busy(s->o.turns, false);
-        else
-            turns_give(s->o.turns, (before && before < last ? before : last) / TURN_OF_STEP);
+        } else {
+            usual = usual_step(usual, s->o.now() - start);
+            turns_give(s->o.turns, usual / TURN_OF_STEP);
+        }
     }
     turns_busy(s->o.turns, false);
     return NULL;

@@ -5,13 +5,13 @@
  * A step: take what came in, drop what was cancelled, admit from the lanes while there are slots
  * and pages, plan rows, one pass for each (view, mode), draw and emit, then a slice of a module
  * request if there is one, then end what is done. Between two steps work in the background has its
- * turn, half as long as the shorter of the last two steps: a long prompt's chunk does not lend its
- * length to the next token of a stream.
+ * turn, half as long as steps were of late: a long prompt's chunk does not lend its length to the
+ * next token of a stream.
  *
  *   rows   every running sequence whose prompt is read gets one row. The rest of the step, at most
- *          prefill_chunk rows while others decode, reads prompts: half for the oldest, then the
- *          shortest first, so that neither a crowd of short ones nor a giant keeps others waiting
- *          for ever.
+ *          prefill_chunk rows while others decode and no more than pace.h allows, reads prompts:
+ *          half for the oldest, then the shortest first, so that neither a crowd of short ones nor
+ *          a giant keeps others waiting for ever.
  *   guesses  of what a sequence says next (draft.h) get rows where few others do: as rows of the
  *          same sequence, each seeing the guesses before it. The sampler then draws position by
  *          position; what was computed behind the first token that is not the guess is dropped.
@@ -38,7 +38,9 @@ struct scheduler_options {
     struct stats *stats;
     struct turns *turns;                            /* of work in the background */
     int32_t max_rows, prefill_chunk, max_sequences; /* max_rows >= max_sequences */
+    double prefill_stretch;                         /* of a step that reads prompts (pace.h) */
     bool speculate;                                 /* guesses are computed where that pays */
+    int64_t (*now)(void); /* nanoseconds, of a step; tests bring their own */
     /* The arithmetic: one pass; from row (or image) `first` of a module or image request at most
      * `most`, returns how many, 0: err tells what failed. */
     void (*forward)(void *ctx, enum compute mode, struct batch *b);

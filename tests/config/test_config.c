@@ -52,6 +52,7 @@ START_TEST(defaults)
     ck_assert_uint_eq(c.max_reply_bytes, 256u << 20);
     ck_assert_int_eq(c.max_batch_rows, 512);
     ck_assert_int_eq(c.prefill_chunk, 128);
+    ck_assert(c.prefill_stretch == 2.1);
     ck_assert_int_eq(c.max_sequences, 64);
     ck_assert_int_eq(c.max_connections, 4096);
     ck_assert(c.autoload);

@@ -295,6 +295,10 @@ START_TEST(nothing_else_shows)
     restart(&o, 1);
     one_after_the_other("in small chunks", false);
     in_a_crowd("in a crowd, in small chunks");
+    o.prefill_chunk = 24;
+    o.prefill_stretch = 1.5;
+    restart(&o, 2);
+    in_a_crowd("in a crowd, in chunks of any size");
     for (int threads = 1; threads <= 2; threads++) {
         struct engine_options tight = over(base->tight);
         tight.prefill_chunk = 3;

@@ -24,7 +24,9 @@
 static struct view base = {.id = 0};
 /* Positions are no part of the hash: within a short window the text runs in circles. */
 static bool placeless;
-static bool speculate; /* of worlds to come */
+static bool speculate;                             /* of worlds to come */
+static double stretch;                             /* likewise */
+static int64_t (*now_of_world)(void) = ticket_now; /* likewise */
 static struct adapted routes_adapted[8];
 static const struct adapted *const adapted_of[8] = {
     &routes_adapted[0], &routes_adapted[1], &routes_adapted[2], &routes_adapted[3],
@@ -42,6 +44,7 @@ struct world {
     struct scheduler *s;
     int32_t steps, ended, started, max_rows_seen, poison; /* poison: a token whose logits are NaN */
     int32_t pass_groups;
+    int32_t rows, drawn;             /* of the pass: its rows, those with outputs */
     void (*within)(struct world *w); /* a pass, or NULL */
     atomic_int kicked;
 };
@@ -73,6 +76,8 @@ static inline void fake_forward(void *ctx, enum compute mode, struct batch *b)
     (void)mode;
     if (b->rows > w->options.max_rows) /* a passing ck_assert allocates */
         ck_abort_msg("%d rows in a step", b->rows);
+    w->rows = b->rows;
+    w->drawn = b->n_outputs;
     if (w->within)
         w->within(w);
     if (b->rows > w->max_rows_seen)
@@ -193,6 +198,8 @@ static inline void open_world(struct world *w, struct sizes z)
                                         .turns = &w->turns,
                                         .max_rows = z.max_rows,
                                         .prefill_chunk = z.chunk,
+                                        .prefill_stretch = stretch,
+                                        .now = now_of_world,
                                         .max_sequences = z.sequences,
                                         .speculate = speculate,
                                         .forward = fake_forward,
