@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "core/slabs.h"
 
@@ -76,7 +77,8 @@ void *memory_reserve(size_t size)
 void memory_touch(void *p, size_t size)
 {
 #ifdef MADV_POPULATE_WRITE
-    madvise(p, size, MADV_POPULATE_WRITE);
+    size_t within = (uintptr_t)p % (size_t)sysconf(_SC_PAGESIZE);
+    madvise((char *)p - within, size + within, MADV_POPULATE_WRITE);
 #else
     (void)p;
     (void)size;

@@ -14,8 +14,8 @@ void *memory_alloc(size_t size);
 /* The same on small pages, for an array whose parts come into use one after another: the first use
  * of a huge page clears all of it, in one go and in the middle of a step. */
 void *memory_reserve(size_t size);
-/* The system gives the pages of [p, p + size) now and not when they are first written; p is on a
- * page. Nothing happens where it cannot. */
+/* The system gives the pages of [p, p + size) now and not when they are first written. Nothing
+ * happens where it cannot. */
 void memory_touch(void *p, size_t size);
 void memory_free(void *p);
 /* Bytes that this process may still take: the smaller of MemAvailable and the cgroup's room. */

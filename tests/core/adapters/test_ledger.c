@@ -6,7 +6,9 @@
 #include <stdint.h>
 #include <string.h>
 
-#define MB ((size_t)1 << 20)
+#define SMALL ((size_t)1 << 20)
+/* Six of them lie by themselves, one allocation each (core/slabs.h). */
+#define LOT (3 * SMALL)
 
 /* So many allocations are alive, where they are counted (not under a sanitizer). */
 static void expect_alive(long n)
@@ -44,16 +46,16 @@ START_TEST(what_one_leaves_serves_the_next)
 {
     struct ledger *l = ledger_new();
     long alive = fault_live();
-    void *p = taken(l, 9 * MB);
-    ledger_leave(l, p, 9 * MB);
-    void *q = taken(l, 9 * MB);
+    void *p = taken(l, 9 * LOT);
+    ledger_leave(l, p, 9 * LOT);
+    void *q = taken(l, 9 * LOT);
     ck_assert_ptr_eq(q, p);
-    ledger_leave(l, q, 9 * MB);
-    q = taken(l, 85 * MB / 10);
+    ledger_leave(l, q, 9 * LOT);
+    q = taken(l, 85 * LOT / 10);
     ck_assert_ptr_eq(q, p);
-    ledger_leave(l, q, 85 * MB / 10); // it is known as no larger from now on
+    ledger_leave(l, q, 85 * LOT / 10); // it is known as no larger from now on
     expect_alive(alive + 1);
-    static const size_t others[] = {9 * MB, 6 * MB};
+    static const size_t others[] = {9 * LOT, 6 * LOT};
     for (int i = 0; i < 2; i++) {
         q = taken(l, others[i]);
         expect_alive(alive + 2);
@@ -61,9 +63,9 @@ START_TEST(what_one_leaves_serves_the_next)
         ledger_leave(NULL, q, others[i]);
     }
     expect_alive(alive + 1);
-    q = taken(l, 8 * MB);
+    q = taken(l, 8 * LOT);
     ck_assert_ptr_eq(q, p);
-    ledger_leave(l, q, 8 * MB);
+    ledger_leave(l, q, 8 * LOT);
     ledger_unref(l);
     ck_assert_int_eq(fault_live(), alive - 1);
 }
@@ -74,20 +76,20 @@ START_TEST(no_more_is_kept_than_one_leaves)
 {
     struct ledger *l = ledger_new();
     long alive = fault_live();
-    void *small = taken(l, MB), *p[4];
-    ledger_leave(l, small, MB);
-    ledger_leave(l, NULL, 9 * MB);
+    void *small = taken(l, SMALL), *p[4];
+    ledger_leave(l, small, SMALL);
+    ledger_leave(l, NULL, 9 * LOT);
     expect_alive(alive);
     for (size_t i = 0; i < 4; i++)
-        p[i] = taken(l, (10 + 10 * i) * MB);
+        p[i] = taken(l, (10 + 10 * i) * LOT);
     for (size_t i = 0; i < 4; i++)
-        ledger_leave(l, p[i], (10 + 10 * i) * MB);
+        ledger_leave(l, p[i], (10 + 10 * i) * LOT);
     expect_alive(alive + 2);
     for (size_t i = 2; i < 4; i++)
-        ck_assert_ptr_eq(taken(l, (10 + 10 * i) * MB), p[i]);
+        ck_assert_ptr_eq(taken(l, (10 + 10 * i) * LOT), p[i]);
     expect_alive(alive + 2);
     for (size_t i = 2; i < 4; i++)
-        ledger_leave(NULL, p[i], (10 + 10 * i) * MB);
+        ledger_leave(NULL, p[i], (10 + 10 * i) * LOT);
     ledger_unref(l);
     ck_assert_int_eq(fault_live(), alive - 1);
 }
@@ -99,9 +101,9 @@ START_TEST(without_memory)
     {
         long alive = fault_live();
         struct ledger *l = ledger_new();
-        void *p = l ? ledger_take(l, 9 * MB) : NULL;
+        void *p = l ? ledger_take(l, 9 * LOT) : NULL;
         ck_assert(fault_disarm() ? !p : p != NULL);
-        ledger_leave(l, p, 9 * MB);
+        ledger_leave(l, p, 9 * LOT);
         ledger_unref(l);
         ck_assert_int_eq(fault_live(), alive);
     }
