@@ -24,23 +24,21 @@
 #endif
 
 /* What stands before an array. */
-union header {
-    struct {
-        char *given; /* by calloc, or */
-        struct block *block;
-    };
-    char bytes[64];
+struct header {
+    _Alignas(64) char *given; /* by calloc, or */
+    struct block *block;
 };
 
 /* With room for its header. */
-static char *alloc_in_slab(size_t size)
+static void *alloc_in_slab(size_t size)
 {
     char *p = NULL;
-    union header h = {.block = slabs_take(size + sizeof h, &p)};
-    if (!h.block)
+    struct block *block = slabs_take(size + sizeof(struct header), &p);
+    if (!block)
         return NULL;
-    memcpy(p, &h, sizeof h);
-    return p + sizeof h;
+    struct header *h = (void *)p;
+    h->block = block;
+    return h + 1;
 }
 
 static void *alloc_by_itself(size_t size, bool huge)
@@ -51,12 +49,13 @@ static void *alloc_by_itself(size_t size, bool huge)
     size_t whole = (size + 63) / 64 * 64;
     // calloc knows which pages are fresh from the system and leaves them untouched: KV pages that
     // nobody uses take no memory.
-    union header h = {.given = calloc(1, whole + align + sizeof h)};
-    if (!h.given)
+    char *given = calloc(1, whole + align + sizeof(struct header));
+    if (!given)
         return NULL;
-    char *p = h.given + sizeof h;
+    char *p = given + sizeof(struct header);
     p += (align - (uintptr_t)p % align) % align;
-    memcpy(p - sizeof h, &h, sizeof h);
+    struct header *h = (void *)(p - sizeof *h);
+    h->given = given;
     if (align == HUGE_PAGE)
         madvise(p, whole / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
     return p;
@@ -64,7 +63,7 @@ static void *alloc_by_itself(size_t size, bool huge)
 
 void *memory_alloc(size_t size)
 {
-    if (!BY_ITSELF && size >= SLABS_LEAST && size < SLABS_LARGE - sizeof(union header))
+    if (!BY_ITSELF && size >= SLABS_LEAST && size < SLABS_LARGE - sizeof(struct header))
         return alloc_in_slab(size);
     return alloc_by_itself(size, true);
 }
@@ -87,14 +86,13 @@ void memory_touch(void *p, size_t size)
 
 void memory_free(void *p)
 {
-    union header h;
     if (!p)
         return;
-    memcpy(&h, (char *)p - sizeof h, sizeof h);
-    if (h.block)
-        slabs_give(h.block);
+    const struct header *h = (const struct header *)p - 1;
+    if (h->block)
+        slabs_give(h->block);
     else
-        free(h.given);
+        free(h->given);
 }
 
 /* The first number of a file, UINT64_MAX if there is none ("max"). */
