@@ -11,7 +11,7 @@
 
 #include "core/slabs.h"
 
-#define SLABS_LEAST ((size_t)1 << 20)
+#define SLABS_LEAST ((size_t)16 << 10)
 
 /* A sanitizer should see each array by itself. */
 #ifndef __has_feature
