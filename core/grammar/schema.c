@@ -14,13 +14,13 @@
 #include "core/grammar/formats.h"
 #include "core/grammar/kinds.h"
 #include "core/grammar/regex.h"
+#include "core/grammar/schema_arguments.h"
 #include "core/grammar/schema_merge.h"
 #include "core/grammar/schema_names.h"
 #include "core/grammar/values.h"
 
-#define DEPTH_MAX        64
-#define COUNT_MAX        10000
-#define NAME_MAX_LETTERS 63 /* behind the first, of an argument that no schema names */
+#define DEPTH_MAX 64
+#define COUNT_MAX 10000
 
 enum type { OBJECT = 1, ARRAY = 2, STRING = 4, NUMBER = 8, INTEGER = 16, BOOLEAN = 32, NONE = 64 };
 #define ALL_TYPES (OBJECT | ARRAY | STRING | NUMBER | BOOLEAN | NONE)
@@ -429,18 +429,6 @@ static struct fragment members(struct schema *s, const struct member *v, size_t 
 
 /* ---- the arguments of a call ---- */
 
-static bool is_keyword(const char *key, size_t len)
-{
-    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_",
-                      all[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789";
-    return len && strspn(key, letters) > 0 && strspn(key, all) == len;
-}
-
-static struct fragment literal(struct schema *s, const char *word)
-{
-    return fragment_text(s->b, word, strlen(word));
-}
-
 /* Types by kinds; what may be a string is one, or null. */
 static unsigned types_between_tags(unsigned kinds)
 {
@@ -453,52 +441,24 @@ static unsigned types_between_tags(unsigned kinds)
     return all | (kinds & KIND_NESTED ? OBJECT | ARRAY : 0);
 }
 
-/* Of a tag; a space is white space. */
-static struct fragment spaced(struct schema *s, const char *word)
-{
-    struct fragment f = fragment_empty(s->b);
-    for (; *word; word++)
-        f = fragment_then(s->b, f,
-                          *word == ' ' ? values_space(&s->values) : fragment_text(s->b, word, 1));
-    return f;
-}
-
-/* key=value, or both in tags; name, value: as they are written. */
-static struct fragment written(struct schema *s, struct fragment name, struct fragment value)
-{
-    if (s->tags) {
-        name = fragment_then(s->b, spaced(s, s->tags->key), name);
-        name = fragment_then(s->b, name, spaced(s, s->tags->value));
-        return fragment_then(s->b, name, fragment_then(s->b, value, spaced(s, s->tags->end)));
-    }
-    return fragment_then(s->b, name, fragment_then(s->b, literal(s, "="), value));
-}
-
 static struct fragment argument(struct schema *s, const char *key, size_t len, const json_t *schema,
                                 const char *path)
 {
-    if (s->tags ? !len || memchr(key, '<', len) || memchr(key, '>', len) || memchr(key, '\n', len)
-                : !is_keyword(key, len))
+    if (!arguments_hold(s->tags, key, len))
         return refuse(s, path, NULL, "the base's way of writing calls cannot write this name");
     s->only = s->tags ? types_between_tags(kinds_allowed(s->root, schema)) : 0;
     struct fragment value = read(s, schema, path);
     s->only = 0;
-    return written(s, fragment_text(s->b, key, len), value);
+    return arguments_one(&s->values, s->tags, fragment_text(s->b, key, len), value);
 }
 
 /* Where nothing is known of them. */
 static struct fragment any_argument(struct schema *s)
 {
-    struct builder *b = s->b;
-    struct fragment letter =
-        fragment_or(b, fragment_range(b, 'a', 'z'), fragment_range(b, 'A', 'Z'));
-    letter = fragment_or(b, letter, literal(s, "_"));
-    struct fragment more = fragment_or(b, fragment_copy(b, letter), fragment_range(b, '0', '9'));
-    struct fragment name = fragment_then(b, letter, fragment_repeat(b, more, 0, NAME_MAX_LETTERS));
     s->only = s->tags ? STRING : 0;
     struct fragment value = s->tags ? characters(s, 0, REPEAT_MANY) : values_any(&s->values);
     s->only = 0;
-    return written(s, name, value);
+    return arguments_one(&s->values, s->tags, arguments_any_name(s->b), value);
 }
 
 static struct fragment arguments(struct schema *s, const struct member *v, size_t n,
@@ -565,7 +525,8 @@ static struct fragment object(struct schema *s, const json_t *schema, const char
 /* As Python prints it, and so templates between tags. */
 static struct fragment pythons(struct schema *s, const json_t *v)
 {
-    return literal(s, json_is_null(v) ? "None" : json_is_true(v) ? "True" : "False");
+    const char *word = json_is_null(v) ? "None" : json_is_true(v) ? "True" : "False";
+    return fragment_text(s->b, word, strlen(word));
 }
 
 static struct fragment typed(struct schema *s, const json_t *schema, const char *path)

@@ -1,0 +1,20 @@
+/* How the arguments of a call stand that are no JSON: each between tags, or, tags NULL, as Python's
+ * keywords. */
+#ifndef OFTD_CORE_GRAMMAR_SCHEMA_ARGUMENTS_H
+#define OFTD_CORE_GRAMMAR_SCHEMA_ARGUMENTS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "core/grammar/schema.h"
+#include "core/grammar/values.h"
+
+/* Whether an argument may have this name. */
+bool arguments_hold(const struct schema_tags *tags, const char *key, size_t len);
+/* A name where no schema says any. */
+struct fragment arguments_any_name(struct builder *b);
+/* One argument; name, value: as they are written. Takes both fragments. */
+struct fragment arguments_one(struct values *v, const struct schema_tags *tags,
+                              struct fragment name, struct fragment value);
+
+#endif
