@@ -235,6 +235,23 @@ static bool attend_span(const struct attention_job *j, const struct unit *u, int
     return from < end;
 }
 
+/* Fetches the keys that unit i begins with: what follows them is fetched on the way (products_of,
+ * values_of in attention_simd.h). */
+static void fetch_keys(const struct attention_job *j, int64_t i)
+{
+    const struct attention_args *a = j->args;
+    const struct unit u = unit_of(j, i);
+    int32_t key = u.first - u.first % KV_PAGE;
+    int32_t end = u.first - u.first % ATTENTION_BLOCK + ATTENTION_BLOCK;
+    size_t bytes = kv_head_bytes(a->kv->dtype, a->kv->head_dim);
+    for (end = end < u.end ? end : u.end; key < end; key += KV_PAGE) {
+        const char *k = (const char *)a->kv->k +
+                        attention_page(a, a->rows->pages[u.row], u.head / j->shared, key);
+        for (size_t at = 0; at < bytes; at += 64)
+            __builtin_prefetch(k + at);
+    }
+}
+
 /* Units, all spans of each. */
 static void attention_chunk(void *ctx, int64_t chunk, int thread)
 {
@@ -248,6 +265,8 @@ static void attention_chunk(void *ctx, int64_t chunk, int thread)
     for (int64_t i = first; i < end; i++) {
         const struct unit u = unit_of(j, i);
         int32_t span = u.first / ATTENTION_SPAN;
+        if (i + 1 < end)
+            fetch_keys(j, i + 1);
         all.o = u.out;
         attend_span(j, &u, span, &all, scratch);
         while (attend_span(j, &u, ++span, &more, scratch))

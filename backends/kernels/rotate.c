@@ -126,7 +126,8 @@ static int64_t unit_width(const struct prepare_job *j)
     int64_t width = TILE_K;
     for (int32_t i = 0; i < j->n_groups; i++)
         for (int32_t s = 0; s < j->groups[i].n && is_rotated(&j->groups[i]) && width < j->k; s++)
-            width = least_multiple(width, j->groups[i].r[s]->block);
+            if (width % j->groups[i].r[s]->block)
+                width = least_multiple(width, j->groups[i].r[s]->block);
     if (width < UNIT_COLUMNS)
         width *= (UNIT_COLUMNS + width - 1) / width;
     return width < j->k ? width : j->k;
