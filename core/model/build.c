@@ -445,9 +445,10 @@ static bool load_biases(struct model *m, const struct checkpoint *cp)
 static enum status place_rest(struct model *m, struct error *err)
 {
     struct model_config *c = m->config;
-    c->alibi = (float *)place_copy(&m->place, c->alibi, (size_t)c->heads * sizeof *c->alibi);
+    const float *slopes = place_copy(&m->place, c->alibi, (size_t)c->heads * sizeof *c->alibi);
     m->head8_placed = m->head8 ? place_weight(&m->place, m->head8) : NULL;
-    bool whole = c->alibi && (m->head8_placed || !m->head8);
+    bool whole = (slopes || !c->alibi) && (m->head8_placed || !m->head8);
+    c->alibi = (float *)slopes;
     return whole ? ST_OK : error_memory(err, "the base");
 }
 
