@@ -126,8 +126,11 @@ static enum status taking(const struct engine *e, struct error *err)
         return ST_OK;
     case ENGINE_DRAINING:
         return error_set(err, ST_DRAINING, NULL);
-    case ENGINE_LOADING:
     case ENGINE_FAILED:
+        if (e->fault)
+            return error_set(err, ST_NOT_READY, "the device has failed: %s", e->fault);
+        break;
+    case ENGINE_LOADING:
         break;
     }
     return error_set(err, ST_NOT_READY, NULL);
@@ -168,11 +171,27 @@ static const struct kernels *kernels_of(const struct engine *e, enum compute mod
     return mode == COMPUTE_FAST && e->o.kernels.fast ? e->o.kernels.fast : e->o.kernels.exact;
 }
 
+/* A device that has failed ends the service: nothing is taken any more, what runs gets NaNs, which
+ * end it in words. */
+static void look_for_fault(struct engine *e)
+{
+    const struct kernels *k = e->o.kernels.exact;
+    const char *fault = k->own_memory ? k->fault(k) : NULL;
+    if (!fault)
+        return;
+    pthread_mutex_lock(&e->lock);
+    e->fault = fault;
+    if (e->state == ENGINE_READY)
+        e->state = ENGINE_FAILED;
+    pthread_mutex_unlock(&e->lock);
+}
+
 static void forward(void *ctx, enum compute mode, struct batch *b)
 {
     struct engine *e = ctx;
     b->kernels = kernels_of(e, mode);
     model_forward(e->model, b, e->scratch[mode]);
+    look_for_fault(e);
 }
 
 static int32_t module(void *ctx, struct request *r, int32_t first, int32_t rows, struct error *err)
@@ -187,6 +206,7 @@ static int32_t module(void *ctx, struct request *r, int32_t first, int32_t rows,
                          rows, r->module_x ? r->module_x + first * r->module_in : NULL,
                          r->module_ids ? r->module_ids + first : NULL,
                          r->module_result + first * r->module_out, e->scratch[r->compute]);
+    look_for_fault(e);
     return rows;
 }
 
