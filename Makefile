@@ -70,7 +70,7 @@ $(BUILD)/obj/server/page/files.o: $(PAGE) Makefile
 NVCC       ?= nvcc
 CUDA_ARCHS ?= 80 89 90
 CUDA_SRCS  := $(wildcard backends/kernels/*_cuda.cu)
-CUDA_HDRS  := $(wildcard backends/kernels/*_cuda.h backends/kernels/attention.h backends/kernels/special.h core/kernels.h core/tensor.h)
+CUDA_HDRS  := $(wildcard backends/kernels/*_cuda.cuh backends/kernels/plugin_cuda.h backends/kernels/attention.h backends/kernels/special.h core/kernels.h core/tensor.h)
 CUDA_FLAGS := -std=c++17 -O3 -fmad=false $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
   -gencode arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS)) -Xcompiler -fPIC,-fvisibility=hidden,-Wall -I.
 SHIM       := $(BUILD)/shim/liboftd-cuda.so
@@ -121,7 +121,7 @@ tests-build: $(BUILD)/oftd $(TESTS)
 unit: $(TESTS) ## the unit tests
 	@BUILD=$(BUILD) tests/unit.sh $(TESTS)
 
-live: $(BUILD)/oftd $(BUILD)/faults/preload.so ## the tests against a running daemon
+live: $(BUILD)/oftd $(BUILD)/faults/preload.so $(SHIM) ## the tests against a running daemon
 	@BUILD=$(BUILD) python3 tests/live/run.py
 
 test: all unit live ## unit and live tests
@@ -180,7 +180,7 @@ fidelity: $(BUILD)/oftd ## what --compute fast costs on the demo: KL, perplexity
 	BUILD=$(BUILD) python3 tests/bench/fidelity.py
 
 # ---- the house rules ---------------------------------------------------------------------------
-FORMATTED := $(SRCS) $(HDRS) $(wildcard backends/kernels/*_neon.c) $(shell find tests -name '*.[ch]' 2>/dev/null)
+FORMATTED := $(SRCS) $(HDRS) $(wildcard backends/kernels/*_neon.c backends/kernels/*_cuda.cu* tests/shim/*.cc) $(shell find tests -name '*.[ch]' 2>/dev/null)
 format: ## rewrite the sources in the house style
 	clang-format -i $(sort $(FORMATTED))
 format-check:

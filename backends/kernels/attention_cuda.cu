@@ -13,8 +13,8 @@
  * Positions, ends and pages of a pass are sent once, by begin.
  */
 #include "backends/kernels/attention.h"
-#include "backends/kernels/device_cuda.h"
-#include "backends/kernels/special_cuda.h"
+#include "backends/kernels/device_cuda.cuh"
+#include "backends/kernels/special_cuda.cuh"
 
 #define ATTEND_THREADS 128
 #define STORE_THREADS  64

@@ -3,11 +3,12 @@
  * has a block for a row: the row is brought to the block's memory, sixteen threads add it up in the
  * sixteen lanes of norm.c, one adds the lanes by their tree, all write.
  */
-#include "backends/kernels/device_cuda.h"
-#include "backends/kernels/special_cuda.h"
+#include "backends/kernels/device_cuda.cuh"
+#include "backends/kernels/special_cuda.cuh"
 
-#define NORM_BYTES ((size_t)40 << 10) /* of a row in a block's memory; a wider one stays outside   \
-                                       */
+#define NORM_BYTES                                                                                 \
+    ((size_t)40 << 10) /* of a row in a block's memory; a wider one stays outside                  \
+                        */
 
 static dim3 grid_of(int64_t threads)
 {

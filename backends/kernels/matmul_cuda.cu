@@ -8,7 +8,7 @@
  *   many rows   a block has 64 rows of W and 64 of x; 64 columns at a time are decoded and laid
  *               out in the block's memory, and a thread multiplies 4 x 4 of them
  */
-#include "backends/kernels/element_cuda.h"
+#include "backends/kernels/element_cuda.cuh"
 
 #define FEW        16 /* rows of x that go the first way */
 #define AT_ONCE    8  /* ... that a thread multiplies with */
@@ -44,8 +44,14 @@ DEVICE void multiply_run(const struct product &p, int64_t k, const float w[ELEME
         const float *x = p.x + m * p.ldx + k;
         float v[ELEMENT_RUN];
         if (p.aligned) {
-            *(float4 *)v = *(const float4 *)x;
-            *(float4 *)(v + 4) = *(const float4 *)(x + 4);
+#pragma unroll
+            for (int i = 0; i < ELEMENT_RUN; i += 4) {
+                const float4 four = *(const float4 *)(x + i);
+                v[i] = four.x;
+                v[i + 1] = four.y;
+                v[i + 2] = four.z;
+                v[i + 3] = four.w;
+            }
         } else {
 #pragma unroll
             for (int i = 0; i < ELEMENT_RUN; i++)

@@ -9,7 +9,7 @@
  *   buffer   two matrices [rows, stride]: a chain goes to and fro between them and ends in the
  *            first, or in the second where a weight's permutation has to bring it to the first
  */
-#include "backends/kernels/device_cuda.h"
+#include "backends/kernels/device_cuda.cuh"
 
 #define SEGMENT_ROWS 8
 #define SEGMENTS_MAX 8192 /* of a launch; a list of more is cut */

@@ -3,7 +3,7 @@
  *
  * The worker's calls are queued on one stream and return; fetch waits for them. Uploads of other
  * threads go over a second stream and are waited for, so that whoever is told of the memory later
- * finds it there. Lists of calls travel through rings (device_cuda.h).
+ * finds it there. Lists of calls travel through rings (device_cuda.cuh).
  *
  * A device that has failed stays so: the first error is kept as a sentence, nothing is queued any
  * more, and fetch gives NaNs, which no answer can be made of.
@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "backends/kernels/device_cuda.h"
+#include "backends/kernels/device_cuda.cuh"
 #include "backends/kernels/plugin_cuda.h"
 
 #define CAPABILITY_LEAST 80
@@ -57,10 +57,11 @@ static size_t round_up(size_t n)
     return (n + 63) / 64 * 64;
 }
 
-static bool ring_open(struct kernels_state *s, struct ring *r)
+static bool ring_open(struct kernels_state *s, struct ring *r, size_t bytes)
 {
-    bool ok = cudaMallocHost((void **)&r->host, RING_BYTES) == cudaSuccess &&
-              cudaMalloc((void **)&r->device, RING_BYTES) == cudaSuccess;
+    r->bytes = bytes;
+    bool ok = cudaMallocHost((void **)&r->host, bytes) == cudaSuccess &&
+              cudaMalloc((void **)&r->device, bytes) == cudaSuccess;
     for (int i = 0; ok && i < RING_PARTS; i++)
         ok = cudaEventCreateWithFlags(&r->done[i], cudaEventDisableTiming) == cudaSuccess &&
              cudaEventRecord(r->done[i], s->stream) == cudaSuccess;
@@ -78,7 +79,7 @@ static void ring_close(struct ring *r)
 
 void *device_room(struct kernels_state *s, struct ring *r, size_t bytes, void **device)
 {
-    size_t part = RING_BYTES / RING_PARTS;
+    size_t part = r->bytes / RING_PARTS;
     bytes = round_up(bytes);
     *device = NULL;
     if (bytes > part) {
@@ -150,8 +151,10 @@ static void release(const struct kernels *self, void *p)
 {
     if (!p)
         return;
-    device_enter(self->state);
-    device_note(self->state, cudaFree(p), "freeing memory");
+    struct kernels_state *s = self->state;
+    device_enter(s);
+    device_note(s, cudaStreamSynchronize(s->stream), "freeing memory"); // queued calls may read it
+    device_note(s, cudaFree(p), "freeing memory");
 }
 
 static uint64_t available(const struct kernels *self)
@@ -230,7 +233,7 @@ static enum cuda_outcome open_state(struct kernels_state *s)
     if (cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking) != cudaSuccess ||
         cudaStreamCreateWithFlags(&s->copies, cudaStreamNonBlocking) != cudaSuccess)
         return CUDA_FAILED;
-    if (!ring_open(s, &s->ring) || !ring_open(s, &s->pages) ||
+    if (!ring_open(s, &s->ring, RING_BYTES) || !ring_open(s, &s->pages, PAGES_BYTES) ||
         cudaMalloc((void **)&s->parts, PARTS_BYTES) != cudaSuccess)
         return CUDA_OUT_OF_MEMORY;
     return CUDA_OPENED;

@@ -8,8 +8,8 @@
  * Compiled with -fmad=false: a product is fused with a sum where the text says fmaf, and nowhere
  * else, so that the bits are the portable kernels'.
  */
-#ifndef OFTD_BACKENDS_KERNELS_DEVICE_CUDA_H
-#define OFTD_BACKENDS_KERNELS_DEVICE_CUDA_H
+#ifndef OFTD_BACKENDS_KERNELS_DEVICE_CUDA_CUH
+#define OFTD_BACKENDS_KERNELS_DEVICE_CUDA_CUH
 
 #include <cuda_runtime.h>
 #include <math.h>
@@ -31,6 +31,7 @@
 /* Lists go to the device through a ring: the host's half is pinned, the device's is read by the
  * calls that were queued before the place comes round again. */
 #define RING_BYTES  ((size_t)16 << 20)
+#define PAGES_BYTES ((size_t)64 << 20) /* of the ring of passes: a quarter holds a pass's pages */
 #define RING_PARTS  4
 #define PARTS_BYTES ((size_t)128 << 20) /* of attention over several spans */
 #define THREADS     256                 /* of a block, most */
@@ -46,7 +47,7 @@ struct pass_rows {
 
 struct ring {
     char *host, *device;
-    size_t at;
+    size_t bytes, at;
     int part;
     cudaEvent_t done[RING_PARTS]; /* of the part's last copy */
 };

@@ -3,10 +3,10 @@
  * of eight columns of one row at a time: a dword of 4-bit codes. All branches on the weight's
  * members are the same for every thread of a launch, but for where a group ends.
  */
-#ifndef OFTD_BACKENDS_KERNELS_ELEMENT_CUDA_H
-#define OFTD_BACKENDS_KERNELS_ELEMENT_CUDA_H
+#ifndef OFTD_BACKENDS_KERNELS_ELEMENT_CUDA_CUH
+#define OFTD_BACKENDS_KERNELS_ELEMENT_CUDA_CUH
 
-#include "backends/kernels/device_cuda.h"
+#include "backends/kernels/device_cuda.cuh"
 
 #define ELEMENT_RUN 8
 

@@ -1,7 +1,7 @@
 /* The special functions, for the device too: the text of special.h, so that the bits are the same.
  */
-#ifndef OFTD_BACKENDS_KERNELS_SPECIAL_CUDA_H
-#define OFTD_BACKENDS_KERNELS_SPECIAL_CUDA_H
+#ifndef OFTD_BACKENDS_KERNELS_SPECIAL_CUDA_CUH
+#define OFTD_BACKENDS_KERNELS_SPECIAL_CUDA_CUH
 
 #include <math.h>
 #include <stdint.h>
