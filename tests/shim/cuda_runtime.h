@@ -1,9 +1,9 @@
 /*
  * As much of the CUDA runtime as the plug-in uses, on the host: memory is the host's, a stream does
  * at once what it is told, and a launch walks its blocks one by one. Threads of a block that meet
- * at barriers are fibers of one thread of the host (shim.cc), in the order of their numbers;
- * LAUNCH_FREE says that none waits, and they are a loop. What a GPU decides by itself (scheduling,
- * caches, ECC, the precision of its own functions) is not here.
+ * at barriers are fibers of one thread of the host (shim.cc); LAUNCH_FREE says that none waits, and
+ * they are a loop. What a GPU decides by itself (scheduling, caches, ECC, the precision of its own
+ * functions) is not here.
  */
 #ifndef OFTD_TESTS_SHIM_CUDA_RUNTIME_H
 #define OFTD_TESTS_SHIM_CUDA_RUNTIME_H

@@ -3,8 +3,9 @@
  * tests: SHIM_CUDA=none (no driver), old (an old driver), empty (no GPU), weak (compute capability
  * 7.5); SHIM_FAIL_AT=n: the n-th launch fails, and everything after it.
  *
- * Only the worker's thread launches, so that one set of fibers is enough. Fresh memory is NaNs, as
- * a device's is anything.
+ * Only the worker's thread launches, so that one set of fibers is enough. Threads go in the order
+ * of their numbers in one launch and backwards in the next, so that a barrier that is missing shows
+ * in one of them. Fresh memory is NaNs, as a device's is anything.
  */
 #include "tests/shim/cuda_runtime.h"
 
@@ -76,7 +77,8 @@ static void run_block(size_t threads)
     }
     for (bool any = true; any;) {
         any = false;
-        for (current = 0; current < threads; current++) {
+        for (size_t i = 0; i < threads; i++) {
+            current = launches % 2 ? threads - 1 - i : i;
             if (fibers[current].ended)
                 continue;
             threadIdx = fibers[current].index;
@@ -90,7 +92,8 @@ void shim_launch(dim3 grid, dim3 block, size_t bytes, bool meets, const std::fun
 {
     size_t threads = (size_t)block.x * block.y * block.z;
     const char *at = getenv("SHIM_FAIL_AT");
-    if (at && ++launches >= atol(at))
+    launches++;
+    if (at && launches >= atol(at))
         failed = cudaErrorLaunchFailure;
     // what a GPU would refuse
     if (threads > 1024 || threads == 0 || bytes > DYNAMIC_MOST || grid.x == 0 || grid.y == 0 ||
