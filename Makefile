@@ -98,6 +98,7 @@ check-device: $(SHIM) $(BUILD)/check_kernels ## compare every kernel of the CUDA
 
 install: $(BUILD)/oftd docs ## install the program, its manual page and service files (PREFIX, DESTDIR)
 	install -D -m 755 $(BUILD)/oftd $(DESTDIR)$(PREFIX)/bin/oftd
+	[ ! -e $(BUILD)/liboftd-cuda.so ] || install -D -m 755 $(BUILD)/liboftd-cuda.so $(DESTDIR)$(PREFIX)/lib/oftd/liboftd-cuda.so
 	install -D -m 644 $(BUILD)/oftd.1 $(DESTDIR)$(PREFIX)/share/man/man1/oftd.1
 	install -D -m 644 deploy/oftd.service $(DESTDIR)$(PREFIX)/lib/systemd/system/oftd.service
 	install -D -m 644 deploy/oftd.socket $(DESTDIR)$(PREFIX)/lib/systemd/system/oftd.socket
