@@ -8,6 +8,7 @@
 
 #define SPACE  ((size_t)64 << 30) /* of addresses; pages come with their use */
 #define HEADER ((size_t)64)       /* before an array: its bytes */
+#define PAGES  ((size_t)64 << 10) /* arrays begin on pages, however large a system's are */
 #define POISON ((size_t)1 << 20)  /* released arrays up to this size are overwritten */
 
 struct kernels_state {
@@ -56,7 +57,7 @@ static bool fails(size_t bytes, size_t whole)
 static void *take(const struct kernels *self, size_t bytes)
 {
     (void)self;
-    size_t whole = (bytes + HEADER + 4095) / 4096 * 4096;
+    size_t whole = (bytes + HEADER + PAGES - 1) / PAGES * PAGES;
     char *at = NULL;
     pthread_mutex_lock(&lock);
     if (!fails(bytes, whole)) {
