@@ -30,7 +30,7 @@ TEST_SRCS := $(shell find tests -name 'test_*.c' 2>/dev/null | sort)
 TESTS   := $(TEST_SRCS:%.c=$(BUILD)/%)
 FUZZ    := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
-.PHONY: all help test unit live check-kernels asan ubsan tsan valgrind fuzz fuzz-guided bench guards guards-update fidelity lint layers headers \
+.PHONY: all help cuda check-device test unit live check-kernels asan ubsan tsan valgrind fuzz fuzz-guided bench guards guards-update fidelity lint layers headers \
         format format-check docs docs-check install clean
 all: $(BUILD)/oftd
 
@@ -63,8 +63,42 @@ $(BUILD)/obj/server/page/files.o: $(PAGE) Makefile
 # Tables that are included as text.
 -include $(OBJS:.o=.d) $(TESTS:=.d)
 
+# ---- the CUDA plug-in --------------------------------------------------------------------------
+# With the toolkit: kernels for each of CUDA_ARCHS and PTX of the last; nothing else needs it. -fmad=false: a product is
+# fused with a sum where the source says so, as in every other table. The same sources over tests/shim are a plug-in
+# whose GPU is a walk through blocks and threads on the host, for tests.
+NVCC       ?= nvcc
+CUDA_ARCHS ?= 80 89 90
+CUDA_SRCS  := $(wildcard backends/kernels/*_cuda.cu)
+CUDA_HDRS  := $(wildcard backends/kernels/*_cuda.cuh backends/kernels/plugin_cuda.h backends/kernels/attention.h backends/kernels/special.h core/kernels.h core/tensor.h)
+CUDA_FLAGS := -std=c++17 -O3 -fmad=false $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
+  -gencode arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS)) -Xcompiler -fPIC,-fvisibility=hidden,-Wall -I.
+SHIM       := $(BUILD)/shim/liboftd-cuda.so
+SHIM_FLAGS := -std=c++17 -O1 -g -fPIC -Wall -Wextra -Werror -Wno-unknown-pragmas -ffp-contract=off -fno-strict-aliasing \
+  -fvisibility=hidden -Itests/shim -I. -x c++
+
+cuda: $(BUILD)/liboftd-cuda.so ## the plug-in for GPUs (NVCC, CUDA_ARCHS)
+$(BUILD)/cuda/%.o: backends/kernels/%.cu $(CUDA_HDRS) Makefile
+	@mkdir -p $(@D)
+	$(NVCC) $(CUDA_FLAGS) -c $< -o $@
+$(BUILD)/liboftd-cuda.so: $(CUDA_SRCS:backends/kernels/%.cu=$(BUILD)/cuda/%.o)
+	$(NVCC) -shared -cudart static -o $@ $^
+
+$(BUILD)/shim/%.o: backends/kernels/%.cu $(CUDA_HDRS) tests/shim/cuda_runtime.h Makefile
+	@mkdir -p $(@D)
+	$(CXX) $(SHIM_FLAGS) -c $< -o $@
+$(BUILD)/shim/shim.o: tests/shim/shim.cc tests/shim/cuda_runtime.h Makefile
+	@mkdir -p $(@D)
+	$(CXX) $(SHIM_FLAGS) -c $< -o $@
+$(SHIM): $(CUDA_SRCS:backends/kernels/%.cu=$(BUILD)/shim/%.o) $(BUILD)/shim/shim.o
+	$(CXX) -shared -o $@ $^ -pthread
+
+check-device: $(SHIM) $(BUILD)/check_kernels ## compare every kernel of the CUDA table, on the host, with the portable one
+	$(BUILD)/check_kernels --device $(SHIM)
+
 install: $(BUILD)/oftd docs ## install the program, its manual page and service files (PREFIX, DESTDIR)
 	install -D -m 755 $(BUILD)/oftd $(DESTDIR)$(PREFIX)/bin/oftd
+	[ ! -e $(BUILD)/liboftd-cuda.so ] || install -D -m 755 $(BUILD)/liboftd-cuda.so $(DESTDIR)$(PREFIX)/lib/oftd/liboftd-cuda.so
 	install -D -m 644 $(BUILD)/oftd.1 $(DESTDIR)$(PREFIX)/share/man/man1/oftd.1
 	install -D -m 644 deploy/oftd.service $(DESTDIR)$(PREFIX)/lib/systemd/system/oftd.service
 	install -D -m 644 deploy/oftd.socket $(DESTDIR)$(PREFIX)/lib/systemd/system/oftd.socket
@@ -88,15 +122,16 @@ tests-build: $(BUILD)/oftd $(TESTS)
 unit: $(TESTS) ## the unit tests
 	@BUILD=$(BUILD) tests/unit.sh $(TESTS)
 
-live: $(BUILD)/oftd $(BUILD)/faults/preload.so ## the tests against a running daemon
+live: $(BUILD)/oftd $(BUILD)/faults/preload.so $(SHIM) ## the tests against a running daemon
 	@BUILD=$(BUILD) python3 tests/live/run.py
 
 test: all unit live ## unit and live tests
 
 check-kernels: $(BUILD)/check_kernels ## compare (and time) every kernel of every table with the portable one
 	$<
+$(BUILD)/check_kernels: $(BUILD)/obj/tests/support/mirrored.o
 $(BUILD)/check_kernels $(BUILD)/count_kernels $(BUILD)/masks $(BUILD)/conversations: $(BUILD)/%: tests/bench/%.c $(LIB)
-	$(CC) $(ALL_CFLAGS) -o $@ $< $(LIB) $(LIBS)
+	$(CC) $(ALL_CFLAGS) -o $@ $(filter %.c %.o,$^) $(LIB) $(LIBS)
 
 # Whole test suites in builds of their own, $(BUILD)-asan and so on. TEST_SLOW: time-outs times that (tests/live/daemon.py).
 # gcc 12 misaligns vectors of 64 bytes on AddressSanitizer's heap of stack frames (gcc bug 110027): it stays off.
@@ -146,7 +181,7 @@ fidelity: $(BUILD)/oftd ## what --compute fast costs on the demo: KL, perplexity
 	BUILD=$(BUILD) python3 tests/bench/fidelity.py
 
 # ---- the house rules ---------------------------------------------------------------------------
-FORMATTED := $(SRCS) $(HDRS) $(wildcard backends/kernels/*_neon.c) $(shell find tests -name '*.[ch]' 2>/dev/null)
+FORMATTED := $(SRCS) $(HDRS) $(wildcard backends/kernels/*_neon.c backends/kernels/*_cuda.cu* tests/shim/*.cc) $(shell find tests -name '*.[ch]' 2>/dev/null)
 format: ## rewrite the sources in the house style
 	clang-format -i $(sort $(FORMATTED))
 format-check:

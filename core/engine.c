@@ -126,8 +126,11 @@ static enum status taking(const struct engine *e, struct error *err)
         return ST_OK;
     case ENGINE_DRAINING:
         return error_set(err, ST_DRAINING, NULL);
-    case ENGINE_LOADING:
     case ENGINE_FAILED:
+        if (e->fault)
+            return error_set(err, ST_NOT_READY, "the device has failed: %s", e->fault);
+        break;
+    case ENGINE_LOADING:
         break;
     }
     return error_set(err, ST_NOT_READY, NULL);
@@ -168,11 +171,27 @@ static const struct kernels *kernels_of(const struct engine *e, enum compute mod
     return mode == COMPUTE_FAST && e->o.kernels.fast ? e->o.kernels.fast : e->o.kernels.exact;
 }
 
+/* A device that has failed ends the service: nothing is taken any more, what runs gets NaNs, which
+ * end it in words. */
+static void look_for_fault(struct engine *e)
+{
+    const struct kernels *k = e->o.kernels.exact;
+    const char *fault = k->own_memory ? k->fault(k) : NULL;
+    if (!fault)
+        return;
+    pthread_mutex_lock(&e->lock);
+    e->fault = fault;
+    if (e->state == ENGINE_READY)
+        e->state = ENGINE_FAILED;
+    pthread_mutex_unlock(&e->lock);
+}
+
 static void forward(void *ctx, enum compute mode, struct batch *b)
 {
     struct engine *e = ctx;
     b->kernels = kernels_of(e, mode);
     model_forward(e->model, b, e->scratch[mode]);
+    look_for_fault(e);
 }
 
 static int32_t module(void *ctx, struct request *r, int32_t first, int32_t rows, struct error *err)
@@ -187,6 +206,7 @@ static int32_t module(void *ctx, struct request *r, int32_t first, int32_t rows,
                          rows, r->module_x ? r->module_x + first * r->module_in : NULL,
                          r->module_ids ? r->module_ids + first : NULL,
                          r->module_result + first * r->module_out, e->scratch[r->compute]);
+    look_for_fault(e);
     return rows;
 }
 
@@ -276,7 +296,7 @@ static enum status open_kv(struct engine *e, struct error *err)
         e->o.max_rows = (int32_t)m->max_len; // a text is one pass
     if (m->image.channels > 0) {             // an image brings its own
         shape = (struct kv_shape){1, 1, 1};
-        return kvcache_open(&shape, DT_F32, 1, &e->kv, err);
+        return kvcache_open(o->kernels.exact, &shape, DT_F32, 1, &e->kv, err);
     }
     if (m->kind != MODEL_DECODER) // what is read once is not worth a rounding
         o->kv_dtype = DT_F32;
@@ -284,7 +304,9 @@ static enum status open_kv(struct engine *e, struct error *err)
     uint64_t whole = kvcache_frame_bytes(&shape, DT_F32), per_page = (whole + frame - 1) / frame;
     uint64_t page = frame * per_page; // of exact mode
     if (!o->kv_memory) {
-        uint64_t free_bytes = memory_available(), others = o->adapter_memory + o->merge_memory;
+        const struct kernels *k = o->kernels.exact;
+        uint64_t free_bytes = k->own_memory ? k->available(k) : memory_available();
+        uint64_t others = o->adapter_memory + o->merge_memory;
         uint64_t rest = free_bytes > others ? free_bytes - others : 0;
         o->kv_memory = rest / 2 > free_bytes / 8 ? rest / 2 : free_bytes / 8;
     }
@@ -300,7 +322,7 @@ static enum status open_kv(struct engine *e, struct error *err)
     o->kv_memory = frames * frame;
     e->host.max_len[COMPUTE_FAST] = longest(e, (int64_t)frames);
     e->host.max_len[COMPUTE_EXACT] = longest(e, (int64_t)(frames / per_page));
-    return kvcache_open(&shape, o->kv_dtype, (int64_t)frames, &e->kv, err);
+    return kvcache_open(o->kernels.exact, &shape, o->kv_dtype, (int64_t)frames, &e->kv, err);
 }
 
 struct progress {
@@ -325,7 +347,7 @@ static enum status open_files(struct engine *e, struct progress *p, struct error
     if (st == ST_OK)
         st = chat_templates_load(o->model_dir, &e->chat, err);
     if (st == ST_OK)
-        st = model_open(e->checkpoint, &o->model, o->chain, o->kernels.loader, on_progress, p,
+        st = model_open(e->checkpoint, &o->model, o->chain, o->kernels.exact, on_progress, p,
                         &e->model, err);
     return st;
 }
@@ -356,7 +378,8 @@ static enum status open_worker(struct engine *e, struct error *err)
         st = scratch_open(e->model, kernels_of(e, mode), o->max_rows, o->max_sequences,
                           &e->scratch[mode], err);
     const struct scheduler_options s = {.model = e->model,
-                                        .kernels = o->kernels.exact,
+                                        .kernels =
+                                            o->kernels.host ? o->kernels.host : o->kernels.exact,
                                         .kv = e->kv,
                                         .stats = &e->stats,
                                         .turns = &e->turns,

@@ -24,7 +24,8 @@ struct engine;
 struct engine_kernels { /* opened and closed by the caller (cmd_*.c) */
     const struct kernels *exact,
         *fast; /* the worker's tables; they share threads, are never used at once */
-    const struct kernels *loader; /* exact, one thread */
+    const struct kernels *loader; /* exact, one thread, of the CPU */
+    const struct kernels *host;   /* of a device: the worker's of the CPU; NULL: exact is one */
 };
 
 struct engine_options {

@@ -36,6 +36,7 @@ struct engine {
     pthread_mutex_t lock; /* of what follows; a ticket's lock may be taken under it, not above */
     pthread_cond_t changed;
     enum engine_state state;
+    const char *fault;   /* why a device has failed, of its table; NULL: none has */
     struct ticket *live; /* every ticket that has not ended */
     int32_t waiting;     /* those that count in the queue, and their tokens */
     int64_t waiting_tokens;

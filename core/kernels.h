@@ -145,7 +145,8 @@ enum grouping {
 
 /*
  * One weight (a slice of a module) in one encoding: an immutable value once loaded. All arrays come
- * from memory_alloc and belong to it. Which members hold for which encoding is said at each.
+ * from memory_alloc and belong to it (a placed weight's lie where its table computes,
+ * core/place.h). Which members hold for which encoding is said at each.
  */
 struct weight {
     enum encoding encoding;
@@ -214,6 +215,13 @@ struct weight {
 void weight_clear(struct weight *w);
 /* Bytes of memory that w holds. */
 size_t weight_bytes(const struct weight *w);
+/* The arrays that kernels read: the members that point to them and what they take, 0 for NULL. */
+#define WEIGHT_ARRAYS 7
+struct weight_array {
+    void **at;
+    size_t bytes;
+};
+void weight_arrays(struct weight *w, struct weight_array out[WEIGHT_ARRAYS]);
 
 /*
  * A block-diagonal rotation R of a module's inputs: `blocks` blocks of [block, block], row-major,
@@ -346,6 +354,18 @@ struct kernels_state;
 /*
  * One device in one mode. Calls may use all its threads; a table is used by one thread at a time
  * (the worker owns one, the loader another). No call allocates, fails or locks.
+ *
+ * ---- Where memory lies ---------------------------------------------------------------------
+ * A table computes in the host's memory or, with own_memory, in memory of its own, which the host
+ * reaches through the slots for it alone. What numbers are (arrays of weights and rotations, x,
+ * out, biases, norms, slopes, cos and sin, keys and values, act's buffer) lies where the table
+ * computes. What says what to do (every struct, lists of jobs, groups, ids, rows, shares,
+ * positions, pages and ends) is the host's in every table, and is free to change as soon as the
+ * call returns. Slots of the loader (gemm, solve) and of the sampler (likelihoods) are NULL in a
+ * table with memory of its own: a CPU's does their work.
+ *
+ * Calls of the worker happen in order, but with own_memory perhaps after they have returned; what
+ * fetch hands out is there.
  */
 struct kernels {
     const char *device; /* "cpu", "cuda:0" */
@@ -353,6 +373,25 @@ struct kernels {
     enum compute mode;
     int threads;
     struct kernels_state *state;
+
+    /* The next are NULL without own_memory. Any thread may call alloc to fault at any time, also
+     * while another one computes; they are the same for both modes of a device. */
+    bool own_memory;
+    /* bytes, 64-byte aligned and zeroed; NULL when there are no more. */
+    void *(*alloc)(const struct kernels *self, size_t bytes);
+    /* Of what no call will read any more; NULL is fine. */
+    void (*release)(const struct kernels *self, void *p);
+    /* Bytes that alloc may still give, about. */
+    uint64_t (*available)(const struct kernels *self);
+    /* From the host to what no call reads yet; calls that begin later see it. */
+    void (*upload)(const struct kernels *self, void *to, const void *from, size_t bytes);
+    /* Why nothing that the table has given or will give can be trusted; NULL: all is well. */
+    const char *(*fault)(const struct kernels *self);
+    /* The worker's, in order with its calls: from the host, to the host. */
+    void (*send)(const struct kernels *self, void *to, const void *from, size_t bytes);
+    void (*fetch)(const struct kernels *self, void *to, const void *from, size_t bytes);
+    /* A pass begins whose kv_store and attention get this struct (positions, pages, ends). */
+    void (*begin)(const struct kernels *self, const struct kv_rows *rows);
 
     /* Bytes a caller provides to prepare for `rows` rows of k inputs. */
     size_t (*act_bytes)(const struct kernels *self, int32_t rows, int64_t k);
@@ -387,6 +426,12 @@ struct kernels {
                 int32_t rows, int64_t dim);
     /* x [rows, dim] *= s */
     void (*scale)(const struct kernels *self, float *x, int64_t n, float s);
+    /* out row i = row ids[i] of x, or row i (ids NULL); x NULL: zeros. No overlap. */
+    void (*copy_rows)(const struct kernels *self, const float *x, int64_t ldx, const int32_t *ids,
+                      int32_t n, int64_t dim, float *out, int64_t ldo);
+    /* out row ids[i] += shares[i] * row i of x, both operations rounded; ids are distinct. */
+    void (*add_rows)(const struct kernels *self, const float *x, int64_t ldx, const int32_t *ids,
+                     const float *shares, int32_t n, int64_t dim, float *out, int64_t ldo);
     /* How likely each of n tokens is beside the likeliest: likely[i] = exp((x[i] - max) * scale),
      * 0 where that is below 2^-125; max is finite and no x is above it. sums [ceil(n /
      * DRAW_BLOCK)]: those of each block of DRAW_BLOCK, in the order of norm's. The same bits in

@@ -10,13 +10,10 @@ void weight_clear(struct weight *w)
 {
     if (!w)
         return;
-    memory_free(w->data);
-    memory_free((void *)w->perm);
-    memory_free((void *)w->group_of);
-    memory_free(w->scales);
-    memory_free(w->zeros);
-    memory_free(w->nested_absmax);
-    memory_free(w->codebook);
+    struct weight_array arrays[WEIGHT_ARRAYS];
+    weight_arrays(w, arrays);
+    for (int i = 0; i < WEIGHT_ARRAYS; i++)
+        memory_free(*arrays[i].at);
     free(w->format);
     memset(w, 0, sizeof *w);
 }
@@ -25,27 +22,34 @@ void weight_clear(struct weight *w)
 static size_t param_count(const struct weight *w)
 {
     if (w->encoding == ENC_CODEBOOK)
-        return (size_t)(w->n / w->out_group);
+        return w->out_group ? (size_t)(w->n / w->out_group) : 0;
     if (w->grouping != GROUPS_OF_ROWS)
         return (size_t)w->n_groups;
     return (size_t)(w->n_tiles * TILE_ROWS * w->n_groups);
 }
 
+void weight_arrays(struct weight *w, struct weight_array out[WEIGHT_ARRAYS])
+{
+    size_t book = ((size_t)w->books << w->bits) * (size_t)(w->in_group * w->out_group);
+    const struct weight_array all[WEIGHT_ARRAYS] = {
+        {&w->data, w->data_bytes},
+        {(void **)&w->perm, (size_t)w->k * sizeof *w->perm},
+        {(void **)&w->group_of, (size_t)w->k_padded * sizeof *w->group_of},
+        {&w->scales, param_count(w) * dtype_size(w->scale_dtype)},
+        {&w->zeros, param_count(w) * dtype_size(w->zero_dtype)},
+        {(void **)&w->nested_absmax, (size_t)w->n_nested * sizeof *w->nested_absmax},
+        {&w->codebook, book * dtype_size(w->codebook_dtype)}};
+    for (int i = 0; i < WEIGHT_ARRAYS; i++)
+        out[i] = (struct weight_array){all[i].at, *all[i].at ? all[i].bytes : 0};
+}
+
 size_t weight_bytes(const struct weight *w)
 {
-    size_t bytes = sizeof *w + w->data_bytes + w->format_bytes;
-    if (w->perm)
-        bytes += (size_t)w->k * sizeof *w->perm;
-    if (w->group_of)
-        bytes += (size_t)w->k_padded * sizeof *w->group_of;
-    if (w->scales)
-        bytes += param_count(w) * dtype_size(w->scale_dtype);
-    if (w->zeros)
-        bytes += param_count(w) * dtype_size(w->zero_dtype);
-    if (w->codebook)
-        bytes += ((size_t)w->books << w->bits) * (size_t)(w->in_group * w->out_group) *
-                 dtype_size(w->codebook_dtype);
-    if (w->nested_absmax)
-        bytes += (size_t)w->n_nested * sizeof *w->nested_absmax;
+    struct weight copy = *w;
+    struct weight_array arrays[WEIGHT_ARRAYS];
+    size_t bytes = sizeof *w + w->format_bytes;
+    weight_arrays(&copy, arrays);
+    for (int i = 0; i < WEIGHT_ARRAYS; i++)
+        bytes += arrays[i].bytes;
     return bytes;
 }

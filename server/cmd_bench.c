@@ -21,6 +21,7 @@
 #include "server/bench_neighbour.h"
 #include "server/bench_report.h"
 #include "server/cmd_common.h"
+#include "server/cmd_tables.h"
 
 #define DECODE_PROMPT 32 /* tokens before those that decoding is measured with, at most */
 #define SHORT         64 /* the contexts that are compared: this one, and the longest up to */
@@ -33,7 +34,7 @@ struct bench {
     char *dir;
     struct layer_range *replication;
     struct scheme scheme; /* --quantize; zeroed: none */
-    struct kernels *exact, *fast, *loader;
+    struct cmd_tables tables;
     char *adapter_path; /* of the first adapter */
     const char **names; /* [n_adapters] borrowed from the config */
     struct engine *engine;
@@ -49,15 +50,6 @@ struct bench {
 
 /* ---- opening ---- */
 
-static enum status open_kernels(struct bench *b, struct error *err)
-{
-    const struct config *c = b->config;
-    const char *isa = cmd_isa(c);
-    enum status s = cpu_kernels_open(isa, COMPUTE_EXACT, (int)c->threads, &b->exact, err);
-    s = s ? s : cpu_kernels_share(b->exact, COMPUTE_FAST, &b->fast, err);
-    return s ? s : cpu_kernels_open(isa, COMPUTE_EXACT, 1, &b->loader, err);
-}
-
 static int32_t decode_prompt(const struct config *c)
 {
     return (int32_t)(c->prompt < DECODE_PROMPT ? c->prompt : DECODE_PROMPT);
@@ -71,15 +63,15 @@ static enum status open_engine(struct bench *b, struct error *err)
     const struct engine_options options = {
         .model_dir = b->dir,
         .chain = &chain_default,
-        .kernels = {.exact = b->exact, .fast = b->fast, .loader = b->loader},
-        .spare_core = b->exact->threads < cpu_threads(),
+        .kernels = cmd_tables_engine(&b->tables),
+        .spare_core = b->tables.threads < cpu_threads(),
         .model = {.replication = b->replication,
                   .n_replication = c->layer_replication.n,
                   .max_len = c->max_model_len,
                   .conv2d_peft = c->conv2d == CONFIG_CONV2D_PEFT,
                   .quantize = c->quantize ? &b->scheme : NULL,
                   .head = c->head == CONFIG_HEAD_8 ? scheme_head8 : NULL,
-                  .quantize_threads = b->exact->threads},
+                  .quantize_threads = b->tables.threads},
         .compute_generate = compute,
         .compute_forward = compute,
         .adapter_roots = (const char *const *)c->adapter_dir.v,
@@ -179,7 +171,7 @@ static enum status open_bench(struct bench *b, struct error *err)
     s = s ? s : cmd_replication(c, &b->replication, err);
     if (!s && c->quantize)
         s = scheme_parse(c->quantize, &b->scheme, err);
-    s = s ? s : open_kernels(b, err);
+    s = s ? s : cmd_tables_open(b->config, false, &b->tables, err);
     s = s ? s : open_engine(b, err);
     s = s ? s : load_adapters(b, err);
     return s ? s : find_pool(b, err);
@@ -188,10 +180,7 @@ static enum status open_bench(struct bench *b, struct error *err)
 static void close_bench(struct bench *b)
 {
     engine_free(b->engine);
-    struct kernels *tables[] = {b->loader, b->fast, b->exact};
-    for (size_t i = 0; i < 3; i++)
-        if (tables[i])
-            tables[i]->close(tables[i]);
+    cmd_tables_close(&b->tables);
     bench_neighbour_end(&b->neighbour);
     for (size_t i = 0; i < b->n_found; i++)
         adapter_info_clear(&b->found[i]);
@@ -425,12 +414,12 @@ static enum status run_round(struct bench *b, size_t round, struct error *err)
     const struct bench_cpu start = bench_cpu_read(&b->neighbour);
     enum status s = ST_OK;
     if (round)
-        r->read[slot] = probe_read_bandwidth(b->exact->threads);
+        r->read[slot] = probe_read_bandwidth(b->tables.threads);
     for (size_t i = 0; i < r->n_series && !s; i++) {
         struct bench_series *series = &r->series[i];
         progress(b, round, i);
         if (round && series->c.generate == 1 && !series->c.adapters && !series->c.exact)
-            r->peak[slot] = probe_fp32_peak(b->exact->threads);
+            r->peak[slot] = probe_fp32_peak(b->tables.threads);
         s = run_case(b, series, slot, err);
     }
     if (!s && r->entry)
@@ -462,8 +451,8 @@ static void describe(struct bench *b)
     struct bench_result *r = &b->result;
     r->model = engine_name(b->engine);
     r->architecture = m->architecture;
-    r->isa = b->exact->isa;
-    r->threads = b->exact->threads;
+    r->isa = b->tables.exact->isa;
+    r->threads = b->tables.threads;
     r->compute = b->host.compute == COMPUTE_FAST ? "fast" : "exact";
     r->batch = (int32_t)c->batch;
     r->prompt = (int32_t)c->prompt;

@@ -50,7 +50,7 @@ enum status cmd_check_supported(const struct config *c, struct error *err)
 {
     if (c->device && strcmp(c->device, "auto") && strcmp(c->device, "cpu"))
         return error_param(err, ST_NOT_SUPPORTED, "--device",
-                           "--device %s: this version computes on the cpu only", c->device);
+                           "--device %s: this command computes on the CPU", c->device);
     return ST_OK;
 }
 

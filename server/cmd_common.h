@@ -13,7 +13,7 @@ bool cmd_config(const char *command, int argc, char **argv, char **envp, struct 
 /* One clear message on standard error; where several things are wrong, the list of them below it.
  * Clears err. EXIT_REFUSED. */
 int cmd_refuse(struct error *err);
-/* Options that are known but not served by this version (device cuda, ...). */
+/* Options that a command without a GPU does not serve (--device cuda). */
 enum status cmd_check_supported(const struct config *c, struct error *err);
 const char *cmd_isa(const struct config *c);
 enum dtype cmd_kv_dtype(const struct config *c);

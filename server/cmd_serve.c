@@ -22,6 +22,7 @@
 #include "backends/kernels/cpu.h"
 #include "backends/scheme.h"
 #include "server/cmd_common.h"
+#include "server/cmd_tables.h"
 #include "server/http.h"
 #include "server/server.h"
 #include "server/systemd.h"
@@ -33,7 +34,7 @@ struct daemon {
     char *dir;
     struct layer_range *replication;
     struct scheme scheme; /* --quantize; zeroed: none */
-    struct kernels *exact, *fast, *loader;
+    struct cmd_tables tables;
     struct adapter_request *adapters; /* --adapter; .path is malloc'ed */
     size_t n_adapters;
     struct engine *engine;
@@ -85,14 +86,6 @@ static enum status check_names(const struct daemon *d, struct error *err)
     return ST_OK;
 }
 
-static enum status open_kernels(struct daemon *d, struct error *err)
-{
-    const char *isa = cmd_isa(d->config);
-    enum status s = cpu_kernels_open(isa, COMPUTE_EXACT, (int)d->config->threads, &d->exact, err);
-    s = s ? s : cpu_kernels_share(d->exact, COMPUTE_FAST, &d->fast, err);
-    return s ? s : cpu_kernels_open(isa, COMPUTE_EXACT, 1, &d->loader, err);
-}
-
 static enum status open_engine(struct daemon *d, struct error *err)
 {
     const struct config *c = d->config;
@@ -100,15 +93,15 @@ static enum status open_engine(struct daemon *d, struct error *err)
         .model_dir = d->dir,
         .served_name = c->served_model_name,
         .chain = &chain_default,
-        .kernels = {.exact = d->exact, .fast = d->fast, .loader = d->loader},
-        .spare_core = d->exact->threads < cpu_threads(),
+        .kernels = cmd_tables_engine(&d->tables),
+        .spare_core = d->tables.host || d->tables.threads < cpu_threads(),
         .model = {.replication = d->replication,
                   .n_replication = c->layer_replication.n,
                   .max_len = c->max_model_len,
                   .conv2d_peft = c->conv2d == CONFIG_CONV2D_PEFT,
                   .quantize = c->quantize ? &d->scheme : NULL,
                   .head = c->head == CONFIG_HEAD_8 ? scheme_head8 : NULL,
-                  .quantize_threads = d->exact->threads},
+                  .quantize_threads = d->tables.threads},
         .compute_generate = c->compute == CONFIG_COMPUTE_EXACT ? COMPUTE_EXACT : COMPUTE_FAST,
         .compute_forward = c->compute == CONFIG_COMPUTE_FAST ? COMPUTE_FAST : COMPUTE_EXACT,
         .adapters = d->adapters,
@@ -156,8 +149,8 @@ static enum status open_server(struct daemon *d, struct error *err)
                                 .metrics_vllm = c->metrics_compat == CONFIG_METRICS_VLLM};
     d->server.engine = d->engine;
     d->server.started = (double)time(NULL);
-    d->server.isa = d->exact->isa;
-    d->server.device = d->exact->device;
+    d->server.isa = d->tables.exact->isa;
+    d->server.device = d->tables.exact->device;
     enum status s = auth_open(c->api_key_file, c->admin_key_file, &d->server.auth, err);
     return s ? s : log_open(&log, &d->server.log, err);
 }
@@ -207,15 +200,14 @@ static enum status open_signals(struct daemon *d, struct error *err)
 
 static enum status open_daemon(struct daemon *d, struct error *err)
 {
-    enum status s = cmd_check_supported(d->config, err);
-    s = s ? s : open_signals(d, err);
+    enum status s = open_signals(d, err);
     raise_descriptor_limit();
     s = s ? s : checkpoint_locate(d->config->model, &d->dir, err);
     s = s ? s : find_adapters(d, err);
     s = s ? s : cmd_replication(d->config, &d->replication, err);
     if (!s && d->config->quantize)
         s = scheme_parse(d->config->quantize, &d->scheme, err);
-    s = s ? s : open_kernels(d, err);
+    s = s ? s : cmd_tables_open(d->config, true, &d->tables, err);
     s = s ? s : open_engine(d, err);
     s = s ? s : check_names(d, err);
     s = s ? s : open_server(d, err);
@@ -232,10 +224,7 @@ static void close_daemon(struct daemon *d)
     engine_free(d->engine);
     auth_close(d->server.auth);
     log_close(d->server.log);
-    struct kernels *tables[] = {d->loader, d->fast, d->exact};
-    for (size_t i = 0; i < 3; i++)
-        if (tables[i])
-            tables[i]->close(tables[i]);
+    cmd_tables_close(&d->tables);
     for (size_t i = 0; i < d->n_adapters; i++)
         free((char *)d->adapters[i].path);
     free(d->adapters);
@@ -356,11 +345,12 @@ static void announce(struct daemon *d)
     systemd_notify("READY=1");
     printf("oftd: listening on %s\n", http_url(d->http));
     fflush(stdout);
-    log_event(
-        d->server.log, LOG_INFO, "ready", LOG_TEXT("model", engine_name(d->engine)),
-        LOG_TEXT("architecture", m->architecture), LOG_TEXT("isa", d->exact->isa),
-        LOG_INT("threads", d->exact->threads), LOG_INT("weight_bytes", (int64_t)m->weight_bytes),
-        LOG_TEXT("listen", http_url(d->http)), LOG_TEXT("admin_listen", http_admin_url(d->http)));
+    log_event(d->server.log, LOG_INFO, "ready", LOG_TEXT("model", engine_name(d->engine)),
+              LOG_TEXT("architecture", m->architecture), LOG_TEXT("device", d->server.device),
+              LOG_TEXT("isa", d->server.isa), LOG_INT("threads", d->tables.threads),
+              LOG_INT("weight_bytes", (int64_t)m->weight_bytes),
+              LOG_TEXT("listen", http_url(d->http)),
+              LOG_TEXT("admin_listen", http_admin_url(d->http)));
     tell_of_chat(d);
     if (auth_keyless(d->server.auth) && !http_loopback(d->http))
         log_event(d->server.log, LOG_WARNING, "open_to_all", LOG_TEXT("listen", http_url(d->http)),

@@ -47,9 +47,9 @@ static enum status write_rotations(const struct model *m, const struct adapter *
     if (!t)
         return error_memory(err, "writing rotations");
     for (size_t i = 0; i < m->n_modules && whole; i++) {
-        if (!a->adapted.rotation[i])
+        if (!a->host.rotation[i])
             continue;
-        rotation_tensor(a->adapted.rotation[i], m->modules[i].name, path, &t[n]);
+        rotation_tensor(a->host.rotation[i], m->modules[i].name, path, &t[n]);
         whole = t[n++].data != NULL;
     }
     enum status s = whole ? writer_file(path, t, n, err) : error_memory(err, "writing rotations");

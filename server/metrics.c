@@ -215,6 +215,8 @@ void route_metrics(struct request *q)
     label(&b, "version", OFTD_VERSION);
     buffer_text(&b, ",");
     label(&b, "isa", s->isa);
+    buffer_text(&b, ",");
+    label(&b, "device", s->device);
     buffer_text(&b, "} 1\n");
     value(&b, "oftd_start_time_seconds", "gauge", "When the daemon started.", s->started);
     http_figures(&b, s);

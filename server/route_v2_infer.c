@@ -256,7 +256,7 @@ static enum status read_outputs(struct request *q, struct infer *x, struct forwa
 /* ---- answering ---- */
 
 /* The shape of an output: that of its rows, which must have one. each: a vector a position. */
-struct place {
+struct layout {
     int64_t shape[4];
     int rank;
     int64_t row; /* numbers a row; each: a position */
@@ -265,11 +265,11 @@ struct place {
 
 static enum status place(const struct infer *x, const struct model *m,
                          const struct forward_row *rows, const struct output_kind *k,
-                         struct place *p, struct error *err)
+                         struct layout *p, struct error *err)
 {
     int64_t first[3], other[3];
     int rank = outputs_shape(m, &rows[0], k, first);
-    *p = (struct place){.shape = {x->rows}, .rank = 1, .row = 1};
+    *p = (struct layout){.shape = {x->rows}, .rank = 1, .row = 1};
     p->each = outputs_each_token(&rows[0], k);
     for (int i = 0; i < rank; i++) {
         p->shape[p->rank++] = i || !p->each ? first[i] : x->positions;
@@ -291,7 +291,7 @@ static enum status place(const struct infer *x, const struct model *m,
 
 /* The rows of one output, filled up to the positions that were sent. */
 static bool add_data(struct tensors *t, const struct infer *x, const struct forward_row *rows,
-                     const struct wanted *w, const struct place *p)
+                     const struct wanted *w, const struct layout *p)
 {
     struct buffer *text = tensors_text(t);
     bool whole = true, any = false;
@@ -321,7 +321,7 @@ static enum status add_output(struct tensors *t, const struct infer *x, const st
                               struct error *err)
 {
     struct buffer *text = tensors_text(t);
-    struct place p;
+    struct layout p;
     enum status s = place(x, m, rows, w->kind, &p, err);
     if (s)
         return s;

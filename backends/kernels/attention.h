@@ -42,7 +42,7 @@ static inline size_t attention_page(const struct attention_args *a, const int32_
 static inline const float *attention_steps(const void *head, int32_t head_dim)
 {
     const void *behind = (const char *)head + (size_t)KV_PAGE * (size_t)head_dim;
-    return behind;
+    return (const float *)behind;
 }
 
 #endif

@@ -276,6 +276,8 @@ static enum status table_new(const struct isa *isa, enum compute mode, struct po
         .activate = elementwise_activate,
         .add = elementwise_add,
         .scale = elementwise_scale,
+        .copy_rows = elementwise_copy_rows,
+        .add_rows = elementwise_add_rows,
         .likelihoods = elementwise_likelihoods,
         .gemm = blas_gemm,
         .solve = blas_solve,

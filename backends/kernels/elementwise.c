@@ -2,6 +2,8 @@
  * Owns what touches each element once: activations, likelihoods, rotary positions, sums. The plain
  * loops of rope, add and scale need no twin: their memory traffic is their cost.
  */
+#include <string.h>
+
 #include "backends/kernels/special.h"
 #include "backends/kernels/twins.h"
 
@@ -155,6 +157,30 @@ void elementwise_scale(const struct kernels *self, float *x, int64_t n, float s)
     (void)self;
     for (int64_t i = 0; i < n; i++)
         x[i] *= s;
+}
+
+void elementwise_copy_rows(const struct kernels *self, const float *x, int64_t ldx,
+                           const int32_t *ids, int32_t n, int64_t dim, float *out, int64_t ldo)
+{
+    (void)self;
+    for (int64_t i = 0; i < n; i++)
+        if (x)
+            memcpy(out + i * ldo, x + (ids ? ids[i] : i) * ldx, (size_t)dim * sizeof *x);
+        else
+            memset(out + i * ldo, 0, (size_t)dim * sizeof *out);
+}
+
+void elementwise_add_rows(const struct kernels *self, const float *x, int64_t ldx,
+                          const int32_t *ids, const float *shares, int32_t n, int64_t dim,
+                          float *out, int64_t ldo)
+{
+    (void)self;
+    for (int64_t i = 0; i < n; i++) {
+        float *to = out + ids[i] * ldo;
+        const float *from = x + i * ldx;
+        for (int64_t d = 0; d < dim; d++)
+            to[d] += shares[i] * from[d];
+    }
 }
 
 void elementwise_likelihoods(const struct kernels *self, const float *x, int64_t n, float max,

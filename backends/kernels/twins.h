@@ -192,6 +192,11 @@ void elementwise_activate(const struct kernels *self, enum activation act, const
 void elementwise_add(const struct kernels *self, float *x, int64_t ldx, const float *y, int64_t ldy,
                      int32_t rows, int64_t dim);
 void elementwise_scale(const struct kernels *self, float *x, int64_t n, float s);
+void elementwise_copy_rows(const struct kernels *self, const float *x, int64_t ldx,
+                           const int32_t *ids, int32_t n, int64_t dim, float *out, int64_t ldo);
+void elementwise_add_rows(const struct kernels *self, const float *x, int64_t ldx,
+                          const int32_t *ids, const float *shares, int32_t n, int64_t dim,
+                          float *out, int64_t ldo);
 void elementwise_likelihoods(const struct kernels *self, const float *x, int64_t n, float max,
                              float scale, float *likely, float *sums);
 void blas_gemm(const struct kernels *self, bool ta, bool tb, int64_t m, int64_t n, int64_t k,

@@ -7,6 +7,9 @@
  *     adapter -> data -> packed (refcounted): one tensor view a module into one allocation, biases,
  *                                             a classification head
  *                     -> rotations:           one struct rotation a module into one allocation
+ *
+ * What steps read is placed where they compute (core/place.h): the biases and the head once, with
+ * the packed vectors, the rotations with each generation.
  */
 #include "core/adapters/adapter.h"
 
@@ -20,6 +23,7 @@
 #include "core/adapters/rotation.h"
 #include "core/adapters/source.h"
 #include "core/memory.h"
+#include "core/place.h"
 #include "core/turns.h"
 
 #define DEFECT_HIGH 0.1
@@ -38,6 +42,9 @@ struct packed {
     struct rotation_rule rule;
     bool shared; /* one block for all positions */
     struct head head;
+    struct place place;
+    const float *const *placed_biases; /* those of steps, as the head; on a CPU the same */
+    struct classifier placed_head;
     size_t bytes;          /* of vectors, biases and head, as allocated */
     struct ledger *ledger; /* counts them, and the rotations made of them; by reference */
 };
@@ -48,6 +55,8 @@ struct adapter_data {
     const struct rotation **pointers; /* [n_modules] */
     void *memory;                     /* of all R */
     size_t memory_size;
+    struct place place;
+    struct rotation *placed; /* [n_modules], then as many pointers; NULL: steps read the others */
 };
 
 static size_t align64(size_t n)
@@ -64,6 +73,9 @@ static void packed_unref(struct packed *p)
     free(p->vectors);
     free(p->blocks);
     free(p->biases);
+    place_close(&p->place);
+    if (p->placed_biases != p->biases)
+        free((void *)p->placed_biases);
     ledger_leave(p->ledger, p->memory, p->memory_size);
     memory_free(p->bias_memory);
     head_clear(&p->head);
@@ -121,6 +133,24 @@ static void take_module(struct packed *p, size_t i, const struct source_module *
     }
 }
 
+/* Biases ([bytes] in all) and head where steps compute; false: no memory. */
+static bool place_packed(struct packed *p, const struct model *m, size_t bytes)
+{
+    p->place.kernels = m->place.kernels;
+    p->placed_biases = p->biases;
+    p->placed_head = p->head.classifier;
+    if (!place_apart(&p->place))
+        return true;
+    const float **to = calloc(p->n_modules + 1, sizeof *to), *from = p->bias_memory;
+    const float *copy = place_copy(&p->place, from, bytes);
+    p->placed_biases = to;
+    if (!to || (from && !copy))
+        return false;
+    for (size_t i = 0; i < p->n_modules; i++)
+        to[i] = p->biases[i] ? copy + (p->biases[i] - from) : NULL;
+    return head_place(&p->head, &p->place, &p->placed_head);
+}
+
 /* Files that hold little else than vectors are kept as they are (package_take). */
 static struct packed *packed_new(const struct source *src, const struct model *m,
                                  const struct adapter_options *options, struct package *files)
@@ -164,6 +194,10 @@ static struct packed *packed_new(const struct source *src, const struct model *m
         turns_pause();
         take_module(p, i, &src->modules[i], &at, &bias_at);
     }
+    if (!place_packed(p, m, biases)) {
+        packed_unref(p);
+        return NULL;
+    }
     return p;
 }
 
@@ -206,6 +240,8 @@ void adapter_unref(struct adapter *a)
         packed_unref(a->data->packed);
         free(a->data->rotations);
         free(a->data->pointers);
+        place_close(&a->data->place);
+        free(a->data->placed);
         free(a->data);
     }
     free(a->name);
@@ -289,9 +325,11 @@ static struct adapter *adapter_new(const struct model *m, struct packed *p, cons
         adapter_unref(a);
         return NULL;
     }
-    a->adapted.rotation = d->pointers;
-    a->adapted.bias = a->has_bias ? p->biases : NULL;
-    a->adapted.classifier = p->head.classifier.n_layers ? &p->head.classifier : NULL;
+    bool headed = p->head.classifier.n_layers > 0;
+    a->host = (struct adapted){d->pointers, a->has_bias ? p->biases : NULL,
+                               headed ? &p->head.classifier : NULL};
+    a->adapted = (struct adapted){d->pointers, a->has_bias ? p->placed_biases : NULL,
+                                  headed ? &p->placed_head : NULL};
     return a;
 }
 
@@ -331,6 +369,34 @@ static void judge(const struct model *m, size_t i, const char *path,
     }
 }
 
+/* The rotations, which are there, where steps compute. */
+static enum status place_rotations(const struct model *m, struct adapter *a, struct error *err)
+{
+    struct adapter_data *d = a->data;
+    size_t n = d->packed->n_modules;
+    d->place.kernels = m->place.kernels;
+    if (!place_apart(&d->place))
+        return ST_OK;
+    d->placed = calloc(n + 1, sizeof *d->placed + sizeof(struct rotation *));
+    const char *copy = place_copy(&d->place, d->memory, d->memory_size);
+    if (!d->placed || !copy)
+        return error_memory(err, "placing an adapter");
+    const struct rotation **to = (const struct rotation **)(d->placed + n + 1);
+    for (size_t i = 0; i < n; i++) {
+        const struct rotation *r = d->pointers[i];
+        if (!r)
+            continue;
+        d->placed[i] = *r;
+        d->placed[i].data = (char *)copy + ((char *)r->data - (char *)d->memory);
+        if (r->near)
+            d->placed[i].near =
+                (const uint16_t *)(copy + ((const char *)r->near - (char *)d->memory));
+        to[i] = &d->placed[i];
+    }
+    a->adapted.rotation = to;
+    return ST_OK;
+}
+
 /* Fills R; f NULL: nobody wants to know. */
 static enum status build(const struct model *m, const struct kernels *k, struct adapter *a,
                          bool permissive, struct findings *f, struct error *err)
@@ -365,7 +431,7 @@ static enum status build(const struct model *m, const struct kernels *k, struct 
             judge(m, i, a->path, &stats, permissive, f);
         a->orthogonality_defect = fmax(a->orthogonality_defect, stats.defect);
     }
-    return ST_OK;
+    return place_rotations(m, a, err);
 }
 
 /* Which forward of a convolution is served is the daemon's choice (--conv2d). */

@@ -25,7 +25,8 @@ struct adapter {
     char digest_text[DIGEST_TEXT];
     int32_t strength; /* in 1/100; 100 is the adapter itself; others are derived generations */
     uint8_t identity[DIGEST_SIZE]; /* digest and strength: what KV blocks and caches are keyed by */
-    struct adapted adapted;
+    struct adapted adapted;        /* where steps compute (core/place.h) */
+    struct adapted host;           /* the same as the loader reads it */
     size_t packed_bytes,
         rotation_bytes;         /* memory held by the packed vectors and the dense rotations */
     int32_t n_matched, n_total; /* modules adapted; modules of the base that could be */

@@ -174,6 +174,20 @@ enum status head_load(const struct head_source *h, const struct model *m, struct
     return ST_OK;
 }
 
+bool head_place(const struct head *h, struct place *place, struct classifier *out)
+{
+    *out = h->classifier;
+    for (int i = 0; i < out->n_layers; i++) {
+        const float *bias = out->layers[i].bias;
+        size_t bytes = (size_t)out->layers[i].weight->n * sizeof *bias;
+        out->layers[i].weight = place_weight(place, out->layers[i].weight);
+        out->layers[i].bias = place_copy(place, bias, bytes);
+        if (!out->layers[i].weight || (bias && !out->layers[i].bias))
+            return false;
+    }
+    return true;
+}
+
 void head_clear(struct head *h)
 {
     for (int i = 0; i < HEAD_LAYERS_MAX; i++) {

@@ -5,6 +5,7 @@
 
 #include "core/adapters/oftconfig.h"
 #include "core/model/batch.h"
+#include "core/place.h"
 
 /* The tensors of a head, borrowed from the file. n_layers 0: the adapter has none. */
 struct head_source {
@@ -32,6 +33,8 @@ struct head {
 };
 enum status head_load(const struct head_source *h, const struct model *m, struct head *out,
                       struct error *err);
+/* Its classifier where steps compute (core/place.h), to *out; false: no memory. */
+bool head_place(const struct head *h, struct place *place, struct classifier *out);
 void head_clear(struct head *h);
 /* What head_load will take. */
 size_t head_bytes(const struct head_source *h);

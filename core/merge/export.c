@@ -164,7 +164,7 @@ static bool is_made(const struct export *x, int32_t i)
 static const float *own_bias(const struct export *x, int32_t module)
 {
     for (size_t a = x->target->n_adapters; a-- > 0;) {
-        const float *const *bias = x->target->adapters[a]->adapted.bias;
+        const float *const *bias = x->target->adapters[a]->host.bias;
         if (bias && bias[module])
             return bias[module];
     }
@@ -608,8 +608,8 @@ enum status merge_write(const struct model *m, const struct checkpoint *cp,
                        .view = target->view ? target->view : m->base};
     struct writer *w = NULL;
     for (size_t a = 0; a < target->n_adapters; a++)
-        if (target->adapters[a]->adapted.classifier)
-            x.head = target->adapters[a]->adapted.classifier;
+        if (target->adapters[a]->host.classifier)
+            x.head = target->adapters[a]->host.classifier;
     if (x.head)
         model_head_layers(m, x.head->kind, x.layers);
     enum status s = plan_file(&x, err);

@@ -120,7 +120,7 @@ static void rotate_all(const struct build *b, int32_t i, int64_t rows, float *x,
     bool embedding = b->m->modules[i].kind == MODULE_EMBEDDING;
     for (size_t step = 0; step < b->n; step++) {
         size_t a = embedding ? step : b->n - 1 - step;
-        const struct rotation *r = b->adapters[a]->adapted.rotation[i];
+        const struct rotation *r = b->adapters[a]->host.rotation[i];
         if (r)
             rotate(b->k, r, !embedding, rows, x, tmp);
     }

@@ -10,7 +10,7 @@
 bool rules_targeted(struct adapter *const *adapters, size_t n, size_t i)
 {
     for (size_t a = 0; a < n; a++)
-        if (adapters[a]->adapted.rotation[i])
+        if (adapters[a]->host.rotation[i])
             return true;
     return false;
 }

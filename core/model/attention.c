@@ -6,8 +6,6 @@
  *     QKV_BLOCKS   all of q, all of k, all of v                        used where they lie
  *     QKV_GROUPS   for each kv head: its q heads, its k, its v         sorted into q, k, v
  */
-#include <string.h>
-
 #include "core/model/pass.h"
 
 /* Where the rows' q, k and v are. */
@@ -19,17 +17,18 @@ struct heads {
 /* [rows, ld_qkv] by kv heads -> q, k, v of their own. */
 static void sort_groups(const struct pass *p, const struct model_config *c, struct heads *h)
 {
+    const struct kernels *kernels = p->kernels;
     const struct scratch *s = p->scratch;
-    size_t dim = (size_t)c->head_dim, per = (size_t)(c->heads / c->kv_heads);
+    int64_t dim = c->head_dim, per = c->heads / c->kv_heads, ld = s->ld_qkv;
+    const float *from = s->qkv;
     *h = (struct heads){s->q, s->k, s->v, s->ld_q, s->ld_kv};
-    for (int64_t r = 0; r < p->rows; r++) {
-        const float *from = s->qkv + r * s->ld_qkv;
-        for (size_t g = 0; g < (size_t)c->kv_heads; g++, from += (per + 2) * dim) {
-            memcpy(h->q + (size_t)(r * h->ldq) + g * per * dim, from, per * dim * sizeof *from);
-            memcpy(h->k + (size_t)(r * h->ldkv) + g * dim, from + per * dim, dim * sizeof *from);
-            memcpy(h->v + (size_t)(r * h->ldkv) + g * dim, from + (per + 1) * dim,
-                   dim * sizeof *from);
-        }
+    for (int64_t g = 0; g < c->kv_heads; g++, from += (per + 2) * dim) {
+        kernels->copy_rows(kernels, from, ld, NULL, p->rows, per * dim, h->q + g * per * dim,
+                           h->ldq);
+        kernels->copy_rows(kernels, from + per * dim, ld, NULL, p->rows, dim, h->k + g * dim,
+                           h->ldkv);
+        kernels->copy_rows(kernels, from + (per + 1) * dim, ld, NULL, p->rows, dim, h->v + g * dim,
+                           h->ldkv);
     }
 }
 

@@ -374,10 +374,11 @@ enum status build_network(struct model *m, const struct checkpoint *cp,
 /* A vector as f32 in the model's arena; NULL when memory runs out. */
 static const float *load_vector(struct model *m, const struct tensor *t)
 {
-    float *v = arena_alloc(&m->config->arena, (size_t)t->shape[0] * sizeof *v);
+    size_t bytes = (size_t)t->shape[0] * sizeof(float);
+    float *v = arena_alloc(&m->config->arena, bytes);
     if (v)
         tensor_to_f32(t, 0, t->shape[0], v);
-    return v;
+    return place_copy(&m->place, v, bytes);
 }
 
 int64_t build_norm_dim(const struct model *m, enum norm_role role)
@@ -440,6 +441,17 @@ static bool load_biases(struct model *m, const struct checkpoint *cp)
     return true;
 }
 
+/* What is neither a vector of the file's nor a view's weight, where steps compute. */
+static enum status place_rest(struct model *m, struct error *err)
+{
+    struct model_config *c = m->config;
+    const float *slopes = place_copy(&m->place, c->alibi, (size_t)c->heads * sizeof *c->alibi);
+    m->head8_placed = m->head8 ? place_weight(&m->place, m->head8) : NULL;
+    bool whole = (slopes || !c->alibi) && (m->head8_placed || !m->head8);
+    c->alibi = (float *)slopes;
+    return whole ? ST_OK : error_memory(err, "the base");
+}
+
 enum status build_load(struct model *m, const struct checkpoint *cp,
                        const struct model_options *options, const struct chain *chain,
                        progress_report *progress, void *progress_ctx, uint64_t limit,
@@ -454,5 +466,5 @@ enum status build_load(struct model *m, const struct checkpoint *cp,
         s = load_weights(m, cp, options, progress, progress_ctx, limit, err);
     if (s == ST_OK && quantize_makes_head(m, options))
         s = quantize_head(m, cp, options, chain, err);
-    return s;
+    return s ? s : place_rest(m, err);
 }

@@ -48,7 +48,7 @@ static void multiply(const struct pass *p, const struct weight *w, const float *
     p->kernels->matmul(p->kernels, &job, 1);
 }
 
-/* All rows of p have this head; NULL: the network's own. */
+/* All rows of p have this head; NULL: the network's own. out: the host's, one matrix. */
 static void forward_rows(const struct pass *p, const struct classifier *own, const float *x,
                          int64_t ld, float *out)
 {
@@ -58,7 +58,7 @@ static void forward_rows(const struct pass *p, const struct classifier *own, con
         bool last = i == n - 1;
         int32_t module = last ? c->classifier : c->classifier_dense;
         int64_t width = !last ? c->hidden : own ? own->labels : p->model->labels;
-        float *to = last ? out : p->scratch->branch;
+        float *to = !last ? p->scratch->branch : pass_apart(p) ? p->scratch->logits : out;
         int64_t ldo = last ? width : p->scratch->ld_hidden;
         if (own)
             multiply(p, own->layers[i].weight, own->layers[i].bias, x, ld, to, ldo);
@@ -66,6 +66,8 @@ static void forward_rows(const struct pass *p, const struct classifier *own, con
             module_forward(p, x, ld, &(struct product){module, to, ldo, false}, 1);
         if (!last)
             p->kernels->activate(p->kernels, ACT_TANH, to, ldo, NULL, 0, p->rows, width, to, ldo);
+        if (last)
+            pass_fetch(p, out, to, p->rows * width);
         x = to;
         ld = ldo;
     }

@@ -40,25 +40,6 @@ struct map map_of_pixels(const float *v, int32_t n, struct image_size size)
                         1, plane};
 }
 
-struct pass pass_of_images(const struct pass *p, int64_t per, int64_t first, int32_t rows,
-                           struct row_group *groups)
-{
-    struct pass part = *p;
-    part.rows = rows;
-    part.groups = groups;
-    part.n_groups = 0;
-    for (int32_t g = 0; g < p->n_groups; g++) {
-        int64_t from = p->groups[g].first * per - first;
-        int64_t end = from + p->groups[g].count * per;
-        from = from > 0 ? from : 0;
-        end = end < rows ? end : rows;
-        if (from < end)
-            groups[part.n_groups++] = (struct row_group){(int32_t)from, (int32_t)(end - from),
-                                                         p->groups[g].n, p->groups[g].adapted};
-    }
-    return part;
-}
-
 /* ---- windows ---- */
 
 /* One window at (y, x) of an image, in the order (channel, row, column). */
@@ -228,7 +209,7 @@ enum status conv_forward(const struct pass *p, int32_t module, const struct map 
     bool direct = is_product(in, c);
     for (int64_t first = 0; first < rows; first += s->max_rows) {
         int32_t n = rows - first < s->max_rows ? (int32_t)(rows - first) : s->max_rows;
-        struct pass part = pass_of_images(p, per, first, n, s->tail_groups);
+        struct pass part = pass_of_span(p, per, first, n, s->tail_groups);
         part.rotated = folds;
         if (!direct)
             unfold(in, c, first, n, s->wide, s->ld_input);

@@ -9,8 +9,6 @@
  *     PARALLEL   x += attention(norm(x)) + mlp(norm'(x))
  *     POST       x = norm(x + attention(x));        x = norm(x + mlp(x))
  */
-#include <string.h>
-
 #include "core/model/pass.h"
 
 static void norm_rows(const struct pass *p, const struct norm_args *norm, const float *x,
@@ -96,23 +94,36 @@ static void forward_layer(const struct pass *p, const struct batch *b, int32_t l
 static void take_rows(const struct pass *p, const float *rows, int64_t ld)
 {
     const struct scratch *s = p->scratch;
-    for (int64_t r = 0; r < p->rows; r++)
-        memcpy(s->x + r * s->ld_hidden, rows + r * ld,
-               (size_t)p->model->config->hidden * sizeof *rows);
+    p->kernels->copy_rows(p->kernels, rows, ld, NULL, p->rows, p->model->config->hidden, s->x,
+                          s->ld_hidden);
+}
+
+/* cos and sin of all rows, made on the host. */
+static void fill_ropes(const struct pass *p, const struct batch *b)
+{
+    const struct scratch *s = p->scratch;
+    for (int i = 0; i < 2; i++) {
+        const struct rope *rope = &p->model->config->rope[i];
+        int64_t n = (int64_t)b->rows * (rope->dim / 2);
+        float *cosines = s->turns[i], *sines = cosines + (s->sines[i] - s->cosines[i]);
+        if (!rope->inverse)
+            continue;
+        rope_fill(rope, b->at.positions, b->lengths, b->rows, s->inverse, cosines, sines);
+        pass_send(p, s->cosines[i], cosines, n);
+        pass_send(p, s->sines[i], sines, n);
+    }
 }
 
 void model_forward(const struct model *m, const struct batch *b, struct scratch *s)
 {
     const struct pass p = {m, b->view, b->kernels, b->groups, b->n_groups, b->rows, s, false};
-    const struct model_config *c = m->config;
+    if (b->kernels->begin)
+        b->kernels->begin(b->kernels, &b->at);
     if (b->tokens)
         embedding_rows(&p, b);
     else
         take_rows(&p, b->embedded, b->ld_embedded);
-    for (int i = 0; i < 2; i++)
-        if (c->rope[i].inverse)
-            rope_fill(&c->rope[i], b->at.positions, b->lengths, b->rows, s->inverse, s->cosines[i],
-                      s->sines[i]);
+    fill_ropes(&p, b);
     for (int32_t layer = 0; layer < m->layers; layer++)
         forward_layer(&p, b, layer);
     head_forward(&p, b->outputs, b->n_outputs);

@@ -4,7 +4,6 @@
  * need no memory but the caller's. Rows whose logits are labels leave through classifier.c.
  */
 #include <math.h>
-#include <string.h>
 
 #include "core/model/pass.h"
 
@@ -35,12 +34,14 @@ static void output_layer(const struct pass *p, const int32_t *rows, const float 
     const struct model_config *c = p->model->config;
     int64_t vocab = p->model->vocab;
     const struct pass of_tail = pass_of_rows(p, rows, n, s->tail_groups);
-    float *to = contiguous(out, n, vocab) ? out[0] : s->logits;
+    bool direct = contiguous(out, n, vocab);
+    float *to = direct && !pass_apart(p) ? out[0] : s->logits;
     module_forward(&of_tail, tail, ld, &(struct product){c->head, to, vocab, false}, 1);
     cap(p->kernels, c->logit_cap, to, n, vocab);
-    if (to == s->logits)
-        for (int32_t i = 0; i < n; i++)
-            memcpy(out[i], to + i * vocab, (size_t)vocab * sizeof *to);
+    if (direct)
+        pass_fetch(p, out[0], to, n * vocab);
+    for (int32_t i = 0; i < n && !direct; i++)
+        pass_fetch(p, out[i], to + i * vocab, vocab);
 }
 
 /* The rows' way from the residual to the width of the output layer; returns where they are. */
@@ -49,11 +50,10 @@ static float *finish(const struct pass *p, const struct row_output *outputs, int
     struct scratch *s = p->scratch;
     const struct model_config *c = p->model->config;
     int32_t rows[HEAD_ROWS];
-    for (int32_t i = 0; i < n; i++) {
+    for (int32_t i = 0; i < n; i++)
         rows[i] = outputs[i].row;
-        memcpy(s->tail + i * s->ld_hidden, s->x + rows[i] * s->ld_hidden,
-               (size_t)c->hidden * sizeof(float));
-    }
+    p->kernels->copy_rows(p->kernels, s->x, s->ld_hidden, rows, n, c->hidden, s->tail,
+                          s->ld_hidden);
     *ld = s->ld_hidden;
     if (c->final_norm.weight)
         p->kernels->norm(p->kernels, &c->final_norm, s->tail, *ld, n, s->tail, *ld);
@@ -75,23 +75,40 @@ void pooler_forward(const struct pass *p, int32_t row, const float *x, int64_t l
                          c->hidden);
 }
 
+/* Rows from[i] of tail to row i of x, which may be tail: from ascends, and no row before from[i] is
+ * read after it has been written if they go one by one. */
+static void move_rows(const struct pass *p, const float *tail, const int32_t *from, int32_t n,
+                      float *x, int64_t ld)
+{
+    int64_t dim = p->model->config->embedding_dim;
+    if (x != tail) {
+        p->kernels->copy_rows(p->kernels, tail, ld, from, n, dim, x, ld);
+        return;
+    }
+    for (int32_t i = 0; i < n; i++)
+        if (from[i] > i)
+            p->kernels->copy_rows(p->kernels, tail, ld, &from[i], 1, dim, x + i * ld, ld);
+}
+
 /* Those of the rows whose logits are of labels (or are not), moved to the front of x. */
 static int32_t gather_rows(const struct pass *p, const struct row_output *outputs, int32_t n,
                            bool labels, const float *tail, float *x, int64_t ld, int32_t *rows,
                            float **logits)
 {
     bool any = classifier_any(p);
-    size_t bytes = (size_t)p->model->config->embedding_dim * sizeof(float);
-    int32_t kept = 0;
+    int32_t from[HEAD_ROWS], kept = 0;
+    bool moved = x != tail;
     for (int32_t i = 0; i < n; i++) {
         bool is_label = any && (p->model->classifier || classifier_of(p, outputs[i].row));
         if (!outputs[i].logits || is_label != labels)
             continue;
-        if (x != tail || i > kept)
-            memcpy(x + kept * ld, tail + i * ld, bytes);
+        moved |= i > kept;
+        from[kept] = i;
         rows[kept] = outputs[i].row;
         logits[kept++] = outputs[i].logits;
     }
+    if (moved)
+        move_rows(p, tail, from, kept, x, ld);
     return kept;
 }
 
@@ -104,21 +121,32 @@ static void gather(const struct row_output *o, const float *x, int64_t n)
         o->gathered[i] = x[i] > o->gathered[i] || isnan(x[i]) ? x[i] : o->gathered[i];
 }
 
+/* What is wanted of a row x besides its logits. */
+static void deliver(const struct pass *p, const struct row_output *o, const float *x, int64_t ld)
+{
+    const struct scratch *s = p->scratch;
+    const struct model_config *c = p->model->config;
+    if (o->hidden)
+        pass_fetch(p, o->hidden, x, c->embedding_dim);
+    if (o->pooled) {
+        float *to = pass_apart(p) ? s->logits : o->pooled;
+        pooler_forward(p, o->row, x, ld, to);
+        pass_fetch(p, o->pooled, to, c->hidden);
+    }
+    if (o->gathered && pass_apart(p))
+        pass_fetch(p, s->row, x, p->model->hidden);
+    if (o->gathered)
+        gather(o, pass_apart(p) ? s->row : x, p->model->hidden);
+}
+
 static void forward_chunk(const struct pass *p, const struct row_output *outputs, int32_t n)
 {
-    size_t bytes = (size_t)p->model->config->embedding_dim * sizeof(float);
     int32_t rows[HEAD_ROWS];
     float *logits[HEAD_ROWS];
     int64_t ld;
     float *tail = finish(p, outputs, n, &ld), *apart = p->scratch->wide;
-    for (int32_t i = 0; i < n; i++) {
-        if (outputs[i].hidden)
-            memcpy(outputs[i].hidden, tail + i * ld, bytes);
-        if (outputs[i].pooled)
-            pooler_forward(p, outputs[i].row, tail + i * ld, ld, outputs[i].pooled);
-        if (outputs[i].gathered)
-            gather(&outputs[i], tail + i * ld, p->model->hidden);
-    }
+    for (int32_t i = 0; i < n; i++)
+        deliver(p, &outputs[i], tail + i * ld, ld);
     int32_t n_labels = gather_rows(p, outputs, n, true, tail, apart, ld, rows, logits);
     if (n_labels > 0)
         classifier_forward(p, rows, apart, ld, logits, n_labels);
@@ -129,7 +157,7 @@ static void forward_chunk(const struct pass *p, const struct row_output *outputs
 
 void head_forward(const struct pass *p, const struct row_output *outputs, int32_t n)
 {
-    int32_t most = p->scratch->max_rows < HEAD_ROWS ? p->scratch->max_rows : HEAD_ROWS;
+    int32_t most = p->scratch->out_rows;
     for (int32_t i = 0; i < n; i += most)
         forward_chunk(p, outputs + i, n - i < most ? n - i : most);
 }

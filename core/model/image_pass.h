@@ -33,9 +33,6 @@ struct map map_of_rows(const float *v, int64_t ld, int32_t n, int32_t channels, 
 /* What a request sends: [n, channels, height, width]. */
 struct map map_of_pixels(const float *v, int32_t n, struct image_size size);
 
-/* The pass over `rows` rows from `first` on, of `per` rows for each of p's; groups [max_groups]. */
-struct pass pass_of_images(const struct pass *p, int64_t per, int64_t first, int32_t rows,
-                           struct row_group *groups);
 /* in through a convolution, p's rows being its images, to out [n*oh*ow, ld]. */
 enum status conv_forward(const struct pass *p, int32_t module, const struct map *in, float *out,
                          int64_t ld, const struct folding *f, struct error *err);

@@ -115,15 +115,21 @@ enum status model_open(const struct checkpoint *cp, const struct model_options *
                        progress_report *progress, void *progress_ctx, struct model **out,
                        struct error *err)
 {
-    (void)kernels; // weights lie in tiles for every table; a device with its own memory will differ
     *out = NULL;
     struct model *m = calloc(1, sizeof *m);
     if (!m || !(m->config = calloc(1, sizeof *m->config))) {
         free(m);
         return error_memory(err, "the network");
     }
+    m->place.kernels = kernels;
     uint64_t limit = options->memory_limit ? options->memory_limit : memory_available();
     enum status s = open_network(m, cp, options, chain, err);
+    if (s == ST_OK && m->image.channels > 0 && place_apart(&m->place))
+        s = error_set(
+            err, ST_NOT_SUPPORTED,
+            "a '%s' model reads images, which are computed on the CPU (--device cpu), not "
+            "on %s",
+            m->model_type, kernels->device);
     if (s == ST_OK && !options->claim_only)
         s = build_load(m, cp, options, chain, progress, progress_ctx, limit, err);
     if (s != ST_OK) {
@@ -139,6 +145,7 @@ void model_close(struct model *m)
     if (!m)
         return;
     view_unref(m->base);
+    place_close(&m->place);
     weight_clear(m->head8);
     free(m->head8);
     json_decref(m->quantization);

@@ -14,6 +14,7 @@
 #include "core/backend.h"
 #include "core/files/checkpoint.h"
 #include "core/kernels.h"
+#include "core/place.h"
 #include "core/progress.h"
 #include "core/status.h"
 
@@ -133,6 +134,8 @@ struct model {
     struct view *base; /* the base's weights */
     struct weight
         *head8; /* what fast mode multiplies with instead of base's output layer, or NULL */
+    const struct weight *head8_placed; /* the same where steps compute */
+    struct place place;                /* of what is no view's: vectors of steps lie there alone */
     uint64_t weight_bytes, file_bytes;
     const struct layer_range *replication;
     size_t n_replication;
@@ -143,7 +146,8 @@ struct model {
     size_t n_other_names;
 };
 
-/* Builds and loads. cp must stay open as long as the model (store and export read it). All findings
+/* Builds and loads, and places what steps read where `kernels` (the steps' table) computes. cp must
+ * stay open as long as the model (store and export read it). All findings
  * at once: CONFIG_INVALID_VALUE (names the key), MODEL_TYPE_UNSUPPORTED, TENSOR_MISSING,
  * TENSOR_UNEXPECTED, ...; OUT_OF_MEMORY or CAPACITY_EXCEEDED with the figure before anything is
  * loaded; CANCELLED. */

@@ -39,13 +39,32 @@ struct pass pass_of_rows(const struct pass *p, const int32_t *rows, int32_t n,
     return part;
 }
 
+struct pass pass_of_span(const struct pass *p, int64_t per, int64_t first, int32_t rows,
+                         struct row_group *groups)
+{
+    struct pass part = *p;
+    part.rows = rows;
+    part.groups = groups;
+    part.n_groups = 0;
+    for (int32_t g = 0; g < p->n_groups; g++) {
+        int64_t from = p->groups[g].first * per - first;
+        int64_t end = from + p->groups[g].count * per;
+        from = from > 0 ? from : 0;
+        end = end < rows ? end : rows;
+        if (from < end)
+            groups[part.n_groups++] = (struct row_group){(int32_t)from, (int32_t)(end - from),
+                                                         p->groups[g].n, p->groups[g].adapted};
+    }
+    return part;
+}
+
 /* The module's weight: a base's output layer may have a second form for fast mode. */
 static const struct weight *weight_of(const struct pass *p, int32_t module)
 {
     const struct model *m = p->model;
-    const struct weight *w = p->view->weights[module];
+    const struct weight *w = p->view->placed[module];
     bool second = m->head8 && module == m->config->head && p->kernels->mode == COMPUTE_FAST;
-    return second && w == m->base->weights[module] ? m->head8 : w;
+    return second && w == m->base->placed[module] ? m->head8_placed : w;
 }
 
 /* Which of the groups [first, end) still rotate the module's input, rows counted from row0. */
@@ -199,9 +218,11 @@ void module_rotate(const struct pass *p, int32_t module, float *x, int64_t ldx, 
                                         .buffer = in->buffer,
                                         .a = &in->act};
     p->kernels->prepare(p->kernels, &prepare, 1);
-    for (int32_t g = 0; g < in->n; g++)
-        for (int64_t r = in->groups[g].first; r < in->groups[g].first + in->groups[g].count; r++)
-            memcpy(x + r * ldx, in->act.x + r * in->act.ldx, (size_t)dim * sizeof *x);
+    for (int32_t g = 0; g < in->n; g++) {
+        int64_t first = in->groups[g].first;
+        p->kernels->copy_rows(p->kernels, in->act.x + first * in->act.ldx, in->act.ldx, NULL,
+                              in->groups[g].count, dim, x + first * ldx, ldx);
+    }
 }
 
 void model_module_forward(const struct model *m, int32_t module, const struct view *view,
@@ -211,12 +232,23 @@ void model_module_forward(const struct model *m, int32_t module, const struct vi
 {
     const struct module *u = &m->modules[module];
     const struct pass p = {m, view, kernels, groups, n_groups, rows, s, false};
-    if (u->kind == MODULE_EMBEDDING) {
-        embedding_forward(&p, module, ids, out, u->k);
-        return;
-    }
+    bool embedding = u->kind == MODULE_EMBEDDING;
+    int64_t ldo = embedding ? u->k : u->n;
     // Kernels may read a row's padding: the caller's rows have none.
-    for (int64_t r = 0; r < rows; r++)
-        memcpy(s->wide + r * s->ld_input, x + r * u->k, (size_t)u->k * sizeof *x);
-    module_forward(&p, s->wide, s->ld_input, &(struct product){module, out, u->n, false}, 1);
+    for (int64_t r = 0; r < rows && !embedding; r++)
+        pass_send(&p, s->wide + r * s->ld_input, x + r * u->k, u->k);
+    for (int32_t first = 0, n; first < rows; first += n) {
+        n = pass_apart(&p) && rows - first > s->out_rows ? s->out_rows : rows - first;
+        struct pass part = p;
+        float *to = pass_apart(&p) ? s->logits : out + first * ldo;
+        if (n < rows)
+            part = pass_of_span(&p, 1, first, n, s->tail_groups);
+        if (embedding)
+            embedding_forward(&part, module, ids + first, to, ldo);
+        else
+            module_forward(&part, s->wide + first * s->ld_input, s->ld_input,
+                           &(struct product){module, to, ldo, false}, 1);
+        if (to == s->logits)
+            pass_fetch(&p, out + first * ldo, to, n * ldo);
+    }
 }

@@ -9,7 +9,6 @@
  * numbers, and nothing that its neighbours choose can change a bit of it.
  */
 #include <math.h>
-#include <string.h>
 
 #include "core/model/pass.h"
 
@@ -49,8 +48,9 @@ static void route(const struct pass *p, int32_t module, const float *x)
     struct routing *r = p->scratch->routing;
     module_forward(p, x, p->scratch->ld_hidden,
                    &(struct product){module, r->logits, r->ld_experts, false}, 1);
+    pass_fetch(p, r->shares, r->logits, p->rows * r->ld_experts);
     for (int64_t row = 0; row < p->rows; row++) {
-        float *shares = r->logits + row * r->ld_experts;
+        float *shares = r->shares + row * r->ld_experts;
         softmax(shares, c->experts);
         choose(c, shares, r->chosen + row * c->experts_used, r->share + row * c->experts_used);
     }
@@ -83,20 +83,14 @@ static void expert_forward(const struct pass *p, const struct layer *l, int32_t 
     if (n == 0)
         return;
     const struct pass part = pass_of_rows(p, r->rows, n, r->groups);
-    for (int32_t i = 0; i < n; i++)
-        memcpy(r->in + i * s->ld_hidden, x + r->rows[i] * s->ld_hidden,
-               (size_t)c->hidden * sizeof *x);
+    p->kernels->copy_rows(p->kernels, x, s->ld_hidden, r->rows, n, c->hidden, r->in, s->ld_hidden);
     mlp_inner(&part, l->module[ROLE_EXPERT_GATE] + first, l->module[ROLE_EXPERT_UP] + first,
               c->expert_inner, r->in);
     module_forward(
         &part, s->gate, s->ld_mlp,
         &(struct product){l->module[ROLE_EXPERT_DOWN] + first, r->out, s->ld_hidden, false}, 1);
-    for (int32_t i = 0; i < n; i++) {
-        float *to = out + r->rows[i] * s->ld_hidden;
-        const float *from = r->out + i * s->ld_hidden;
-        for (int32_t d = 0; d < c->hidden; d++)
-            to[d] += r->row_share[i] * from[d];
-    }
+    p->kernels->add_rows(p->kernels, r->out, s->ld_hidden, r->rows, r->row_share, n, c->hidden, out,
+                         s->ld_hidden);
 }
 
 void moe_forward(const struct pass *p, int32_t layer, const float *x, struct sum out)
@@ -105,8 +99,8 @@ void moe_forward(const struct pass *p, int32_t layer, const float *x, struct sum
     const struct layer *l = &c->layers[layer];
     int64_t ld = p->scratch->ld_hidden;
     route(p, l->module[ROLE_ROUTER], x);
-    for (int64_t row = 0; row < p->rows && !out.add; row++)
-        memset(out.to + row * ld, 0, (size_t)c->hidden * sizeof *out.to);
+    if (!out.add)
+        p->kernels->copy_rows(p->kernels, NULL, 0, NULL, p->rows, c->hidden, out.to, ld);
     for (int32_t e = 0; e < c->experts; e++)
         expert_forward(p, l, e, x, out.to);
 }

@@ -6,6 +6,8 @@
 #ifndef OFTD_CORE_MODEL_PASS_H
 #define OFTD_CORE_MODEL_PASS_H
 
+#include <string.h>
+
 #include "core/model/batch.h"
 #include "core/model/hfconfig.h"
 
@@ -31,6 +33,7 @@ struct input {
 /* Buffers of a mixture of experts. */
 struct routing {
     float *logits; /* [max_rows, ld_experts] */
+    float *shares; /* the same on the host */
     int64_t ld_experts;
     int32_t *chosen;          /* [max_rows, experts_used] */
     float *share;             /* [max_rows, experts_used] */
@@ -40,10 +43,15 @@ struct routing {
     struct row_group *groups; /* [max_groups] */
 };
 
+/* Numbers lie where the table computes; lists of what to do, and what the host reckons for itself,
+ * in the host's memory, which on a CPU is the same. */
 struct scratch {
-    void *memory; /* all that follows lies in it */
+    void *memory, *lists; /* all that follows lies in them */
+    const struct kernels *kernels;
     size_t bytes;
     int32_t max_rows, max_groups;
+    int32_t out_rows;  /* rows of logits: HEAD_ROWS, or fewer */
+    int64_t out_width; /* ... of a device: no row that leaves the network is wider */
     int64_t ld_hidden, ld_q, ld_kv, ld_mlp; /* row strides, multiples of TILE_K */
     int64_t ld_qkv, ld_narrow;              /* ... of what is fused; of the embedding's width */
     int64_t ld_input;                       /* ... of the widest input of any module */
@@ -55,13 +63,15 @@ struct scratch {
     float *gate, *up;                       /* [max_rows, ld_mlp]; fused: gate holds both */
     float *narrow;                          /* [max_rows, ld_narrow]; families that project */
     float *cosines[2], *sines[2];           /* [max_rows, rope[i].dim / 2] */
+    float *turns[2];                        /* the same on the host, cos and sin of one rope */
     float *inverse;                         /* [head_dim / 2]; of one length */
     int32_t *rows_of;                       /* [max_rows] rows of learned positions */
     struct routing *routing;                /* mixtures of experts; else NULL */
     float *wide;                            /* [max_rows, ld_input]: model_module_forward's x */
     float *tail;                            /* [HEAD_ROWS, ld_hidden] rows on their way out */
     float *tail_narrow;                     /* [HEAD_ROWS, ld_narrow] */
-    float *logits;                          /* [HEAD_ROWS, vocab] */
+    float *logits;                          /* [out_rows, vocab or out_width] */
+    float *row;                             /* [ld_hidden] the host's copy of one, of a device */
     struct row_group *tail_groups;          /* [max_groups] */
     struct input input[PRODUCTS_MAX];
 };
@@ -75,6 +85,27 @@ struct pass {
     struct scratch *scratch;
     bool rotated; /* what goes into products has been through its rotations already */
 };
+
+/* Does the table compute in memory of its own? */
+static inline bool pass_apart(const struct pass *p)
+{
+    return p->kernels->own_memory;
+}
+/* n floats from where the table computes to the host, and to there. */
+static inline void pass_fetch(const struct pass *p, float *to, const float *from, int64_t n)
+{
+    if (pass_apart(p))
+        p->kernels->fetch(p->kernels, to, from, (size_t)n * sizeof *to);
+    else if (to != from)
+        memcpy(to, from, (size_t)n * sizeof *to);
+}
+static inline void pass_send(const struct pass *p, float *to, const float *from, int64_t n)
+{
+    if (pass_apart(p))
+        p->kernels->send(p->kernels, to, from, (size_t)n * sizeof *to);
+    else if (to != from)
+        memcpy(to, from, (size_t)n * sizeof *to);
+}
 
 /* x of all rows through one module, rotated and with the bias of each row's adapters. */
 struct product {
@@ -110,6 +141,9 @@ void moe_forward(const struct pass *p, int32_t layer, const float *x, struct sum
 void mlp_inner(const struct pass *p, int32_t gate, int32_t up, int32_t dim, const float *x);
 /* The pass over n of its rows, ascending; groups [max_groups] holds theirs. */
 struct pass pass_of_rows(const struct pass *p, const int32_t *rows, int32_t n,
+                         struct row_group *groups);
+/* The pass over `rows` rows from `first` on, of `per` rows for each of p's; groups [max_groups]. */
+struct pass pass_of_span(const struct pass *p, int64_t per, int64_t first, int32_t rows,
                          struct row_group *groups);
 /* One row of an encoder, x [hidden] after the last norm, through its pooler to out [hidden]. */
 void pooler_forward(const struct pass *p, int32_t row, const float *x, int64_t ld, float *out);

@@ -210,7 +210,7 @@ enum status patches_forward(const struct pass *p, const struct image_batch *b, v
     embed(m->config, &t, b->n);
     place(b->plan, &t, b->n);
     int32_t rows = (int32_t)(b->n * positions);
-    const struct pass part = pass_of_images(p, positions, 0, rows, t.groups);
+    const struct pass part = pass_of_span(p, positions, 0, rows, t.groups);
     const struct kv kv = {.dtype = DT_F32,
                           .layers = m->layers,
                           .kv_heads = m->kv_heads,

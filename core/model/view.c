@@ -9,24 +9,43 @@
 #include <stdlib.h>
 
 #include "core/model/model.h"
+#include "core/place.h"
 
 struct owner {
     struct view view; /* first: a view is its owner */
     atomic_int refs;
     struct weight **owned; /* [n_modules], NULL: borrowed */
-    const struct weight *weights[];
+    struct place place;
+    const struct weight *weights[]; /* [n_modules]; of a device as many more: the placed ones */
 };
+
+/* The weights of the view where steps compute; false: no memory. */
+static bool place(struct owner *o, const struct model *m)
+{
+    const struct weight **to = o->weights + m->n_modules;
+    for (size_t i = 0; i < m->n_modules; i++)
+        if (o->owned[i] && !(to[i] = place_weight(&o->place, o->owned[i])))
+            return false;
+    for (size_t i = 0; i < m->n_modules; i++)
+        if (!o->owned[i])
+            to[i] = m->base ? m->base->placed[i] : to[m->modules[i].base];
+    o->view.placed = to;
+    return true;
+}
 
 struct view *view_new(const struct model *m, struct weight **owned)
 {
     static _Atomic uint64_t next = 1;
-    struct owner *o = malloc(sizeof *o + m->n_modules * sizeof *o->weights);
+    bool apart = place_apart(&m->place);
+    struct owner *o = malloc(sizeof *o + m->n_modules * (apart ? 2 : 1) * sizeof *o->weights);
     if (!o)
         return NULL;
     o->view = (struct view){.id = m->base ? atomic_fetch_add(&next, 1) : 0,
                             .weights = o->weights,
+                            .placed = o->weights,
                             .n_modules = m->n_modules};
     o->owned = owned;
+    o->place = (struct place){.kernels = m->place.kernels};
     atomic_init(&o->refs, 1);
     for (size_t i = 0; i < m->n_modules; i++) {
         if (owned[i])
@@ -35,6 +54,11 @@ struct view *view_new(const struct model *m, struct weight **owned)
             o->weights[i] = owned[i];
         else
             o->weights[i] = m->base ? m->base->weights[i] : owned[m->modules[i].base];
+    }
+    if (apart && !place(o, m)) {
+        place_close(&o->place);
+        free(o);
+        return NULL;
     }
     return &o->view;
 }
@@ -55,5 +79,6 @@ void view_unref(struct view *v)
         free(o->owned[i]);
     }
     free(o->owned);
+    place_close(&o->place);
     free(o);
 }

@@ -14,8 +14,9 @@ struct view {
     uint64_t id; /* unique in the process; part of a KV block's identity; the base is 0 */
     const struct weight *const
         *weights; /* [n_modules]; never NULL (tied and replicated modules point at their owner's) */
+    const struct weight *const *placed; /* the same where steps compute (core/place.h) */
     size_t n_modules;
-    uint64_t bytes; /* of the weights that this view owns */
+    uint64_t bytes; /* of the weights that this view owns, in the host's memory */
 };
 
 /* A view over base with owned[i] (NULL: the base's) for each module. The base must be kept by the

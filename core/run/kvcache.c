@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-#include "core/memory.h"
+#include "core/place.h"
 
 /* Frames of a ring that are looked at before all are. */
 #define TRIES 64
@@ -16,6 +16,7 @@ struct page { /* a frame, the first of a page or free */
 /* Two rings through the frames' links; the heads are entries n and n + 1. */
 struct kvcache {
     struct kv kv[2]; /* by enum compute; one memory */
+    const struct kernels *kernels;
     int32_t per_page[2];
     struct page *pages;
     struct prefix *prefix;
@@ -55,8 +56,8 @@ static struct kv kv_of(const struct kvcache *c, const struct kv_shape *shape, en
                        .page_bytes = frame};
 }
 
-enum status kvcache_open(const struct kv_shape *shape, enum dtype fast, int64_t n_frames,
-                         struct kvcache **out, struct error *err)
+enum status kvcache_open(const struct kernels *kernels, const struct kv_shape *shape,
+                         enum dtype fast, int64_t n_frames, struct kvcache **out, struct error *err)
 {
     *out = NULL;
     int64_t dims[] = {shape->layers, n_frames,        shape->kv_heads,
@@ -78,7 +79,8 @@ enum status kvcache_open(const struct kv_shape *shape, enum dtype fast, int64_t 
     c->kv[COMPUTE_FAST] = kv_of(c, shape, fast, frame);
     size_t bytes = (size_t)shape->layers * (size_t)c->n * frame;
     c->pages = calloc((size_t)c->n + 2, sizeof *c->pages);
-    void *k = memory_reserve(bytes), *v = memory_reserve(bytes);
+    c->kernels = kernels;
+    void *k = place_reserve(kernels, bytes), *v = place_reserve(kernels, bytes);
     for (int mode = 0; mode < 2; mode++) {
         c->kv[mode].k = k;
         c->kv[mode].v = v;
@@ -103,8 +105,8 @@ void kvcache_close(struct kvcache *c)
 {
     if (!c)
         return;
-    memory_free(c->kv[0].k);
-    memory_free(c->kv[0].v);
+    place_free(c->kernels, c->kv[0].k);
+    place_free(c->kernels, c->kv[0].v);
     prefix_close(c->prefix);
     free(c->pages);
     free(c);

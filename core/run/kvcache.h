@@ -25,9 +25,11 @@ struct kv_shape {
 
 /* Bytes of a frame over all layers; fast: F32, F16 or I8. */
 size_t kvcache_frame_bytes(const struct kv_shape *shape, enum dtype fast);
-/* n_frames is rounded down to whole pages of exact mode. INVALID_VALUE, OUT_OF_MEMORY. */
-enum status kvcache_open(const struct kv_shape *shape, enum dtype fast, int64_t n_frames,
-                         struct kvcache **out, struct error *err);
+/* Where kernels compute (NULL: in the host's memory). n_frames is rounded down to whole pages of
+ * exact mode. INVALID_VALUE, OUT_OF_MEMORY. */
+enum status kvcache_open(const struct kernels *kernels, const struct kv_shape *shape,
+                         enum dtype fast, int64_t n_frames, struct kvcache **out,
+                         struct error *err);
 void kvcache_close(struct kvcache *c);
 const struct kv *kvcache_kv(const struct kvcache *c, enum compute mode);
 int32_t kvcache_per_page(const struct kvcache *c, enum compute mode); /* frames of a page */

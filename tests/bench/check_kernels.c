@@ -1,15 +1,18 @@
 /*
- * check_kernels [--isa NAME] [--time]: holds every slot of every table that this host can run
- * against the portable oracle, on random shapes (odd sizes included), bit for bit, the products in
- * both modes; with --time also times it, as a ratio to the oracle, and the products as ratios to
- * the machine (probe.h). Prints a table; exits 1 on a difference.
+ * check_kernels [--isa NAME | --device PLUGIN[:N]] [--time]: holds every slot of every table that
+ * this host can run against the portable oracle, on random shapes (odd sizes included), bit for
+ * bit, the products in both modes; with --time also times it, as a ratio to the oracle, and the
+ * products as ratios to the machine (probe.h). --device: the table of a GPU instead, in exact mode,
+ * over the host's arrays (tests/support/mirrored.h). Prints a table; exits 1 on a difference.
  */
 #include <stdio.h>
 #include <time.h>
 
 #include "backends/kernels/cpu.h"
+#include "backends/kernels/cuda.h"
 #include "backends/kernels/probe.h"
 #include "tests/backends/kernels/random_weight.h"
+#include "tests/support/mirrored.h"
 
 static struct kernels *oracle, *table;
 static bool timing, failed;
@@ -219,6 +222,25 @@ static void check_weights(void)
     }
 }
 
+/* More panels than a GPU's block takes at once. */
+static void check_wide(void)
+{
+    static const char *const names[] = {"dense-f32", "nf4-dq-bf16", "gptq4-g128"};
+    static const int32_t rows[] = {1, 7, 20};
+    for (size_t i = 0; i < 9 && !timing; i++) {
+        struct data d = {.c = weight_cases, .rows = rows[i % 3], .n = 21, .k = 5000, .flag = i & 1};
+        while (strcmp(d.c->name, names[i / 3]) != 0)
+            d.c++;
+        d.w = random_weight(d.c, d.n, d.k);
+        d.x = floats(d.rows * d.k);
+        d.y = floats(d.n);
+        outputs(&d, d.rows * d.n);
+        prepare_products(&d);
+        compare("wide matmul", d.c->name, &d, run_matmul);
+        release(&d);
+    }
+}
+
 /* ---- prepare ---- */
 
 static void run_prepare(struct kernels *t, struct data *d, int which)
@@ -338,13 +360,14 @@ static void *random_heads(enum dtype dtype, size_t size, size_t head)
 static struct data random_attention(enum dtype dtype, int32_t rows, int32_t kv_heads, int32_t group,
                                     int32_t dim)
 {
+    int64_t longest = timing ? 1000 : rows == 2 ? 2500 : 300; // over several spans
     struct data d = {.rows = rows, .n = (int64_t)kv_heads * group};
     d.k = d.n * dim;
     d.positions = calloc((size_t)rows, sizeof *d.positions);
     d.pages = calloc((size_t)rows, sizeof *d.pages);
     int64_t pages = 0;
     for (int32_t i = 0; i < rows; i++) {
-        d.positions[i] = (int32_t)(i % 3 == 0 ? between(0, 20) : between(0, timing ? 1000 : 300));
+        d.positions[i] = (int32_t)(i % 3 == 0 ? between(0, 20) : between(0, longest));
         int32_t n = d.positions[i] / KV_PAGE + 1;
         d.pages[i] = malloc((size_t)n * sizeof **d.pages);
         for (int32_t p = n - 1; p >= 0; p--)
@@ -374,7 +397,8 @@ static void check_attention(void)
 {
     static const int32_t shapes[][4] = {/* rows, kv heads, group, head dim */
                                         {1, 4, 8, 64}, {7, 2, 1, 80},  {5, 1, 5, 17},
-                                        {3, 3, 2, 8},  {9, 1, 19, 33}, {64, 2, 4, 128}};
+                                        {3, 3, 2, 8},  {9, 1, 19, 33}, {64, 2, 4, 128},
+                                        {2, 1, 3, 16}};
     static const enum dtype dtypes[] = {DT_F32, DT_F16, DT_I8};
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
         for (int kind = 0; kind < 3 * 8; kind++) {
@@ -435,6 +459,18 @@ static void run_add(struct kernels *t, struct data *d, int which)
     t->scale(t, d->out[which], d->size, 0.37f);
 }
 
+/* Rows of x picked, rows of x added to some of them. */
+static void run_rows(struct kernels *t, struct data *d, int which)
+{
+    int32_t ids[40];
+    for (int32_t i = 0; i < d->rows; i++)
+        ids[i] = d->rows - 1 - i;
+    t->copy_rows(t, d->flag ? d->x : NULL, d->k, d->kind & 2 ? ids : NULL, d->rows, d->k,
+                 d->out[which], d->k);
+    t->add_rows(t, d->y, d->k, ids, d->z, d->rows < d->k ? d->rows : (int32_t)d->k, d->k,
+                d->out[which], d->k);
+}
+
 static void check_rows(const char *slot, const char *what, int kind, call *run)
 {
     static const int64_t dims[] = {2048, 6, 31, 64, 99, 576};
@@ -462,8 +498,12 @@ static void check_elementwise(void)
         check_rows("norm", kind & 1 ? "layer" : "rms", kind, run_norm);
     for (int kind = 0; kind < 14; kind++)
         check_rows("activate", acts[kind / 2], kind, run_activate);
-    check_rows("likelihoods", "", 0, run_likelihoods);
-    check_rows("likelihoods", "sums", 1, run_likelihoods);
+    if (table->likelihoods) {
+        check_rows("likelihoods", "", 0, run_likelihoods);
+        check_rows("likelihoods", "sums", 1, run_likelihoods);
+    }
+    for (int kind = 0; kind < 4; kind++)
+        check_rows("rows", kind & 2 ? "picked" : "in order", kind, run_rows);
     check_rows("rope", "", 0, run_rope);
     check_rows("add, scale", "one row", 0, run_add);
     check_rows("add, scale", "rows", 1, run_add);
@@ -531,24 +571,31 @@ static void time_products(void)
     memory_free(out);
 }
 
-static void check_table(const char *isa, int threads, enum compute mode)
+static void must(enum status s, const struct error *err)
+{
+    if (s == ST_OK)
+        return;
+    fprintf(stderr, "check_kernels: %s\n", err->text);
+    exit(2);
+}
+
+/* table against the portable one; closes both. */
+static void check_table(int threads, enum compute mode)
 {
     struct error err = ERROR_INIT;
-    if (cpu_kernels_open(isa, mode, threads, &table, &err) != ST_OK ||
-        cpu_kernels_open("portable", mode, 1, &oracle, &err) != ST_OK) {
-        fprintf(stderr, "check_kernels: %s\n", err.text);
-        exit(2);
-    }
+    const char *isa = table->isa;
     bool was = failed;
+    must(cpu_kernels_open("portable", mode, 1, &oracle, &err), &err);
     failed = false;
     check_weights();
+    check_wide();
     check_prepare();
     if (mode == COMPUTE_EXACT) { // fast mode shares the rest
         check_attention();
         check_elementwise();
     }
     end_line();
-    if (timing && strcmp(isa, "portable") != 0)
+    if (timing && strcmp(isa, "portable") != 0 && !strcmp(table->device, "cpu"))
         time_products();
     printf("%s %s with %d threads: %s\n", isa, mode_name(), threads,
            failed ? "DIFFERENT from the portable kernels"
@@ -558,27 +605,55 @@ static void check_table(const char *isa, int threads, enum compute mode)
     table->close(table);
 }
 
+static void check_cpu(const char *isa, int threads, enum compute mode)
+{
+    struct error err = ERROR_INIT;
+    must(cpu_kernels_open(isa, mode, threads, &table, &err), &err);
+    check_table(threads, mode);
+}
+
+/* "path/to/plugin.so:1" */
+static void check_device(char *plugin)
+{
+    struct error err = ERROR_INIT;
+    char *colon = strrchr(plugin, ':');
+    int n = colon ? atoi(colon + 1) : 0;
+    if (colon)
+        *colon = 0;
+    must(cuda_kernels_open(plugin, n, &table, &err), &err);
+    table = mirrored_open(table);
+    check_table(1, COMPUTE_EXACT);
+}
+
 int main(int argc, char **argv)
 {
     static const char *const isas[] = {"portable", "avx2", "avx512", "neon"};
     const char *only = NULL;
+    char *device = NULL;
     for (int i = 1; i < argc; i++) {
         if (!strcmp(argv[i], "--time")) {
             timing = true;
         } else if (!strcmp(argv[i], "--isa") && i + 1 < argc) {
             only = argv[++i];
+        } else if (!strcmp(argv[i], "--device") && i + 1 < argc) {
+            device = argv[++i];
         } else {
-            fprintf(stderr, "usage: check_kernels [--isa portable|avx2|avx512|neon] [--time]\n");
+            fprintf(stderr, "usage: check_kernels [--isa portable|avx2|avx512|neon | --device "
+                            "PLUGIN[:N]] [--time]\n");
             return 2;
         }
+    }
+    if (device) {
+        check_device(device);
+        return failed;
     }
     for (size_t i = 0; i < sizeof isas / sizeof *isas; i++) {
         if (only ? strcmp(only, isas[i]) != 0 : !cpu_has(isas[i]))
             continue;
         for (int mode = COMPUTE_EXACT; mode <= COMPUTE_FAST; mode++) {
-            check_table(isas[i], 1, mode);
+            check_cpu(isas[i], 1, mode);
             if (cpu_threads() > 1)
-                check_table(isas[i], cpu_threads(), mode);
+                check_cpu(isas[i], cpu_threads(), mode);
         }
     }
     return failed;

@@ -12,6 +12,7 @@
 #include "backends/chain.h"
 #include "backends/kernels/cpu.h"
 #include "core/engine.h"
+#include "tests/support/guarded.h"
 
 static const char *const names[]
     __attribute__((unused)) = {"austen", "devil", "jargon", "scripture"};
@@ -20,7 +21,8 @@ static const char *const paths[]
                                "demo/adapters/jargon", "demo/adapters/scripture"};
 static const char *const roots[] __attribute__((unused)) = {"demo/adapters"};
 
-static struct kernels *exact, *fast, *loader;
+static struct kernels *exact, *fast, *loader, *host; /* host: of guarded ones, else NULL */
+static bool guarded; /* the worker's tables have memory of their own; OFTD_TEST_GUARDED=1: always */
 static struct engine *e;
 
 static inline struct engine_options options(void)
@@ -30,7 +32,7 @@ static inline struct engine_options options(void)
         adapters[i] = (struct adapter_request){.name = names[i], .path = paths[i], .trusted = true};
     return (struct engine_options){.model_dir = "demo/base",
                                    .chain = &chain_default,
-                                   .kernels = {exact, fast, loader},
+                                   .kernels = {exact, fast, loader, host},
                                    .compute_generate = COMPUTE_EXACT,
                                    .compute_forward = COMPUTE_EXACT,
                                    .adapters = adapters,
@@ -64,6 +66,12 @@ static inline void open_kernels(int threads)
     ck_assert_int_eq(cpu_kernels_open("auto", COMPUTE_EXACT, threads, &exact, NULL), ST_OK);
     ck_assert_int_eq(cpu_kernels_share(exact, COMPUTE_FAST, &fast, NULL), ST_OK);
     ck_assert_int_eq(cpu_kernels_open("auto", COMPUTE_EXACT, 1, &loader, NULL), ST_OK);
+    host = NULL;
+    if (!guarded && !getenv("OFTD_TEST_GUARDED"))
+        return;
+    ck_assert_int_eq(cpu_kernels_open("auto", COMPUTE_EXACT, 1, &host, NULL), ST_OK);
+    exact = guarded_open(exact);
+    fast = guarded_open(fast);
 }
 
 static inline void setup(void)
@@ -78,6 +86,8 @@ static inline void close_kernels(void)
     exact->close(exact);
     fast->close(fast);
     loader->close(loader);
+    if (host)
+        host->close(host);
 }
 
 static inline void teardown(void)

@@ -234,7 +234,7 @@ static void restart(const struct engine_options *o, int threads)
     engine_free(e);
     close_kernels();
     open_kernels(threads);
-    with.kernels = (struct engine_kernels){exact, fast, loader};
+    with.kernels = (struct engine_kernels){exact, fast, loader, host};
     e = open_engine(&with);
 }
 

@@ -245,6 +245,26 @@ static inline void plain_scale(const struct kernels *self, float *x, int64_t n, 
         x[i] *= by;
 }
 
+static inline void plain_copy_rows(const struct kernels *self, const float *x, int64_t ldx,
+                                   const int32_t *ids, int32_t n, int64_t dim, float *out,
+                                   int64_t ldo)
+{
+    (void)self;
+    for (int32_t r = 0; r < n; r++)
+        for (int64_t i = 0; i < dim; i++)
+            out[r * ldo + i] = x ? x[(ids ? ids[r] : r) * ldx + i] : 0;
+}
+
+static inline void plain_add_rows(const struct kernels *self, const float *x, int64_t ldx,
+                                  const int32_t *ids, const float *shares, int32_t n, int64_t dim,
+                                  float *out, int64_t ldo)
+{
+    (void)self;
+    for (int32_t r = 0; r < n; r++)
+        for (int64_t i = 0; i < dim; i++)
+            out[ids[r] * ldo + i] += shares[r] * x[r * ldx + i];
+}
+
 static inline void plain_likelihoods(const struct kernels *self, const float *x, int64_t n,
                                      float max, float scale, float *likely, float *sums)
 {
@@ -275,6 +295,8 @@ static const struct kernels plain_kernels = {
     .activate = plain_activate,
     .add = plain_add,
     .scale = plain_scale,
+    .copy_rows = plain_copy_rows,
+    .add_rows = plain_add_rows,
     .likelihoods = plain_likelihoods,
 };
 

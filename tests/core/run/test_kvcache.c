@@ -14,7 +14,7 @@ static const struct kv_shape shape = {2, 1, 4};
 
 static void setup(void)
 {
-    ck_assert_int_eq(kvcache_open(&shape, DT_F32, PAGES, &c, NULL), ST_OK);
+    ck_assert_int_eq(kvcache_open(NULL, &shape, DT_F32, PAGES, &c, NULL), ST_OK);
 }
 
 static void teardown(void)
@@ -161,7 +161,7 @@ START_TEST(random_life_of_both)
     static const enum dtype types[] = {DT_F16, DT_I8};
     static const struct kv_shape wide = {1, 2, 64};
     struct kvcache *both;
-    ck_assert_int_eq(kvcache_open(&wide, types[_i], FRAMES, &both, NULL), ST_OK);
+    ck_assert_int_eq(kvcache_open(NULL, &wide, types[_i], FRAMES, &both, NULL), ST_OK);
     int32_t per = kvcache_per_page(both, COMPUTE_EXACT), n = kvcache_frames(both);
     ck_assert_int_eq(per, _i ? 4 : 2);
     ck_assert_int_eq(n, 40);
@@ -226,7 +226,7 @@ START_TEST(opening_may_fail)
     {
         long before = fault_live();
         struct kvcache *v = NULL;
-        enum status st = kvcache_open(&shape, DT_I8, 8, &v, NULL);
+        enum status st = kvcache_open(NULL, &shape, DT_I8, 8, &v, NULL);
         bool fired = fault_disarm();
         ck_assert_int_eq(st, fired ? ST_OUT_OF_MEMORY : ST_OK);
         kvcache_close(v);
@@ -234,7 +234,7 @@ START_TEST(opening_may_fail)
     }
     struct kvcache *v = NULL;
     const struct kv_shape vast = {1 << 30, 1 << 30, 1 << 30};
-    ck_assert_int_eq(kvcache_open(&vast, DT_F16, 1 << 30, &v, NULL), ST_INVALID_VALUE);
+    ck_assert_int_eq(kvcache_open(NULL, &vast, DT_F16, 1 << 30, &v, NULL), ST_INVALID_VALUE);
     ck_assert_ptr_null(v);
 }
 END_TEST

@@ -182,7 +182,7 @@ static inline void open_world(struct world *w, struct sizes z)
     ck_assert(turns_open(&w->turns));
     ck_assert_int_eq(merged_open(&w->model, nothing, NULL, &w->merged, NULL), ST_OK);
     const struct kv_shape one = {1, 1, 1};
-    ck_assert_int_eq(kvcache_open(&one, DT_F32, z.pages, &w->kv, NULL), ST_OK);
+    ck_assert_int_eq(kvcache_open(NULL, &one, DT_F32, z.pages, &w->kv, NULL), ST_OK);
     w->host = (struct request_host){
         .model = &w->model,
         .options = &w->options,

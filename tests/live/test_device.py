@@ -1,0 +1,73 @@
+"""A GPU that is a walk through blocks and threads on the host (tests/shim): --device cuda from the flag to the
+answer, the bits of the CPU's exact mode, and in words whatever is missing or fails."""
+import os
+
+from daemon import ADAPTERS, BASE, OFTD, Daemon, oftd
+
+SHIM = os.path.join(os.path.dirname(OFTD), "shim", "liboftd-cuda.so")
+DEVICE = ("--device", "cuda", "--cuda-plugin", SHIM, "--max-batch-rows", "32", "--max-sequences", "8")
+NAMES = {"austen": os.path.join(ADAPTERS, "austen"), "devil": os.path.join(ADAPTERS, "devil")}
+
+
+def start(*args, env=None, **k):
+    flags = [f for n, p in NAMES.items() for f in ("--adapter", f"{n}={p}")]
+    return Daemon(*args, *flags, "--compute", "exact", env=env, **k)
+
+
+def answers(d):
+    """Everything but what names the reply."""
+    got = [d.ok("POST", "/v1/forward", {"text": ["It is", "The old house", "a"], "adapters": ["austen", None, ["devil", "austen"]],
+                                        "outputs": ["logits", "hidden_states", "embedding"], "compute": "exact"}),
+           d.ok("POST", "/v1/forward", {"module": "model.layers.0.mlp.up_proj", "adapter": "austen",
+                                        "input": {"shape": [1, 256], "data": [0.5] * 256}})]
+    for adapter, temperature in ((None, 0), ("austen", 0), ("devil", 0.8)):
+        body = {"prompt": "The old house", "max_tokens": 4, "logprobs": 2, "temperature": temperature, "seed": 5, "ignore_eos": True}
+        got.append(d.ok("POST", "/v1/completions", {**body, "adapter": adapter} if adapter else body))
+    return [{k: v for k, v in g.items() if k not in ("id", "created", "request_id")} for g in got]
+
+
+def changes(d):
+    """Answers as it stands, after a merge, after it is undone and an adapter has been swapped."""
+    got = [answers(d)]
+    d.ok("POST", "/v1/merge", {"adapter": "devil"})
+    got.append(answers(d))
+    d.ok("POST", "/v1/unmerge", {"adapter": "devil"})
+    d.ok("POST", "/v1/adapters", {"name": "austen", "path": NAMES["devil"], "replace": "always"})
+    return got + [answers(d)]
+
+
+def test_the_bits_of_the_cpu():
+    with start("--device", "cpu", "--adapter-dir", ADAPTERS) as d:
+        want = changes(d)
+        assert d.ok("GET", "/v1/model")["device"] == "cpu"
+    assert want[0] != want[1] and want[0] != want[2]
+    with start(*DEVICE, "--adapter-dir", ADAPTERS) as d:
+        model = d.ok("GET", "/v1/model")
+        assert model["device"] == "cuda:0" and model["kernels"]["isa"] == "sm_90", model
+        assert changes(d) == want
+
+
+def test_what_is_missing():
+    for env, words in (({"SHIM_CUDA": "none"}, "no NVIDIA driver"), ({"SHIM_CUDA": "old"}, "too old: it is for CUDA 12.2"),
+                       ({"SHIM_CUDA": "empty"}, "no such GPU here"), ({"SHIM_CUDA": "weak"}, "compute capability 7.5")):
+        code, out, err = oftd("serve", "--model", BASE, "--listen", "127.0.0.1:0", *DEVICE, env=env)
+        assert code == 1 and words in err and "listening" not in out, (env, code, err)
+    for device, words in (("cuda:7", "no such GPU here"), ("cuda:x", "expected auto, cpu, cuda or cuda:N"), ("gpu", "is not known")):
+        code, _, err = oftd("serve", "--model", BASE, "--listen", "127.0.0.1:0", "--cuda-plugin", SHIM, "--device", device)
+        assert code == 1 and words in err, (device, err)
+    code, _, err = oftd("serve", "--model", BASE, "--listen", "127.0.0.1:0", "--cuda-plugin", "/nowhere.so", "--device", "cuda")
+    assert code == 1 and "plug-in cannot be loaded" in err, err
+
+
+def test_auto_is_the_cpu_where_there_is_none():
+    with start("--device", "auto", "--cuda-plugin", SHIM, env={"SHIM_CUDA": "empty"}) as d:
+        assert d.ok("GET", "/v1/model")["device"] == "cpu"
+
+
+def test_a_device_that_fails():
+    with start(*DEVICE, env={"SHIM_FAIL_AT": "3"}) as d:
+        r = d.post("/v1/completions", {"prompt": "It is", "max_tokens": 3})
+        assert r.status >= 500, (r.status, r.body)
+        r = d.post("/v1/completions", {"prompt": "It is", "max_tokens": 3})
+        assert r.status == 503 and "the device has failed: cuda:0: " in r.json()["error"]["message"], r.body
+        assert d.get("/v2/health/ready").status == 503
