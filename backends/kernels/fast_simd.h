@@ -328,8 +328,8 @@ static factors_function *factors_of(enum kind kind)
                                 : factors_BITS;
 }
 
-/* fast_tile where a chunk has 8 / n groups, of n quads each; codes of less than 8 bits. Factors as a
- * function gives them, or (NULL) those of the kind; parameters of dtype d, or (I16) any. */
+/* fast_tile where a chunk has 8 / n groups, of n quads each; codes of less than 8 bits. Factors as
+ * a function gives them, or (NULL) those of the kind; parameters of dtype d, or (I16) any. */
 INLINE void fast_small(const enum kind kind, factors_function *factors, const enum dtype d,
                        const int n, const int m, const struct weight *w, int64_t tile,
                        const struct fast_block *b, float *sum)

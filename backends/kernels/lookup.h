@@ -24,8 +24,8 @@ struct lookup_chunk {
     float scale, pad[15];
 };
 
-/* The tables of LOOKUP_WIDE rows side by side, for as many look-ups with one code; no more room than
- * theirs take one by one. */
+/* The tables of LOOKUP_WIDE rows side by side, for as many look-ups with one code; no more room
+ * than theirs take one by one. */
 #define LOOKUP_WIDE       16
 #define LOOKUP_WIDE_LINES 8 /* most lines of such a product */
 /* Most columns of all books for which there is room to make them. */

@@ -144,10 +144,10 @@ INLINE void eights_many(const enum dtype d, const struct weight *w, int64_t row,
         for (int64_t at = 0; at < n; at++)
 #pragma GCC unroll 4
             for (int64_t r = 0; r < 4; r++)
-                vh_store(f.v[at][r],
-                         eight_values(d, w,
-                                      (((l + at) % books << w->bits) + codes[r * lookups + l + at]) *
-                                          8));
+                vh_store(
+                    f.v[at][r],
+                    eight_values(
+                        d, w, (((l + at) % books << w->bits) + codes[r * lookups + l + at]) * 8));
         for (; i + EIGHTS_AT_ONCE <= m; i += EIGHTS_AT_ONCE)
             eights_fetched(EIGHTS_AT_ONCE, books, n, &f, from + i * ldx, ldx, f.sum + i);
         for (; i < m; i++)

@@ -34,8 +34,8 @@
 /* ---- y ---- */
 
 /* The bytes of a chunk times inverse, which is 0 in lanes that have none: q to the part, the sum of
- * their squares to energy. rest: y is made what q leaves of it. What is not finite makes anything of
- * its lane, whose scale is NaN. */
+ * their squares to energy. rest: y is made what q leaves of it. What is not finite makes anything
+ * of its lane, whose scale is NaN. */
 INLINE void quantize_lanes(vf *y, const vf *zero, vf inverse, vf scale, const bool rest,
                            struct strided_part *to, vf *energy)
 {

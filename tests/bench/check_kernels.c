@@ -690,8 +690,9 @@ int main(int argc, char **argv)
         } else if (!strcmp(argv[i], "--isa") && i + 1 < argc) {
             only = argv[++i];
         } else {
-            fprintf(stderr, "usage: check_kernels [--isa portable|avx2|avx512|neon] [--time | --formats "
-                            "[PART OF A NAME]]\n");
+            fprintf(stderr,
+                    "usage: check_kernels [--isa portable|avx2|avx512|neon] [--time | --formats "
+                    "[PART OF A NAME]]\n");
             return 2;
         }
     }
