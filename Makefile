@@ -49,7 +49,7 @@ $(LIB): $(filter-out $(BUILD)/obj/server/main.o,$(OBJS))
 ISA_FLAGS = $(if $(findstring _avx512,$1),-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vbmi \
   -mavx512vnni -mavx512bf16 -mavx2 -mfma -mf16c -mprefer-vector-width=512,$(if $(findstring _avx2,$1),-mavx2 -mfma -mf16c,$(if \
   $(findstring _neon,$1),-march=armv8.2-a+dotprod,)))
-HOT = $(if $(filter backends/kernels/% backends/encodings/% backends/hqq_quantize% backends/torch_sum% core/adapters/rotation%,$1),-O3,)
+HOT = $(if $(filter backends/kernels/% backends/encodings/% backends/hqq_quantize% backends/bnb_4bit_quantize% backends/torch_sum% core/adapters/rotation%,$1),-O3,)
 
 $(BUILD)/obj/%.o: %.c Makefile VERSION
 	@mkdir -p $(@D)

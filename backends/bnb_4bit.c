@@ -388,11 +388,20 @@ static bool is_whole(const struct weight *w)
 
 static void pack(const uint8_t *codes, int64_t n, uint8_t pad, uint8_t *packed)
 {
-    for (int64_t i = 0; i < n / 2; i++) {
+    enum { AT_ONCE = 32 };
+    int64_t i = 0;
+    for (; i + AT_ONCE <= n / 2; i += AT_ONCE) {
+        uint16_t pairs[AT_ONCE]; // the first code in the low byte
+        uint8_t bytes[AT_ONCE];
         if (i % UNIT == 0)
             turns_pause();
-        packed[i] = (uint8_t)(codes[2 * i] << 4 | codes[2 * i + 1]);
+        memcpy(pairs, codes + 2 * i, sizeof pairs);
+        for (int j = 0; j < AT_ONCE; j++)
+            bytes[j] = (uint8_t)(pairs[j] << 4 | pairs[j] >> 8);
+        memcpy(packed + i, bytes, sizeof bytes);
     }
+    for (; i < n / 2; i++)
+        packed[i] = (uint8_t)(codes[2 * i] << 4 | codes[2 * i + 1]);
     if (n % 2)
         packed[n / 2] = (uint8_t)(codes[n - 1] << 4 | pad);
 }
@@ -428,7 +437,7 @@ static enum status bnb_4bit_requantize(const struct weight *like, const float *w
     struct bnb_4bit_state *s = &image.format.state;
     size_t m = (size_t)elements(s), blocks = (size_t)count_blocks(s);
     enum status st = ST_OK;
-    uint8_t *codes = malloc(m), *packed = malloc(m / 2 + 1);
+    uint8_t *codes = memory_alloc(m), *packed = memory_alloc(m / 2 + 1);
     float *absmax = malloc(blocks * sizeof *absmax);
     uint8_t *nested_codes = s->nested ? malloc(blocks) : NULL;
     float *nested_absmax = s->nested ? malloc(blocks * sizeof *nested_absmax) : NULL;
@@ -453,8 +462,8 @@ static enum status bnb_4bit_requantize(const struct weight *like, const float *w
     if (!st)
         out->file_bytes = like->file_bytes;
 done:
-    free(codes);
-    free(packed);
+    memory_free(codes);
+    memory_free(packed);
     free(absmax);
     free(nested_codes);
     free(nested_absmax);
@@ -522,7 +531,7 @@ static enum status bnb_4bit_store(const struct weight *w, struct tensor_sink *si
         return error_set(err, ST_NOT_SUPPORTED, "a part of a 4-bit module cannot be stored");
     int64_t m = elements(&format->state);
     enum status st = ST_OK;
-    uint8_t *codes = calloc((size_t)m, 1), *packed = malloc((size_t)m / 2 + 1);
+    uint8_t *codes = memory_alloc((size_t)m), *packed = memory_alloc((size_t)m / 2 + 1);
     char *absmax = malloc((size_t)count_blocks(&format->state) * dtype_size(w->scale_dtype));
     if (!codes || !packed || !absmax || !tiles_codes(w, codes)) {
         st = error_memory(err, "storing a 4-bit weight");
@@ -532,8 +541,8 @@ static enum status bnb_4bit_store(const struct weight *w, struct tensor_sink *si
     tiles_parameters(w, w->scales, dtype_size(w->scale_dtype), absmax);
     st = put_all(sink, w, packed, absmax, err);
 done:
-    free(codes);
-    free(packed);
+    memory_free(codes);
+    memory_free(packed);
     free(absmax);
     return st;
 }

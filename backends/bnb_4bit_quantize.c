@@ -19,6 +19,7 @@
 #include "backends/torch_sum.h"
 
 #define SMALLEST 1e-38f
+#define AT_ONCE  32
 
 void bnb_4bit_bounds_init(struct bnb_4bit_bounds *b, const float table[16])
 {
@@ -43,13 +44,35 @@ uint8_t bnb_4bit_code(const struct bnb_4bit_bounds *b, float x)
     return b->order[i];
 }
 
+/* bnb_4bit_code of many, bound by bound: there is no branch and no look-up but the last. */
+static void codes_of(const struct bnb_4bit_bounds *b, const float *x, uint8_t *codes)
+{
+    int32_t above[AT_ONCE] = {0};
+    float clamped[AT_ONCE];
+    for (int i = 0; i < AT_ONCE; i++)
+        clamped[i] = x[i] < -1 ? -1 : x[i] > 1 ? 1 : x[i];
+    for (int j = 0; j < 15; j++) {
+        const float bound = b->bound[j];
+        for (int i = 0; i < AT_ONCE; i++)
+            above[i] += clamped[i] > bound;
+    }
+    for (int i = 0; i < AT_ONCE; i++)
+        codes[i] = b->order[above[i]];
+}
+
 static float max_abs(const float *w, int64_t n)
 {
-    float a = 0;
-    for (int64_t i = 0; i < n; i++) {
-        float m = fabsf(w[i]);
-        a = m > a ? m : a;
-    }
+    float most[8] = {0}, a = 0; // the largest, in whatever order; NaNs are none
+    int64_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        for (int j = 0; j < 8; j++) {
+            float m = fabsf(w[i + j]);
+            most[j] = m > most[j] ? m : most[j];
+        }
+    for (; i < n; i++)
+        most[0] = fabsf(w[i]) > most[0] ? fabsf(w[i]) : most[0];
+    for (int j = 0; j < 8; j++)
+        a = most[j] > a ? most[j] : a;
     return a;
 }
 
@@ -58,8 +81,15 @@ void bnb_4bit_quantize_blocks(const struct bnb_4bit_bounds *b, const float *w, i
 {
     for (int64_t j = 0; j < blocks; j++, w += block, codes += block) {
         float a = max_abs(w, block), r = 1.0f / (a < SMALLEST ? SMALLEST : a);
+        int64_t i = 0;
         absmax[j] = a;
-        for (int64_t i = 0; i < block; i++)
+        for (; i + AT_ONCE <= block; i += AT_ONCE) {
+            float x[AT_ONCE];
+            for (int at = 0; at < AT_ONCE; at++)
+                x[at] = w[i + at] * r;
+            codes_of(b, x, codes + i);
+        }
+        for (; i < block; i++)
             codes[i] = bnb_4bit_code(b, w[i] * r);
     }
 }

@@ -40,8 +40,10 @@
  * whose elements are an affine function of an integer b of 8 bits (8-bit floats: 15; ENC_GROUP,
  * ENC_TABLE4 and ENC_FLOAT8 with a step), in GROUPS_OF_ROWS without group_of, one a row or of a
  * multiple of TILE_K columns, or codes of less than 8 bits in groups of 8 or 16, is multiplied in
- * integers; most others too, below. prepare cuts a row of x, as exact mode's matmul would see it
- * (rotated, gathered), into chunks of TILE_K columns, what is beyond k being 0:
+ * integers; so are codes and tables in GROUPS_FLAT where TILE_K divides group, flat_k and flat_col
+ * (a chunk of a row then counts as a group), and most others, below. prepare cuts a row of x, as
+ * exact mode's matmul would see it (rotated, gathered), into chunks of TILE_K columns, what is
+ * beyond k being 0:
  *
  *       peak = max |x|; d = peak / 127; q[j] = x[j] * (127 / peak) to the nearest integer, ties to
  *       even; sum = sum of q[j]. peak < 2^-100: d = 0, q = 0; not finite: d = NaN, q = 0.

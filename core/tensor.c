@@ -94,6 +94,34 @@ float tensor_f32(const struct tensor *t, int64_t i)
     return f;
 }
 
+/* f16_to_f32 without branches, for whole blocks at once. */
+static uint32_t f16_bits(uint16_t h)
+{
+    uint32_t u = (uint32_t)(h & 0x7fff) << 13, e = u & 0x0f800000, normal = u + 0x38000000, small;
+    uint32_t up = normal + 0x00800000;
+    float f;
+    memcpy(&f, &up, sizeof f);
+    f -= 0x1p-14f; // a subnormal's fraction alone, exact
+    memcpy(&small, &f, sizeof small);
+    uint32_t all = e == 0x0f800000 ? normal + 0x38000000 : normal;
+    return (e ? all : small) | (uint32_t)(h & 0x8000) << 16;
+}
+
+static void f16_values(const char *p, int64_t n, float *out)
+{
+    enum { AT_ONCE = 32 };
+    uint16_t h[AT_ONCE];
+    uint32_t bits[AT_ONCE];
+    for (; n >= AT_ONCE; n -= AT_ONCE, p += sizeof h, out += AT_ONCE) {
+        memcpy(h, p, sizeof h);
+        for (int i = 0; i < AT_ONCE; i++)
+            bits[i] = f16_bits(h[i]);
+        memcpy(out, bits, sizeof bits);
+    }
+    for (int64_t i = 0; i < n; i++)
+        out[i] = f16_to_f32(load_u16(p + 2 * i));
+}
+
 void tensor_to_f32(const struct tensor *t, int64_t first, int64_t n, float *out)
 {
     const char *p = (const char *)t->data + (size_t)first * dtype_size(t->dtype);
@@ -102,8 +130,7 @@ void tensor_to_f32(const struct tensor *t, int64_t first, int64_t n, float *out)
         memcpy(out, p, (size_t)n * sizeof *out);
         break;
     case DT_F16:
-        for (int64_t i = 0; i < n; i++)
-            out[i] = f16_to_f32(load_u16(p + 2 * i));
+        f16_values(p, n, out);
         break;
     case DT_BF16:
         for (int64_t i = 0; i < n; i++)

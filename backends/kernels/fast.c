@@ -119,7 +119,7 @@ static void fast(const struct weight *w, int64_t tile, const struct fast_block *
 {
     int64_t chunks = w->k_padded / TILE_K, group = fast_group(w), k = 0;
     memset(sum, 0, (size_t)m * TILE_ROWS * sizeof *sum);
-    for (int64_t g = 0; g < w->n_groups; g++) {
+    for (int64_t g = 0; g < fast_groups(w); g++) {
         float acc[FAST_ROWS * TILE_ROWS] = {0};
         int64_t first = k, end = k + group < w->k_padded ? k + group : w->k_padded, n;
         for (; k < end; k += n) {
@@ -158,7 +158,7 @@ void fast_open(const struct weight *w, void *buffer, struct act *a)
 {
     struct fast_rows *f = buffer;
     f->n_chunks = w->k_padded / TILE_K;
-    f->n_groups = w->n_groups;
+    f->n_groups = fast_groups(w);
     f->group = fast_group(w);
     size_t at = aligned(sizeof *f), n = (size_t)f->n_chunks * (size_t)a->rows;
     f->coarse = (void *)((char *)buffer + at);

@@ -40,9 +40,17 @@ struct fast_rows {
     struct fast_chunk *coarse, *fine;
     uint8_t *has_fine;
     float *parts;
-    int64_t n_chunks, n_groups;
-    int64_t group; /* fast_group */
+    int64_t n_chunks, n_groups; /* fast_groups */
+    int64_t group;              /* fast_group */
 };
+
+/* Whether a chunk lies in one flat group, in each row; what reads them counts in 32 bits. */
+static inline bool fast_flat(const struct weight *w)
+{
+    return w->grouping == GROUPS_FLAT && w->encoding != ENC_FLOAT8 && w->group % TILE_K == 0 &&
+           w->flat_k % TILE_K == 0 && w->flat_col % TILE_K == 0 && w->n_groups < INT32_MAX &&
+           w->group / TILE_K < INT32_MAX;
+}
 
 /* Whether w is multiplied in bytes. */
 static inline bool fast_has(const struct weight *w)
@@ -50,16 +58,25 @@ static inline bool fast_has(const struct weight *w)
     bool steps = w->encoding == ENC_TABLE4 || w->encoding == ENC_FLOAT8;
     if (steps ? w->step == 0 : w->encoding != ENC_GROUP)
         return false;
+    if (w->grouping == GROUPS_FLAT)
+        return fast_flat(w);
     bool small = w->encoding == ENC_GROUP && w->bits < 8 && (w->group == 8 || w->group == 16);
     return w->grouping == GROUPS_OF_ROWS && !w->group_of &&
            (w->n_groups == 1 || w->group % TILE_K == 0 || small);
 }
 
 /* Columns that a group has (the last may have fewer): less than TILE_K where a chunk has several
- * groups, else whole chunks. */
+ * groups, else whole chunks; flat, where each row has its own bounds, a single one. And the groups
+ * of a row. */
 static inline int64_t fast_group(const struct weight *w)
 {
+    if (w->grouping == GROUPS_FLAT)
+        return TILE_K;
     return w->n_groups == 1 ? w->k_padded : w->group;
+}
+static inline int64_t fast_groups(const struct weight *w)
+{
+    return w->grouping == GROUPS_FLAT ? w->k_padded / TILE_K : w->n_groups;
 }
 
 /* Sum of q over n columns of a chunk from column `from` on. */

@@ -39,6 +39,7 @@
 #include <string.h>
 
 #include "backends/kernels/fast_factors_simd.h"
+#include "backends/kernels/fast_flat_simd.h"
 #include "backends/kernels/twins.h"
 
 #ifdef LANES
@@ -155,6 +156,25 @@ INLINE void add_chunk(const enum kind kind, const int m, const vi codes[16],
         return;
     }
 #endif
+#ifdef FLOAT8_ROWS
+    if (is_float8(kind)) {
+        struct float8_row row[FAST_ROWS];
+#pragma GCC unroll 8
+        for (int i = 0; i < m; i++)
+            float8_row(a[i].q, &row[i]);
+#pragma GCC unroll 2
+        for (int first = 0; first < m; first += FLOAT8_ROWS) {
+            const int n = m - first < FLOAT8_ROWS ? m - first : FLOAT8_ROWS;
+            vi dot[FLOAT8_ROWS];
+            dots_float8_rows(n, codes, row + first, dot);
+#pragma GCC unroll 4
+            for (int i = 0; i < n; i++)
+                acc[first + i] =
+                    vf_fma(vf_set(a[first + i].scale), vf_of_int(dot[i]), acc[first + i]);
+        }
+        return;
+    }
+#endif
 #pragma GCC unroll 8
     for (int i = 0; i < m; i++)
         acc[i] = vf_fma(vf_set(a[i].scale), vf_of_int(chunk_dot(kind, codes, &a[i])), acc[i]);
@@ -178,13 +198,10 @@ INLINE bool any_fine(const uint8_t *has_fine)
     return flags != 0;
 }
 
-/* total[i] += what group r->group makes of acc[i]. */
-INLINE void add_group(const enum kind kind, const int m, struct reader *r, const float *parts,
-                      const vf acc[], vf total[])
+/* total[i] += what a group of this scale and zero makes of acc[i]. */
+INLINE void add_scaled(const enum kind kind, const int m, const struct weight *w, vf scale, vf zero,
+                       const float *parts, const vf acc[], vf total[])
 {
-    const struct weight *w = r->w;
-    reader_load_group(r);
-    vf scale = r->scale, zero = r->zero;
     if (kind == KIND_TABLE4) {
         scale = vf_mul(scale, vf_set(w->step));
         zero = vf_set(w->offset);
@@ -203,6 +220,14 @@ INLINE void add_group(const enum kind kind, const int m, struct reader *r, const
         for (int i = 0; i < m; i++)
             total[i] = vf_fma(zero, vf_set(parts[i]), vf_fma(scale, acc[i], total[i]));
     }
+}
+
+/* The same of group r->group. */
+INLINE void add_group(const enum kind kind, const int m, struct reader *r, const float *parts,
+                      const vf acc[], vf total[])
+{
+    reader_load_group(r);
+    add_scaled(kind, m, r->w, r->scale, r->zero, parts, acc, total);
 }
 
 INLINE void fast_tile(const enum kind kind, const int m, const struct weight *w, int64_t tile,
@@ -231,6 +256,39 @@ INLINE void fast_tile(const enum kind kind, const int m, const struct weight *w,
                 add_fine(kind, m, codes, b->fine + c * m, b->has_fine + c * FAST_ROWS, acc);
         }
         add_group(kind, m, &r, parts, acc, total);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < m; i++)
+        vf_store(sum + i * TILE_ROWS, total[i]);
+}
+
+/* The same with flat groups, one of each row's for a chunk. */
+INLINE void fast_tile_flat(const enum kind kind, const int m, const struct weight *w, int64_t tile,
+                           const struct fast_block *b, float *sum)
+{
+    const struct tables t = {.steps = byte_table(w->steps)};
+    const float *parts = b->parts;
+    struct reader r;
+    struct flat_places p;
+    vf total[FAST_ROWS];
+    int64_t since = 0;
+    reader_open(kind, &r, w, tile, 0);
+    flat_open(w, tile, &p);
+#pragma GCC unroll 8
+    for (int i = 0; i < m; i++)
+        total[i] = vf_zero();
+    for (int64_t c = 0; c < w->k_padded / TILE_K; c++, parts += m) {
+        vi codes[16];
+        vf acc[FAST_ROWS];
+#pragma GCC unroll 8
+        for (int i = 0; i < m; i++)
+            acc[i] = vf_zero();
+        chunk_factors(kind, &r, &t, c, codes);
+        add_chunk(kind, m, codes, b->coarse + c * m, acc);
+        if (any_fine(b->has_fine + c * FAST_ROWS))
+            add_fine(kind, m, codes, b->fine + c * m, b->has_fine + c * FAST_ROWS, acc);
+        add_scaled(kind, m, w, p.scale, p.zero, parts, acc, total);
+        flat_step(w, &p, &since);
     }
 #pragma GCC unroll 8
     for (int i = 0; i < m; i++)
@@ -270,11 +328,13 @@ static factors_function *factors_of(enum kind kind)
                                 : factors_BITS;
 }
 
-/* fast_tile where a chunk has 8 / n groups, of n quads each; codes of less than 8 bits. */
-INLINE void fast_small(const int n, const int m, const struct weight *w, int64_t tile,
+/* fast_tile where a chunk has 8 / n groups, of n quads each; codes of less than 8 bits. Factors as
+ * a function gives them, or (NULL) those of the kind; parameters of dtype d, or (I16) any. */
+INLINE void fast_small(const enum kind kind, factors_function *factors, const enum dtype d,
+                       const int n, const int m, const struct weight *w, int64_t tile,
                        const struct fast_block *b, float *sum)
 {
-    factors_function *factors = factors_of(reader_kind(w));
+    static const struct tables none;
     const float *parts = b->parts;
     struct reader r;
     vf total[FAST_ROWS];
@@ -286,7 +346,10 @@ INLINE void fast_small(const int n, const int m, const struct weight *w, int64_t
     for (int64_t c = 0; c < w->k_padded / TILE_K; c++) {
         const bool fine = any_fine(b->has_fine + c * FAST_ROWS);
         vi codes[16];
-        factors(&r, c, codes);
+        if (factors)
+            factors(&r, c, codes);
+        else
+            chunk_factors(kind, &r, &none, c, codes);
 #pragma GCC unroll 4
         for (int first = 0; first < 8; first += n, r.group++, parts += m) {
             vf acc[FAST_ROWS];
@@ -298,7 +361,13 @@ INLINE void fast_small(const int n, const int m, const struct weight *w, int64_t
             add_quads(m, first, n, codes, b->coarse + c * m, acc);
             if (fine)
                 add_quads(m, first, n, codes, b->fine + c * m, acc);
-            add_group(KIND_BITS, m, &r, parts, acc, total);
+            if (d == DT_I16) {
+                add_group(KIND_BITS, m, &r, parts, acc, total);
+                continue;
+            }
+            int64_t index = (tile * w->n_groups + r.group) * TILE_ROWS;
+            add_scaled(KIND_BITS, m, w, reader_parameter(w->scales, d, index),
+                       reader_parameter(w->zeros, d, index), parts, acc, total);
         }
     }
 #pragma GCC unroll 8
@@ -333,11 +402,31 @@ FAST_KIND(BITS)
 FAST_KIND(E4M3)
 FAST_KIND(E5M2)
 
+#define FLAT(kind, m)                                                                              \
+    static void flat_##kind##_##m(const struct weight *w, int64_t tile,                            \
+                                  const struct fast_block *b, float *sum)                          \
+    {                                                                                              \
+        fast_tile_flat(KIND_##kind, m, w, tile, b, sum);                                           \
+    }
+#define FLAT_KIND(kind)                                                                            \
+    FLAT(kind, 1)                                                                                  \
+    FLAT(kind, 2)                                                                                  \
+    FLAT(kind, 3)                                                                                  \
+    FLAT(kind, 4)                                                                                  \
+    FLAT(kind, 5)                                                                                  \
+    FLAT(kind, 6)                                                                                  \
+    FLAT(kind, 7)                                                                                  \
+    FLAT(kind, 8)
+FLAT_KIND(TABLE4)
+FLAT_KIND(BITS4)
+FLAT_KIND(BITS8)
+FLAT_KIND(BITS)
+
 #define FAST_SMALL(n, m)                                                                           \
     static void fast_small_##n##_##m(const struct weight *w, int64_t tile,                         \
                                      const struct fast_block *b, float *sum)                       \
     {                                                                                              \
-        fast_small(n, m, w, tile, b, sum);                                                         \
+        fast_small(KIND_BITS, factors_of(reader_kind(w)), DT_I16, n, m, w, tile, b, sum);          \
     }
 #define FAST_SMALLS(n)                                                                             \
     FAST_SMALL(n, 1)                                                                               \
@@ -351,30 +440,61 @@ FAST_KIND(E5M2)
 FAST_SMALLS(2)
 FAST_SMALLS(4)
 
+/* One row of what is common: scales and zeros are halves. */
+#define SMALL_ROW(kind, d, n)                                                                      \
+    static void row_##kind##_##d##_##n(const struct weight *w, int64_t tile,                       \
+                                       const struct fast_block *b, float *sum)                     \
+    {                                                                                              \
+        fast_small(KIND_##kind, NULL, DT_##d, n, 1, w, tile, b, sum);                              \
+    }
+SMALL_ROW(BITS2, F16, 2)
+SMALL_ROW(BITS2, F16, 4)
+SMALL_ROW(BITS2, BF16, 2)
+SMALL_ROW(BITS2, BF16, 4)
+SMALL_ROW(BITS4, F16, 2)
+SMALL_ROW(BITS4, F16, 4)
+SMALL_ROW(BITS4, BF16, 2)
+SMALL_ROW(BITS4, BF16, 4)
+
+/* The function for one row, NULL: it is none of these. */
+static fast_function *small_row(const struct weight *w)
+{
+    static fast_function *const rows[2][2][2] = {
+        {{row_BITS2_F16_2, row_BITS2_F16_4}, {row_BITS2_BF16_2, row_BITS2_BF16_4}},
+        {{row_BITS4_F16_2, row_BITS4_F16_4}, {row_BITS4_BF16_2, row_BITS4_BF16_4}}};
+    bool halves = w->scale_dtype == DT_F16 || w->scale_dtype == DT_BF16;
+    if (!w->zeros || w->zero_dtype != w->scale_dtype || !halves || (w->bits != 2 && w->bits != 4))
+        return NULL;
+    return rows[w->bits == 4][w->scale_dtype == DT_BF16][w->group / 16];
+}
+
 static void fast_simd(const struct weight *w, int64_t tile, const struct fast_block *b, int m,
                       float *sum)
 {
-#define OF_KIND(kind)                                                                              \
+#define OF_ROWS(name)                                                                              \
     {                                                                                              \
-        fast_##kind##_1, fast_##kind##_2, fast_##kind##_3, fast_##kind##_4, fast_##kind##_5,       \
-            fast_##kind##_6, fast_##kind##_7, fast_##kind##_8                                      \
+        name##_1, name##_2, name##_3, name##_4, name##_5, name##_6, name##_7, name##_8             \
     }
     static fast_function *const functions[][FAST_ROWS] = {
-        [KIND_TABLE4] = OF_KIND(TABLE4), [KIND_BITS4] = OF_KIND(BITS4),
-        [KIND_BITS8] = OF_KIND(BITS8),   [KIND_BITS2] = OF_KIND(BITS2),
-        [KIND_BITS3] = OF_KIND(BITS3),   [KIND_BITS] = OF_KIND(BITS),
-        [KIND_E4M3] = OF_KIND(E4M3),     [KIND_E5M2] = OF_KIND(E5M2),
+        [KIND_TABLE4] = OF_ROWS(fast_TABLE4), [KIND_BITS4] = OF_ROWS(fast_BITS4),
+        [KIND_BITS8] = OF_ROWS(fast_BITS8),   [KIND_BITS2] = OF_ROWS(fast_BITS2),
+        [KIND_BITS3] = OF_ROWS(fast_BITS3),   [KIND_BITS] = OF_ROWS(fast_BITS),
+        [KIND_E4M3] = OF_ROWS(fast_E4M3),     [KIND_E5M2] = OF_ROWS(fast_E5M2),
     };
-#undef OF_KIND
-#define OF_QUADS(n)                                                                                \
-    {                                                                                              \
-        fast_small_##n##_1, fast_small_##n##_2, fast_small_##n##_3, fast_small_##n##_4,            \
-            fast_small_##n##_5, fast_small_##n##_6, fast_small_##n##_7, fast_small_##n##_8         \
+    static fast_function *const flat[][FAST_ROWS] = {
+        [KIND_TABLE4] = OF_ROWS(flat_TABLE4), [KIND_BITS4] = OF_ROWS(flat_BITS4),
+        [KIND_BITS8] = OF_ROWS(flat_BITS8),   [KIND_BITS2] = OF_ROWS(flat_BITS),
+        [KIND_BITS3] = OF_ROWS(flat_BITS),    [KIND_BITS] = OF_ROWS(flat_BITS),
+    };
+    static fast_function *const small[][FAST_ROWS] = {OF_ROWS(fast_small_2), OF_ROWS(fast_small_4)};
+#undef OF_ROWS
+    if (w->grouping == GROUPS_FLAT) {
+        flat[reader_kind(w)][m - 1](w, tile, b, sum);
+        return;
     }
-    static fast_function *const small[][FAST_ROWS] = {OF_QUADS(2), OF_QUADS(4)};
-#undef OF_QUADS
     if (fast_group(w) < TILE_K) {
-        small[w->group / 16][m - 1](w, tile, b, sum);
+        fast_function *one = m == 1 ? small_row(w) : NULL;
+        (one ? one : small[w->group / 16][m - 1])(w, tile, b, sum);
         return;
     }
     functions[reader_kind(w)][m - 1](w, tile, b, sum);

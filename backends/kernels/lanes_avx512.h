@@ -305,6 +305,11 @@ INLINE vi dots_lanes(const vi w[8], const void *q)
         acc = _mm512_dpbusd_epi32(acc, w[i], vi_load((const int8_t *)q + 64 * i));
     return acc;
 }
+/* The same with codes up to 15. */
+INLINE vi dots_lanes_nibbles(const vi w[8], const void *q)
+{
+    return dots_lanes(w, q);
+}
 /* The same of bytes_centred's. */
 INLINE vi dots_lanes_bytes(const vi w[8], const void *q)
 {

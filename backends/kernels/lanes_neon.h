@@ -434,6 +434,11 @@ INLINE vi dots_lanes(const vi w[8], const void *q)
     }
     return acc;
 }
+/* The same with codes up to 15. */
+INLINE vi dots_lanes_nibbles(const vi w[8], const void *q)
+{
+    return dots_lanes(w, q);
+}
 /* w is 128 less than the code. */
 INLINE vi dots_lanes_bytes(const vi w[8], const void *q)
 {

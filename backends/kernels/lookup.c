@@ -5,9 +5,10 @@
  *   up to 8 bits   the products of a row of x with all vectors are made once, for all rows of W: a
  *                  parallel region makes the tables of some rows, a second one looks up in them.
  *                  They are the weight's own (its codebooks'), so matmul makes them, not prepare,
- *                  in memory that the table of kernels has for it.
+ *                  in memory that the table of kernels has for it. Where there are many rows of
+ *                  x, the tables of sixteen lie side by side, and one look-up serves them all.
  *   more bits      a table would have more entries than W has rows; vectors are fetched and
- *                  multiplied, for four rows of x at a time.
+ *                  multiplied, fetched once for up to 64 rows of x.
  *
  * Refuses nothing: what has neither form never comes here.
  */
@@ -23,8 +24,14 @@
 /* Floats of scratch for the codebooks' columns. */
 #define COLUMNS (LOOKUP_COLUMNS * 256)
 _Static_assert(COLUMNS + BOOK_LOOKUPS * 256 <= SCRATCH_FLOATS, "columns and products fit");
+/* The same of rows side by side, and what their sums take. */
+#define WIDE_COLUMNS (LOOKUP_WIDE_COLUMNS * 256)
+#define WIDE_SUMS    (LOOKUP_WIDE_LINES * BOOK_LINE * LOOKUP_WIDE)
+_Static_assert(WIDE_COLUMNS + LOOKUP_WIDE * BOOK_LOOKUPS * 256 <= SCRATCH_FLOATS,
+               "columns and products of rows side by side fit");
+_Static_assert(WIDE_SUMS + WIDE_SUMS / 2 <= SCRATCH_FLOATS, "sums and words fit");
 /* Rows of x that eights() takes, and the most that have tables at once. */
-#define EIGHTS_ROWS 4
+#define EIGHTS_ROWS 64
 #define TABLE_ROWS  32
 
 /* ---- the plain primitives ---- */
@@ -115,6 +122,7 @@ void lookup_portable(struct twins *t)
     t->lookup_columns = lookup_columns;
     t->lookup_tables = lookup_tables;
     t->lookup = lookup;
+    t->lookup_least = 0;
     t->eights = eights;
 }
 
@@ -151,6 +159,29 @@ static int32_t rows_of(const struct batch *b, int i)
     return left < 0 ? 0 : left < b->rows ? left : b->rows;
 }
 
+/* Blocks of rows side by side; 0: the job's rows are taken one by one. */
+static int64_t wide_blocks(const struct batch *b, int i)
+{
+    const struct weight *w = b->jobs[i]->w;
+    int least = b->self->state->twins.lookup_least;
+    if (!least || rows_of(b, i) < least || w->books * w->in_group > LOOKUP_WIDE_COLUMNS)
+        return 0;
+    return (rows_of(b, i) + LOOKUP_WIDE - 1) / LOOKUP_WIDE;
+}
+
+/* Rows that block `block` has. */
+static int wide_rows(const struct batch *b, int i, int64_t block)
+{
+    int64_t left = rows_of(b, i) - block * LOOKUP_WIDE;
+    return (int)(left < LOOKUP_WIDE ? left : LOOKUP_WIDE);
+}
+
+static struct lookup_wide *wide_tables(const struct batch *b, int i, int64_t block)
+{
+    return (struct lookup_wide *)(void *)(b->tables[i] +
+                                          block * LOOKUP_WIDE * lookup_chunks(b->jobs[i]->w));
+}
+
 /* The job of a chunk, which becomes its number in the job. */
 static int find_job(const struct batch *b, int64_t *chunk)
 {
@@ -167,12 +198,36 @@ static void make_tables(void *ctx, int64_t chunk, int thread)
     const struct matmul_job *j = b->jobs[i];
     int64_t unit, end, per = lookup_chunks(j->w);
     const struct twins *t = &b->self->state->twins;
-    float *columns = b->self->state->scratch[thread], *products = columns + COLUMNS;
+    bool wide = wide_blocks(b, i) > 0;
+    float *columns = b->self->state->scratch[thread];
+    float *products = columns + (wide ? WIDE_COLUMNS : COLUMNS);
     chunk_range(b->units[i], b->chunks[i], chunk, &unit, &end);
     t->lookup_columns(j->w, columns);
-    for (; unit < end; unit++)
-        t->lookup_tables(j->w, unit % per, j->a->x + (b->row + unit / per) * j->a->ldx, columns,
-                         b->tables[i] + unit, products);
+    for (; unit < end; unit++) {
+        int64_t c = unit % per, at = unit / per, row = b->row + at * (wide ? LOOKUP_WIDE : 1);
+        const float *x = j->a->x + row * j->a->ldx;
+        if (wide)
+            t->lookup_tables_wide(j->w, c, x, j->a->ldx, wide_rows(b, i, at), columns,
+                                  wide_tables(b, i, at) + c, products);
+        else
+            t->lookup_tables(j->w, c, x, columns, b->tables[i] + unit, products);
+    }
+}
+
+/* Lines [first, end) times the rows of a block. */
+static void look_up_wide(const struct batch *b, int i, int64_t block, int64_t first, int64_t end,
+                         float *sum)
+{
+    const struct matmul_job *j = b->jobs[i];
+    int64_t tiles = BOOK_LINE / TILE_ROWS;
+    for (; first < end; first += LOOKUP_WIDE_LINES) {
+        int64_t lines = end - first < LOOKUP_WIDE_LINES ? end - first : LOOKUP_WIDE_LINES;
+        b->self->state->twins.lookup_wide(j->w, first, lines, wide_tables(b, i, block),
+                                          (int16_t *)(void *)(sum + WIDE_SUMS), sum);
+        for (int64_t t = 0; t < lines * tiles && first * tiles + t < j->w->n_tiles; t++)
+            matmul_finish(j, first * tiles + t, b->row + block * LOOKUP_WIDE,
+                          wide_rows(b, i, block), sum + t * TILE_ROWS * LOOKUP_WIDE);
+    }
 }
 
 static void look_up(void *ctx, int64_t chunk, int thread)
@@ -183,7 +238,10 @@ static void look_up(void *ctx, int64_t chunk, int thread)
     float *sum = b->self->state->scratch[thread];
     int64_t first, end, tiles = BOOK_LINE / TILE_ROWS;
     chunk_range(b->units[i], b->chunks[i], chunk, &first, &end);
-    for (; first < end; first += LOOKUP_LINES) {
+    int64_t blocks = wide_blocks(b, i);
+    for (int64_t block = 0; block < blocks; block++)
+        look_up_wide(b, i, block, first, end, sum);
+    for (; blocks == 0 && first < end; first += LOOKUP_LINES) {
         int64_t lines = end - first < LOOKUP_LINES ? end - first : LOOKUP_LINES;
         for (int32_t row = 0; row < rows_of(b, i); row++) {
             b->self->state->twins.lookup(j->w, first, lines,
@@ -194,12 +252,13 @@ static void look_up(void *ctx, int64_t chunk, int thread)
     }
 }
 
-/* One region: chunks of each job, by the cycles that a unit takes. */
-static void run_region(struct batch *b, pool_task *task, const double cycles[])
+/* One region: up to `most` chunks of each job, by the cycles that a unit takes. */
+static void run_region(struct batch *b, pool_task *task, const double cycles[], int64_t most)
 {
     int64_t chunks = 0;
     for (int i = 0; i < b->n; i++) {
         b->chunks[i] = chunk_count(b->self, b->units[i], cycles[i]);
+        b->chunks[i] = b->chunks[i] < most ? b->chunks[i] : most;
         chunks += b->chunks[i];
     }
     pool_run(b->self->state->pool, chunks, task, b);
@@ -210,17 +269,18 @@ static void run_pass(struct batch *b)
 {
     double cycles[LOOKUP_JOBS];
     for (int i = 0; i < b->n; i++) {
-        b->units[i] = lookup_chunks(b->jobs[i]->w) * rows_of(b, i);
-        cycles[i] = 25.0 * BOOK_LOOKUPS * b->jobs[i]->w->in_group;
+        int64_t blocks = wide_blocks(b, i);
+        b->units[i] = lookup_chunks(b->jobs[i]->w) * (blocks ? blocks : rows_of(b, i));
+        cycles[i] = (blocks ? 300.0 : 25.0) * BOOK_LOOKUPS * b->jobs[i]->w->in_group;
     }
-    run_region(b, make_tables, cycles);
+    run_region(b, make_tables, cycles, b->self->threads); // each chunk makes columns
     for (int i = 0; i < b->n; i++) {
         const struct weight *w = b->jobs[i]->w;
         int64_t lookups = w->k / w->in_group * w->books;
         b->units[i] = rows_of(b, i) ? (w->n + BOOK_LINE - 1) / BOOK_LINE : 0;
         cycles[i] = 8.0 * (double)lookups * rows_of(b, i);
     }
-    run_region(b, look_up, cycles);
+    run_region(b, look_up, cycles, INT64_MAX);
 }
 
 static void run_batch(struct batch *b)

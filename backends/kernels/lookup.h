@@ -24,6 +24,19 @@ struct lookup_chunk {
     float scale, pad[15];
 };
 
+/* The tables of LOOKUP_WIDE rows side by side, for as many look-ups with one code; no more room
+ * than theirs take one by one. */
+#define LOOKUP_WIDE       16
+#define LOOKUP_WIDE_LINES 8 /* most lines of such a product */
+/* Most columns of all books for which there is room to make them. */
+#define LOOKUP_WIDE_COLUMNS 144
+struct lookup_wide {
+    int16_t s[BOOK_LOOKUPS][256][LOOKUP_WIDE];
+    float scale[LOOKUP_WIDE];
+};
+_Static_assert(sizeof(struct lookup_wide) <= LOOKUP_WIDE * sizeof(struct lookup_chunk),
+               "tables side by side fit where they lie one by one");
+
 /* Groups of a chunk, and the chunks of a row. */
 static inline int64_t lookup_groups(const struct weight *w)
 {

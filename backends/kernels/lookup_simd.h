@@ -82,14 +82,93 @@ INLINE void eights_rows(const enum dtype d, const int rows, const struct weight 
     }
 }
 
+/* The same for any m, four at a time. */
+INLINE void eights_fours(const enum dtype d, const int rows, const struct weight *w, int64_t row,
+                         const float *x, int64_t ldx, int m, float *out, int64_t ldo)
+{
+    for (int i = 0; i < m; i += 4)
+        eights_rows(d, rows, w, row, x + i * ldx, ldx, m - i < 4 ? m - i : 4, out + i * ldo, ldo);
+}
+
+/* ---- vectors of eight, fetched once for many rows of x ---- */
+
+#define FETCHED 256 /* look-ups at a time: with four rows of W 32 KB */
+#define EIGHTS  64  /* most rows of x */
+#ifdef __AVX512F__
+#define EIGHTS_AT_ONCE 4
+#else
+#define EIGHTS_AT_ONCE 2
+#endif
+
+/* Vectors of four rows of W, and their sums with each row of x so far. */
+struct fetched {
+    float v[FETCHED][4][8], sum[EIGHTS][4][8];
+};
+
+/* m rows of x, from those columns on, times n look-ups. */
+INLINE void eights_fetched(const int m, int64_t books, int64_t n, const struct fetched *f,
+                           const float *x, int64_t ldx, float (*sum)[4][8])
+{
+    vh a[EIGHTS_AT_ONCE][4];
+#pragma GCC unroll 4
+    for (int i = 0; i < m; i++)
+#pragma GCC unroll 4
+        for (int r = 0; r < 4; r++)
+            a[i][r] = vh_load(sum[i][r]);
+    for (int64_t l = 0; l < n; x += 8)
+        for (int64_t b = 0; b < books; b++, l++)
+#pragma GCC unroll 4
+            for (int i = 0; i < m; i++)
+#pragma GCC unroll 4
+                for (int r = 0; r < 4; r++)
+                    a[i][r] = vh_fma(vh_load(x + i * ldx), vh_load(f->v[l][r]), a[i][r]);
+#pragma GCC unroll 4
+    for (int i = 0; i < m; i++)
+#pragma GCC unroll 4
+        for (int r = 0; r < 4; r++)
+            vh_store(sum[i][r], a[i][r]);
+}
+
+/* Four rows of W times m rows of x. */
+INLINE void eights_many(const enum dtype d, const struct weight *w, int64_t row, const float *x,
+                        int64_t ldx, int m, float *out, int64_t ldo)
+{
+    struct fetched f;
+    const int64_t books = w->books, lookups = w->k / 8 * books;
+    const uint16_t *codes = (const uint16_t *)w->data + row * lookups;
+    const int64_t step = FETCHED / books * books;
+    memset(f.sum, 0, (size_t)m * sizeof *f.sum);
+    for (int64_t l = 0; l < lookups; l += step) {
+        int64_t n = lookups - l < step ? lookups - l : step, i = 0;
+        const float *from = x + l / books * 8;
+        for (int64_t at = 0; at < n; at++)
+#pragma GCC unroll 4
+            for (int64_t r = 0; r < 4; r++)
+                vh_store(
+                    f.v[at][r],
+                    eight_values(
+                        d, w, (((l + at) % books << w->bits) + codes[r * lookups + l + at]) * 8));
+        for (; i + EIGHTS_AT_ONCE <= m; i += EIGHTS_AT_ONCE)
+            eights_fetched(EIGHTS_AT_ONCE, books, n, &f, from + i * ldx, ldx, f.sum + i);
+        for (; i < m; i++)
+            eights_fetched(1, books, n, &f, from + i * ldx, ldx, f.sum + i);
+    }
+    for (int i = 0; i < m; i++)
+        for (int64_t r = 0; r < 4; r++)
+            out[i * ldo + r] = vh_sum(vh_load(f.sum[i][r])) * weight_scale(w, row + r, 0);
+}
+
 INLINE void eights_dtype(const enum dtype d, const struct weight *w, int64_t row, int64_t rows,
                          const float *x, int64_t ldx, int m, float *out, int64_t ldo)
 {
     int64_t r = 0;
     for (; r + 4 <= rows; r += 4)
-        eights_rows(d, 4, w, row + r, x, ldx, m, out + r, ldo);
+        if (m > 4 && w->books <= FETCHED)
+            eights_many(d, w, row + r, x, ldx, m, out + r, ldo);
+        else
+            eights_fours(d, 4, w, row + r, x, ldx, m, out + r, ldo);
     for (; r < rows; r++)
-        eights_rows(d, 1, w, row + r, x, ldx, m, out + r, ldo);
+        eights_fours(d, 1, w, row + r, x, ldx, m, out + r, ldo);
 }
 
 static void eights_simd(const struct weight *w, int64_t row, int64_t rows, const float *x,
@@ -111,22 +190,29 @@ static void eights_simd(const struct weight *w, int64_t row, int64_t rows, const
 #define VECTORS 4
 #endif
 
-/* Products of in_group columns with VECTORS * LANES vectors of a book. */
-INLINE void vector_products(const float *x, int64_t in, const float *columns, float *t, vi *largest)
+/* Products of in_group columns, of one group or of two that lie side by side, with VECTORS / groups
+ * * LANES vectors of a book; of the second group they go `step` floats further on. */
+INLINE void vector_products(const int groups, const float *x, int64_t in, const float *columns,
+                            float *t, int64_t step, vi *largest)
 {
+    const int n = VECTORS / groups;
     vf acc[VECTORS];
 #pragma GCC unroll 16
     for (int i = 0; i < VECTORS; i++)
         acc[i] = vf_zero();
     for (int64_t q = 0; q < in; q++, columns += 256) {
-        vf v = vf_set(x[q]);
+        vf v[2] = {vf_set(x[q]), groups > 1 ? vf_set(x[in + q]) : vf_zero()};
 #pragma GCC unroll 16
-        for (int i = 0; i < VECTORS; i++)
-            acc[i] = vf_fma(v, vf_load(columns + i * LANES), acc[i]);
+        for (int i = 0; i < n; i++) {
+            vf column = vf_load(columns + i * LANES);
+#pragma GCC unroll 2
+            for (int g = 0; g < groups; g++)
+                acc[g * n + i] = vf_fma(v[g], column, acc[g * n + i]);
+        }
     }
 #pragma GCC unroll 16
     for (int i = 0; i < VECTORS; i++) {
-        vf_store(t + i * LANES, acc[i]);
+        vf_store(t + i / n * step + i % n * LANES, acc[i]);
         *largest = vi_max(*largest, vi_and(vi_of_bits(acc[i]), vi_set(0x7fffffff)));
     }
 }
@@ -155,23 +241,28 @@ INLINE void round_table(const float *t, float inverse, struct lookup_chunk *tabl
 }
 #endif
 
+/* Sixteen columns of sixteen vectors at a time, or eight. */
 INLINE void columns_of(const enum dtype d, const struct weight *w, float *columns)
 {
     int64_t vectors = (int64_t)1 << w->bits, in = w->in_group;
     for (int64_t b = 0; b < w->books; b++)
-        for (int64_t v = 0; v < vectors; v++)
-            for (int64_t q = 0; q < in; q += 8) {
-                float eight[8];
-                vh_store(eight, eight_values(d, w, ((b << w->bits) + v) * in + q));
-                for (int i = 0; i < 8; i++)
-                    columns[(b * in + q + i) * 256 + v] = eight[i];
+        for (int64_t q = 0; q < in; q += LANES)
+            for (int64_t v = 0; v < vectors; v += LANES) {
+                int64_t index = ((b << w->bits) + v) * in + q, n = in - q < LANES ? 8 : LANES;
+                vf t[LANES];
+                for (int r = 0; r < LANES; r++, index += in)
+                    t[r] = vf_of_halves(eight_values(d, w, index),
+                                        n > 8 ? eight_values(d, w, index + 8) : vh_zero());
+                vf_transpose(t);
+                for (int64_t i = 0; i < n; i++)
+                    vf_store(columns + (b * in + q + i) * 256 + v, t[i]);
             }
 }
 
 static void lookup_columns_simd(const struct weight *w, float *columns)
 {
     struct twins plain;
-    if (w->in_group % 8) {
+    if (w->in_group % 8 || w->bits < 4) {
         lookup_portable(&plain);
         plain.lookup_columns(w, columns);
         return;
@@ -189,10 +280,15 @@ static void lookup_tables_simd(const struct weight *w, int64_t c, const float *x
     int64_t groups = lookup_groups(w), j = c * groups, in = w->in_group, l = 0;
     int64_t end = j + groups < w->k / in ? j + groups : w->k / in;
     vi largest = vi_set(0);
+    for (; j + 2 <= end; j += 2, l += w->books)
+        for (int64_t b = 0; b < w->books; b++, l++)
+            for (int v = 0; v < 256; v += VECTORS / 2 * LANES)
+                vector_products(2, x + j * in, in, columns + b * in * 256 + v, t + l * 256 + v,
+                                w->books * 256, &largest);
     for (; j < end; j++)
         for (int64_t b = 0; b < w->books; b++, l++)
             for (int v = 0; v < 256; v += VECTORS * LANES)
-                vector_products(x + j * in, in, columns + b * in * 256 + v, t + l * 256 + v,
+                vector_products(1, x + j * in, in, columns + b * in * 256 + v, t + l * 256 + v, 0,
                                 &largest);
     int32_t bits = vi_largest(largest); // magnitudes compare as integers, NaN above infinity
     float peak;
@@ -239,6 +335,7 @@ INLINE void chunk_sums(const int lines, const struct lookup_chunk *t, int64_t n,
 #pragma GCC unroll 4
         for (int i = 0; i < lines; i++) {
             __m512i a, b;
+            __builtin_prefetch(codes + i * line_bytes + BOOK_LOOKUPS * BOOK_LINE);
             look_64(table, vi_load(codes + i * line_bytes), &a, &b);
             lo[i] = _mm512_add_epi16(lo[i], a);
             hi[i] = _mm512_add_epi16(hi[i], b);
@@ -315,8 +412,132 @@ static void lookup_simd(const struct weight *w, int64_t line, int64_t lines,
         out[r] *= weight_scale(w, line * BOOK_LINE + r, 0);
 }
 
+/* ---- sixteen rows of x side by side ---- */
+
+#ifdef __AVX512F__
+#define LOOKUP_LEAST 10
+#define PRODUCTS     8
+#else
+#define LOOKUP_LEAST 4
+#define PRODUCTS     4
+#endif
+_Static_assert(LOOKUP_WIDE == LANES, "a lane is a row of x");
+
+/* Products of sixteen rows' columns xt [in][16] with all vectors of a book. */
+INLINE void wide_products(const float *xt, int64_t in, const float *columns, float *t, vi *largest)
+{
+    for (int v = 0; v < 256; v += PRODUCTS) {
+        vf acc[PRODUCTS];
+#pragma GCC unroll 8
+        for (int i = 0; i < PRODUCTS; i++)
+            acc[i] = vf_zero();
+        for (int64_t q = 0; q < in; q++) {
+            vf x = vf_load(xt + q * LANES);
+#pragma GCC unroll 8
+            for (int i = 0; i < PRODUCTS; i++)
+                acc[i] = vf_fma(x, vf_set(columns[q * 256 + v + i]), acc[i]);
+        }
+#pragma GCC unroll 8
+        for (int i = 0; i < PRODUCTS; i++) {
+            vf_store(t + (v + i) * LANES, acc[i]);
+            *largest = vi_max(*largest, vi_and(vi_of_bits(acc[i]), vi_set(0x7fffffff)));
+        }
+    }
+}
+
+static void lookup_tables_wide_simd(const struct weight *w, int64_t c, const float *x, int64_t ldx,
+                                    int m, const float *columns, struct lookup_wide *to, float *t)
+{
+    float xt[LOOKUP_WIDE_COLUMNS * LANES] = {0};
+    int64_t groups = lookup_groups(w), j = c * groups, in = w->in_group, l = 0;
+    int64_t end = j + groups < w->k / in ? j + groups : w->k / in;
+    vi largest = vi_set(0);
+    for (; j < end; j++) {
+        for (int64_t q = 0; q < in; q++)
+            for (int i = 0; i < m; i++)
+                xt[q * LANES + i] = x[i * ldx + j * in + q];
+        for (int64_t b = 0; b < w->books; b++, l++)
+            wide_products(xt, in, columns + b * in * 256, t + l * 256 * LANES, &largest);
+    }
+    // magnitudes compare as integers, NaN above infinity; what is not finite has a NaN to scale
+    const vf peak = vf_of_bits(largest), least = vf_set(0x1p-100f), top = vf_set(2047);
+    vf limit = vf_less(peak, vf_set(INFINITY), peak, vf_zero());
+    limit = vf_less(limit, least, vf_zero(), limit);
+    vf inverse = vf_less(vf_zero(), limit, vf_div(top, peak), vf_zero());
+    vf small = vf_less(peak, least, vf_zero(), vf_set(NAN));
+    vf_store(to->scale, vf_less(vf_zero(), limit, vf_div(peak, top), small));
+    for (int64_t i = 0; i < l * 256; i++)
+        vi_store_words(to->s[0][i], vi_round(vf_mul(vf_load(t + i * LANES), inverse)));
+}
+
+typedef int16_t words __attribute__((vector_size(2 * LOOKUP_WIDE)));
+
+/* sum [64] of a line's rows goes on with look-up l, and the next one if both; or begins. */
+INLINE void wide_line(const bool first, const bool both, const struct lookup_wide *t, int64_t l,
+                      const uint8_t *codes, words *sum)
+{
+    const words *a = (const words *)(const void *)t->s[l], *b = a + 256;
+#pragma GCC unroll 4
+    for (int r = 0; r < BOOK_LINE; r++) {
+        words s = a[codes[r]];
+        if (both)
+            s += b[codes[BOOK_LINE + r]];
+        sum[r] = first ? s : sum[r] + s;
+    }
+}
+
+/* A chunk's n look-ups, two tables at a time, which stay in the first cache, for all lines. */
+INLINE void wide_sums(const struct lookup_wide *t, int64_t n, const uint8_t *codes,
+                      int64_t line_bytes, int64_t lines, words *sum)
+{
+    for (int64_t l = 0; l < n; l += 2)
+        for (int64_t i = 0; i < lines; i++) {
+            const uint8_t *from = codes + i * line_bytes + l * BOOK_LINE;
+            if (l + 1 == n && l == 0)
+                wide_line(true, false, t, l, from, sum + i * BOOK_LINE);
+            else if (l + 1 == n)
+                wide_line(false, false, t, l, from, sum + i * BOOK_LINE);
+            else if (l == 0)
+                wide_line(true, true, t, l, from, sum + i * BOOK_LINE);
+            else
+                wide_line(false, true, t, l, from, sum + i * BOOK_LINE);
+        }
+}
+
+static void lookup_wide_simd(const struct weight *w, int64_t line, int64_t lines,
+                             const struct lookup_wide *t, int16_t *sums, float *out)
+{
+    int64_t lookups = w->k / w->in_group * w->books, per = lookup_groups(w) * w->books;
+    int64_t bytes = lookups * BOOK_LINE, rows = lines * BOOK_LINE;
+    const uint8_t *codes = (const uint8_t *)w->data + line * bytes;
+    memset(out, 0, (size_t)(rows * LANES) * sizeof *out);
+    for (int64_t l = 0; l < lookups; l += per, t++) {
+        const vf scale = vf_load(t->scale);
+        wide_sums(t, lookups - l < per ? lookups - l : per, codes + l * BOOK_LINE, bytes, lines,
+                  (words *)(void *)sums);
+        for (int64_t r = 0; r < rows; r++) {
+            vf dot = vf_of_int(vi_load_i16((const uint16_t *)sums + r * LANES));
+            vf_store(out + r * LANES, vf_fma(scale, dot, vf_load(out + r * LANES)));
+        }
+    }
+    for (int64_t row = line * BOOK_LINE; rows > 0; rows -= LANES, out += LANES * LANES) {
+        float scales[LANES] = {0};
+        vf v[LANES];
+        for (int r = 0; r < LANES; r++, row++) {
+            scales[r] = row < w->n ? weight_scale(w, row, 0) : 0;
+            v[r] = vf_load(out + r * LANES);
+        }
+        vf_transpose(v);
+        for (int i = 0; i < LANES; i++)
+            vf_store(out + i * LANES, vf_mul(v[i], vf_load(scales)));
+    }
+}
+
 void TWIN(lookup)(struct twins *t)
 {
+    t->lookup_least = LOOKUP_LEAST;
+    t->lookup_tables_wide = lookup_tables_wide_simd;
+    t->lookup_wide = lookup_wide_simd;
     t->lookup_columns = lookup_columns_simd;
     t->lookup_tables = lookup_tables_simd;
     t->lookup = lookup_simd;

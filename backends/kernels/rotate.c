@@ -137,11 +137,11 @@ static void plan_units(struct prepare *p)
 {
     const struct prepare_job *j = p->job;
     p->width = unit_width(j);
-    if (p->bytes && j->w->n_groups > 1) {
-        int64_t whole = least_multiple(p->width, j->w->group);
+    if (p->bytes && fast_groups(j->w) > 1) {
+        int64_t whole = least_multiple(p->width, fast_group(j->w));
         if (whole <= GROUP_MOST && whole <= j->k)
             p->width = whole;
-        p->parts = p->width % j->w->group == 0;
+        p->parts = p->width % fast_group(j->w) == 0;
     }
     p->parts |= p->width >= j->k;
     p->row_units = (j->rows + UNIT_ROWS - 1) / UNIT_ROWS;
@@ -265,8 +265,8 @@ static void prepare_unit(const struct region *region, const struct prepare *p, i
     fast_quantize(&region->state->twins, j->a, part.row, part.end, part.k, part.k_end);
     if (!p->parts)
         return;
-    int64_t all = j->w->n_groups, group = all > 1 ? part.k / j->w->group : 0;
-    int64_t group_end = part.k_end < j->k ? part.k_end / j->w->group : all;
+    int64_t all = fast_groups(j->w), group = all > 1 ? part.k / fast_group(j->w) : 0;
+    int64_t group_end = part.k_end < j->k ? part.k_end / fast_group(j->w) : all;
     fast_sum_parts(&region->state->twins, j->a, part.row, part.end, group, group_end);
 }
 
@@ -323,7 +323,7 @@ static void row_chunk(void *ctx, int64_t chunk, int thread)
         return;
     if (p->gathered)
         fast_quantize(&region->state->twins, j->a, row, end, 0, j->k);
-    fast_sum_parts(&region->state->twins, j->a, row, end, 0, j->w->n_groups);
+    fast_sum_parts(&region->state->twins, j->a, row, end, 0, fast_groups(j->w));
 }
 
 static void run_rows(const struct kernels *self, const struct prepare *p)

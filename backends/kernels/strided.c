@@ -2,11 +2,11 @@
  * Owns fast mode's products with strided groups (HQQ axis 0): how a job is cut, and the plain C
  * primitives, which define the arithmetic (core/kernels.h) for every twin.
  *
- * A unit is some of the tiles that see one y (strided.h). For up to 192 rows of x: for each panel
- * of 1024 columns, for each row: make y of the panel, then multiply it with every tile of the unit.
- * Making y costs about as much as twelve products with a tile, so a unit has 32 tiles if there are
- * as many. Everything lives in the thread's scratch; a row's order of operations is that of its
- * chunks, whatever the units.
+ * A unit is some of the tiles that see one y (strided.h). For up to 192 rows of x, four at a time:
+ * for each panel of 1024 columns (four rows: 256), make y of the panel, then multiply it with every
+ * tile of the unit. Making y costs about as much as twelve products with a tile, so a unit has 32
+ * tiles if there are as many. Everything lives in the thread's scratch; a row's order of operations
+ * is that of its chunks, whatever the units and the rows beside it.
  *
  * Refuses nothing: what is not of this form never comes here (strided_has).
  */
@@ -44,14 +44,15 @@ static void make_lane(const struct weight *w, int64_t row, int64_t r, int64_t k,
 }
 
 static void strided_rows(const struct weight *w, int64_t tile, int64_t k, int64_t n, const float *x,
-                         struct strided_chunk *to)
+                         int64_t ldx, int m, struct strided_chunk *to)
 {
-    for (int64_t j = 0; j < n; j += TILE_K, to++) {
-        to->has_fine = 0;
-        for (int64_t r = 0; r < TILE_ROWS; r++)
-            make_lane(w, tile * TILE_ROWS + r, r, k + j, n - j < TILE_K ? n - j : TILE_K, x + j,
-                      to);
-    }
+    for (int64_t j = 0; j < n; j += TILE_K)
+        for (int i = 0; i < m; i++, to++) {
+            to->has_fine = 0;
+            for (int64_t r = 0; r < TILE_ROWS; r++)
+                make_lane(w, tile * TILE_ROWS + r, r, k + j, n - j < TILE_K ? n - j : TILE_K,
+                          x + i * ldx + j, to);
+        }
 }
 
 /* sum += the part's share of a chunk, which has codes [16][32]. */
@@ -66,15 +67,17 @@ static void add_part(const uint8_t *codes, const struct strided_part *y, float *
 }
 
 static void strided(const struct weight *w, int64_t tile, int64_t k, int64_t n,
-                    const struct strided_chunk *y, float *sum)
+                    const struct strided_chunk *y, int m, float *sum)
 {
     uint8_t codes[TILE_ROWS * TILE_K];
-    for (int64_t j = 0; j < n; j += TILE_K, y++) {
+    for (int64_t j = 0; j < n; j += TILE_K) {
         int64_t chunk = tile * (w->k_padded / TILE_K) + (k + j) / TILE_K;
         tile_unpack_codes(w->data, TILE_K, w->bits, chunk, codes, TILE_K);
-        add_part(codes, &y->coarse, sum);
-        if (y->has_fine)
-            add_part(codes, &y->fine, sum);
+        for (int i = 0; i < m; i++, y++) {
+            add_part(codes, &y->coarse, sum + i * TILE_ROWS);
+            if (y->has_fine)
+                add_part(codes, &y->fine, sum + i * TILE_ROWS);
+        }
     }
 }
 
@@ -112,25 +115,33 @@ int64_t strided_units(const struct weight *w, int64_t wanted)
     return period * (parts < 1 ? 1 : parts);
 }
 
-/* Tiles first, first + period .. of n, rows [row, row + m). */
+/* Tiles first, first + period .. of n, up to STRIDED_ROWS rows from `row` on, whose sums lie `step`
+ * floats apart from tile to tile. */
+static void rows_pass(const struct twins *t, const struct matmul_job *j, int64_t first, int64_t n,
+                      int64_t row, int m, struct strided_chunk *y, float *sum, int64_t step)
+{
+    const struct weight *w = j->w;
+    int64_t panel = STRIDED_CHUNKS / m * TILE_K;
+    for (int64_t k = 0; k < w->k; k += panel) {
+        int64_t kc = w->k - k < panel ? w->k - k : panel;
+        t->strided_rows(w, first, k, kc, j->a->x + row * j->a->ldx + k, j->a->ldx, m, y);
+        for (int64_t at = 0; at < n; at++)
+            t->strided(w, first + at * period_of(w), k, kc, y, m, sum + at * step);
+    }
+}
+
+/* The same for rows [row, row + m). */
 static void pass(const struct twins *t, const struct matmul_job *j, int64_t first, int64_t n,
                  int64_t row, int64_t m, float *scratch)
 {
-    const struct weight *w = j->w;
-    int64_t period = period_of(w), step = STRIDED_CHUNKS * TILE_K;
     struct strided_chunk *y = (struct strided_chunk *)scratch;
     float *sum = scratch + Y_FLOATS;
     memset(sum, 0, (size_t)(n * m * TILE_ROWS) * sizeof *sum);
-    for (int64_t k = 0; k < w->k; k += step) {
-        int64_t kc = w->k - k < step ? w->k - k : step;
-        for (int64_t i = 0; i < m; i++) {
-            t->strided_rows(w, first, k, kc, j->a->x + (row + i) * j->a->ldx + k, y);
-            for (int64_t at = 0; at < n; at++)
-                t->strided(w, first + at * period, k, kc, y, sum + (at * m + i) * TILE_ROWS);
-        }
-    }
+    for (int64_t i = 0; i < m; i += STRIDED_ROWS)
+        rows_pass(t, j, first, n, row + i, m - i < STRIDED_ROWS ? (int)(m - i) : STRIDED_ROWS, y,
+                  sum + i * TILE_ROWS, m * TILE_ROWS);
     for (int64_t at = 0; at < n; at++)
-        matmul_finish(j, first + at * period, row, m, sum + at * m * TILE_ROWS);
+        matmul_finish(j, first + at * period_of(j->w), row, m, sum + at * m * TILE_ROWS);
 }
 
 void strided_run(const struct twins *t, const struct matmul_job *j, int64_t units, int64_t unit,

@@ -5,14 +5,15 @@
  * Row r of W has the parameters of residue (flat_row + r) mod R, R = n_groups / flat_k. So the
  * sixteen rows of a tile see sixteen different y, and tile t + period sees those of tile t, where
  * period * TILE_ROWS is the least common multiple with R. y of one tile is used for all tiles that
- * see it.
+ * see it. y of several rows of x lies chunk by chunk: [chunks][rows].
  */
 #ifndef OFTD_BACKENDS_KERNELS_STRIDED_H
 #define OFTD_BACKENDS_KERNELS_STRIDED_H
 
 #include "core/kernels.h"
 
-#define STRIDED_CHUNKS 32 /* y's chunks at a time */
+#define STRIDED_CHUNKS 32 /* y's chunks at a time, of all rows */
+#define STRIDED_ROWS   4  /* most rows of x that share a tile's codes and parameters */
 
 /* TILE_K columns of y for the sixteen rows of a tile: the bytes lie as codes of 8 bits do. */
 struct strided_part {

@@ -33,24 +33,26 @@
 
 /* ---- y ---- */
 
-/* The bytes of a chunk times inverse, those of lanes with limit >= bound being 0: q to the part,
- * the sum of their squares to energy. rest: y is made what q leaves of it. */
-INLINE void quantize_lanes(vf *y, const vf *zero, vf inverse, vf scale, vf limit, float bound,
-                           const bool rest, struct strided_part *to, vf *energy)
+/* The bytes of a chunk times inverse, which is 0 in lanes that have none: q to the part, the sum of
+ * their squares to energy. rest: y is made what q leaves of it. What is not finite makes anything
+ * of its lane, whose scale is NaN. */
+INLINE void quantize_lanes(vf *y, const vf *zero, vf inverse, vf scale, const bool rest,
+                           struct strided_part *to, vf *energy)
 {
     vf bias = vf_zero(), squares = bias;
+    const vf less = vf_sub(vf_zero(), scale);
 #pragma GCC unroll 1
     for (int i = 0; i < TILE_K / 4; i++) {
         vi four = vi_set(0);
 #pragma GCC unroll 4
         for (int j = 0; j < 4; j++) {
-            vf v = vf_less(limit, vf_set(bound), vf_mul(y[4 * i + j], inverse), vf_zero());
-            vi q = vi_round(v);
+            vi q = vi_round(vf_mul(y[4 * i + j], inverse));
             vf whole = vf_of_int(q);
-            squares = vf_fma(whole, whole, squares);
+            if (rest) {
+                squares = vf_fma(whole, whole, squares);
+                y[4 * i + j] = vf_fma(less, whole, y[4 * i + j]);
+            }
             bias = vf_fma(zero[4 * i + j], whole, bias);
-            if (rest)
-                y[4 * i + j] = vf_fma(vf_sub(vf_zero(), scale), whole, y[4 * i + j]);
             four = vi_or(four, vi_sll(vi_and(q, vi_set(255)), 8 * j));
         }
         vi_store(to->q[i], four);
@@ -60,52 +62,53 @@ INLINE void quantize_lanes(vf *y, const vf *zero, vf inverse, vf scale, vf limit
     *energy = squares;
 }
 
-/* One chunk from y and zero, [32] each. */
-INLINE void make_chunk(vf *y, const vf *zero, struct strided_chunk *to)
+/* One chunk of x [32] times scales, whose zeros are zero. */
+INLINE void make_chunk(const float *x, const vf *scales, const vf *zero, struct strided_chunk *to)
 {
-    vf energy, none;
+    vf energy, none, y[TILE_K];
     vi bits = vi_set(0);
-    for (int j = 0; j < TILE_K; j++) // magnitudes compare as integers, NaN above infinity
+    for (int j = 0; j < TILE_K; j++) { // magnitudes compare as integers, NaN above infinity
+        y[j] = vf_mul(vf_set(x[j]), scales[j]);
         bits = vi_max(bits, vi_and(vi_of_bits(y[j]), vi_set(0x7fffffff)));
+    }
     const vf peak = vf_of_bits(bits);
     // 0 where there are no bytes: too small, infinity or NaN
     vf limit = vf_less(peak, vf_set(INFINITY), peak, vf_zero());
     limit = vf_less(limit, vf_set(0x1p-100f), vf_zero(), limit);
-    vf dead = vf_less(vf_zero(), limit, vf_zero(), vf_set(1));
-    vf inverse = vf_div(vf_set(127), peak);
+    vf inverse = vf_less(vf_zero(), limit, vf_div(vf_set(127), peak), vf_zero());
     vf scale = vf_less(vf_zero(), limit, vf_div(peak, vf_set(127)),
                        vf_less(peak, vf_set(0x1p-100f), vf_zero(), vf_set(NAN)));
-    quantize_lanes(y, zero, inverse, scale, dead, 1, true, &to->coarse, &energy);
-    // a lane without bytes has no energy and wants no second part
+    quantize_lanes(y, zero, inverse, scale, true, &to->coarse, &energy);
+    // a lane without bytes has no energy, or too much, and wants no second part
     energy = vf_less(vf_zero(), energy, energy, vf_set(OUTLIER_ENERGY));
     to->has_fine = vf_largest(vf_sub(vf_set(OUTLIER_ENERGY), energy)) > 0;
     if (!to->has_fine)
         return;
-    inverse = vf_div(vf_set(254), scale);
-    vf second = vf_less(energy, vf_set(OUTLIER_ENERGY), vf_div(scale, vf_set(254)), vf_zero());
-    quantize_lanes(y, zero, inverse, second, energy, OUTLIER_ENERGY, false, &to->fine, &none);
+    inverse = vf_less(energy, vf_set(OUTLIER_ENERGY), vf_div(vf_set(254), scale), vf_zero());
+    scale = vf_less(energy, vf_set(OUTLIER_ENERGY), vf_div(scale, vf_set(254)), vf_zero());
+    quantize_lanes(y, zero, inverse, scale, false, &to->fine, &none);
 }
 
 static void strided_rows_simd(const struct weight *w, int64_t tile, int64_t k, int64_t n,
-                              const float *x, struct strided_chunk *to)
+                              const float *x, int64_t ldx, int m, struct strided_chunk *to)
 {
     struct row_places p;
-    vf zero[TILE_K], y[TILE_K];
+    vf zero[TILE_K], scale[TILE_K];
     for (int i = 0; i < TILE_K; i++)
         zero[i] = vf_zero();
     places_open(w, tile, k, &p);
     for (int64_t r = p.rows; r < TILE_ROWS; r++)
         p.index[r] = weight_group(w, tile * TILE_ROWS + r, k);
-    for (int64_t j = 0; j < n; j += TILE_K, to++) {
-        float rest[TILE_K] = {0};
-        const float *from = x + j;
-        if (n - j < TILE_K)
-            from = memcpy(rest, from, (size_t)(n - j) * sizeof *from);
+    for (int64_t j = 0; j < n; j += TILE_K) {
         for (int half = 0; half < TILE_K; half += LANES)
-            strided_columns(w, &p, y + half, zero + half);
-        for (int i = 0; i < TILE_K; i++)
-            y[i] = vf_mul(vf_set(from[i]), y[i]);
-        make_chunk(y, zero, to);
+            strided_columns(w, &p, scale + half, zero + half);
+        for (int i = 0; i < m; i++, to++) {
+            float rest[TILE_K] = {0};
+            const float *from = x + i * ldx + j;
+            if (n - j < TILE_K)
+                from = memcpy(rest, from, (size_t)(n - j) * sizeof *from);
+            make_chunk(from, scale, zero, to);
+        }
     }
 }
 
@@ -113,46 +116,76 @@ static void strided_rows_simd(const struct weight *w, int64_t tile, int64_t k, i
 
 INLINE vf add_part(const enum kind kind, const vi codes[8], const struct strided_part *y, vf sum)
 {
-    vi dot = kind == KIND_BITS8 ? dots_lanes_bytes(codes, y->q) : dots_lanes(codes, y->q);
+    bool nibbles = kind == KIND_BITS4 || kind == KIND_BITS3 || kind == KIND_BITS2;
+    vi dot = kind == KIND_BITS8 ? dots_lanes_bytes(codes, y->q)
+             : nibbles          ? dots_lanes_nibbles(codes, y->q)
+                                : dots_lanes(codes, y->q);
     return vf_fma(vf_load(y->scale), vf_sub(vf_of_int(dot), vf_load(y->bias)), sum);
 }
 
-INLINE void strided_tile(const enum kind kind, const struct weight *w, int64_t tile, int64_t k,
-                         int64_t n, const struct strided_chunk *y, float *sum)
+INLINE void strided_tile(const enum kind kind, const int m, const struct weight *w, int64_t tile,
+                         int64_t k, int64_t n, const struct strided_chunk *y, float *sum)
 {
     static const struct tables none;
     struct reader r = {.w = w, .tile = tile};
     int64_t chunks = (n + TILE_K - 1) / TILE_K, first = tile * (w->k_padded / TILE_K) + k / TILE_K;
+    vf total[STRIDED_ROWS];
     r.data = (const uint8_t *)w->data + first * 64 * kind_bits(kind, w);
-    vf total = vf_load(sum);
-    for (int64_t c = 0; c < chunks; c++, y++) {
+#pragma GCC unroll 4
+    for (int i = 0; i < m; i++)
+        total[i] = vf_load(sum + i * TILE_ROWS);
+    for (int64_t c = 0; c < chunks; c++, y += m) {
         vi codes[16];
         chunk_factors(kind, &r, &none, c, codes);
-        total = add_part(kind, codes, &y->coarse, total);
-        if (y->has_fine)
-            total = add_part(kind, codes, &y->fine, total);
+#pragma GCC unroll 4
+        for (int i = 0; i < m; i++)
+            total[i] = add_part(kind, codes, &y[i].coarse, total[i]);
+#pragma GCC unroll 4
+        for (int i = 0; i < m; i++)
+            if (__builtin_expect(y[i].has_fine != 0, 0))
+                total[i] = add_part(kind, codes, &y[i].fine, total[i]);
     }
-    vf_store(sum, total);
+#pragma GCC unroll 4
+    for (int i = 0; i < m; i++)
+        vf_store(sum + i * TILE_ROWS, total[i]);
+}
+
+INLINE void strided_kind(const enum kind kind, const struct weight *w, int64_t tile, int64_t k,
+                         int64_t n, const struct strided_chunk *y, int m, float *sum)
+{
+    switch (m) {
+    case 1:
+        strided_tile(kind, 1, w, tile, k, n, y, sum);
+        return;
+    case 2:
+        strided_tile(kind, 2, w, tile, k, n, y, sum);
+        return;
+    case 3:
+        strided_tile(kind, 3, w, tile, k, n, y, sum);
+        return;
+    default:
+        strided_tile(kind, 4, w, tile, k, n, y, sum);
+    }
 }
 
 static void strided_simd(const struct weight *w, int64_t tile, int64_t k, int64_t n,
-                         const struct strided_chunk *y, float *sum)
+                         const struct strided_chunk *y, int m, float *sum)
 {
     switch (reader_kind(w)) {
     case KIND_BITS8:
-        strided_tile(KIND_BITS8, w, tile, k, n, y, sum);
+        strided_kind(KIND_BITS8, w, tile, k, n, y, m, sum);
         return;
     case KIND_BITS4:
-        strided_tile(KIND_BITS4, w, tile, k, n, y, sum);
+        strided_kind(KIND_BITS4, w, tile, k, n, y, m, sum);
         return;
     case KIND_BITS3:
-        strided_tile(KIND_BITS3, w, tile, k, n, y, sum);
+        strided_kind(KIND_BITS3, w, tile, k, n, y, m, sum);
         return;
     case KIND_BITS2:
-        strided_tile(KIND_BITS2, w, tile, k, n, y, sum);
+        strided_kind(KIND_BITS2, w, tile, k, n, y, m, sum);
         return;
     default:
-        strided_tile(KIND_BITS, w, tile, k, n, y, sum);
+        strided_kind(KIND_BITS, w, tile, k, n, y, m, sum);
     }
 }
 

@@ -46,12 +46,13 @@ struct twins {
                  float *sum);
 
     /* ---- strided.c: the same for strided groups, columns [k, k + n), k % TILE_K == 0 */
-    /* x, of these columns, times the scales of a tile's rows -> n / TILE_K chunks */
+    /* m <= STRIDED_ROWS rows of x, of these columns, times the scales of a tile's rows -> y
+     * [n / TILE_K][m] */
     void (*strided_rows)(const struct weight *w, int64_t tile, int64_t k, int64_t n, const float *x,
-                         struct strided_chunk *y);
-    /* sum [16] goes on with those chunks */
+                         int64_t ldx, int m, struct strided_chunk *y);
+    /* sum [m][16] goes on with those chunks */
     void (*strided)(const struct weight *w, int64_t tile, int64_t k, int64_t n,
-                    const struct strided_chunk *y, float *sum);
+                    const struct strided_chunk *y, int m, float *sum);
 
     /* ---- lookup.c: the same for codebooks */
     /* element q of vector v of book b at [(b * in_group + q) * 256 + v], 0 beyond the last v */
@@ -62,6 +63,14 @@ struct twins {
     /* lines [line, line + lines <= LOOKUP_LINES) -> out [lines * BOOK_LINE] */
     void (*lookup)(const struct weight *w, int64_t line, int64_t lines,
                    const struct lookup_chunk *tables, float *out);
+    /* The same for m <= LOOKUP_WIDE rows of x at a time, where there are lookup_least of them (0:
+     * never); t: LOOKUP_WIDE times as many floats */
+    int lookup_least;
+    void (*lookup_tables_wide)(const struct weight *w, int64_t c, const float *x, int64_t ldx,
+                               int m, const float *columns, struct lookup_wide *to, float *t);
+    /* out [lines * BOOK_LINE / TILE_ROWS][LOOKUP_WIDE][TILE_ROWS]; words: half as many floats */
+    void (*lookup_wide)(const struct weight *w, int64_t line, int64_t lines,
+                        const struct lookup_wide *tables, int16_t *words, float *out);
     /* rows [row, row + rows) times x [m, ldx], codes of more than 8 bits -> out [m, ldo] */
     void (*eights)(const struct weight *w, int64_t row, int64_t rows, const float *x, int64_t ldx,
                    int m, float *out, int64_t ldo);

@@ -105,7 +105,8 @@ static bool same_form(const struct weight *a, const struct weight *b)
 {
     return !a->perm && !b->perm && a->k == b->k && a->encoding == b->encoding &&
            a->dtype == b->dtype && a->rule == b->rule && a->bits == b->bits &&
-           a->group == b->group && a->grouping == b->grouping && !a->group_of && !b->group_of;
+           a->group == b->group && a->grouping == b->grouping && a->flat_k == b->flat_k &&
+           a->flat_col == b->flat_col && !a->group_of && !b->group_of;
 }
 
 /* The last adapter that brings a bias has it; else the base's. */

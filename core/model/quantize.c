@@ -25,6 +25,7 @@
 #include <string.h>
 
 #include "core/digest.h"
+#include "core/memory.h"
 #include "core/model/build.h"
 #include "core/model/evidence.h"
 
@@ -160,10 +161,16 @@ static bool read_weight(const struct module_spec *plain, const struct tensor *t,
 /* No element is NaN or Inf: x - x is 0 of all others. */
 static bool is_finite(const float *w, int64_t n)
 {
-    float sum = 0;
-    for (int64_t i = 0; i < n; i++)
-        sum += w[i] - w[i];
-    return sum == 0;
+    float sum[16] = {0}, all = 0;
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        for (int j = 0; j < 16; j++)
+            sum[j] += w[i + j] - w[i + j];
+    for (; i < n; i++)
+        all += w[i] - w[i];
+    for (int j = 0; j < 16; j++)
+        all += sum[j];
+    return all == 0;
 }
 
 enum status quantize_load(const struct backend *backend, const struct scheme *scheme,
@@ -176,7 +183,7 @@ enum status quantize_load(const struct backend *backend, const struct scheme *sc
     *out = (struct weight){0};
     if (!t || tensor_elements(t) != elements)
         return error_set(err, ST_INTERNAL, "module %s has no plain weight", plain->name);
-    float *w = calloc((size_t)elements, sizeof *w);
+    float *w = memory_alloc((size_t)elements * sizeof *w);
     enum status s = ST_OK;
     if (!w || !read_weight(plain, t, w))
         s = error_memory(err, "quantizing a weight");
@@ -193,6 +200,6 @@ enum status quantize_load(const struct backend *backend, const struct scheme *sc
     if (!s)
         out->file_bytes = t->bytes;
     weight_clear(&like);
-    free(w);
+    memory_free(w);
     return s;
 }

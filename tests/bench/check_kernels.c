@@ -541,9 +541,7 @@ static void time_products(void)
         exit(2);
     }
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        const struct weight_case *c = weight_cases;
-        while (strcmp(c->name, names[i]) != 0)
-            c++;
+        const struct weight_case *c = weight_case_of(names[i]);
         struct weight w[LAYERS];
         for (int l = 0; l < LAYERS; l++)
             w[l] = random_weight(c, N, K);
@@ -627,7 +625,7 @@ static void check_device(char *plugin)
 
 int main(int argc, char **argv)
 {
-    static const char *const isas[] = {"portable", "avx2", "avx512", "neon"};
+    static const char *const isas[] = {"portable", "avx2", "avx512", "neon", "amx"};
     const char *only = NULL;
     char *device = NULL;
     for (int i = 1; i < argc; i++) {
@@ -638,7 +636,7 @@ int main(int argc, char **argv)
         } else if (!strcmp(argv[i], "--device") && i + 1 < argc) {
             device = argv[++i];
         } else {
-            fprintf(stderr, "usage: check_kernels [--isa portable|avx2|avx512|neon | --device "
+            fprintf(stderr, "usage: check_kernels [--isa portable|avx2|avx512|amx|neon | --device "
                             "PLUGIN[:N]] [--time]\n");
             return 2;
         }

@@ -3,6 +3,7 @@
 #include "core/tensor.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "tests/check_main.h"
 
@@ -24,6 +25,25 @@ START_TEST(every_f16)
         }
         ck_assert(f == (float)f16_value((uint16_t)h));
         ck_assert_uint_eq(f32_to_f16(f), h);
+    }
+}
+END_TEST
+
+/* An array is converted as its elements are one by one, wherever it begins and ends. */
+START_TEST(every_f16_in_arrays)
+{
+    static uint16_t halves[0x10000];
+    static float got[0x10000];
+    for (uint32_t h = 0; h < 0x10000; h++)
+        halves[h] = (uint16_t)(h * 40503u); // odd: every half once, unlike ones side by side
+    const struct tensor t = {.dtype = DT_F16, .data = halves};
+    static const int64_t parts[][2] = {{0, 0x10000}, {1, 31}, {5, 32}, {7, 95}, {40000, 129}};
+    for (size_t p = 0; p < sizeof parts / sizeof *parts; p++) {
+        tensor_to_f32(&t, parts[p][0], parts[p][1], got);
+        for (int64_t i = 0; i < parts[p][1]; i++) {
+            float want = f16_to_f32(halves[parts[p][0] + i]);
+            ck_assert(memcmp(&got[i], &want, sizeof want) == 0);
+        }
     }
 }
 END_TEST
@@ -93,6 +113,7 @@ static Suite *suite(void)
     Suite *s = suite_create("core/tensor");
     TCase *t = tcase_create("tensor");
     tcase_add_test(t, every_f16);
+    tcase_add_test(t, every_f16_in_arrays);
     tcase_add_test(t, f16_ties);
     tcase_add_test(t, bf16);
     tcase_add_test(t, shapes);

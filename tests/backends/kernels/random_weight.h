@@ -20,6 +20,7 @@ struct weight_case {
     enum dtype scale_dtype, zero_dtype;
     bool zeros, nested, irregular, perm;
     bool wild;    /* scales that make float16 elements subnormal, zero and infinite */
+    bool whole;   /* flat: whole chunks from bound to bound */
     bool special; /* 8-bit floats: infinities and NaNs too */
     enum grouping grouping;
     int64_t strides;                /* strided: groups in all, negative: over the module's k */
@@ -58,6 +59,11 @@ static const struct weight_case weight_cases[] = {
     {"nf4-flat", NF4(F16, 64), FLAT},
     {"nf4-flat-dq", NF4(F16, 32), FLAT, .nested = true},
     {"nf4-flat-f32", NF4(F32, 6), FLAT},
+    {"nf4-flat-whole", NF4(F16, 128), FLAT, .whole = true},
+    {"nf4-flat-whole-dq", NF4(BF16, 96), FLAT, .whole = true, .nested = true},
+    {"hqq4-flat-whole", CODES(4, 64, STEPS, BF16, BF16), ZEROS(BF16), FLAT, .whole = true},
+    {"hqq3-flat-whole", CODES(3, 128, STEPS, F16, F16), ZEROS(F16), FLAT, .whole = true},
+    {"fma8-flat-whole", CODES(8, 64, FMA, F16, F16), ZEROS(F32), FLAT, .whole = true},
     {"gptq4-g128", CODES(4, 128, PRODUCT, F16, F16), ZEROS(U8)},
     {"gptq4-act", CODES(4, 32, PRODUCT, F16, F16), ZEROS(U8), .perm = true},
     {"gptq4-uneven", CODES(4, 32, PRODUCT, F16, F16), ZEROS(I16), .perm = true, .irregular = true},
@@ -241,6 +247,10 @@ static inline int64_t place_groups(const struct weight_case *c, struct weight *w
     w->flat_k = flat ? w->k + 24 : (w->k + w->group - 1) / w->group * w->group;
     w->flat_row = flat ? 3 : c->nested ? 16 : 0;
     w->flat_col = flat ? 24 : 0;
+    if (c->whole) {
+        w->flat_k = w->k_padded + TILE_K;
+        w->flat_col = TILE_K;
+    }
     w->n_groups = (w->k + w->group - 1) / w->group;
     if (c->grouping == GROUPS_FLAT)
         w->n_groups = ((w->flat_row + w->n) * w->flat_k + w->group - 1) / w->group;

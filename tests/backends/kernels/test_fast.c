@@ -13,8 +13,13 @@ static bool has_bytes(const struct weight *w)
 {
     bool steps = w->encoding == ENC_TABLE4 || w->encoding == ENC_FLOAT8;
     bool small = w->encoding == ENC_GROUP && w->bits < 8 && (w->group == 8 || w->group == 16);
-    return (w->encoding == ENC_GROUP || (steps && w->step != 0)) && w->grouping == GROUPS_OF_ROWS &&
-           !w->group_of && (w->group >= w->k || w->group % TILE_K == 0 || small);
+    if (w->encoding != ENC_GROUP && !(steps && w->step != 0))
+        return false;
+    if (w->grouping == GROUPS_FLAT)
+        return w->encoding != ENC_FLOAT8 && w->group % TILE_K == 0 && w->flat_k % TILE_K == 0 &&
+               w->flat_col % TILE_K == 0;
+    return w->grouping == GROUPS_OF_ROWS && !w->group_of &&
+           (w->group >= w->k || w->group % TILE_K == 0 || small);
 }
 
 struct bytes {
@@ -79,9 +84,10 @@ static long dot(const struct weight *w, int64_t n, int64_t k0, int64_t k, int64_
 static float defined(const struct weight *w, const float *x, int64_t n)
 {
     float total = 0;
-    for (int64_t g0 = 0; g0 < w->k; g0 += w->group) {
+    const int64_t group = w->grouping == GROUPS_FLAT ? TILE_K : w->group;
+    for (int64_t g0 = 0; g0 < w->k; g0 += group) {
         float acc = 0, part = 0, zero = weight_zero(w, n, g0), scale = weight_scale(w, n, g0);
-        int64_t group_end = w->k - g0 < w->group ? w->k : g0 + w->group;
+        int64_t group_end = w->k - g0 < group ? w->k : g0 + group;
         for (int64_t k0 = g0 / TILE_K * TILE_K; k0 < group_end; k0 += TILE_K) {
             int64_t end = w->k - k0 < TILE_K ? w->k : k0 + TILE_K, from = k0 < g0 ? g0 : k0;
             int64_t to = end < group_end ? end : group_end;
