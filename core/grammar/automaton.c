@@ -2,7 +2,8 @@
  * Owns the way from fragments to deterministic rules, the subset construction (Rabin and Scott,
  * 1959) with a called rule as one more letter, and what is dropped afterwards: states from which
  * their rule cannot end, found by walking until nothing changes, because whether a state can end
- * depends on whether the rules that it calls can.
+ * depends on whether the rules that it calls can. A set of few nodes may have many edges, and few
+ * states may need many walks: edges that are looked at are counted, by the builder.
  */
 #include "core/grammar/automaton.h"
 
@@ -37,9 +38,10 @@ struct subset {
 };
 
 struct construction {
-    const struct builder *b;
+    struct builder *b;
     struct arena arena;
     struct list states, bytes, calls; /* of the automaton */
+    struct list ranges, called;       /* byte_edge, call_edge: to nodes, of the set at hand */
     struct subset *subsets;           /* of the rule at hand */
     size_t first, n_subsets, cap_subsets;
     int32_t out;    /* its last node */
@@ -48,12 +50,11 @@ struct construction {
     int32_t *found; /* nodes of the set that is being made */
     size_t n_found;
     uint32_t *mark, round; /* node -> round in which it was found */
-    enum status status;
 };
 
 static bool memory(struct construction *c)
 {
-    c->status = ST_OUT_OF_MEMORY;
+    c->b->failed = ST_OUT_OF_MEMORY;
     return false;
 }
 
@@ -76,10 +77,12 @@ static void find_begin(struct construction *c)
 /* What empty edges lead to, too. */
 static void find_closure(struct construction *c)
 {
+    size_t seen = 0;
     for (size_t i = 0; i < c->n_found; i++)
-        for (int32_t e = c->b->nodes[c->found[i]]; e >= 0; e = c->b->edges[e].next)
+        for (int32_t e = c->b->nodes[c->found[i]]; e >= 0; e = c->b->edges[e].next, seen++)
             if (c->b->edges[e].kind == EDGE_EMPTY)
                 find(c, c->b->edges[e].to);
+    builder_spend(c->b, seen + 1);
 }
 
 /* Whatever their order. */
@@ -168,10 +171,8 @@ static int32_t state_of_found(struct construction *c)
         if (s->hash == hash && is_found(c, s))
             return (int32_t)(c->first + (size_t)c->table[at] - 1);
     }
-    if (c->states.n == AUTOMATON_STATES_MAX || c->arena.total > AUTOMATON_BYTES_MAX) {
-        c->status = ST_INVALID_VALUE;
+    if (c->states.n == AUTOMATON_STATES_MAX || c->arena.total > AUTOMATON_BYTES_MAX || c->b->failed)
         return -1;
-    }
     if (!add_subset(c, hash, at))
         return -1;
     c->table[at] = (int32_t)c->n_subsets;
@@ -180,19 +181,24 @@ static int32_t state_of_found(struct construction *c)
 
 /* ---- one rule ---- */
 
-/* Where edges begin or end among the bytes: cuts[i] says that a new range begins at byte i. */
-static bool find_cuts(const struct construction *c, const struct subset *s, bool cuts[257])
+/* The set's edges of bytes, and where they begin or end: cuts[i] says that a new range begins at
+ * byte i. */
+static bool gather_bytes(struct construction *c, const struct subset *s, bool cuts[257])
 {
-    bool any = false;
+    c->ranges.n = 0;
     memset(cuts, 0, 257);
     for (size_t i = 0; i < s->n; i++)
         for (int32_t e = c->b->nodes[s->nodes[i]]; e >= 0; e = c->b->edges[e].next) {
             const struct builder_edge *x = &c->b->edges[e];
             if (x->kind != EDGE_BYTES)
                 continue;
-            cuts[x->first] = cuts[x->last + 1] = any = true;
+            struct byte_edge *range = list_add(&c->ranges);
+            if (!range)
+                return memory(c);
+            *range = (struct byte_edge){x->first, x->last, x->to};
+            cuts[x->first] = cuts[x->last + 1] = true;
         }
-    return any;
+    return true;
 }
 
 static bool add_byte_edge(struct construction *c, int32_t first_edge, int first, int last,
@@ -214,19 +220,17 @@ static bool add_byte_edge(struct construction *c, int32_t first_edge, int first,
 static bool byte_edges(struct construction *c, size_t at, int32_t first_edge)
 {
     bool cuts[257];
-    if (!find_cuts(c, &c->subsets[at], cuts))
-        return true;
-    for (int first = 0, last; first < 256; first = last + 1) {
+    if (!gather_bytes(c, &c->subsets[at], cuts))
+        return false;
+    for (int first = 0, last; first < 256 && c->ranges.n; first = last + 1) {
         for (last = first; last < 255 && !cuts[last + 1];)
             last++;
+        const struct byte_edge *v = c->ranges.v;
         find_begin(c);
-        const struct subset *s = &c->subsets[at];
-        for (size_t i = 0; i < s->n; i++)
-            for (int32_t e = c->b->nodes[s->nodes[i]]; e >= 0; e = c->b->edges[e].next) {
-                const struct builder_edge *x = &c->b->edges[e];
-                if (x->kind == EDGE_BYTES && x->first <= first && last <= x->last)
-                    find(c, x->to);
-            }
+        for (size_t i = 0; i < c->ranges.n; i++)
+            if (v[i].first <= first && last <= v[i].last)
+                find(c, v[i].to);
+        builder_spend(c->b, c->ranges.n);
         if (!c->n_found)
             continue;
         int32_t to = state_of_found(c);
@@ -236,35 +240,46 @@ static bool byte_edges(struct construction *c, size_t at, int32_t first_edge)
     return true;
 }
 
-/* Is the rule among the calls of this state already? */
-static bool called(const struct construction *c, int32_t first_edge, int32_t rule)
+static int by_rule(const void *a, const void *b)
 {
-    const struct call_edge *v = c->calls.v;
-    for (size_t i = (size_t)first_edge; i < c->calls.n; i++)
-        if (v[i].rule == rule)
-            return true;
-    return false;
+    const struct call_edge *x = a, *y = b;
+    return (x->rule > y->rule) - (x->rule < y->rule);
 }
 
-static bool call_edges(struct construction *c, size_t at, int32_t first_edge)
+/* The calls of a set's nodes, by rule: what each leads to is one state. */
+static bool gather_calls(struct construction *c, const struct subset *s)
 {
-    for (size_t i = 0; i < c->subsets[at].n; i++)
-        for (int32_t e = c->b->nodes[c->subsets[at].nodes[i]]; e >= 0; e = c->b->edges[e].next) {
-            int32_t rule = c->b->edges[e].rule;
-            if (c->b->edges[e].kind != EDGE_CALL || called(c, first_edge, rule))
+    c->called.n = 0;
+    for (size_t i = 0; i < s->n; i++)
+        for (int32_t e = c->b->nodes[s->nodes[i]]; e >= 0; e = c->b->edges[e].next) {
+            if (c->b->edges[e].kind != EDGE_CALL)
                 continue;
-            find_begin(c);
-            const struct subset *s = &c->subsets[at];
-            for (size_t k = 0; k < s->n; k++)
-                for (int32_t x = c->b->nodes[s->nodes[k]]; x >= 0; x = c->b->edges[x].next)
-                    if (c->b->edges[x].kind == EDGE_CALL && c->b->edges[x].rule == rule)
-                        find(c, c->b->edges[x].to);
-            int32_t to = state_of_found(c);
-            struct call_edge *call = to < 0 ? NULL : list_add(&c->calls);
+            struct call_edge *call = list_add(&c->called);
             if (!call)
-                return to < 0 ? false : memory(c);
-            *call = (struct call_edge){rule, to};
+                return memory(c);
+            *call = (struct call_edge){c->b->edges[e].rule, c->b->edges[e].to};
         }
+    if (c->called.n > 1)
+        qsort(c->called.v, c->called.n, c->called.size, by_rule);
+    return true;
+}
+
+static bool call_edges(struct construction *c, size_t at)
+{
+    if (!gather_calls(c, &c->subsets[at]))
+        return false;
+    for (size_t i = 0, k; i < c->called.n; i = k) {
+        const struct call_edge *v = c->called.v;
+        int32_t rule = v[i].rule;
+        find_begin(c);
+        for (k = i; k < c->called.n && v[k].rule == rule; k++)
+            find(c, v[k].to);
+        int32_t to = state_of_found(c);
+        struct call_edge *call = to < 0 ? NULL : list_add(&c->calls);
+        if (!call)
+            return to < 0 ? false : memory(c);
+        *call = (struct call_edge){rule, to};
+    }
     return true;
 }
 
@@ -284,7 +299,7 @@ static bool build_rule(struct construction *c, int32_t rule, int32_t *start)
         struct automaton_state s = {.bytes = (int32_t)c->bytes.n, .calls = (int32_t)c->calls.n};
         for (size_t k = 0; k < c->subsets[i].n; k++)
             s.accepts |= c->subsets[i].nodes[k] == f.out;
-        if (!byte_edges(c, i, s.bytes) || !call_edges(c, i, s.calls))
+        if (c->b->failed || !byte_edges(c, i, s.bytes) || !call_edges(c, i))
             return false;
         s.n_bytes = (int32_t)c->bytes.n - s.bytes;
         s.n_calls = (int32_t)c->calls.n - s.calls;
@@ -295,23 +310,44 @@ static bool build_rule(struct construction *c, int32_t rule, int32_t *start)
 
 /* ---- what can end ---- */
 
-/* One pass; false: nothing changed. ends: by state. */
-static bool spread(const struct automaton *a, bool *ends)
+/* Can a state end, as far as ends [by state] knows? bytes: by text. */
+static bool can_end(const struct automaton *a, const struct automaton_state *s, bool bytes,
+                    const bool *ends)
+{
+    bool can = s->accepts;
+    for (int32_t e = 0; e < s->n_bytes && !can && bytes; e++)
+        can = ends[a->byte_edges[s->bytes + e].to];
+    for (int32_t e = 0; e < s->n_calls && !can; e++) {
+        const struct call_edge *x = &a->call_edges[s->calls + e];
+        can = ends[x->to] && ends[a->starts[x->rule]];
+    }
+    return can;
+}
+
+/* A walk over the rules, each from its last state to its first; false: nothing changed. */
+static bool spread(const struct automaton *a, bool bytes, bool up, bool *ends)
 {
     bool changed = false;
-    for (int32_t i = a->n_states; i-- > 0;) {
-        const struct automaton_state *s = &a->states[i];
-        bool can = s->accepts;
-        for (int32_t e = 0; e < s->n_bytes && !can && !ends[i]; e++)
-            can = ends[a->byte_edges[s->bytes + e].to];
-        for (int32_t e = 0; e < s->n_calls && !can && !ends[i]; e++) {
-            const struct call_edge *x = &a->call_edges[s->calls + e];
-            can = ends[x->to] && ends[a->starts[x->rule]];
-        }
-        changed |= can && !ends[i];
-        ends[i] |= can;
+    for (int32_t k = 0; k < a->n_rules; k++) {
+        int32_t r = up ? k : a->n_rules - 1 - k, first = a->starts[r];
+        for (int32_t i = r + 1 < a->n_rules ? a->starts[r + 1] : a->n_states; i-- > first;)
+            if (!ends[i])
+                changed |= ends[i] = can_end(a, &a->states[i], bytes, ends);
     }
     return changed;
+}
+
+/* From which states their rule can end: by some text, or (bytes: false) by none. Walks to and fro:
+ * rules that are called in their order, or against it, take few walks. */
+static bool find_ends(const struct automaton *a, struct builder *b, bool bytes, bool *ends)
+{
+    size_t edges = (size_t)a->n_states;
+    for (int32_t i = 0; i < a->n_states; i++)
+        edges += (size_t)(a->states[i].n_bytes + a->states[i].n_calls);
+    for (bool up = false; spread(a, bytes, up, ends); up = !up)
+        if (!builder_spend(b, edges))
+            return false;
+    return true;
 }
 
 /* Drops edges to states that cannot end; the arrays keep their gaps. */
@@ -334,16 +370,16 @@ static void drop(struct automaton *a, const bool *ends)
     }
 }
 
-static enum status trim(struct automaton *a, struct error *err)
+static enum status trim(struct automaton *a, struct builder *b, struct error *err)
 {
     bool *ends = calloc((size_t)a->n_states + 1, sizeof *ends);
     if (!ends)
         return error_memory(err, "compiling a grammar");
-    while (spread(a, ends))
-        ;
-    bool any = ends[a->starts[0]];
+    bool found = find_ends(a, b, true, ends), any = ends[a->starts[0]];
     drop(a, ends);
     free(ends);
+    if (!found)
+        return builder_failed(b, err);
     return any ? ST_OK : error_set(err, ST_INVALID_VALUE, "no text matches the grammar");
 }
 
@@ -352,24 +388,10 @@ static enum status trim(struct automaton *a, struct error *err)
 enum visit { NEW, OPEN, DONE };
 struct left {
     const struct automaton *a;
-    bool *empty;   /* by rule: it may be nothing */
+    bool *empty;   /* by state: its rule may end there with no byte more */
     uint8_t *rule; /* enum visit */
     uint8_t *state;
 };
-
-/* May the rule of this state end here with no byte more? */
-static bool ends_empty(const struct left *l, int32_t state, int depth)
-{
-    const struct automaton_state *s = &l->a->states[state];
-    if (s->accepts || depth > 64)
-        return s->accepts;
-    for (int32_t e = 0; e < s->n_calls; e++) {
-        const struct call_edge *x = &l->a->call_edges[s->calls + e];
-        if (l->empty[x->rule] && ends_empty(l, x->to, depth + 1))
-            return true;
-    }
-    return false;
-}
 
 static bool left_rule(struct left *l, int32_t rule, int depth);
 
@@ -383,7 +405,7 @@ static bool left_state(struct left *l, int32_t state, int depth)
     for (int32_t e = 0; e < s->n_calls; e++) {
         const struct call_edge *x = &l->a->call_edges[s->calls + e];
         if (!left_rule(l, x->rule, depth + 1) ||
-            (l->empty[x->rule] && !left_state(l, x->to, depth + 1)))
+            (l->empty[l->a->starts[x->rule]] && !left_state(l, x->to, depth + 1)))
             return false;
     }
     return true;
@@ -401,26 +423,22 @@ static bool left_rule(struct left *l, int32_t rule, int depth)
     return ok;
 }
 
-static enum status check_left(const struct automaton *a, struct error *err)
+static enum status check_left(const struct automaton *a, struct builder *b, struct error *err)
 {
-    size_t rules = (size_t)a->n_rules;
+    size_t rules = (size_t)a->n_rules, states = (size_t)a->n_states;
     assert(a->states); // every rule has one
     struct left l = {.a = a};
-    l.empty = calloc(2 * rules + (size_t)a->n_states, 1);
+    l.empty = calloc(rules + 2 * states, 1);
     if (!l.empty)
         return error_memory(err, "compiling a grammar");
-    l.rule = (uint8_t *)l.empty + rules;
+    l.rule = (uint8_t *)l.empty + states;
     l.state = l.rule + rules;
-    for (bool changed = true; changed;) {
-        changed = false;
-        for (int32_t r = 0; r < a->n_rules; r++)
-            if (!l.empty[r] && ends_empty(&l, a->starts[r], 0))
-                l.empty[r] = changed = true;
-    }
-    bool ok = true;
+    bool found = find_ends(a, b, false, l.empty), ok = true;
     for (int32_t r = 0; r < a->n_rules && ok; r++)
         ok = left_rule(&l, r, 0);
     free(l.empty);
+    if (!found)
+        return builder_failed(b, err);
     return ok ? ST_OK
               : error_set(err, ST_INVALID_VALUE,
                           "the grammar has a rule that calls itself before any text (left "
@@ -447,7 +465,7 @@ static void classify(struct automaton *a)
 
 static enum status construct(struct construction *c, struct automaton *out, struct error *err)
 {
-    const struct builder *b = c->b;
+    struct builder *b = c->b;
     out->starts = calloc(b->n_rules, sizeof *out->starts);
     if (!out->starts || !c->found || !c->mark)
         return error_memory(err, "compiling a grammar");
@@ -455,15 +473,14 @@ static enum status construct(struct construction *c, struct automaton *out, stru
         if (b->rules[i].in < 0)
             return error_set(err, ST_INVALID_VALUE, "a rule of the grammar is not defined");
         if (!build_rule(c, (int32_t)i, &out->starts[i]))
-            return c->status == ST_OUT_OF_MEMORY
-                       ? error_memory(err, "compiling a grammar")
-                       : error_set(err, c->status,
-                                   "the grammar is too large when it is made deterministic");
+            return b->failed ? builder_failed(b, err)
+                             : error_set(err, ST_INVALID_VALUE,
+                                         "the grammar is too large when it is made deterministic");
     }
     return ST_OK;
 }
 
-enum status automaton_build(const struct builder *b, struct automaton *out, struct error *err)
+enum status automaton_build(struct builder *b, struct automaton *out, struct error *err)
 {
     int32_t *found = malloc((b->n_nodes + 1) * sizeof *found);
     uint32_t *mark = calloc(b->n_nodes + 1, sizeof *mark);
@@ -472,7 +489,9 @@ enum status automaton_build(const struct builder *b, struct automaton *out, stru
                              .mark = mark,
                              .states = {.size = sizeof(struct automaton_state)},
                              .bytes = {.size = sizeof(struct byte_edge)},
-                             .calls = {.size = sizeof(struct call_edge)}};
+                             .calls = {.size = sizeof(struct call_edge)},
+                             .ranges = {.size = sizeof(struct byte_edge)},
+                             .called = {.size = sizeof(struct call_edge)}};
     *out = (struct automaton){.n_rules = (int32_t)b->n_rules};
     enum status s = builder_failed(b, err);
     s = s ? s : construct(&c, out, err);
@@ -481,12 +500,14 @@ enum status automaton_build(const struct builder *b, struct automaton *out, stru
     out->call_edges = c.calls.v;
     out->n_states = (int32_t)c.states.n;
     arena_free(&c.arena);
+    free(c.ranges.v);
+    free(c.called.v);
     free(c.subsets);
     free(c.table);
     free(found);
     free(mark);
-    s = s ? s : check_left(out, err);
-    s = s ? s : trim(out, err);
+    s = s ? s : check_left(out, b, err);
+    s = s ? s : trim(out, b, err);
     if (s)
         automaton_clear(out);
     else

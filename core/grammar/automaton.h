@@ -35,8 +35,9 @@ struct automaton {
 };
 
 /* Makes the rules of b deterministic. INVALID_VALUE: a rule is not defined, calls itself before
- * anything else (left recursion), no text matches, or it grows too large. */
-enum status automaton_build(const struct builder *b, struct automaton *out, struct error *err);
+ * anything else (left recursion), no text matches, it grows too large or takes too much work,
+ * which b counts. */
+enum status automaton_build(struct builder *b, struct automaton *out, struct error *err);
 void automaton_clear(struct automaton *a);
 /* The state behind a byte, -1: none. */
 int32_t automaton_step(const struct automaton *a, int32_t state, uint8_t byte);

@@ -77,10 +77,20 @@ enum status builder_failed(const struct builder *b, struct error *err)
 {
     if (b->failed == ST_OUT_OF_MEMORY)
         return error_memory(err, "compiling a grammar");
+    if (b->failed && b->work > BUILDER_WORK_MAX)
+        return error_set(err, b->failed, "the grammar takes too much work to compile");
     if (b->failed)
         return error_set(err, b->failed, "the grammar is too large: more than %d states",
                          BUILDER_NODES_MAX);
     return ST_OK;
+}
+
+bool builder_spend(struct builder *b, size_t n)
+{
+    b->work += n;
+    if (b->work > BUILDER_WORK_MAX && !b->failed)
+        b->failed = ST_INVALID_VALUE;
+    return !b->failed;
 }
 
 int32_t builder_rule(struct builder *b)

@@ -17,6 +17,7 @@
 
 #define BUILDER_NODES_MAX 400000
 #define BUILDER_RULES_MAX 10000
+#define BUILDER_WORK_MAX  60000000 /* things looked at: some tenths of a second */
 #define REPEAT_MANY       (-1)
 
 struct fragment {
@@ -33,10 +34,13 @@ struct builder_edge {
     int32_t next; /* of the same node, -1: none */
 };
 
+struct chars;
 struct builder {
     struct arena arena; /* for readers: what lives as long as the build */
-    uint32_t barred;    /* a character that is in no set (chars.h); 0: none is */
-    int32_t *nodes;     /* first edge, -1: none */
+    uint64_t work;
+    const struct chars *wide[3]; /* regex.c: classes that it has made */
+    uint32_t barred;             /* a character that is in no set (chars.h); 0: none is */
+    int32_t *nodes;              /* first edge, -1: none */
     size_t n_nodes, cap_nodes;
     struct builder_edge *edges;
     size_t n_edges, cap_edges;
@@ -50,6 +54,10 @@ struct builder {
 void builder_open(struct builder *b); /* rule 0, the start, is there and not defined */
 void builder_close(struct builder *b);
 enum status builder_failed(const struct builder *b, struct error *err);
+
+/* Counts what is looked at n more times; false: it is more than a grammar may take. For whatever
+ * repeats over what a text says, and makes no node each time. */
+bool builder_spend(struct builder *b, size_t n);
 
 int32_t builder_rule(struct builder *b);
 void builder_define(struct builder *b, int32_t rule, struct fragment body);

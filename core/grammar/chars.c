@@ -12,7 +12,7 @@
 
 void chars_add(struct builder *b, struct chars *set, uint32_t first, uint32_t last)
 {
-    if (first > last || b->failed)
+    if (first > last || !builder_spend(b, 32)) // it is sorted, and becomes nodes
         return;
     if (set->n == set->cap) {
         size_t cap = set->cap ? 2 * set->cap : 8;

@@ -12,7 +12,7 @@
 struct char_range {
     uint32_t first, last;
 };
-/* In b's arena. Sorted and apart once chars_sort has run. */
+/* In b's arena, and counted as its work. Sorted and apart once chars_sort has run. */
 struct chars {
     struct char_range *v;
     size_t n, cap;

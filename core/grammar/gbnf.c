@@ -85,8 +85,10 @@ static bool is_name(char c)
 static struct name *name_of(struct gbnf *g, const char *text, size_t len)
 {
     for (size_t i = 0; i < g->n_names; i++)
-        if (g->names[i].len == len && !memcmp(g->names[i].text, text, len))
+        if (g->names[i].len == len && !memcmp(g->names[i].text, text, len)) {
+            builder_spend(g->b, i / 4);
             return &g->names[i];
+        }
     if (g->n_names == g->cap_names) {
         size_t cap = 2 * g->cap_names + 16;
         struct name *v = arena_alloc(&g->b->arena, cap * sizeof *v);

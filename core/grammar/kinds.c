@@ -1,6 +1,6 @@
 /*
- * Owns the walk through a schema's alternatives. It ends after a number of schemas that no tool
- * has: references may go in circles.
+ * Owns the walk through a schema's alternatives. It ends after a number of schemas, types and
+ * constants that no tool has: references may go in circles.
  */
 #include "core/grammar/kinds.h"
 
@@ -9,7 +9,7 @@
 
 #include "core/grammar/schema_merge.h"
 
-#define SCHEMAS_MAX 1000
+#define SEEN_MAX 10000
 
 static unsigned kind_named(const json_t *name)
 {
@@ -42,10 +42,10 @@ static unsigned allowed(const json_t *root, const json_t *schema, int *left)
     unsigned all = kind_named(type);
     if (--*left < 0)
         return 0;
-    for (size_t i = 0; i < json_array_size(type); i++)
+    for (size_t i = 0; i < json_array_size(type) && --*left >= 0; i++)
         all |= kind_named(json_array_get(type, i));
     bool named = all != 0;
-    for (size_t i = 0; !named && i < json_array_size(list); i++)
+    for (size_t i = 0; !named && i < json_array_size(list) && --*left >= 0; i++)
         all |= kind_of(json_array_get(list, i));
     if (!all && json_object_get(schema, "const"))
         all = kind_of(json_object_get(schema, "const"));
@@ -53,7 +53,7 @@ static unsigned allowed(const json_t *root, const json_t *schema, int *left)
         all = allowed(root, schema_find(root, pointer), left);
     for (size_t k = 0; !all && k < sizeof several / sizeof several[0]; k++) {
         list = json_object_get(schema, several[k]);
-        for (size_t i = 0; i < json_array_size(list); i++)
+        for (size_t i = 0; i < json_array_size(list) && *left >= 0; i++)
             all |= allowed(root, json_array_get(list, i), left);
     }
     return all;
@@ -61,6 +61,6 @@ static unsigned allowed(const json_t *root, const json_t *schema, int *left)
 
 unsigned kinds_allowed(const json_t *root, const json_t *schema)
 {
-    int left = SCHEMAS_MAX;
+    int left = SEEN_MAX;
     return allowed(root, schema, &left);
 }

@@ -81,11 +81,21 @@ static bool is_wide(char kind, uint32_t c)
     }
 }
 
-/* What some dialect counts to the class. */
-static void add_wide(struct regex *r, char kind, struct chars *set)
+/* What some dialect counts to the class, made once for a grammar. */
+static void add_wide(struct regex *r, char kind, struct chars *all)
 {
+    const struct chars **made = &r->b->wide[kind == 'd' ? 0 : kind == 'w' ? 1 : 2];
+    if (*made) {
+        chars_add_all(r->b, all, *made);
+        return;
+    }
+    struct chars *set = arena_alloc(&r->b->arena, sizeof *set);
     uint32_t from = 0;
     bool inside = false;
+    if (!set) {
+        r->b->failed = ST_OUT_OF_MEMORY;
+        return;
+    }
     for (uint32_t c = 0; c <= CHAR_LAST + 1; c++) {
         bool is = c <= CHAR_LAST && is_wide(kind, c);
         if (is && !inside)
@@ -94,6 +104,8 @@ static void add_wide(struct regex *r, char kind, struct chars *set)
             chars_add(r->b, set, from, c - 1);
         inside = is;
     }
+    *made = set;
+    chars_add_all(r->b, all, set);
 }
 
 /* What every dialect does. */

@@ -22,6 +22,8 @@
 #define DEPTH_MAX 64
 #define COUNT_MAX 10000
 
+#define PATH_BYTES_MAX 400
+
 enum type { OBJECT = 1, ARRAY = 2, STRING = 4, NUMBER = 8, INTEGER = 16, BOOLEAN = 32, NONE = 64 };
 #define ALL_TYPES (OBJECT | ARRAY | STRING | NUMBER | BOOLEAN | NONE)
 
@@ -127,10 +129,13 @@ static bool going(const struct schema *s)
     return !s->status && !s->b->failed;
 }
 
-/* path/key, in the arena; "" when there is no memory. */
+/* path/key, in the arena; "" when there is no memory. It is for people: what does not fit is left
+ * out. */
 static const char *below(struct schema *s, const char *path, const char *key)
 {
     size_t n = strlen(path) + strlen(key) + 2;
+    if (n > PATH_BYTES_MAX)
+        return path;
     char *text = arena_alloc(&s->b->arena, n);
     if (!text) {
         s->b->failed = ST_OUT_OF_MEMORY;
@@ -496,6 +501,8 @@ static struct fragment object(struct schema *s, const json_t *schema, const char
     }
     json_object_keylen_foreach((json_t *)properties, key, len, value)
     {
+        if (!going(s) || !builder_spend(s->b, json_array_size(required)))
+            break;
         v[i].rule = builder_rule(s->b);
         v[i].required = is_required(required, key, len);
         known += v[i].required;
@@ -504,6 +511,8 @@ static struct fragment object(struct schema *s, const json_t *schema, const char
                        call ? argument(s, key, len, value, at)
                             : values_member(&s->values, name_of(s, key, len), read(s, value, at)));
     }
+    if (!going(s))
+        return fragment_never(s->b);
     if (known < json_array_size(required))
         return refuse(s, path, "required", "it names what properties does not");
     struct fragment other = {-1, -1};
@@ -591,7 +600,7 @@ static struct fragment constants(struct schema *s, const json_t *schema, const c
                       "beside keywords that narrow it further it is not supported");
     if (list && !json_is_array(list))
         return refuse(s, path, "enum", "expected a list");
-    for (size_t i = 0; i < (list ? json_array_size(list) : 1); i++) {
+    for (size_t i = 0; i < (list ? json_array_size(list) : 1) && going(s); i++) {
         const json_t *v = list ? json_array_get(list, i) : one;
         if (has_type(v, all) && (!list || !one || json_equal(v, one)))
             f = constant(s, v, f);
@@ -604,7 +613,7 @@ static struct fragment reference(struct schema *s, const json_t *ref, const char
     const char *pointer = json_string_value(ref);
     if (!pointer)
         return refuse(s, path, "$ref", "expected a string");
-    for (const struct reference *r = s->references; r; r = r->next)
+    for (const struct reference *r = s->references; r && builder_spend(s->b, 2); r = r->next)
         if (!strcmp(r->pointer, pointer) && r->only == s->only)
             return fragment_call(s->b, r->rule);
     const json_t *target = schema_find(s->root, pointer);
@@ -643,7 +652,7 @@ static struct fragment merged(struct schema *s, const json_t *schema, const char
 {
     json_t *whole = NULL;
     char why[128];
-    enum status st = schema_merge(s->root, schema, keyword, other, &whole, why, sizeof why);
+    enum status st = schema_merge(s->b, s->root, schema, keyword, other, &whole, why, sizeof why);
     struct fragment f = fragment_never(s->b);
     if (st == ST_OUT_OF_MEMORY)
         s->b->failed = st;
@@ -663,7 +672,7 @@ static struct fragment one_of(struct schema *s, const json_t *schema, const char
     struct fragment f = no_fragment;
     if (!json_is_array(list) || !json_array_size(list))
         return refuse(s, path, keyword, "expected a list of schemas");
-    if (!strcmp(keyword, "oneOf") && !schema_disjoint(s->root, list))
+    if (!strcmp(keyword, "oneOf") && !schema_disjoint(s->b, s->root, list))
         return refuse(s, path, keyword,
                       "only schemas of which no two can hold at once are supported (types, or a "
                       "required property with a constant of its own): use anyOf");

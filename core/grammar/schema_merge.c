@@ -15,6 +15,7 @@
 #define DEPTH_MAX 16
 
 struct merge {
+    struct builder *b;
     const json_t *root;
     json_t *to;
     char *why;
@@ -90,10 +91,29 @@ static enum status put(struct merge *m, const char *key, json_t *value)
     return value && !json_object_set_new(m->to, key, value) ? ST_OK : ST_OUT_OF_MEMORY;
 }
 
-static bool holds(const json_t *list, const json_t *value)
+/* What a comparison of the value with another one looks at, at most. */
+static size_t weight(const json_t *value)
+{
+    size_t all = 1 + json_string_length(value) / 16, i;
+    const char *key;
+    json_t *one;
+    json_array_foreach((json_t *)value, i, one)
+    {
+        all += weight(one);
+    }
+    json_object_foreach((json_t *)value, key, one)
+    {
+        all += weight(one);
+    }
+    return all;
+}
+
+static bool holds(struct builder *b, const json_t *list, const json_t *value)
 {
     size_t i;
     json_t *one;
+    if (!builder_spend(b, 4 * weight(value) * (1 + json_array_size(list))))
+        return false;
     json_array_foreach((json_t *)list, i, one)
     {
         if (json_equal(one, value))
@@ -112,12 +132,12 @@ static enum status lists(struct merge *m, const char *key, json_t *a, json_t *b,
     size_t i;
     json_array_foreach(x, i, one)
     {
-        if (!both || holds(y, one))
+        if (!both || holds(m->b, y, one))
             ok = ok && !json_array_append(out, one);
     }
     json_array_foreach(y, i, one)
     {
-        if (!both && !holds(out, one))
+        if (!both && !holds(m->b, out, one))
             ok = ok && !json_array_append(out, one);
     }
     json_decref(x);
@@ -147,6 +167,7 @@ static enum status merge_properties(struct merge *m, json_t *a, json_t *b)
     const char *key;
     size_t len;
     bool ok = out != NULL;
+    builder_spend(m->b, 4 * json_object_size(a));
     json_object_keylen_foreach(b, key, len, value)
     {
         json_t *old = json_object_getn(out, key, len);
@@ -182,6 +203,8 @@ static enum status merge_key(struct merge *m, const char *key, json_t *value)
     static const char *const least[] = {"maximum", "exclusiveMaximum", "maxLength", "maxItems",
                                         NULL};
     json_t *old = json_object_get(m->to, key);
+    if (!builder_spend(m->b, 16 + weight(value)))
+        return refuse(m, "too much of it at ", key);
     if (!old)
         return put(m, key, json_incref(value));
     if (json_equal(old, value))
@@ -249,6 +272,8 @@ static enum status merge(struct merge *m, const json_t *from)
         return ST_OK;
     if (!json_is_object(from))
         return refuse(m, "a schema is an object or true", "");
+    if (!builder_spend(m->b, 16 + 4 * json_object_size(from)))
+        return refuse(m, "it takes too much work", "");
     if (m->depth == DEPTH_MAX)
         return refuse(m, "schemas are nested too deep, or in a circle", "");
     if ((closed(m->to) && has_more(from, m->to)) || (closed(from) && has_more(m->to, from)))
@@ -274,10 +299,12 @@ static enum status merge(struct merge *m, const json_t *from)
     return s;
 }
 
-enum status schema_merge(const json_t *root, const json_t *schema, const char *keyword,
-                         const json_t *other, json_t **out, char *why, size_t size)
+enum status schema_merge(struct builder *b, const json_t *root, const json_t *schema,
+                         const char *keyword, const json_t *other, json_t **out, char *why,
+                         size_t size)
 {
-    struct merge m = {.root = root, .to = json_copy_object(schema), .why = why, .size = size};
+    struct merge m = {
+        .b = b, .root = root, .to = json_copy_object(schema), .why = why, .size = size};
     *out = NULL;
     if (!m.to)
         return ST_OUT_OF_MEMORY;
@@ -317,35 +344,35 @@ static json_t *constants_of(const json_t *schema)
     return json_is_array(list) ? json_incref(list) : NULL;
 }
 
-static bool apart(json_t *a, json_t *b)
+static bool apart(struct builder *work, json_t *a, json_t *b)
 {
     bool apart = a && b;
     size_t i;
     json_t *one;
     json_array_foreach(a, i, one)
     {
-        apart = apart && !holds(b, one);
+        apart = apart && !holds(work, b, one);
     }
     return apart;
 }
 
-static bool constants_apart(const json_t *a, const json_t *b)
+static bool constants_apart(struct builder *work, const json_t *a, const json_t *b)
 {
     json_t *x = constants_of(a), *y = constants_of(b);
-    bool is = apart(x, y);
+    bool is = apart(work, x, y);
     json_decref(x);
     json_decref(y);
     return is;
 }
 
-static bool types_apart(const json_t *a, const json_t *b)
+static bool types_apart(struct builder *work, const json_t *a, const json_t *b)
 {
     json_t *p = json_object_get(a, "type"), *q = json_object_get(b, "type");
     if (!p || !q)
         return false;
     json_t *x = json_is_array(p) ? json_incref(p) : json_pack("[O]", p);
     json_t *y = json_is_array(q) ? json_incref(q) : json_pack("[O]", q);
-    bool is = apart(x, y);
+    bool is = apart(work, x, y);
     size_t i;
     json_t *one;
     bool numbers[2] = {false, false};
@@ -371,7 +398,8 @@ static bool is_object(const json_t *schema)
 }
 
 /* Do both require a property whose constants differ? */
-static bool members_apart(const json_t *root, const json_t *a, const json_t *b)
+static bool members_apart(struct builder *work, const json_t *root, const json_t *a,
+                          const json_t *b)
 {
     const json_t *x = json_object_get(a, "properties"), *y = json_object_get(b, "properties");
     const json_t *wanted = json_object_get(a, "required");
@@ -383,21 +411,24 @@ static bool members_apart(const json_t *root, const json_t *a, const json_t *b)
     json_array_foreach((json_t *)wanted, i, name)
     {
         const char *key = json_string_value(name);
-        if (key && holds(wanted_too, name) &&
-            constants_apart(resolved(root, json_object_get(x, key)),
+        if (key && holds(work, wanted_too, name) &&
+            constants_apart(work, resolved(root, json_object_get(x, key)),
                             resolved(root, json_object_get(y, key))))
             return true;
     }
     return false;
 }
 
-bool schema_disjoint(const json_t *root, const json_t *list)
+bool schema_disjoint(struct builder *work, const json_t *root, const json_t *list)
 {
     for (size_t i = 0; i < json_array_size(list); i++)
         for (size_t k = 0; k < i; k++) {
+            if (!builder_spend(work, 100))
+                return false;
             const json_t *a = resolved(root, json_array_get(list, i));
             const json_t *b = resolved(root, json_array_get(list, k));
-            if (!types_apart(a, b) && !constants_apart(a, b) && !members_apart(root, a, b))
+            if (!types_apart(work, a, b) && !constants_apart(work, a, b) &&
+                !members_apart(work, root, a, b))
                 return false;
         }
     return true;

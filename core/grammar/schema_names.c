@@ -12,19 +12,28 @@ struct names {
 
 static struct fragment beside(struct values *v, const struct names *names, struct chars *plain);
 
+static bool begins(const struct names *names, size_t i, const char *utf8, size_t n)
+{
+    return names->len[i] >= n && !memcmp(names->v[i], utf8, n);
+}
+
 /* The names that go on with the character c. */
 static struct fragment behind(struct values *v, const struct names *names, uint32_t c,
                               const char *utf8, size_t n, struct chars *plain)
 {
-    struct names rest = {arena_alloc(&v->b->arena, names->n * sizeof *rest.v),
-                         arena_alloc(&v->b->arena, names->n * sizeof *rest.len), 0};
     struct chars one = {0};
+    size_t same = 0;
+    for (size_t i = 0; i < names->n; i++)
+        same += begins(names, i, utf8, n);
+    builder_spend(v->b, 2 * names->n);
+    struct names rest = {arena_alloc(&v->b->arena, same * sizeof *rest.v),
+                         arena_alloc(&v->b->arena, same * sizeof *rest.len), 0};
     if (!rest.v || !rest.len) {
         v->b->failed = ST_OUT_OF_MEMORY;
         return fragment_never(v->b);
     }
     for (size_t i = 0; i < names->n; i++) {
-        if (names->len[i] < n || memcmp(names->v[i], utf8, n) != 0)
+        if (!begins(names, i, utf8, n))
             continue;
         rest.v[rest.n] = names->v[i] + n;
         rest.len[rest.n++] = names->len[i] - n;
@@ -48,6 +57,7 @@ static struct fragment beside(struct values *v, const struct names *names, struc
         size_t n;
         uint32_t c = utf8_read(names->v[i], &n);
         chars_sort(&taken);
+        builder_spend(b, 4 * taken.n);
         if (chars_has(&taken, c))
             continue;
         chars_add(b, &taken, c, c);
