@@ -78,16 +78,15 @@ END_TEST
 
 START_TEST(long_classes)
 {
-    static const char *const kinds[] = {"\\d", "\\D", "\\w", "\\W"};
-    for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; k++)
-        for (int outside = 0; outside < 2; outside++) {
-            struct made m = {0};
-            add(&m, outside ? "[^" : "[");
-            for (int i = 0; i < 200000; i++)
-                add(&m, "%s", kinds[k]);
-            add(&m, "]");
-            check(GRAMMAR_REGEX, &m, k == 0 && !outside ? NULL : WORK); // \d is one range
-        }
+    static const char *const classes[] = {"[^\\d", "[\\D", "[^\\w", "[\\W"}; // as wide as they are
+    for (size_t k = 0; k < sizeof classes / sizeof classes[0]; k++) {
+        struct made m = {0};
+        add(&m, "%s", classes[k]);
+        for (int i = 0; i < 200000; i++)
+            add(&m, "%s", strchr(classes[k], '\\'));
+        add(&m, "]");
+        check(GRAMMAR_REGEX, &m, WORK);
+    }
     struct made m = {0};
     for (int i = 0; i < 400; i++)
         add(&m, "\\D");
