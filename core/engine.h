@@ -226,6 +226,8 @@ struct usage {
     int64_t prompt_tokens, generated_tokens, cached_tokens;
 };
 void ticket_usage(const struct ticket *t, struct usage *out);
+/* Known with the first piece: the template has left a thought open at the prompt's end. */
+bool ticket_thinks(const struct ticket *t);
 
 /* ---- the raw pass -------------------------------------------------------------------------------
  */

@@ -1,8 +1,9 @@
 /*
  * A completion as a chat: generated from a conversation, and told as a message. Whole answers and
  * frames are written from the same choice, whose text is the message's content, and whose calls
- * tool_calls.c finds. The frames of a choice, in order: its role; content and the parts of calls as
- * they come, one thing a frame; the end with its reason. Logprobs are of all tokens, those of calls
+ * tool_calls.c finds, and whose thoughts reasoning.c does. The frames of a choice, in order: its
+ * role; thoughts, content and the parts of calls as they come, one thing a frame; the end with its
+ * reason. Logprobs are of all tokens, those of calls
  * too, and go with the next frame but the first.
  */
 #include "server/chat.h"
@@ -44,25 +45,45 @@ static enum status read_chat(struct request *q, struct completion *c, struct err
     r->add_special = field_bool(body, "add_special_tokens", false);
     enum status s = read_logprobs(body, c, err);
     s = s ? s : tool_choice_read(q, c, err);
+    chat_reasoning(q, c);
     return s ? s : conversation_read(q, c->body, r->param, &c->chat, err);
+}
+
+/* A text that a grammar holds to a form has no thoughts. */
+void chat_reasoning(const struct request *q, struct completion *c)
+{
+    struct text template = {0};
+    bool tools = json_array_size(field(c->body, "tools")) > 0;
+    if (!tool_choice_free(c) || engine_chat_template(q->server->engine, tools, &template, NULL))
+        return;
+    c->reasoning = reasoning_format_of(template.v, template.len);
+    c->request.skip_special &= !reasoning_special(c->reasoning);
 }
 
 /* ---- what came ---- */
 
 void chat_add_text(struct completion *c, struct choice *x, const struct text *text, bool finished)
 {
-    if (c->tool_format == TOOLS_NONE) {
-        buffer_add(&x->text, text->v, text->len);
-        return;
-    }
-    if (!x->tools)
+    bool tools = c->tool_format != TOOLS_NONE, reasons = c->reasoning != REASONING_NONE;
+    if (tools && !x->tools)
         x->tools = tool_parser_new(c->tool_format, field(c->body, "tools"));
-    if (!x->tools) {
+    if (reasons && !x->reasoner)
+        x->reasoner = reasoner_new(c->reasoning, c->thinks);
+    if ((tools && !x->tools) || (reasons && !x->reasoner)) {
         x->text.failed = true;
         return;
     }
-    tool_parser_push(x->tools, text->v, text->len, finished, &x->text);
-    x->text.failed |= tool_parser_failed(x->tools);
+    bool silent = !x->text.len && !tool_parser_calling(x->tools);
+    if (reasons)
+        reasoner_push(x->reasoner, text->v, text->len, finished,
+                      &(struct reasoning_sink){&x->thought, &x->text, x->tools});
+    else if (tools)
+        tool_parser_push(x->tools, text->v, text->len, finished, &x->text);
+    else
+        buffer_add(&x->text, text->v, text->len);
+    x->thought_first = silent ? x->thought.len : x->thought_first;
+    x->text.failed |= x->thought.failed | (tools && tool_parser_failed(x->tools)) |
+                      (reasons && reasoner_failed(x->reasoner));
 }
 
 static void add_token(struct buffer *b, const char *piece, size_t len, int32_t id, float logprob)
@@ -118,8 +139,8 @@ static struct tool_call *next_call(const struct completion *c, const struct choi
 static bool pending(const struct completion *c, const struct choice *x)
 {
     size_t i;
-    return !x->begun || x->text.len > x->sent || x->any_logprob || x->ids.len ||
-           (x->finish && !x->closed) || next_call(c, x, &i);
+    return !x->begun || x->text.len > x->sent || x->thought.len > x->thought_sent ||
+           x->any_logprob || x->ids.len || (x->finish && !x->closed) || next_call(c, x, &i);
 }
 
 static const char *finish_of(const struct completion *c, const struct choice *x)
@@ -156,16 +177,29 @@ static void write_call(const struct tool_call *call, struct buffer *out)
     buffer_text(out, ",\"arguments\":");
 }
 
+/* By the name that vLLM and OpenRouter have for it, and by DeepSeek's: clients read one of them. */
+static void write_thought(const char *text, size_t len, struct buffer *out)
+{
+    buffer_text(out, "\"reasoning\":");
+    buffer_string(out, text, len);
+    buffer_text(out, ",\"reasoning_content\":");
+    buffer_string(out, text, len);
+}
+
 static void write_message(struct completion *c, struct choice *x, struct buffer *out)
 {
     size_t n;
     const struct tool_call *calls = chat_calls(c, x, &n);
     buffer_text(out, "\"message\":{\"role\":\"assistant\",\"content\":");
-    if (n && !x->text.len)
+    if ((n || x->thought.len) && !x->text.len)
         buffer_text(out, "null");
     else
         buffer_string(out, x->text.len ? x->text.v : "", x->text.len);
     buffer_text(out, ",\"refusal\":null");
+    if (x->thought.len) {
+        buffer_text(out, ",");
+        write_thought(x->thought.v, x->thought.len, out);
+    }
     for (size_t i = 0; i < n; i++) {
         buffer_text(out, i ? ",{" : ",\"tool_calls\":[{");
         write_call(&calls[i], out);
@@ -202,6 +236,11 @@ static void write_delta(struct completion *c, struct choice *x, struct buffer *o
     if (first) {
         buffer_text(out, "{\"role\":\"assistant\",\"content\":\"\"}");
         x->begun = true;
+    } else if (x->thought.len > x->thought_sent) {
+        buffer_text(out, "{");
+        write_thought(x->thought.v + x->thought_sent, x->thought.len - x->thought_sent, out);
+        buffer_text(out, "}");
+        x->thought_sent = x->thought.len;
     } else if (x->text.len > x->sent) {
         buffer_text(out, "{\"content\":");
         buffer_string(out, x->text.v + x->sent, x->text.len - x->sent);

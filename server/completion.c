@@ -140,7 +140,9 @@ void completion_free(void *completion)
         buffer_free(&x->tops);
         buffer_free(&x->offsets);
         buffer_free(&x->scores);
+        buffer_free(&x->thought);
         tool_parser_free(x->tools);
+        reasoner_free(x->reasoner);
     }
     free(c->choices);
     json_decref(c->chat.variables);
@@ -233,6 +235,7 @@ struct choice *completion_add(struct completion *c, const struct piece *p)
         return NULL;
     struct choice *x = &c->choices[i];
     x->any |= p->n_tokens > 0;
+    c->thought_tokens += reasoner_thinking(x->reasoner) ? (int64_t)p->n_tokens : 0;
     c->form->add_text(c, x, &p->text, p->finish != FINISH_NONE);
     for (size_t k = 0; k < p->n_tokens; k++)
         add_token(c, x, &p->tokens[k]);

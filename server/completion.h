@@ -7,6 +7,7 @@
 #ifndef OFTD_SERVER_COMPLETION_H
 #define OFTD_SERVER_COMPLETION_H
 
+#include "server/reasoning.h"
 #include "server/request.h"
 #include "server/tool_calls.h"
 
@@ -26,6 +27,10 @@ struct choice {
     bool any, any_logprob;
     enum finish_reason finish;
     struct tool_parser *tools; /* chat: NULL until a piece came, or no tools */
+    struct reasoner *reasoner; /* chat: NULL until a piece came, or no reasoning */
+    struct buffer thought;     /* chat: all of it so far */
+    size_t thought_sent;       /* of it, in frames */
+    size_t thought_first;      /* of it, before anything was said or called */
     bool begun, closed;        /* chat: the frames of the role and of the end have been written */
 };
 
@@ -67,16 +72,19 @@ struct completion {
     bool by_model; /* the adapter came from `model` alone */
     int64_t created;
     struct choice *choices;
-    size_t n_choices;             /* of all prompts */
-    size_t told;                  /* of each prompt: fewer than there are with best_of */
-    struct chat chat;             /* chat: the conversation, its variables owned */
-    enum tool_format tool_format; /* chat: how calls are found in the text */
-    const json_t *allowed;        /* chat: the tools that may be called; NULL: all */
-    bool one_call;                /* chat: of several calls the first alone is told */
-    bool named_call;              /* chat: the one function that must be called */
-    void *own;                    /* the form's, in the request's arena */
-    int64_t sequence;             /* responses: the number of the next event */
-    struct piece first;           /* read before the stream began */
+    size_t n_choices;                /* of all prompts */
+    size_t told;                     /* of each prompt: fewer than there are with best_of */
+    struct chat chat;                /* chat: the conversation, its variables owned */
+    enum tool_format tool_format;    /* chat: how calls are found in the text */
+    enum reasoning_format reasoning; /* chat: how thoughts are found in it */
+    bool thinks;                     /* chat: the prompt has begun a thought */
+    int64_t thought_tokens;          /* chat: of all choices */
+    const json_t *allowed;           /* chat: the tools that may be called; NULL: all */
+    bool one_call;                   /* chat: of several calls the first alone is told */
+    bool named_call;                 /* chat: the one function that must be called */
+    void *own;                       /* the form's, in the request's arena */
+    int64_t sequence;                /* responses: the number of the next event */
+    struct piece first;              /* read before the stream began */
     bool has_first;
 };
 

@@ -1,9 +1,9 @@
 /*
- * A completion as a response: items in the order in which the model wrote them, messages of one
- * part of text and calls of functions. What was asked is read as the chat's that says the same
- * (response_request.c), and its calls are found by the chat's own parser. Nothing is kept: `store`
- * and what would need it are refused by the field table. The frames of a stream are events with
- * their own names and numbers, in this order:
+ * A completion as a response: items in the order in which the model wrote them, the thought before
+ * all others, messages of one part of text and calls of functions. What was asked is read as the
+ * chat's that says the same (response_request.c), and its calls are found by the chat's own parser.
+ * Nothing is kept: `store` and what would need it are refused by the field table. The frames of a
+ * stream are events with their own names and numbers, in this order:
  *
  *     response.created, response.in_progress
  *     for each item
@@ -13,11 +13,13 @@
  *                   response.output_text.done         all of it
  *                   response.content_part.done
  *       a call      response.function_call_arguments.delta ..., .done
+ *       a thought   as a message; response.reasoning_text.delta ..., .done
  *       response.output_item.done
  *     response.completed                              or response.incomplete: no tokens are left
  *
- * An answer without text and calls is one empty message. Logprobs are of the tokens of the text
- * before the first call.
+ * An answer without text and calls is one empty message, but for a thought that was cut off;
+ * thoughts behind the first text are not told. Logprobs are of the tokens of the text before the
+ * first call.
  */
 #include "server/responses.h"
 
@@ -88,6 +90,7 @@ static enum status read_response(struct request *q, struct completion *c, struct
     s = s ? s : response_request_read(q, &c->as_chat, err);
     c->body = c->as_chat;
     s = s ? s : tool_choice_read(q, c, err);
+    chat_reasoning(q, c);
     return s ? s : conversation_read(q, c->body, r->param, &c->chat, err);
 }
 
@@ -95,7 +98,7 @@ static enum status read_response(struct request *q, struct completion *c, struct
 
 static void add_logprob(struct choice *x, const struct token_info *t)
 {
-    if (!tool_parser_calling(x->tools))
+    if (!tool_parser_calling(x->tools) && !reasoner_thinking(x->reasoner))
         chat_logprob(x, t);
 }
 
@@ -112,9 +115,9 @@ static void keep_logprobs(struct choice *x, struct buffer *out)
 
 /* A piece of the output: text and calls by turns. */
 struct item {
-    size_t slot;                  /* 2k: the text before call k; 2k + 1: that call */
-    const struct tool_call *call; /* NULL: a text */
-    size_t from, to;              /* of the choice's text */
+    size_t slot;                  /* 0: the thought; 2k + 1: the text before call k; then it */
+    const struct tool_call *call; /* NULL: a text or a thought */
+    size_t from, to;              /* of the choice's text, or of its thought */
     bool there;                   /* false: the text is empty and so no item */
     bool ended;                   /* nothing will be added to it */
     bool cut;                     /* where the tokens were used up */
@@ -124,12 +127,19 @@ struct item {
 static bool item_at(const struct completion *c, const struct choice *x, size_t slot,
                     struct item *it)
 {
-    size_t n, k = slot / 2;
+    size_t n, k = slot ? (slot - 1) / 2 : 0;
     const struct tool_call *calls = chat_calls(c, x, &n);
-    bool call = slot % 2, finished = x->finish != FINISH_NONE;
-    if (slot > 2 * n)
+    bool call = slot && slot % 2 == 0, finished = x->finish != FINISH_NONE;
+    if (slot > 2 * n + 1)
         return false;
     *it = (struct item){.slot = slot, .there = true};
+    if (!slot) {
+        it->to = x->thought_first;
+        it->there = it->to > 0;
+        it->ended = x->text.len || tool_parser_calling(x->tools) || finished;
+        it->cut = !x->text.len && !n && x->finish == FINISH_LENGTH;
+        return true;
+    }
     if (call) {
         it->call = &calls[k];
         it->ended = it->call->whole || finished;
@@ -138,31 +148,51 @@ static bool item_at(const struct completion *c, const struct choice *x, size_t s
     }
     it->from = k ? calls[k - 1].before : 0;
     it->to = k < n ? calls[k].before : x->text.len;
-    it->there = it->to > it->from || (!n && finished);
+    it->there = it->to > it->from || (!n && finished && (!x->thought.len || !it->cut));
     it->ended = k < n || finished;
     it->cut = k == n && x->finish == FINISH_LENGTH;
     return true;
 }
 
-static void write_text(const struct choice *x, size_t from, size_t to, struct buffer *out)
+static bool is_thought(const struct item *it)
 {
-    buffer_string(out, x->text.len ? x->text.v + from : "", to - from);
+    return !it->slot;
+}
+
+static void write_text(const struct choice *x, const struct item *it, size_t from, size_t to,
+                       struct buffer *out)
+{
+    const struct buffer *all = is_thought(it) ? &x->thought : &x->text;
+    buffer_string(out, all->len ? all->v + from : "", to - from);
+}
+
+/* What belongs to a text: the logprobs of all, which the first one has. */
+static void write_tops(const struct choice *x, const struct item *it, bool empty,
+                       struct buffer *out)
+{
+    buffer_text(out, ",\"logprobs\":[");
+    if (!empty && it->slot == 1)
+        buffer_add(out, x->tops.v, x->tops.len);
+    buffer_text(out, "]");
 }
 
 static void write_part(const struct choice *x, const struct item *it, bool empty,
                        struct buffer *out)
 {
-    buffer_text(out, "{\"type\":\"output_text\",\"text\":");
-    write_text(x, it->from, empty ? it->from : it->to, out);
-    buffer_text(out, ",\"annotations\":[],\"logprobs\":[");
-    if (!empty && !it->slot)
-        buffer_add(out, x->tops.v, x->tops.len);
-    buffer_text(out, "]}");
+    buffer_format(out,
+                  "{\"type\":\"%s\",\"text\":", is_thought(it) ? "reasoning_text" : "output_text");
+    write_text(x, it, it->from, empty ? it->from : it->to, out);
+    if (!is_thought(it)) {
+        buffer_text(out, ",\"annotations\":[]");
+        write_tops(x, it, empty, out);
+    }
+    buffer_text(out, "}");
 }
 
 static void write_id(const struct request *q, const struct item *it, struct buffer *out)
 {
-    buffer_format(out, "\"%s_%s_%zu\"", it->call ? "fc" : "msg", q->id, it->slot);
+    const char *kind = it->call ? "fc" : is_thought(it) ? "rs" : "msg";
+    buffer_format(out, "\"%s_%s_%zu\"", kind, q->id, it->slot);
 }
 
 static void write_call(const struct item *it, bool empty, struct buffer *out)
@@ -176,7 +206,8 @@ static void write_call(const struct item *it, bool empty, struct buffer *out)
 static void write_item(const struct request *q, const struct choice *x, const struct item *it,
                        bool empty, struct buffer *out)
 {
-    buffer_format(out, "{\"type\":\"%s\",\"id\":", it->call ? "function_call" : "message");
+    const char *type = it->call ? "function_call" : is_thought(it) ? "reasoning" : "message";
+    buffer_format(out, "{\"type\":\"%s\",\"id\":", type);
     write_id(q, it, out);
     buffer_format(out, ",\"status\":\"%s\"",
                   empty     ? "in_progress"
@@ -185,7 +216,8 @@ static void write_item(const struct request *q, const struct choice *x, const st
     if (it->call) {
         write_call(it, empty, out);
     } else {
-        buffer_text(out, ",\"role\":\"assistant\",\"content\":[");
+        buffer_text(out, is_thought(it) ? ",\"summary\":[]" : ",\"role\":\"assistant\"");
+        buffer_text(out, ",\"content\":[");
         if (!empty)
             write_part(x, it, false, out);
         buffer_text(out, "]");
@@ -220,7 +252,7 @@ static void write_given(const json_t *body, const char *name, const char *absent
     free(text);
 }
 
-static void write_usage(const struct usage *u, struct buffer *out)
+static void write_usage(const struct usage *u, int64_t thought, struct buffer *out)
 {
     if (!u) {
         buffer_text(out, "null");
@@ -229,9 +261,9 @@ static void write_usage(const struct usage *u, struct buffer *out)
     long long read = (long long)u->prompt_tokens, written = (long long)u->generated_tokens;
     buffer_format(out,
                   "{\"input_tokens\":%lld,\"input_tokens_details\":{\"cached_tokens\":%lld},"
-                  "\"output_tokens\":%lld,\"output_tokens_details\":{\"reasoning_tokens\":0},"
+                  "\"output_tokens\":%lld,\"output_tokens_details\":{\"reasoning_tokens\":%lld},"
                   "\"total_tokens\":%lld}",
-                  read, (long long)u->cached_tokens, written, read + written);
+                  read, (long long)u->cached_tokens, written, (long long)thought, read + written);
 }
 
 /* The response itself; usage NULL: it has just begun. */
@@ -265,7 +297,7 @@ static void write_response(const struct request *q, const struct completion *c,
     if (usage)
         write_items(q, c, out);
     buffer_text(out, "],\"usage\":");
-    write_usage(usage, out);
+    write_usage(usage, c->thought_tokens, out);
     buffer_text(out, "}");
 }
 
@@ -330,29 +362,34 @@ static void part_event(const struct request *q, struct completion *c, const stru
 static void text_delta(const struct request *q, struct completion *c, struct choice *x,
                        const struct item *it, struct buffer *out)
 {
-    if (it->to <= x->sent)
+    size_t *sent = is_thought(it) ? &x->thought_sent : &x->sent;
+    if (it->to <= *sent)
         return;
-    open_inner_event(q, c, "output_text.delta", it, out);
+    open_inner_event(q, c, is_thought(it) ? "reasoning_text.delta" : "output_text.delta", it, out);
     buffer_text(out, "\"delta\":");
-    write_text(x, x->sent, it->to, out);
-    x->sent = it->to;
-    buffer_text(out, ",\"logprobs\":[");
-    buffer_add(out, x->logprobs.v, x->logprobs.len);
-    buffer_text(out, "]}\n\n");
-    keep_logprobs(x, out);
+    write_text(x, it, *sent, it->to, out);
+    *sent = it->to;
+    if (!is_thought(it)) {
+        buffer_text(out, ",\"logprobs\":[");
+        buffer_add(out, x->logprobs.v, x->logprobs.len);
+        buffer_text(out, "]");
+    }
+    buffer_text(out, "}\n\n");
+    if (!is_thought(it))
+        keep_logprobs(x, out);
 }
 
 static void text_done(const struct request *q, struct completion *c, struct choice *x,
                       const struct item *it, struct buffer *out)
 {
-    keep_logprobs(x, out);
-    open_inner_event(q, c, "output_text.done", it, out);
+    if (!is_thought(it))
+        keep_logprobs(x, out);
+    open_inner_event(q, c, is_thought(it) ? "reasoning_text.done" : "output_text.done", it, out);
     buffer_text(out, "\"text\":");
-    write_text(x, it->from, it->to, out);
-    buffer_text(out, ",\"logprobs\":[");
-    if (!it->slot)
-        buffer_add(out, x->tops.v, x->tops.len);
-    buffer_text(out, "]}\n\n");
+    write_text(x, it, it->from, it->to, out);
+    if (!is_thought(it))
+        write_tops(x, it, false, out);
+    buffer_text(out, "}\n\n");
     part_event(q, c, x, it, false, out);
 }
 
@@ -360,7 +397,7 @@ static void call_delta(const struct request *q, struct completion *c, const stru
                        const struct item *it, struct buffer *out)
 {
     size_t n;
-    struct tool_call *call = &chat_calls(c, x, &n)[it->slot / 2];
+    struct tool_call *call = &chat_calls(c, x, &n)[it->slot / 2 - 1];
     if (call->arguments.len <= call->sent)
         return;
     open_inner_event(q, c, "function_call_arguments.delta", it, out);

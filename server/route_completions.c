@@ -46,7 +46,8 @@ static void write_whole(struct request *q, struct completion *c)
 
 static enum status check_admitted(const struct request *q, struct error *err)
 {
-    const struct completion *c = q->state;
+    struct completion *c = q->state;
+    c->thinks = ticket_thinks(q->ticket);
     return c->form->admitted ? c->form->admitted(q, c, err) : ST_OK;
 }
 

@@ -134,6 +134,11 @@ static bool has_form(const struct completion *c)
     return strcmp(type, "text") || field(c->body, "structured_outputs");
 }
 
+bool tool_choice_free(const struct completion *c)
+{
+    return c->tool_format != TOOLS_LIST && !has_form(c);
+}
+
 static enum status demand(struct request *q, struct completion *c, const char *name,
                           struct error *err)
 {

@@ -9,4 +9,7 @@
  * NOT_SUPPORTED, OUT_OF_MEMORY, and why the base has no template. */
 enum status tool_choice_read(struct request *q, struct completion *c, struct error *err);
 
+/* Then: may the text be anything between its calls? */
+bool tool_choice_free(const struct completion *c);
+
 #endif

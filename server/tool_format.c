@@ -2,6 +2,8 @@
  * Owns the ways in which families write calls, one row each, and how they are known: by what the
  * chat template contains, since it writes the calls of earlier turns that way.
  *
+ *   harmony     to=functions.f in the header of a message, {...} behind it: gpt-oss, whose messages
+ *               reasoning.c tells apart
  *   tags        <tool_call><function=f><parameter=k>v</parameter></function></tool_call>: Qwen's
  *   glm         <tool_call>f<arg_key>k</arg_key><arg_value>v</arg_value></tool_call>
  *   hermes      <tool_call>{"name": f, "arguments": {...}}</tool_call>, once a call
@@ -42,6 +44,17 @@ static const struct tool_tags glm = {
     "", "\n", "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>", "</tool_call>", false};
 
 static const struct tool_row rows[] = {
+    [TOOLS_HARMONY] = {.evidence = {"<|channel|>"},
+                       .also = "<|call|>",
+                       .open = "to=functions.",
+                       .close = "<|call|>",
+                       .named = true,
+                       .special = true,
+                       .writing = {.begin = "",
+                                   .head = "",
+                                   .middle = " <|constrain|>json<|message|>",
+                                   .tail = "",
+                                   .end = ""}},
     [TOOLS_TAGS] = {.evidence = {"<tool_call>"},
                     .also = "<parameter=",
                     .open = "<tool_call>",

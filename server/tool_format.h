@@ -8,6 +8,7 @@
 /* In the order in which a template is asked for them. */
 enum tool_format {
     TOOLS_NONE,
+    TOOLS_HARMONY,
     TOOLS_TAGS,
     TOOLS_GLM,
     TOOLS_HERMES,

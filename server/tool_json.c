@@ -189,7 +189,8 @@ static void read_numbered(struct tool_call *call, const char *text, size_t len)
         buffer_add(&call->name, text + skip, end - skip);
 }
 
-/* The name in what stands before the arguments: f, f>, f[CALL_ID]id[ARGS], f<sep>, type<sep>f
+/* The name in what stands before the arguments: f, f>, f <|constrain|>json<|message|>,
+ * f[CALL_ID]id[ARGS], f<sep>, type<sep>f
  * ```json, functions.f:N<sep> */
 static bool read_name(const struct tool_reader *r, struct tool_call *call)
 {
@@ -200,7 +201,8 @@ static bool read_name(const struct tool_reader *r, struct tool_call *call)
         read_numbered(call, text, trimmed(text, end));
         return call->name.len > 0;
     }
-    size_t len = trimmed(text, place_of(text, r->word.len, "```"));
+    size_t len = place_of(text, place_of(text, r->word.len, "<|"), "```");
+    len = trimmed(text, len);
     size_t n = place_of(text, len, separator);
     if (n + sizeof separator - 1 < len) {
         text += n + sizeof separator - 1;

@@ -319,6 +319,19 @@ enum status chat_render(const struct chat_templates *c, const struct chat *chat,
     return s;
 }
 
+bool chat_thinks(const char *prompt, size_t len)
+{
+    static const char *const tags[] = {"<think>", "[THINK]"};
+    while (len && is_space(prompt[len - 1]))
+        len--;
+    for (size_t i = 0; i < sizeof tags / sizeof tags[0]; i++) {
+        size_t n = strlen(tags[i]);
+        if (len >= n && !memcmp(prompt + len - n, tags[i], n))
+            return true;
+    }
+    return false;
+}
+
 int64_t chat_bytes(const json_t *value)
 {
     int64_t n = (int64_t)json_string_length(value);

@@ -543,11 +543,13 @@ enum status request_enter(struct ticket *t, bool may_load, struct error *err)
 }
 
 /* The template writes every special token itself, so the post-processor adds none. */
-static enum status chat_ids(const struct request *r, struct token_ids *ids, struct error *err)
+static enum status chat_ids(struct ticket *t, struct token_ids *ids, struct error *err)
 {
+    const struct request *r = t->request;
     char *text = NULL;
     size_t len = 0;
     enum status st = render(r, &text, &len, err);
+    atomic_store(&t->thinks, text && chat_thinks(text, len));
     if (st == ST_OK)
         st = tokenizer_encode(r->host->tokenizer, text ? text : "", len, r->add_special, ids, err);
     free(text);
@@ -582,7 +584,7 @@ enum status request_ids(struct ticket *t, struct error *err)
         if (ticket_cancelled(t))
             return error_set(err, ST_CANCELLED, NULL);
         if (r->chat.variables)
-            TRY(chat_ids(r, ids, err));
+            TRY(chat_ids(t, ids, err));
         if (p->second)
             TRY(pair_ids(r, i, err));
         else if (p->text)

@@ -274,6 +274,11 @@ bool ticket_read(struct ticket *t, struct piece *out)
     return e != NULL;
 }
 
+bool ticket_thinks(const struct ticket *t)
+{
+    return atomic_load(&t->thinks);
+}
+
 size_t ticket_adapters(const struct ticket *t, const struct adapter_ref **out)
 {
     pthread_mutex_lock(lock_of(t));

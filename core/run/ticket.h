@@ -46,6 +46,7 @@ struct ticket {
     struct request *request;           /* generation, raw passes, modules, text; or NULL */
     struct job *job;                   /* work of the loader; or NULL */
     void (*release)(struct ticket *t); /* frees request and job with the last reference */
+    atomic_bool thinks;                /* its prompt ends within a thought */
     atomic_int running, waiting;       /* sequences, for the figures */
     int64_t queue_tokens; /* what it counts for in the queue's limits (host's lock); < 0: nothing */
 

@@ -406,7 +406,7 @@ const char *engine_root(const struct engine *e)
 enum status engine_chat_template(const struct engine *e, bool tools, struct text *text,
                                  struct error *err)
 {
-    static const char plain[] = "{{ plain }}", calls[] = "{{ '<tool_call>' }}";
+    static const char plain[] = "{{ '</think>' }}", calls[] = "{{ '</think><tool_call>' }}";
     (void)e;
     (void)err;
     if (text)
@@ -500,6 +500,11 @@ bool ticket_read(struct ticket *t, struct piece *out)
     }
     pthread_mutex_unlock(&t->lock);
     return n != NULL;
+}
+
+bool ticket_thinks(const struct ticket *t)
+{
+    return t->script && !strncmp(t->script, "Hm, ", 4);
 }
 
 size_t ticket_adapters(const struct ticket *t, const struct adapter_ref **out)

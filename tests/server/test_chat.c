@@ -213,6 +213,25 @@ static const struct row rows[] = {
      "'f' is strict: its calls and another form of the text exclude each other"},
     {CHAT, "{\"messages\":[" SAY("a") "]," STRICT ",\"response_format\":{\"type\":\"text\"}}", 200,
      "\"content\":\"a\""},
+    /* thoughts; a prompt that ends within one is the fake's "Hm, " */
+    {CHAT, "{\"messages\":[" SAY("<think>\\nHm.\\n</think>\\n\\nYes") "]}", 200,
+     "\"content\":\"Yes\",\"refusal\":null,\"reasoning\":\"Hm.\",\"reasoning_content\":\"Hm.\"}"},
+    {CHAT, "{\"messages\":[" SAY("Hm, so</think>Yes") "]}", 200,
+     "\"content\":\"Yes\",\"refusal\":null,\"reasoning\":\"Hm, so\""},
+    {CHAT, "{\"messages\":[" SAY("Hm, so") "]}", 200,
+     "\"content\":null,\"refusal\":null,\"reasoning\":\"Hm, so\""},
+    {CHAT, WITH_TOOLS("<think>Hm.</think>" CALL("{}"), ""), 200,
+     "\"content\":null,\"refusal\":null,\"reasoning\":\"Hm.\",\"reasoning_content\":\"Hm.\","
+     "\"tool_calls\":[{"},
+    {CHAT, "{\"messages\":[" SAY("Hm, </think>Yes") "],\"structured_outputs\":{\"regex\":\"a\"}}",
+     200, "\"content\":\"Hm, </think>Yes\",\"refusal\":null}"},
+    {RESPOND, "{\"input\":\"<think>Hm.</think>Yes\"}", 200,
+     "\"output\":[{\"type\":\"reasoning\",\"id\":\"rs_"},
+    {RESPOND, "{\"input\":\"<think>Hm.</think>Yes\"}", 200,
+     "\"status\":\"completed\",\"summary\":[],\"content\":[{\"type\":\"reasoning_text\",\"text\":"
+     "\"Hm.\"}]},{\"type\":\"message\""},
+    {RESPOND, "{\"input\":\"<think>Hm.</think>Yes\"}", 200,
+     "\"output_tokens_details\":{\"reasoning_tokens\":3}"},
     {CHAT, "{\"messages\":[" SAY("a") "],\"tools\":[{\"type\":\"custom\"}]}", 501,
      "tools: type 'custom' is not supported"},
     {CHAT, WITH_TOOLS("a", ",\"tool_choice\":\"perhaps\""), 400, "one of auto|none|required"},
@@ -291,6 +310,19 @@ START_TEST(test_frames)
 }
 END_TEST
 
+START_TEST(test_thought_frames)
+{
+#define THINKS(text) "{\"reasoning\":\"" text "\",\"reasoning_content\":\"" text "\"}"
+    const struct frame whole[] = {{"{\"role\":\"assistant\",\"content\":\"\"}", "null"},
+                                  {THINKS("Hm"), "null"},
+                                  {THINKS("."), "null"},
+                                  {"{\"content\":\"Yes\"}", "null"},
+                                  {"{}", "\"stop\""}};
+    check_stream("{\"messages\":[" SAY("<think>Hm.</think>Yes") "],\"stream\":true}", whole,
+                 N(whole), "", "");
+}
+END_TEST
+
 /* Tags and arguments are cut into pieces of three bytes. */
 START_TEST(test_call_frames)
 {
@@ -320,24 +352,12 @@ END_TEST
 
 /* The names of a response's events, but for those of pieces; an event's data is checked where it is
  * told whole (live, clients). */
-START_TEST(test_response_events)
+static void check_events(const char *body, const char *want)
 {
-    static const char want[] =
-        "created in_progress "
-        "output_item.added content_part.added output_text.delta output_text.done content_part.done "
-        "output_item.done "
-        "output_item.added function_call_arguments.delta function_call_arguments.done "
-        "output_item.done "
-        "output_item.added content_part.added output_text.delta output_text.done content_part.done "
-        "output_item.done "
-        "output_item.added function_call_arguments.delta function_call_arguments.done "
-        "output_item.done completed ";
     int status;
     struct buffer got = {0};
     char last[64] = "";
-    char *reply = client_call(
-        port, "POST", RESPOND, NULL,
-        CALLING("Ok " CALL("{\\\"a\\\": 1}") " or " CALL("{}"), ",\"stream\":true"), &status);
+    char *reply = client_call(port, "POST", RESPOND, NULL, body, &status);
     ck_assert_int_eq(status, 200);
     for (const char *p = reply; (p = strstr(p, "event: response."));) {
         p += strlen("event: response.");
@@ -351,6 +371,33 @@ START_TEST(test_response_events)
     ck_assert_str_eq(got.v, want);
     buffer_free(&got);
     free(reply);
+}
+
+START_TEST(test_response_events)
+{
+    check_events(
+        CALLING("Ok " CALL("{\\\"a\\\": 1}") " or " CALL("{}"), ",\"stream\":true"),
+        "created in_progress "
+        "output_item.added content_part.added output_text.delta output_text.done content_part.done "
+        "output_item.done "
+        "output_item.added function_call_arguments.delta function_call_arguments.done "
+        "output_item.done "
+        "output_item.added content_part.added output_text.delta output_text.done content_part.done "
+        "output_item.done "
+        "output_item.added function_call_arguments.delta function_call_arguments.done "
+        "output_item.done completed ");
+    check_events("{\"input\":\"<think>Hm, so.</think>Yes\",\"stream\":true}",
+                 "created in_progress "
+                 "output_item.added content_part.added reasoning_text.delta reasoning_text.done "
+                 "content_part.done output_item.done "
+                 "output_item.added content_part.added output_text.delta output_text.done "
+                 "content_part.done output_item.done completed ");
+    check_events("{\"input\":\"<think>Hm, so.\",\"stream\":true}",
+                 "created in_progress "
+                 "output_item.added content_part.added reasoning_text.delta reasoning_text.done "
+                 "content_part.done output_item.done "
+                 "output_item.added content_part.added output_text.done content_part.done "
+                 "output_item.done completed ");
 }
 END_TEST
 
@@ -409,6 +456,7 @@ static Suite *suite(void)
     tcase_add_checked_fixture(c, start, stop);
     tcase_add_test(c, test_rows);
     tcase_add_test(c, test_frames);
+    tcase_add_test(c, test_thought_frames);
     tcase_add_test(c, test_call_frames);
     tcase_add_test(c, test_response_events);
     tcase_add_test(c, test_logprob_frames);

@@ -152,7 +152,7 @@ static const struct {
                  {"axolotl-phi-4", TOOLS_NONE},
                  {"trl-gemma4-v4", TOOLS_NONE},
                  {"trl-glm4moe", TOOLS_GLM},
-                 {"trl-gptoss", TOOLS_NONE}};
+                 {"trl-gptoss", TOOLS_HARMONY}};
 
 START_TEST(test_published)
 {
