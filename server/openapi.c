@@ -60,7 +60,8 @@ static const struct {
     {"Message",
      OBJECT("\"role\",\"content\"",
             "\"role\":{\"const\":\"assistant\"},\"content\":{\"type\":[\"string\",\"null\"]},"
-            "\"refusal\":{\"type\":\"null\"},\"tool_calls\":" LIST(REF("ToolCall")))},
+            "\"refusal\":{\"type\":\"null\"},\"reasoning\":" TEXT ",\"reasoning_content\":" TEXT
+            ",\"tool_calls\":" LIST(REF("ToolCall")))},
     {"ToolCall", OBJECT("\"id\",\"type\",\"function\"",
                         "\"id\":" TEXT ",\"type\":{\"const\":\"function\"},\"function\":" OBJECT(
                             "\"name\",\"arguments\"", "\"name\":" TEXT ",\"arguments\":" TEXT))},
@@ -84,11 +85,21 @@ static const struct {
      OBJECT("\"type\",\"id\",\"status\",\"role\",\"content\"",
             "\"type\":{\"const\":\"message\"},\"id\":" TEXT ",\"status\":" TEXT
             ",\"role\":{\"const\":\"assistant\"},\"content\":" LIST(REF("ResponsePart")))},
+    {"ResponseThought",
+     OBJECT("\"type\",\"id\",\"status\",\"summary\",\"content\"",
+            "\"type\":{\"const\":\"reasoning\"},\"id\":" TEXT ",\"status\":" TEXT
+            ",\"summary\":{\"type\":\"array\",\"maxItems\":0},\"content\":" LIST(OBJECT(
+                "\"type\",\"text\"", "\"type\":{\"const\":\"reasoning_text\"},\"text\":" TEXT)))},
+    {"ResponseCall",
+     OBJECT("\"type\",\"id\",\"status\",\"call_id\",\"name\",\"arguments\"",
+            "\"type\":{\"const\":\"function_call\"},\"id\":" TEXT ",\"status\":" TEXT
+            ",\"call_id\":" TEXT ",\"name\":" TEXT ",\"arguments\":" TEXT)},
     {"Response",
      OBJECT("\"id\",\"object\",\"created_at\",\"status\",\"model\",\"output\",\"usage\"",
             "\"id\":" TEXT ",\"object\":{\"const\":\"response\"},\"created_at\":" INTEGER
             ",\"status\":{\"enum\":[\"completed\",\"incomplete\"]},\"model\":" TEXT
-            ",\"output\":" LIST(REF("ResponseMessage")) ",\"usage\":" REF("Any"))},
+            ",\"output\":" LIST("{\"anyOf\":[" REF("ResponseMessage") "," REF(
+                "ResponseCall") "," REF("ResponseThought") "]}") ",\"usage\":" REF("Any"))},
     {"Embedding", OBJECT("\"object\",\"index\",\"embedding\"",
                          "\"object\":{\"const\":\"embedding\"},\"index\":" INTEGER
                          ",\"embedding\":{\"anyOf\":[" LIST(NUMBER) "," TEXT "]}")},

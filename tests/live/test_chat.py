@@ -265,6 +265,36 @@ def check_streamed_calls(d, name, content, calls):
     assert chunks[-1]["choices"][0]["finish_reason"] == "tool_calls"
 
 
+THOUGHTS = {
+    "think": ("<think> </think>", "<|say|>", ["<th", "ink>\nHm, ", "so.\n", "</thi", "nk>\n\nYe", "s."], "Hm, so.", "Yes.", False),
+    "opened": ("<think> </think>", "<think>", ["\nHm", ".</think>", "\n", "Yes"], "Hm.", "Yes", False),
+    "gpt-oss": ("<|channel|>analysis <|call|>", "<|say|>",
+                ["<|channel|>analysis<|message|>", "Hm.", "<|end|><|start|>", "assistant", "<|channel|>", "commentary to=func", "tions.f ",
+                 "<|constrain|>", "json", "<|message|>", '{"a": ', "1}", "<|call|>"], "Hm.", None, True),
+}
+
+
+def test_thoughts():
+    """Under both names, whole and in a stream, and the answer alone where a grammar holds it."""
+    for name, (evidence, ends, pieces, thought, content, call) in THOUGHTS.items():
+        template = "{# " + evidence + " #}{% for m in messages %}{{ m.role }}: {{ m.reasoning_content }}{{ m.content }}\n{% endfor %}" + ends
+        special = [p for p in pieces if p.startswith("<|")]
+        with Scripted({ends: pieces}, template, special) as model, Daemon(model=model.name) as d:
+            tools = {"tools": TOOLS} if call else {}
+            c = chat(d, **tools)["choices"][0]
+            m = c["message"]
+            assert m["reasoning"] == m["reasoning_content"] == thought and m["content"] == content, (name, m)
+            assert c["finish_reason"] == ("tool_calls" if call else "stop"), (name, c)
+            assert [k["function"] for k in m.get("tool_calls", [])] == ([{"name": "f", "arguments": '{"a": 1}'}] if call else []), (name, m)
+            _, chunks = chunks_of(d, **tools)
+            deltas = [k["choices"][0]["delta"] for k in chunks]
+            assert "".join(k.get("reasoning", "") for k in deltas) == thought and all(k.get("reasoning") == k.get("reasoning_content") for k in deltas), name
+            assert "".join(k.get("content", "") for k in deltas) == (content or ""), name
+            assert f"assistant: {thought}" in d.ok("POST", "/apply-template", {"messages": [*HELLO, m, *HELLO]})["prompt"], name
+            form = chat(d, structured_outputs={"choice": ["Hm.", "Yes"]})["choices"][0]["message"]
+            assert form["content"] in ("Hm.", "Yes") and "reasoning" not in form, (name, form)
+
+
 def test_templates_that_want_the_text():
     """DeepSeek's own joins arguments to a text and asks for content that is null: the turn is what transformers makes of it."""
     top = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + "/vectors"

@@ -161,7 +161,7 @@ def caller():
 
 
 def items_of(r):
-    return [(i["type"], i["content"][0]["text"] if i["type"] == "message" else (i["name"], i["arguments"])) for i in r["output"]]
+    return [(i["type"], i["content"][0]["text"] if i["type"] != "function_call" else (i["name"], i["arguments"])) for i in r["output"]]
 
 
 WANT = [("message", "Let me look."), ("function_call", ("f", '{"a": [1, "é"]}')), ("message", " and again"), ("function_call", ("g", "{}"))]
@@ -192,6 +192,23 @@ def test_calls_and_the_turn_after():
         assert got["usage"]["input_tokens"] == want["usage"]["prompt_tokens"]
         none = respond(d, tools=[TOOL], tool_choice="none")
         assert items_of(none) == [("message", "".join(PIECES))]
+
+
+def test_a_thought():
+    """An item of its own, before the message; it comes back as the reasoning of the message behind it."""
+    template = "{# </think> #}{% for m in messages %}{{ m.reasoning_content }}{{ m.content }}{% endfor %}<|say|>"
+    with Served({"<|say|>": ["<think>", "Hm, ", "so", ".</think>", "Ye", "s."]}, template) as d:
+        r = respond(d)
+        assert [(i["type"], i["content"][0]["text"]) for i in r["output"]] == [("reasoning", "Hm, so."), ("message", "Yes.")], r
+        assert r["usage"]["output_tokens_details"]["reasoning_tokens"] == 3 and r["output"][0]["id"].startswith("rs_")
+        got = [e for _, e in events(d)[1]]
+        names = [e["type"].removeprefix("response.") for e in got]
+        assert names.count("reasoning_text.delta") >= 2 and names.index("reasoning_text.done") < names.index("output_text.delta")
+        assert "".join(e["delta"] for e in got if e["type"] == "response.reasoning_text.delta") == "Hm, so."
+        assert got[-1]["response"]["output"][0]["content"] == r["output"][0]["content"]
+        again = respond(d, [{"role": "user", "content": "a"}, *r["output"], {"role": "user", "content": "b"}])
+        turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "Yes.", "reasoning": "Hm, so."}, {"role": "user", "content": "b"}]
+        assert again["usage"]["input_tokens"] == chat(d, turns)["usage"]["prompt_tokens"] and items_of(again)[-1] == ("message", "Yes.")
 
 
 def test_call_events():
