@@ -156,15 +156,13 @@ double sampler_log_sum(const struct kernels *kernels, const float *x, int32_t n)
 {
     float max = largest(x, n), likely[SUM_PART], sums[SUM_PART / DRAW_BLOCK];
     double sum = 0;
-    int32_t i = 0;
-    do {
+    for (int32_t i = 0; i < n; i += SUM_PART) {
         int32_t part = n - i < SUM_PART ? n - i : SUM_PART;
         kernels->likelihoods(kernels, x + i, part, max, 1, likely, sums);
         for (int32_t k = 0; k * DRAW_BLOCK < part; k++)
             sum += (double)sums[k];
-        i += SUM_PART;
-    } while (i < n);
-    return (double)max + log(sum);
+    }
+    return (double)max + log(fmax(sum, 1)); /* the likeliest is 1 itself */
 }
 
 /* Puts x[id] in its place among the k most likely of those before it. */
