@@ -5,7 +5,7 @@
  *   - a key that is null is left out (a template would print None);
  *   - text parts become one text, with line feeds between them;
  *   - the arguments of an earlier call, a JSON text, become the object, which templates write
- * again; one that joins them to a text (DeepSeek's) has the text;
+ * again; one that joins them to a text (DeepSeek's, Functionary's) has the text;
  *   - the content of a message that has calls alone is null to a template that asks whether it is;
  *   - reasoning has one name, reasoning_content (and `thinking`, which gpt-oss reads);
  *   - `developer` is `system` to a template that does not know it.
@@ -178,7 +178,8 @@ static struct reading reading_of(const struct request *q, bool tools, const char
     engine_chat_template(q->server->engine, tools, &text, NULL);
     return (struct reading){.param = param,
                             .knows_developer = holds(&text, "developer"),
-                            .joins_arguments = holds(&text, "['arguments'] +"),
+                            .joins_arguments = holds(&text, "['arguments'] +") ||
+                                               holds(&text, "+ tool_call['function']['arguments']"),
                             .asks_for_null = holds(&text, "['content'] is none"),
                             .err = err};
 }

@@ -33,6 +33,8 @@ struct tool_parser {
     bool doubt;
     bool spoken; /* there was content, or a call: no bare call any more */
     bool head;   /* a call's name may stand here */
+    bool begun;  /* it is known whether the text has its first tag itself */
+    size_t lent; /* bytes of the first tag that the prompt has and the text has not */
     bool failed;
     tool_read *read; /* of the call at hand */
     struct tool_reader reader;
@@ -140,8 +142,10 @@ static void drop_call(struct tool_parser *p)
 /* What began like a call is none. */
 static void refuse(struct tool_parser *p, struct buffer *content)
 {
-    buffer_add(content, p->raw.v, p->raw.len);
+    size_t lent = p->lent < p->raw.len ? p->lent : p->raw.len;
+    buffer_add(content, p->raw.len ? p->raw.v + lent : "", p->raw.len - lent);
     buffer_clear(&p->raw);
+    p->lent = 0;
     p->doubt = false;
     p->spoken = true;
     p->state = TEXT;
@@ -160,6 +164,7 @@ static size_t read_call(struct tool_parser *p, const char *text, struct buffer *
     if (told && p->doubt) {
         p->doubt = false;
         p->spoken = true;
+        p->lent = 0;
         buffer_clear(&p->raw);
     }
     if (got == READ_WHOLE || (got == READ_BROKEN && told)) {
@@ -231,6 +236,15 @@ static bool bare_call(const struct tool_parser *p, char c)
     return p->row->bare && !p->spoken && (c == '{' || (p->row->python && c == '['));
 }
 
+/* Could more text make what begins here a tag that says nothing? */
+static bool may_be_dropped(const struct tool_row *r, const char *text, size_t len)
+{
+    bool may = false;
+    for (size_t i = 0; i < sizeof r->drop / sizeof r->drop[0]; i++)
+        may |= begins(text, len, r->drop[i]);
+    return may;
+}
+
 /* Reads text up to the next call; returns how many bytes it has read (0: wait for more). */
 static size_t read_text(struct tool_parser *p, const char *text, size_t len, bool last,
                         struct buffer *content)
@@ -248,7 +262,12 @@ static size_t read_text(struct tool_parser *p, const char *text, size_t len, boo
     }
     if (tag && tag != r->open) {
         speak(p, text, n, content);
+        p->lent = 0;
         return n + strlen(tag);
+    }
+    if (tag && !last && may_be_dropped(r, at, len - n)) {
+        speak(p, text, n, content);
+        return n;
     }
     if (tag) {
         while (end && tool_reader_space(text[end - 1]))
@@ -343,6 +362,28 @@ static size_t read_between(struct tool_parser *p, const char *text, size_t len, 
     return 0;
 }
 
+/* Where the prompt has the first tag, the text is read as if it had it; false: that is not known.
+ */
+static bool begin_text(struct tool_parser *p, bool last)
+{
+    const char *open = p->row->open;
+    size_t n = strlen(open), len = p->in.len;
+    if (p->begun || !p->row->begun)
+        return true;
+    if (!len || (!last && begins(p->in.v, len, open)))
+        return false;
+    p->begun = true;
+    if (is_tag(p->in.v, len, open))
+        return true;
+    buffer_text(&p->in, open);
+    if (p->in.failed)
+        return false;
+    memmove(p->in.v + n, p->in.v, len);
+    memcpy(p->in.v, open, n);
+    p->lent = n;
+    return true;
+}
+
 static void end(struct tool_parser *p, struct buffer *content)
 {
     if (p->state == TEXT)
@@ -357,7 +398,8 @@ void tool_parser_push(struct tool_parser *p, const char *text, size_t len, bool 
 {
     size_t at = 0;
     buffer_add(&p->in, text, len);
-    while (at < p->in.len && !tool_parser_failed(p) && !content->failed) {
+    bool begun = begin_text(p, last);
+    while (begun && at < p->in.len && !tool_parser_failed(p) && !content->failed) {
         const char *rest = p->in.v + at;
         size_t n = p->in.len - at, read;
         enum state state = p->state;

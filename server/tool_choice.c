@@ -94,11 +94,12 @@ static json_t *grammar_of(const struct completion *c, json_t *calls, bool demand
     const struct tool_row *row = tool_format_row(c->tool_format);
     const struct tool_writing *w = &row->writing;
     return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s?, s:s, s:i, s:b, s:b, s:b, s:s?, s:s?, s:s?,"
-                     " s:s?, s:o}",
+                     " s:s?, s:s?, s:o}",
                      "open", demanded ? "" : row->open, "begin", w->begin, "head", w->head,
                      "middle", w->middle, "tail", w->tail, "between", w->between, "end", w->end,
                      "most", one, "free", !demanded, "bare", row->bare, "python", w->python, "key",
-                     w->key, "value", w->value, "close", w->close, "stop", w->stop, "calls", calls);
+                     w->key, "value", w->value, "close", w->close, "stop", w->stop, "plain",
+                     w->plain, "calls", calls);
 }
 
 /* Holds the answer to calls of the function (NULL: of any), or what stands around them to nothing.
@@ -187,6 +188,17 @@ static enum status read_allowed(struct completion *c, const json_t *some, struct
     return ST_OK;
 }
 
+/* Where even plain text is addressed to somebody, it is read as with tools. */
+static void read_plain(const struct request *q, struct completion *c)
+{
+    struct text template = {0};
+    if (has_form(c) || engine_chat_template(q->server->engine, false, &template, NULL))
+        return;
+    enum tool_format f = tool_format_of(template.v, template.len);
+    if (tool_format_row(f)->begun)
+        c->tool_format = f;
+}
+
 enum status tool_choice_read(struct request *q, struct completion *c, struct error *err)
 {
     const json_t *choice = field(c->body, "tool_choice");
@@ -201,8 +213,10 @@ enum status tool_choice_read(struct request *q, struct completion *c, struct err
         return demand(q, c, field_text(field(choice, "function"), "name"), err);
     if (word && !strcmp(word, "required"))
         return demand(q, c, NULL, err);
-    if (!json_array_size(field(c->body, "tools")) || (word && !strcmp(word, "none")))
+    if (!json_array_size(field(c->body, "tools")) || (word && !strcmp(word, "none"))) {
+        read_plain(q, c);
         return ST_OK;
+    }
     s = engine_chat_template(q->server->engine, true, &template, err);
     if (s)
         return s;

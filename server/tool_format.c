@@ -15,6 +15,8 @@
  *   command_r   Action: ```json [{"tool_name": f, "parameters": {...}}, ...] ```;
  *               r7b: the list between <|START_ACTION|> and <|END_ACTION|>
  *   lfm         <|tool_call_start|>[f(k=v), ...]<|tool_call_end|>
+ *   recipient   >>>f, a line feed, {...}; >>>all, a line feed, text; the prompt has the first >>>:
+ *               Functionary 3.2
  *   function    <function=f>{...}</function>: Functionary 3.1
  *   llama       {"name": f, "parameters": {...}} as the whole message, "; " between several, or
  *               [f(k=v), ...]; a <|python_tag|> before it perhaps
@@ -149,6 +151,18 @@ static const struct tool_row rows[] = {
                                .between = ", ",
                                .end = " ]<|tool_call_end|>",
                                .python = true}},
+    [TOOLS_RECIPIENT] = {.evidence = {">>>all"},
+                         .open = ">>>",
+                         .close = "",
+                         .drop = {">>>all\n"},
+                         .begun = true,
+                         .named = true,
+                         .writing = {.begin = "",
+                                     .head = "",
+                                     .middle = "\n",
+                                     .tail = "",
+                                     .end = "",
+                                     .plain = "all\n"}},
     [TOOLS_FUNCTION] =
         {.evidence = {"<function="},
          .others = {"<tool_call>", "<parameter="},

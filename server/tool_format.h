@@ -9,6 +9,7 @@
 enum tool_format {
     TOOLS_NONE,
     TOOLS_HARMONY,
+    TOOLS_RECIPIENT,
     TOOLS_TAGS,
     TOOLS_GLM,
     TOOLS_HERMES,
@@ -33,6 +34,7 @@ struct tool_writing {
     bool quoted;                            /* names are JSON strings */
     bool python;                            /* arguments are keywords */
     const char *key, *value, *close, *stop; /* or stand in tags; key NULL: they do not */
+    const char *plain; /* where the text begins behind `open`: what stands between it and text */
 };
 
 /* A call in tags: name f, name_end; for each argument key k, key_end, value v, stop; close. */
@@ -49,6 +51,7 @@ struct tool_row {
     const char *inner;            /* before each call within them */
     const char *skip[2];          /* what else may stand between calls; the longer first */
     const char *drop[4];          /* tags that are neither content nor calls */
+    bool begun;                   /* the prompt ends with `open`: the text begins behind it */
     bool bare;                    /* a message may be calls without a tag */
     bool named;                   /* a call may be its name, and its arguments behind it */
     const struct tool_tags *tags; /* a call is written in them */

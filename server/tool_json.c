@@ -212,6 +212,8 @@ static bool read_name(const struct tool_reader *r, struct tool_call *call)
     }
     n = place_of(text, len, "[");
     n = trimmed(text, place_of(text, n, ">"));
+    if (r->row->begun && (memchr(text, ' ', n) || memchr(text, '\n', n)))
+        return false;
     buffer_add(&call->name, text, n);
     return n > 0;
 }
@@ -225,7 +227,7 @@ enum reading tool_json_read_named(struct tool_reader *r, struct tool_call *call,
     r->state = HEAD;
     if (c != '{') {
         buffer_add(&r->word, &c, 1);
-        bool line = c == '\n' && !r->row->inner;
+        bool line = c == '\n' && !r->row->inner && !r->row->begun;
         return line || r->word.len > TOOL_HEAD_MAX ? READ_BROKEN : READ_ON;
     }
     if (!r->word.len || !read_name(r, call))

@@ -131,12 +131,24 @@ static struct fragment free_text(struct calls *c, const char *not_first)
     return fragment_without(c->b, open, strlen(open), not_first, UINT8_MAX);
 }
 
+/* Turns, each with `open` before it, but for the first: text, or calls. */
+static struct fragment turns(struct calls *c)
+{
+    struct builder *b = c->b;
+    struct fragment turn = fragment_then(b, written(c, "plain"), free_text(c, ""));
+    turn = fragment_or(b, fragment_then(b, bracketed(c), values_space(&c->values)), turn);
+    struct fragment next = fragment_then(b, written(c, "open"), fragment_copy(b, turn));
+    return fragment_then(b, turn, fragment_repeat(b, next, 0, REPEAT_MANY));
+}
+
 /* Text, and calls in it. */
 static struct fragment around(struct calls *c)
 {
     struct builder *b = c->b;
     int64_t most = json_integer_value(json_object_get(c->description, "most"));
     bool bare = is(c, "bare");
+    if (*word(c, "plain"))
+        return turns(c);
     struct fragment f = free_text(c, bare ? "{[" : "");
     struct fragment more = fragment_then(b, written(c, "open"), bracketed(c));
     more = fragment_then(b, more, free_text(c, ""));

@@ -13,6 +13,8 @@
  *
  *   python    the arguments are f's keywords, between brackets
  *   key, value, close   the arguments stand in tags: key, a name, value, a value, close
+ *   plain     the text begins behind `open`, where it is this and text, or calls; so behind every
+ *             other `open`
  *   stop      within close: what ends a value to who reads it
  *
  * In these texts a space is white space as JSON has it, # is a number, and a tag that is a special

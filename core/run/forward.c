@@ -252,7 +252,8 @@ static void copy(float *to, const float *from, int32_t n)
 }
 
 /* What is derived from the logits of position pos. */
-static void finish_logits(const struct forward_row *row, int32_t pos, const float *logits)
+static void finish_logits(const struct forward_row *row, int32_t pos, const float *logits,
+                          const struct kernels *kernels)
 {
     bool one = row->classifier == CLASSIFIER_SEQUENCE;
     if (one || pos == row->tokens - 1)
@@ -260,11 +261,12 @@ static void finish_logits(const struct forward_row *row, int32_t pos, const floa
     float *logprobs = at_row(row->logprobs, one ? 0 : pos, row->width);
     if (logprobs) {
         copy(logprobs, logits, row->width);
-        sampler_log_softmax(logprobs, row->width);
+        sampler_log_softmax(kernels, logprobs, row->width);
     }
 }
 
-enum status forward_finish(const struct sequence *q, int32_t from, int32_t n, struct error *err)
+enum status forward_finish(const struct sequence *q, int32_t from, int32_t n,
+                           const struct kernels *kernels, struct error *err)
 {
     const struct model *m = q->request->host->model;
     const struct forward_row *row = &q->request->rows[q->prompt];
@@ -283,7 +285,7 @@ enum status forward_finish(const struct sequence *q, int32_t from, int32_t n, st
         if (alone)
             copy(at_row(row->embedding, 0, 0), o.hidden, m->hidden);
         if (o.logits)
-            finish_logits(row, pos, o.logits);
+            finish_logits(row, pos, o.logits, kernels);
     }
     return ST_OK;
 }

@@ -23,6 +23,7 @@ bool forward_per_position(const struct request *r, int32_t row);
 /* Where position pos of the sequence delivers (NULL members: nowhere); false: it does not. */
 bool forward_output(const struct sequence *q, int32_t pos, struct row_output *out);
 /* Positions [from, from + n) have been delivered: what is derived from them. NON_FINITE_OUTPUT. */
-enum status forward_finish(const struct sequence *q, int32_t from, int32_t n, struct error *err);
+enum status forward_finish(const struct sequence *q, int32_t from, int32_t n,
+                           const struct kernels *kernels, struct error *err);
 
 #endif

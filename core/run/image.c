@@ -141,7 +141,7 @@ static bool all_finite(const float *v, int64_t n)
     return !v || sampler_finite(v, n);
 }
 
-enum status images_finish(struct request *r, struct error *err)
+enum status images_finish(struct request *r, const struct kernels *kernels, struct error *err)
 {
     const struct model *m = r->host->model;
     for (int32_t i = 0; i < r->module_rows; i++) {
@@ -156,7 +156,7 @@ enum status images_finish(struct request *r, struct error *err)
             if (more[k] && more[k] != logits)
                 memcpy(more[k], logits, (size_t)row->width * sizeof *logits);
         if (row->logprobs)
-            sampler_log_softmax((float *)row->logprobs, row->width);
+            sampler_log_softmax(kernels, (float *)row->logprobs, row->width);
     }
     return ST_OK;
 }

@@ -19,6 +19,6 @@ enum status images_module(struct ticket *t, const struct module_request *q, stru
 int32_t images_run(struct request *r, int32_t first, const struct kernels *kernels,
                    struct scratch *scratch, struct error *err);
 /* All have run: what is derived, and that everything is finite. */
-enum status images_finish(struct request *r, struct error *err);
+enum status images_finish(struct request *r, const struct kernels *kernels, struct error *err);
 
 #endif

@@ -7,6 +7,7 @@
 
 #define GREEDY_BELOW 1e-5f
 #define PART         64   /* logits of which the largest is kept */
+#define SUM_PART     2048 /* whose exponentials are summed at a time */
 #define NEAR         8.0f /* exp(-8): what is less likely is seldom looked at */
 
 struct candidate {
@@ -63,6 +64,11 @@ void sampler_close(struct sampler *s)
     free(s->heap);
     free(s->bits);
     free(s);
+}
+
+const struct kernels *sampler_kernels(const struct sampler *s)
+{
+    return s->kernels;
 }
 
 uint64_t *sampler_bits(struct sampler *s)
@@ -146,26 +152,40 @@ static int32_t argmax(struct sampler *s, const float *x)
     return best;
 }
 
-double sampler_log_sum(const float *x, int32_t n)
+double sampler_log_sum(const struct kernels *kernels, const float *x, int32_t n)
 {
-    float max = largest(x, n);
-    double sum = expf(x[0] - max);
-    for (int32_t i = 1; i < n; i++)
-        sum += expf(x[i] - max);
-    return (double)max + log(sum);
+    float max = largest(x, n), likely[SUM_PART], sums[SUM_PART / DRAW_BLOCK];
+    double sum = 0;
+    for (int32_t i = 0; i < n; i += SUM_PART) {
+        int32_t part = n - i < SUM_PART ? n - i : SUM_PART;
+        kernels->likelihoods(kernels, x + i, part, max, 1, likely, sums);
+        for (int32_t k = 0; k * DRAW_BLOCK < part; k++)
+            sum += (double)sums[k];
+    }
+    return (double)max + log(fmax(sum, 1)); /* the likeliest is 1 itself */
+}
+
+/* Puts x[id] in its place among the k most likely of those before it. */
+static int32_t rank_in(struct token_logprob *out, int32_t got, int32_t k, int32_t id, float v)
+{
+    if (got == k && !(v > out[k - 1].logprob))
+        return got;
+    int32_t at = got < k ? got++ : k - 1;
+    for (; at > 0 && out[at - 1].logprob < v; at--)
+        out[at] = out[at - 1];
+    out[at] = (struct token_logprob){.id = id, .logprob = v};
+    return got;
 }
 
 int32_t sampler_top(const float *x, int32_t n, double log_sum, int32_t k, struct token_logprob *out)
 {
     int32_t got = 0;
-    for (int32_t id = 0; id < n && k > 0; id++) {
-        float v = sampler_logprob(x[id], log_sum);
-        if (got == k && !(v > out[k - 1].logprob))
+    for (int32_t from = 0; from < n && k > 0; from += PART) {
+        int32_t end = from + PART < n ? from + PART : n;
+        if (got == k && largest(x + from, end - from) <= x[out[k - 1].id])
             continue;
-        int32_t at = got < k ? got++ : k - 1;
-        for (; at > 0 && out[at - 1].logprob < v; at--)
-            out[at] = out[at - 1];
-        out[at] = (struct token_logprob){.id = id, .logprob = v};
+        for (int32_t id = from; id < end; id++)
+            got = rank_in(out, got, k, id, sampler_logprob(x[id], log_sum));
     }
     return got;
 }
@@ -178,9 +198,9 @@ int32_t sampler_rank(const float *x, int32_t n, int32_t token)
     return rank;
 }
 
-void sampler_log_softmax(float *x, int32_t n)
+void sampler_log_softmax(const struct kernels *kernels, float *x, int32_t n)
 {
-    double log_sum = sampler_log_sum(x, n);
+    double log_sum = sampler_log_sum(kernels, x, n);
     for (int32_t i = 0; i < n; i++)
         x[i] = sampler_logprob(x[i], log_sum);
 }

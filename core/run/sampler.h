@@ -48,6 +48,7 @@ struct sampler;
 enum status sampler_open(const struct kernels *kernels, int32_t vocab, struct sampler **out,
                          struct error *err);
 void sampler_close(struct sampler *s);
+const struct kernels *sampler_kernels(const struct sampler *s);
 
 /* Room for such bits, for one pick. */
 uint64_t *sampler_bits(struct sampler *s);
@@ -57,8 +58,8 @@ int32_t sampler_pick(struct sampler *s, const struct sampling *p, const struct h
 
 bool sampler_finite(const float *x, int64_t n);
 bool sampler_is_stop(const struct sampling *p, int32_t token);
-/* log of the sum of exp(x) */
-double sampler_log_sum(const float *x, int32_t n);
+/* log of the sum of exp(x); x is finite */
+double sampler_log_sum(const struct kernels *kernels, const float *x, int32_t n);
 static inline float sampler_logprob(float x, double log_sum)
 {
     return (float)((double)x - log_sum);
@@ -69,7 +70,7 @@ int32_t sampler_top(const float *x, int32_t n, double log_sum, int32_t k,
 /* How many of x are at least x[token]: 1 is the most likely. */
 int32_t sampler_rank(const float *x, int32_t n, int32_t token);
 /* log softmax in place */
-void sampler_log_softmax(float *x, int32_t n);
+void sampler_log_softmax(const struct kernels *kernels, float *x, int32_t n);
 
 /* Philox4x32-10 (Salmon, Moraes, Dror, Shaw: Parallel random numbers: as easy as 1, 2, 3, 2011). */
 void sampler_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);

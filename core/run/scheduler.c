@@ -535,7 +535,8 @@ static enum status deliver_generated(struct scheduler *s, struct sequence *q, in
 {
     int32_t slot = q->slot;
     for (int32_t pos = from; pos < end; pos++) {
-        enum status st = sequence_prompt_logits(q, pos, step_logits(&s->step, slot++), err);
+        enum status st =
+            sequence_prompt_logits(q, pos, step_logits(&s->step, slot++), s->o.kernels, err);
         if (st != ST_OK)
             return st;
         q->wanted = pos + 1;
@@ -547,12 +548,13 @@ static enum status deliver_generated(struct scheduler *s, struct sequence *q, in
     return deliver_tokens(s, q, slot, drafted, err);
 }
 
-static enum status deliver_read(struct sequence *q, int32_t from, struct error *err)
+static enum status deliver_read(const struct scheduler *s, struct sequence *q, int32_t from,
+                                struct error *err)
 {
     int32_t start = from > q->wanted ? from : q->wanted;
     enum status st = ST_OK;
     if (q->computed > start)
-        st = forward_finish(q, start, q->computed - start, err);
+        st = forward_finish(q, start, q->computed - start, s->o.kernels, err);
     if (q->computed > q->wanted)
         q->wanted = q->computed;
     if (q->computed == q->len)
@@ -572,7 +574,7 @@ static void deliver(struct scheduler *s, struct sequence *q)
     sequence_computed(q, s->o.kv, q->rows - drafted, s->o.model->window);
     enum status st = q->request->kind == REQUEST_GENERATE
                          ? deliver_generated(s, q, from, end, drafted, &err)
-                         : deliver_read(q, before, &err);
+                         : deliver_read(s, q, before, &err);
     if (st != ST_OK) {
         fail(s, q->ticket, st, &err);
     } else if (q->finish != FINISH_NONE) {
@@ -625,7 +627,7 @@ static bool run_module(struct scheduler *s)
     if (!n)
         r->status = r->error.code;
     else if (r->kind == REQUEST_IMAGES)
-        r->status = images_finish(r, &r->error);
+        r->status = images_finish(r, s->o.kernels, &r->error);
     else if (!sampler_finite(r->module_result, (int64_t)r->module_rows * r->module_out))
         r->status =
             error_set(&r->error, ST_NON_FINITE_OUTPUT, "module '%s': a result is not finite",

@@ -252,11 +252,12 @@ static enum status alternative(struct sequence *q, int32_t last, struct token_lo
 }
 
 /* The logprob of info->id, which followed the token `last`, and the k most likely beside it. */
-static enum status fill_logprobs(struct sequence *q, const float *logits, int32_t last, int32_t k,
+static enum status fill_logprobs(struct sequence *q, const struct kernels *kernels,
+                                 const float *logits, int32_t last, int32_t k,
                                  struct token_info *info, struct error *err)
 {
     int32_t vocab = q->request->host->model->vocab;
-    double log_sum = sampler_log_sum(logits, vocab);
+    double log_sum = sampler_log_sum(kernels, logits, vocab);
     info->logprob = sampler_logprob(logits[info->id], log_sum);
     if (k <= 0)
         return ST_OK;
@@ -272,7 +273,7 @@ static enum status fill_logprobs(struct sequence *q, const float *logits, int32_
 }
 
 enum status sequence_prompt_logits(struct sequence *q, int32_t pos, const float *logits,
-                                   struct error *err)
+                                   const struct kernels *kernels, struct error *err)
 {
     const struct sampling *p = &q->request->sampling;
     int32_t vocab = q->request->host->model->vocab;
@@ -282,8 +283,8 @@ enum status sequence_prompt_logits(struct sequence *q, int32_t pos, const float 
         return non_finite(q, pos, err);
     if (p->prompt_logprobs >= 0)
         info->rank = sampler_rank(logits, vocab, info->id);
-    return fill_logprobs(q, logits, q->tokens[pos], k > p->prompt_logprobs ? k : p->prompt_logprobs,
-                         info, err);
+    return fill_logprobs(q, kernels, logits, q->tokens[pos],
+                         k > p->prompt_logprobs ? k : p->prompt_logprobs, info, err);
 }
 
 static enum status hold(struct sequence *q, const struct token_info *info)
@@ -477,8 +478,8 @@ enum status sequence_accept(struct sequence *q, const float *logits, struct samp
     }
     struct token_info info = {.id = sampler_pick(s, &r->sampling, &h, logits), .logprob = NAN};
     if (r->sampling.logprobs >= 0) {
-        enum status st =
-            fill_logprobs(q, logits, q->tokens[q->len - 1], r->sampling.logprobs, &info, err);
+        enum status st = fill_logprobs(q, sampler_kernels(s), logits, q->tokens[q->len - 1],
+                                       r->sampling.logprobs, &info, err);
         if (st != ST_OK)
             return st;
     }

@@ -107,7 +107,7 @@ void sequence_drop_pages(struct sequence *q, struct kvcache *c);
 
 /* logits [vocab] of prompt position pos: the logprob of the next prompt token. */
 enum status sequence_prompt_logits(struct sequence *q, int32_t pos, const float *logits,
-                                   struct error *err);
+                                   const struct kernels *kernels, struct error *err);
 /* logits of the last position: draws, decodes, emits. finish tells whether the choice ended. */
 enum status sequence_accept(struct sequence *q, const float *logits, struct sampler *s,
                             struct error *err);

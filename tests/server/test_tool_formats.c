@@ -34,6 +34,7 @@ static const struct {
                {"GLM", TOOLS_GLM},
                {"KIMI", TOOLS_KIMI},
                {"FUNCTION", TOOLS_FUNCTION},
+               {"RECIPIENT", TOOLS_RECIPIENT},
                {"HERMES", TOOLS_HERMES},
                {"DEEPSEEK", TOOLS_DEEPSEEK},
                {"DEEPSEEK_31", TOOLS_DEEPSEEK_31},
@@ -181,10 +182,11 @@ static char *description_of(const struct tool_row *row)
                                                json_object_get(function, "parameters")));
     }
     json_t *d = json_pack(
-        "{s:s, s:s, s:s, s:s, s:s, s:s?, s:s, s:b, s:b, s:b, s:s?, s:s?, s:s?, s:s?, s:o}", "open",
-        row->open, "begin", w->begin, "head", w->head, "middle", w->middle, "tail", w->tail,
+        "{s:s, s:s, s:s, s:s, s:s, s:s?, s:s, s:b, s:b, s:b, s:s?, s:s?, s:s?, s:s?, s:s?, s:o}",
+        "open", row->open, "begin", w->begin, "head", w->head, "middle", w->middle, "tail", w->tail,
         "between", w->between, "end", w->end, "free", 1, "bare", row->bare, "python", w->python,
-        "key", w->key, "value", w->value, "close", w->close, "stop", w->stop, "calls", calls);
+        "key", w->key, "value", w->value, "close", w->close, "stop", w->stop, "plain", w->plain,
+        "calls", calls);
     char *text = json_dumps(d, 0);
     json_decref(d);
     return text;

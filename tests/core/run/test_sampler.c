@@ -282,7 +282,7 @@ START_TEST(logprobs)
     double sum = 0;
     for (int i = 0; i < V; i++)
         sum += exp(x[i]);
-    double log_sum = sampler_log_sum(x, V);
+    double log_sum = sampler_log_sum(&plain_kernels, x, V);
     ck_assert_double_le(fabs(log_sum - log(sum)), 1e-6);
     struct token_logprob top[V + 3];
     ck_assert_int_eq(sampler_top(x, V, log_sum, 3, top), 3);
@@ -293,8 +293,38 @@ START_TEST(logprobs)
     ck_assert_int_eq(sampler_top(x, V, log_sum, V + 3, top), V);
     float y[V];
     memcpy(y, x, sizeof y);
-    sampler_log_softmax(y, V);
+    sampler_log_softmax(&plain_kernels, y, V);
     ck_assert(y[2] == top[2].logprob);
+}
+END_TEST
+
+/* Sums of any length against the definition in double; the most likely against all that were
+ * sorted. */
+START_TEST(logprobs_of_many)
+{
+    static const int32_t lengths[] = {1, 255, 256, 257, 2048, 2049, MANY};
+    float x[MANY];
+    for (size_t l = 0; l < sizeof lengths / sizeof lengths[0]; l++) {
+        int32_t n = lengths[l] < MANY ? lengths[l] : MANY;
+        double sum = 0, most = -INFINITY;
+        for (int32_t i = 0; i < n; i++) { // few values, so that some are as likely as others
+            x[i] = (float)floor(64 * sampler_uniform(5, n, i)) / 2 - 40;
+            most = fmax(most, (double)x[i]);
+        }
+        for (int32_t i = 0; i < n; i++)
+            sum += exp((double)x[i] - most);
+        double log_sum = sampler_log_sum(&plain_kernels, x, n);
+        ck_assert_double_le(fabs(log_sum - most - log(sum)), 1e-6);
+        struct token_logprob top[20];
+        int32_t got = sampler_top(x, n, log_sum, 20, top);
+        ck_assert_int_eq(got, n < 20 ? n : 20);
+        for (int32_t k = 0; k < got; k++) { // as many stand before it as are likelier, or first
+            int32_t before = 0;
+            for (int32_t i = 0; i < n; i++)
+                before += x[i] > x[top[k].id] || (x[i] == x[top[k].id] && i < top[k].id);
+            ck_assert_int_eq(before, k);
+        }
+    }
 }
 END_TEST
 
@@ -328,6 +358,7 @@ static Suite *suite(void)
     tcase_add_test(c, draws_are_the_definitions);
     tcase_add_test(c, ties_at_the_cut_are_by_id);
     tcase_add_test(c, logprobs);
+    tcase_add_test(c, logprobs_of_many);
     tcase_add_test(c, finite_or_not);
     suite_add_tcase(s, c);
     return s;

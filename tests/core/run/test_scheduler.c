@@ -111,7 +111,7 @@ START_TEST(echo_scores_the_prompt)
         for (int32_t i = 1; i < 90; i++) {
             float x[VOCAB];
             logits_of(hash_of(&a, tokens, i, 0), x);
-            double sum = sampler_log_sum(x, VOCAB);
+            double sum = sampler_log_sum(&plain_kernels, x, VOCAB);
             ck_assert(p.tokens[i].logprob == sampler_logprob(x[tokens[i]], sum));
             ck_assert_int_eq(p.tokens[i].n_top, 3);
             ck_assert(p.tokens[i].top[0].logprob >= p.tokens[i].top[1].logprob);
@@ -257,7 +257,7 @@ START_TEST(forward_delivers_every_row)
                         if (rows[i].embedding && last)
                             ck_assert(rows[i].embedding[k] == want);
                     }
-                    sampler_log_softmax(x, VOCAB);
+                    sampler_log_softmax(&plain_kernels, x, VOCAB);
                     if (rows[i].logprobs)
                         ck_assert_mem_eq(rows[i].logprobs + j * VOCAB, x, sizeof x);
                 }
@@ -314,7 +314,7 @@ START_TEST(choices_share_their_scores)
             for (int32_t v = 0; v < VOCAB; v++)
                 above += x[v] > x[tokens[i]];
             ck_assert(p.tokens[i].logprob ==
-                      sampler_logprob(x[tokens[i]], sampler_log_sum(x, VOCAB)));
+                      sampler_logprob(x[tokens[i]], sampler_log_sum(&plain_kernels, x, VOCAB)));
             ck_assert_int_eq(p.tokens[i].n_top, 2);
             ck_assert_int_eq(p.tokens[i].rank, above + 1);
             ck_assert_int_eq(p.tokens[i].top[0].id == tokens[i], above == 0);

@@ -343,7 +343,7 @@ static inline int32_t oracle(const struct ask *a, int32_t choice, int32_t window
         logits_of(hash_of(a, tokens, len, window), x);
         const struct history h = {tokens, a->prompt, len, choice, NULL};
         out[n] = sampler_pick(s, &p, &h, x);
-        logprobs[n] = sampler_logprob(x[out[n]], sampler_log_sum(x, VOCAB));
+        logprobs[n] = sampler_logprob(x[out[n]], sampler_log_sum(&plain_kernels, x, VOCAB));
         tokens[len++] = out[n++];
     }
     sampler_close(s);

@@ -14,7 +14,7 @@ from transformers.utils.chat_template_utils import render_jinja_template
 
 MARKS = ["<tool_call>", "<function=", "<parameter=", "<arg_key>", "<|python_tag|>", '"parameters": dictionary of argument name',
          "<|python_start|>", "func_name1(params_name1=", "[TOOL_CALLS]", "[ARGS]", "<|tool_call|>", "<｜tool▁calls▁begin｜>", "```json",
-         "Action:", '"tool_name"', "<|START_ACTION|>", "<|tool_call_start|>", "<|tool_calls_section_begin|>"]
+         "Action:", '"tool_name"', "<|START_ACTION|>", "<|tool_call_start|>", "<|tool_calls_section_begin|>", ">>>all"]
 # file -> format, what ends the turn
 TEMPLATES = {
     "Qwen3-Coder": ("TAGS", "<|im_end|>"),
@@ -23,6 +23,7 @@ TEMPLATES = {
     "trl-glm4moe": ("GLM", "<|user|>"),
     "GLM-4.6": ("GLM", "<|user|>"),
     "GLM-4.7-Flash": ("GLM", "<|user|>"),
+    "meetkai-functionary-medium-v3.2": ("RECIPIENT", "<|eot_id|>"),
     "meetkai-functionary-medium-v3.1": ("FUNCTION", "<|eom_id|>"),
     "moonshotai-Kimi-K2": ("KIMI", "<|im_end|>"),
     "Qwen-Qwen3-0.6B": ("HERMES", "<|im_end|>"),
@@ -63,7 +64,7 @@ def rendered(template, tools, messages, generation):
 
 def turn(template, end, said, calls):
     """What the template writes for the assistant, or None where it refuses."""
-    joins = "['arguments'] +" in template
+    joins = "['arguments'] +" in template or "+ tool_call['function']['arguments'] }}" in template
     ids = "functions.{n}:{i}" if "<|tool_calls_section_begin|>" in template else "c0000000{i}"
     calls = [{"id": ids.format(n=n, i=i), "type": "function",
               "function": {"name": n, "arguments": json.dumps(a, ensure_ascii=False) if joins else a}} for i, (n, a) in enumerate(calls)]
@@ -99,7 +100,7 @@ def main():
                     continue  # it does not escape what it quotes
                 if text is None or calls[0][0] not in text or (said and (said not in text or file == "axolotl-llama4")):
                     continue
-                cases.append({"name": file, "format": kind, "text": text, "content": text[:text.index(said)] + said, "marks": [m for m in MARKS if m in template],
+                cases.append({"name": file, "format": kind, "text": text, "content": text[:text.index(said)].removeprefix("all\n") + said, "marks": [m for m in MARKS if m in template],
                               "calls": [{"name": n, "arguments": a} for n, a in calls]})
     for calls in CONVERSATIONS + [[("f", {"s": "'\"\\\x00\x7f\u2028😀\t\r", "n": [-1, 0.5, 1e30, [], {}], "d": {"k": {"1": False}}, "t": ""})]]:
         text = ", ".join(f"{n}({', '.join(f'{k}={v!r}' for k, v in a.items())})" for n, a in calls)
