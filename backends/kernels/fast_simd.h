@@ -183,16 +183,8 @@ INLINE void add_group(const enum kind kind, const int m, struct reader *r, const
                       const vf acc[], vf total[])
 {
     const struct weight *w = r->w;
-    reader_load_group(r);
-    vf scale = r->scale, zero = r->zero;
-    if (kind == KIND_TABLE4) {
-        scale = vf_mul(scale, vf_set(w->step));
-        zero = vf_set(w->offset);
-    } else if (is_float8(kind)) {
-        scale = vf_mul(scale, vf_set(w->step));
-    } else if (w->rule == RULE_FACTOR) {
-        scale = vf_mul(scale, vf_set(w->factor));
-    }
+    vf scale, zero;
+    group_factors(kind, r, &scale, &zero);
     if (kind == KIND_TABLE4 || w->rule != RULE_FMA) {
         zero = vf_sub(vf_zero(), zero);
 #pragma GCC unroll 8

@@ -560,7 +560,7 @@ static void check_table(const char *isa, int threads, enum compute mode)
 
 int main(int argc, char **argv)
 {
-    static const char *const isas[] = {"portable", "avx2", "avx512", "neon"};
+    static const char *const isas[] = {"portable", "avx2", "avx512", "neon", "amx"};
     const char *only = NULL;
     for (int i = 1; i < argc; i++) {
         if (!strcmp(argv[i], "--time")) {
@@ -568,7 +568,7 @@ int main(int argc, char **argv)
         } else if (!strcmp(argv[i], "--isa") && i + 1 < argc) {
             only = argv[++i];
         } else {
-            fprintf(stderr, "usage: check_kernels [--isa portable|avx2|avx512|neon] [--time]\n");
+            fprintf(stderr, "usage: check_kernels [--isa portable|avx2|avx512|amx|neon] [--time]\n");
             return 2;
         }
     }
