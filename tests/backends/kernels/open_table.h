@@ -6,6 +6,7 @@
 #include "tests/check_main.h"
 
 static const char *const isas[] = {"portable", "avx2", "avx512", "neon", "amx"};
+#define N_ISAS (sizeof isas / sizeof *isas)
 
 static inline struct kernels *open_in_mode(const char *isa, enum compute mode, int threads)
 {
