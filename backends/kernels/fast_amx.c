@@ -5,13 +5,12 @@
  * W][4 columns], C = the dots [16 rows of x][16 rows of W] as integers. They are exact, so the bits
  * are those of every other twin.
  *
- *   for each panel of 256 columns:
+ *   for each panel of 512 columns:
  *     pack  the bytes of up to 128 rows of x to A tiles, second parts as tiles of their own behind
- *           their chunk's, where one of 16 rows has one; the others' are 0 there, which adds nothing
- *     for each of up to 16 tiles of W:
- *       decode its chunks to B tiles, its groups' scales and zeros to floats
- *       for each 16 rows of x: multiply all A tiles, the Cs to memory; join them, eight rows at a
- *       time, to acc and total, which wait in memory between the panels
+ *           their chunk's, where one of 16 rows has one; the others' are 0 there, which adds
+ * nothing for each of up to 16 tiles of W: decode its chunks to B tiles, its groups' scales and
+ * zeros to floats for each 16 rows of x: multiply all A tiles, the Cs to memory; join them, eight
+ * rows at a time, to acc and total, which wait in memory between the panels
  *
  * B is signed but for codes of 8 bits, which are unsigned there; an 8-bit float has two Bs and two
  * Cs. Weights with several groups a chunk stay with the other twin.
@@ -19,8 +18,8 @@
  * Roofline. A row of C (16 x 32 products) costs a cycle of the tile unit, whose 64 columns a chunk
  * fills by half, one to store it, and with groups of 64 columns 3 operations and 3.5 loads to make
  * it floats, at two a cycle: 1.75 cycles if all that ran side by side. Alone the tiles take 1.7
- * cycles here (the store waits for the product), the floats 1.5, and no order of theirs was found in
- * which one hides behind the other: 3.2, on one Sapphire Rapids core, five times what fp32 has.
+ * cycles here (the store waits for the product), the floats 1.5, and no order of theirs was found
+ * in which one hides behind the other: 3.2, on one Sapphire Rapids core, five times what fp32 has.
  */
 #include <immintrin.h>
 #include <string.h>
@@ -28,10 +27,10 @@
 #include "backends/kernels/fast_factors_simd.h"
 #include "backends/kernels/twins.h"
 
-#define CHUNKS  (PANEL_K / TILE_K)
-#define SIDES   (MANY_ROWS / TILE_ROWS) /* of 16 rows of x */
-#define HALF    (TILE_ROWS / 2)
-#define LEAST_ROWS 8 /* for less the other twin is faster */
+#define CHUNKS     16                      /* of a panel */
+#define SIDES      (MANY_ROWS / TILE_ROWS) /* of 16 rows of x */
+#define HALF       (TILE_ROWS / 2)
+#define LEAST_ROWS 13 /* for less the other twin is faster */
 
 /* One panel's columns of 16 rows of x. */
 struct side {
@@ -62,6 +61,7 @@ struct panel {
     int64_t chunk, n;        /* first chunk, chunks */
     int64_t group, n_groups; /* those that end in it */
     bool ends[CHUNKS];       /* whether one ends with a chunk */
+    bool goes_on;            /* whether the first began in an earlier panel */
 };
 
 static bool has_many(const struct weight *w, int64_t rows)
@@ -92,7 +92,8 @@ static void pack_side(struct side *s, const struct fast_rows *f, int64_t row, in
     const int64_t steps[2] = {m < FAST_ROWS ? m : FAST_ROWS, m < FAST_ROWS ? 0 : m - FAST_ROWS};
     const struct fast_block low = fast_block(f, row);
     const struct fast_block high = steps[1] ? fast_block(f, row + FAST_ROWS) : low;
-    const struct fast_chunk *coarse[2] = {low.coarse, high.coarse}, *fine[2] = {low.fine, high.fine};
+    const struct fast_chunk *coarse[2] = {low.coarse, high.coarse},
+                            *fine[2] = {low.fine, high.fine};
     int64_t group = p->group;
     if (m < TILE_ROWS)
         memset(s, 0, sizeof *s);
@@ -208,7 +209,7 @@ INLINE void join(const bool float8, const bool fma, const struct many *m, const 
     int group = 0;
 #pragma GCC unroll 8
     for (int i = 0; i < HALF; i++) {
-        acc[i] = vf_load(to->acc[from + i]);
+        acc[i] = p->goes_on ? vf_load(to->acc[from + i]) : vf_zero();
         total[i] = vf_load(to->total[from + i]);
     }
     for (int a = 0; a < s->n; a++) {
@@ -235,7 +236,8 @@ INLINE void join(const bool float8, const bool fma, const struct many *m, const 
     }
 #pragma GCC unroll 8
     for (int i = 0; i < HALF; i++) {
-        vf_store(to->acc[from + i], acc[i]);
+        if (!p->ends[p->n - 1])
+            vf_store(to->acc[from + i], acc[i]);
         vf_store(to->total[from + i], total[i]);
     }
 }
@@ -281,6 +283,7 @@ static struct panel cut_panel(const struct fast_rows *f, int64_t c, int64_t grou
 {
     int64_t per = f->group / TILE_K;
     struct panel p = {.chunk = c, .group = group};
+    p.goes_on = c % per != 0;
     for (; p.n < CHUNKS && c < f->n_chunks; p.n++) {
         c++;
         p.ends[p.n] = c % per == 0 || c == f->n_chunks;
