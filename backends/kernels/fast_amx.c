@@ -5,7 +5,7 @@
  * W][4 columns], C = the dots [16 rows of x][16 rows of W] as integers. They are exact, so the bits
  * are those of every other twin.
  *
- *   for each panel of 512 columns:
+ *   for each panel of 256 columns:
  *     pack  the bytes of up to 128 rows of x to A tiles, second parts as tiles of their own behind
  *           their chunk's, where one of 16 rows has one; the others' are 0 there, which adds
  * nothing for each of up to 16 tiles of W: decode its chunks to B tiles, its groups' scales and
@@ -27,7 +27,7 @@
 #include "backends/kernels/fast_factors_simd.h"
 #include "backends/kernels/twins.h"
 
-#define CHUNKS     16                      /* of a panel */
+#define CHUNKS     (PANEL_K / TILE_K)
 #define SIDES      (MANY_ROWS / TILE_ROWS) /* of 16 rows of x */
 #define HALF       (TILE_ROWS / 2)
 #define LEAST_ROWS 13 /* for less the other twin is faster */

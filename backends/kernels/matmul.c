@@ -9,8 +9,7 @@
  *                    for each tile: decode the panel [k][16] into L1, multiply it with each block
  *
  * In fast mode most weights have a way of their own (way_of): bytes (fast.c, for a pass of up to
- * 192 rows each tile with every block of rows; many rows through tiles, fast_amx.c), strided groups
- * (strided.c), codebooks (lookup.c).
+ * 192 rows each tile with every block of rows; many rows through tiles, fast_amx.c), strided groups (strided.c), codebooks (lookup.c).
  *
  * Chunks are runs of tiles of one job, so a thread reads a contiguous part of the weight.
  */
@@ -103,10 +102,6 @@ static void fused_pass(const struct twins *t, const struct matmul_job *j, int64_
             matmul_finish(j, tile + i, 0, m, sum + i * m * TILE_ROWS);
     }
 }
-
-_Static_assert(PANEL_K *TILE_ROWS + PANEL_K * PASS_ROWS + PASS_TILES * TILE_ROWS * PASS_ROWS <=
-                   SCRATCH_FLOATS,
-               "scratch");
 
 /* Up to PASS_ROWS rows and PASS_TILES tiles, through panels. */
 static void panel_pass(const struct twins *t, const struct matmul_job *j, int64_t first,

@@ -4,9 +4,8 @@
  *
  * A slot (X.c) cuts a call into chunks and hands them to the pool; a primitive computes one piece
  * on one thread. X_portable fills in the plain C version of X.c, which is the oracle and serves
- * every machine; X_avx2, X_avx512, X_amx and X_neon then overlay what they do better. Exactly one
- * order of operations is defined for each primitive, so that results are the same bits in every
- * twin.
+ * every machine; X_avx2, X_avx512, X_amx and X_neon then overlay what they do better. Exactly one order of
+ * operations is defined for each primitive, so that results are the same bits in every twin.
  */
 #ifndef OFTD_BACKENDS_KERNELS_TWINS_H
 #define OFTD_BACKENDS_KERNELS_TWINS_H
@@ -116,10 +115,11 @@ void fast_amx(struct twins *t);
  * thread's panel, packed rows and sums stay in 1 MiB of second-level cache. */
 #define PASS_ROWS  192
 #define PASS_TILES 16
+#define SCRATCH_FLOATS                                                                             \
+    (PANEL_K * TILE_ROWS + PANEL_K * PASS_ROWS + PASS_TILES * TILE_ROWS * PASS_ROWS)
 /* Most that many() is given, likewise. */
-#define MANY_ROWS      128
-#define MANY_TILES     16
-#define SCRATCH_FLOATS (128 * 1024)
+#define MANY_ROWS  128
+#define MANY_TILES 16
 
 struct kernels_state {
     struct twins twins;
