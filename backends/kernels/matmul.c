@@ -9,7 +9,8 @@
  *                    for each tile: decode the panel [k][16] into L1, multiply it with each block
  *
  * In fast mode most weights have a way of their own (way_of): bytes (fast.c, for a pass of up to
- * 192 rows each tile with every block of rows; many rows through tiles, fast_amx.c), strided groups (strided.c), codebooks (lookup.c).
+ * 192 rows each tile with every block of rows; many rows through tiles, fast_amx.c), strided groups
+ * (strided.c), codebooks (lookup.c).
  *
  * Chunks are runs of tiles of one job, so a thread reads a contiguous part of the weight.
  */

@@ -4,8 +4,9 @@
  *
  * A slot (X.c) cuts a call into chunks and hands them to the pool; a primitive computes one piece
  * on one thread. X_portable fills in the plain C version of X.c, which is the oracle and serves
- * every machine; X_avx2, X_avx512, X_amx and X_neon then overlay what they do better. Exactly one order of
- * operations is defined for each primitive, so that results are the same bits in every twin.
+ * every machine; X_avx2, X_avx512, X_amx and X_neon then overlay what they do better. Exactly one
+ * order of operations is defined for each primitive, so that results are the same bits in every
+ * twin.
  */
 #ifndef OFTD_BACKENDS_KERNELS_TWINS_H
 #define OFTD_BACKENDS_KERNELS_TWINS_H

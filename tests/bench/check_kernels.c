@@ -568,7 +568,8 @@ int main(int argc, char **argv)
         } else if (!strcmp(argv[i], "--isa") && i + 1 < argc) {
             only = argv[++i];
         } else {
-            fprintf(stderr, "usage: check_kernels [--isa portable|avx2|avx512|amx|neon] [--time]\n");
+            fprintf(stderr,
+                    "usage: check_kernels [--isa portable|avx2|avx512|amx|neon] [--time]\n");
             return 2;
         }
     }
