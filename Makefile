@@ -20,7 +20,7 @@ LIBS    := $(shell pkg-config --libs $(PKGS)) -L$(SYSROOT)$(BLAS) -Wl,-rpath,$(B
 ALL_CFLAGS = $(STRICT) $(INCLUDE) $(DEFINES) $(CFLAGS) $(SANITIZE)
 
 # Twins for the instruction sets of another architecture stay out.
-OTHERS  := $(if $(findstring x86_64,$(TRIPLET)),,%_avx2.c %_avx512.c) $(if $(findstring aarch64,$(TRIPLET)),,%_neon.c)
+OTHERS  := $(if $(findstring x86_64,$(TRIPLET)),,%_avx2.c %_avx512.c %_amx.c) $(if $(findstring aarch64,$(TRIPLET)),,%_neon.c)
 SRCS    := $(filter-out $(OTHERS),$(wildcard core/*.c core/*/*.c backends/*.c backends/*/*.c config/*.c server/*.c))
 HDRS    := $(wildcard core/*.h core/*/*.h backends/*.h backends/*/*.h config/*.h server/*.h tests/*.h tests/*/*.h)
 PAGE    := $(wildcard server/page/*)
@@ -46,9 +46,10 @@ $(LIB): $(filter-out $(BUILD)/obj/server/main.o,$(OBJS))
 	ar rcs $@ $^
 
 # Instruction sets are the suffix of a file's name, never a flag of the whole build.
-ISA_FLAGS = $(if $(findstring _avx512,$1),-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vbmi \
-  -mavx512vnni -mavx512bf16 -mavx2 -mfma -mf16c -mprefer-vector-width=512,$(if $(findstring _avx2,$1),-mavx2 -mfma -mf16c,$(if \
-  $(findstring _neon,$1),-march=armv8.2-a+dotprod,)))
+AVX512 = -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vbmi -mavx512vnni -mavx512bf16 -mavx2 -mfma -mf16c \
+         -mprefer-vector-width=512
+ISA_FLAGS = $(if $(findstring _avx512,$1),$(AVX512),$(if $(findstring _amx,$1),$(AVX512) -mamx-tile -mamx-int8,$(if \
+  $(findstring _avx2,$1),-mavx2 -mfma -mf16c,$(if $(findstring _neon,$1),-march=armv8.2-a+dotprod,))))
 HOT = $(if $(filter backends/kernels/% backends/encodings/% backends/hqq_quantize% backends/bnb_4bit_quantize% backends/torch_sum% core/adapters/rotation%,$1),-O3,)
 
 $(BUILD)/obj/%.o: %.c Makefile VERSION
@@ -130,7 +131,7 @@ test: all unit live ## unit and live tests
 check-kernels: $(BUILD)/check_kernels ## compare (and time) every kernel of every table with the portable one
 	$<
 $(BUILD)/check_kernels: $(BUILD)/obj/tests/support/mirrored.o
-$(BUILD)/check_kernels $(BUILD)/count_kernels $(BUILD)/masks $(BUILD)/conversations: $(BUILD)/%: tests/bench/%.c $(LIB)
+$(BUILD)/check_kernels $(BUILD)/time_formats $(BUILD)/count_kernels $(BUILD)/masks $(BUILD)/conversations: $(BUILD)/%: tests/bench/%.c $(LIB)
 	$(CC) $(ALL_CFLAGS) -o $@ $(filter %.c %.o,$^) $(LIB) $(LIBS)
 
 # Whole test suites in builds of their own, $(BUILD)-asan and so on. TEST_SLOW: time-outs times that (tests/live/daemon.py).

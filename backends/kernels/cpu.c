@@ -65,8 +65,16 @@ OVERLAY(portable)
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 OVERLAY(avx2)
 OVERLAY(avx512)
+
+static void overlay_amx(struct twins *t)
+{
+    overlay_avx512(t);
+    fast_amx(t);
+}
 
 static bool has_f16c(void) // no word of __builtin_cpu_supports for every compiler
 {
@@ -86,9 +94,24 @@ static bool has_avx512(void)
            __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vnni") &&
            __builtin_cpu_supports("avx512bf16");
 }
+
+#define REQUEST_PERMISSION 0x1023 /* ARCH_REQ_XCOMP_PERM of asm/prctl.h, for older headers */
+#define TILE_DATA          18     /* XFEATURE_XTILEDATA */
+
+/* The kernel asks to be asked, once for the process, before it saves 8 KB more of a thread; it
+ * refuses where processor or hypervisor have no tiles. */
+static bool has_amx(void)
+{
+    const unsigned tile = 1u << 24, int8 = 1u << 25;
+    unsigned a, b, c, d;
+    return has_avx512() && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & tile) && (d & int8) &&
+           !syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA);
+}
 #else
 #define has_avx2       never
 #define has_avx512     never
+#define has_amx        never
+#define overlay_amx    NULL
 #define overlay_avx2   NULL
 #define overlay_avx512 NULL
 #endif
@@ -108,6 +131,7 @@ static bool has_neon(void)
 
 /* Best first; those of another architecture are known by name. */
 static const struct isa isas[] = {
+    {.name = "amx", .present = has_amx, .overlay = overlay_amx},
     {.name = "avx512", .present = has_avx512, .overlay = overlay_avx512},
     {.name = "avx2", .present = has_avx2, .overlay = overlay_avx2},
     {.name = "neon", .present = has_neon, .overlay = overlay_neon},
@@ -141,7 +165,7 @@ static const struct isa *choose_isa(const char *name, struct error *err)
         }
     }
     error_set(err, ST_INVALID_VALUE,
-              "isa: \"%s\" is not known, expected auto, portable, avx2, avx512 or neon", name);
+              "isa: \"%s\" is not known, expected auto, portable, avx2, avx512, amx or neon", name);
     return NULL;
 }
 

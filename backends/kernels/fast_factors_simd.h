@@ -1,6 +1,7 @@
 /* What fast mode multiplies with, straight from the tile layout: the integers b of core/kernels.h
  * of one chunk, four columns of each row a vector. Shared by the products of rows that are bytes
- * themselves (fast_simd.h) and of those that become bytes for each row of W (strided_simd.h). */
+ * themselves (fast_simd.h, fast_amx.c) and of those that become bytes for each row of W
+ * (strided_simd.h). */
 #ifndef OFTD_BACKENDS_KERNELS_FAST_FACTORS_SIMD_H
 #define OFTD_BACKENDS_KERNELS_FAST_FACTORS_SIMD_H
 
@@ -39,6 +40,23 @@ INLINE void chunk_factors(const enum kind kind, const struct reader *r, const st
         } else {
             out[i] = reader_codes(kind, r, chunk * TILE_K + 4 * i, i % 2);
         }
+    }
+}
+
+/* What makes a group's integers floats: scale and zero of r->group as core/kernels.h takes them. */
+INLINE void group_factors(const enum kind kind, struct reader *r, vf *scale, vf *zero)
+{
+    const struct weight *w = r->w;
+    reader_load_group(r);
+    *scale = r->scale;
+    *zero = r->zero;
+    if (kind == KIND_TABLE4) {
+        *scale = vf_mul(*scale, vf_set(w->step));
+        *zero = vf_set(w->offset);
+    } else if (is_float8(kind)) {
+        *scale = vf_mul(*scale, vf_set(w->step));
+    } else if (w->rule == RULE_FACTOR) {
+        *scale = vf_mul(*scale, vf_set(w->factor));
     }
 }
 

@@ -202,14 +202,7 @@ INLINE bool any_fine(const uint8_t *has_fine)
 INLINE void add_scaled(const enum kind kind, const int m, const struct weight *w, vf scale, vf zero,
                        const float *parts, const vf acc[], vf total[])
 {
-    if (kind == KIND_TABLE4) {
-        scale = vf_mul(scale, vf_set(w->step));
-        zero = vf_set(w->offset);
-    } else if (is_float8(kind)) {
-        scale = vf_mul(scale, vf_set(w->step));
-    } else if (w->rule == RULE_FACTOR) {
-        scale = vf_mul(scale, vf_set(w->factor));
-    }
+    scale_factors(kind, w, &scale, &zero);
     if (kind == KIND_TABLE4 || w->rule != RULE_FMA) {
         zero = vf_sub(vf_zero(), zero);
 #pragma GCC unroll 8

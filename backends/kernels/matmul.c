@@ -9,7 +9,8 @@
  *                    for each tile: decode the panel [k][16] into L1, multiply it with each block
  *
  * In fast mode most weights have a way of their own (way_of): bytes (fast.c, for a pass of up to
- * 192 rows each tile with every block of rows), strided groups (strided.c), codebooks (lookup.c).
+ * 192 rows each tile with every block of rows; many rows through tiles, fast_amx.c), strided groups
+ * (strided.c), codebooks (lookup.c).
  *
  * Chunks are runs of tiles of one job, so a thread reads a contiguous part of the weight.
  */
@@ -24,6 +25,7 @@
 /* The same in bytes. */
 #define CYCLES_FAST_DECODE 0.5
 #define CYCLES_FAST_ROW    0.35
+#define CYCLES_MANY_ROW    0.1
 #define CYCLES_STRIDED_ROW 1.5
 
 static void pack(const float *x, int64_t ldx, int m, int64_t kc, float *packed)
@@ -139,14 +141,16 @@ static void panel_pass(const struct twins *t, const struct matmul_job *j, int64_
 }
 
 /* How a job is done; in exact mode the last way. */
-enum way { WAY_BYTES, WAY_STRIDED, WAY_LOOKUP, WAY_EIGHTS, WAY_FLOATS };
+enum way { WAY_BYTES, WAY_MANY, WAY_STRIDED, WAY_LOOKUP, WAY_EIGHTS, WAY_FLOATS };
 
 static enum way way_of(const struct kernels *self, const struct matmul_job *j)
 {
     if (self->mode != COMPUTE_FAST)
         return WAY_FLOATS;
-    if (j->a->q && fast_has(j->w))
-        return WAY_BYTES;
+    if (j->a->q && fast_has(j->w)) {
+        const struct twins *t = &self->state->twins;
+        return t->many && t->has_many(j->w, j->a->rows) ? WAY_MANY : WAY_BYTES;
+    }
     if (strided_has(j->w))
         return WAY_STRIDED;
     if (lookup_has(j->w))
@@ -168,6 +172,18 @@ static void fast_pass(const struct twins *t, const struct matmul_job *j, int64_t
         }
 }
 
+/* The tiles [first, end), many(). */
+static void many_passes(const struct twins *t, const struct matmul_job *j, int64_t first,
+                        int64_t end, float *scratch)
+{
+    for (int64_t row = 0; row < j->a->rows; row += MANY_ROWS)
+        for (int64_t tile = first; tile < end; tile += MANY_TILES) {
+            int64_t rows = j->a->rows - row, tiles = end - tile;
+            t->many(j, tile, tiles < MANY_TILES ? tiles : MANY_TILES, row,
+                    rows < MANY_ROWS ? rows : MANY_ROWS, scratch);
+        }
+}
+
 struct run {
     const struct kernels *self;
     const struct matmul_job *jobs;
@@ -181,6 +197,7 @@ static int64_t job_chunks(const struct kernels *self, const struct matmul_job *j
     double passes = j->a->rows / rows;
     enum way way = way_of(self, j);
     double cycles = way == WAY_BYTES     ? CYCLES_FAST_DECODE + CYCLES_FAST_ROW * rows
+                    : way == WAY_MANY    ? CYCLES_FAST_DECODE + CYCLES_MANY_ROW * rows
                     : way == WAY_STRIDED ? CYCLES_STRIDED_ROW * rows
                                          : CYCLES_DECODE + CYCLES_ROW * rows;
     *units = j->w->n_tiles;
@@ -221,6 +238,9 @@ static void run_units(const struct kernels *self, const struct matmul_job *j, in
         for (int64_t row = 0; row < j->a->rows; row += PASS_ROWS)
             fast_pass(t, j, first, end, row,
                       j->a->rows - row < PASS_ROWS ? j->a->rows - row : PASS_ROWS);
+        return;
+    case WAY_MANY:
+        many_passes(t, j, first, end, scratch);
         return;
     case WAY_STRIDED:
         for (; first < end; first++)

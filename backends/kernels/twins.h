@@ -4,8 +4,9 @@
  *
  * A slot (X.c) cuts a call into chunks and hands them to the pool; a primitive computes one piece
  * on one thread. X_portable fills in the plain C version of X.c, which is the oracle and serves
- * every machine; X_avx2, X_avx512 and X_neon then overlay what they do better. Exactly one order of
- * operations is defined for each primitive, so that results are the same bits in every twin.
+ * every machine; X_avx2, X_avx512, X_amx and X_neon then overlay what they do better. Exactly one
+ * order of operations is defined for each primitive, so that results are the same bits in every
+ * twin.
  */
 #ifndef OFTD_BACKENDS_KERNELS_TWINS_H
 #define OFTD_BACKENDS_KERNELS_TWINS_H
@@ -44,6 +45,11 @@ struct twins {
     /* a tile times the m <= FAST_ROWS rows of a block -> sum [m][16] */
     void (*fast)(const struct weight *w, int64_t tile, const struct fast_block *b, int m,
                  float *sum);
+    /* fast_amx.c, NULL elsewhere: whether many() takes that many rows of w, and tiles [tile, tile +
+     * tiles) times rows [row, row + rows), row % FAST_ROWS == 0, to the output */
+    bool (*has_many)(const struct weight *w, int64_t rows);
+    void (*many)(const struct matmul_job *j, int64_t tile, int64_t tiles, int64_t row, int64_t rows,
+                 float *scratch);
 
     /* ---- strided.c: the same for strided groups, columns [k, k + n), k % TILE_K == 0 */
     /* m <= STRIDED_ROWS rows of x, of these columns, times the scales of a tile's rows -> y
@@ -113,6 +119,7 @@ TWINS_OF(portable)
 TWINS_OF(avx2)
 TWINS_OF(avx512)
 TWINS_OF(neon)
+void fast_amx(struct twins *t);
 
 /* Rows that one pass of a large product packs, and the tiles it sums for them; sized so that a
  * thread's panel, packed rows and sums stay in 1 MiB of second-level cache. */
@@ -120,6 +127,9 @@ TWINS_OF(neon)
 #define PASS_TILES 16
 #define SCRATCH_FLOATS                                                                             \
     (PANEL_K * TILE_ROWS + PANEL_K * PASS_ROWS + PASS_TILES * TILE_ROWS * PASS_ROWS)
+/* Most that many() is given, likewise. */
+#define MANY_ROWS  128
+#define MANY_TILES 16
 
 struct kernels_state {
     struct twins twins;

@@ -8,9 +8,10 @@ stamps=$build/lint
 mkdir -p "$stamps"
 headers=$(cat $(git ls-files '*.h' '*.def' 2>/dev/null || find . -name '*.h' -o -name '*.def') .clang-tidy | sha256sum | cut -c1-16)
 check_one() {
-    local src=$1 isa='' key
+    local src=$1 isa='' key avx512='-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vbmi -mavx512vnni -mavx512bf16 -mavx2 -mfma -mf16c'
     case $src in
-    *_avx512*) isa='-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vbmi -mavx512vnni -mavx512bf16 -mavx2 -mfma -mf16c' ;;
+    *_avx512*) isa=$avx512 ;;
+    *_amx*) isa="$avx512 -mamx-tile -mamx-int8" ;;
     *_avx2*) isa='-mavx2 -mfma -mf16c' ;;
     esac
     key=$stamps/$(echo "$src $headers $(sha256sum <"$src") $flags" | sha256sum | cut -c1-24)

@@ -7,7 +7,7 @@
 
 START_TEST(slots)
 {
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < N_ISAS; i++) {
         if (!cpu_has(isas[i]))
             continue;
         struct kernels *k = open_table(isas[i], 1);

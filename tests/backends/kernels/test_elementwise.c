@@ -194,7 +194,7 @@ static Suite *elementwise_suite(void)
 {
     Suite *s = suite_create("elementwise");
     TCase *t = tcase_create("elementwise");
-    for (int i = 0; i < (int)(sizeof isas / sizeof *isas); i++)
+    for (int i = 0; i < (int)N_ISAS; i++)
         if (cpu_has(isas[i])) {
             tcase_add_loop_test(t, activate, i, i + 1);
             tcase_add_loop_test(t, likelihoods, i, i + 1);

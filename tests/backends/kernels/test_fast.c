@@ -246,7 +246,7 @@ static void check_counts(const struct weight *w, const float *x, int64_t ldx, co
                          const char *name)
 {
     float *out = malloc((size_t)(MOST_ROWS * w->n) * sizeof *out);
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < N_ISAS; i++) {
         if (!cpu_has(isas[i]))
             continue;
         for (int threads = 1; threads <= 2; threads++) {
@@ -267,7 +267,7 @@ static void check_counts(const struct weight *w, const float *x, int64_t ldx, co
 START_TEST(definition)
 {
     const struct weight_case *c = &weight_cases[_i];
-    static const int64_t shapes[][2] = {{37, 328}, {16, 64}, {5, 31}, {36, 330}};
+    static const int64_t shapes[][2] = {{37, 328}, {16, 64}, {5, 31}, {36, 330}, {290, 40}};
     for (size_t s = 0; s < sizeof shapes / sizeof shapes[0]; s++) {
         int64_t n = shapes[s][0], k = shapes[s][1], ldx = tile_pad_k(k) + 32;
         struct weight w = random_weight(c, n, k);
@@ -319,7 +319,7 @@ START_TEST(tall)
     for (int r = 0; r < ROWS; r++)
         for (int n = 0; n < N; n += n < N - 50 ? 7 : 1)
             want[r * N + n] = of(&w, x + r * K, n);
-    for (size_t i = 1; i < 3; i++)
+    for (size_t i = 1; i < N_ISAS; i++)
         for (int threads = 1; threads <= 3 && cpu_has(isas[i]); threads++) {
             struct kernels *t = open_in_mode(isas[i], COMPUTE_FAST, threads);
             product(t, &w, x, K, ROWS, out);

@@ -69,7 +69,7 @@ START_TEST(definition)
             for (int k = 0; k < K; k++)
                 want[i * K + k] = perm ? row[w.perm[k]] : row[k];
         }
-        for (size_t t = 0; t < 3; t++) {
+        for (size_t t = 0; t < N_ISAS; t++) {
             if (!cpu_has(isas[t]))
                 continue;
             struct kernels *k = open_in_mode(isas[t], near ? COMPUTE_FAST : COMPUTE_EXACT, 2);
@@ -148,7 +148,7 @@ static void check_company(enum compute mode, const struct weight *w)
     random_floats(x, 64 * WIDE);
     if (w)
         product = malloc(2 * (size_t)w->n * sizeof *product);
-    for (size_t t = 0; t < 3; t++)
+    for (size_t t = 0; t < N_ISAS; t++)
         for (int threads = 1; threads <= 3 && cpu_has(isas[t]); threads += 2)
             for (int rows = 1; rows <= 64; rows += 9) {
                 struct kernels *k = open_in_mode(isas[t], mode, threads);
