@@ -70,7 +70,7 @@ struct panel {
 
 static bool has_many(const struct weight *w, int64_t rows)
 {
-    return rows >= LEAST_ROWS && fast_group(w) >= TILE_K;
+    return rows >= LEAST_ROWS && w->grouping == GROUPS_OF_ROWS && fast_group(w) >= TILE_K;
 }
 
 /* ---- x ---- */

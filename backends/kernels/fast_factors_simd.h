@@ -43,13 +43,9 @@ INLINE void chunk_factors(const enum kind kind, const struct reader *r, const st
     }
 }
 
-/* What makes a group's integers floats: scale and zero of r->group as core/kernels.h takes them. */
-INLINE void group_factors(const enum kind kind, struct reader *r, vf *scale, vf *zero)
+/* A scale and a zero as they are stored to those that core/kernels.h takes integers to floats by. */
+INLINE void scale_factors(const enum kind kind, const struct weight *w, vf *scale, vf *zero)
 {
-    const struct weight *w = r->w;
-    reader_load_group(r);
-    *scale = r->scale;
-    *zero = r->zero;
     if (kind == KIND_TABLE4) {
         *scale = vf_mul(*scale, vf_set(w->step));
         *zero = vf_set(w->offset);
@@ -58,6 +54,15 @@ INLINE void group_factors(const enum kind kind, struct reader *r, vf *scale, vf 
     } else if (w->rule == RULE_FACTOR) {
         *scale = vf_mul(*scale, vf_set(w->factor));
     }
+}
+
+/* Those of r->group. */
+INLINE void group_factors(const enum kind kind, struct reader *r, vf *scale, vf *zero)
+{
+    reader_load_group(r);
+    *scale = r->scale;
+    *zero = r->zero;
+    scale_factors(kind, r->w, scale, zero);
 }
 
 #endif

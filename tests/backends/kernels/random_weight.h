@@ -124,6 +124,14 @@ static const struct weight_case weight_cases[] = {
 };
 #define WEIGHT_CASES (sizeof weight_cases / sizeof weight_cases[0])
 
+static inline const struct weight_case *weight_case_of(const char *name)
+{
+    const struct weight_case *c = weight_cases;
+    while (strcmp(c->name, name) != 0)
+        c++;
+    return c;
+}
+
 static uint64_t random_state = 88172645463325252u;
 static inline uint64_t random_u64(void)
 {
