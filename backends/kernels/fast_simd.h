@@ -156,25 +156,6 @@ INLINE void add_chunk(const enum kind kind, const int m, const vi codes[16],
         return;
     }
 #endif
-#ifdef FLOAT8_ROWS
-    if (is_float8(kind)) {
-        struct float8_row row[FAST_ROWS];
-#pragma GCC unroll 8
-        for (int i = 0; i < m; i++)
-            float8_row(a[i].q, &row[i]);
-#pragma GCC unroll 2
-        for (int first = 0; first < m; first += FLOAT8_ROWS) {
-            const int n = m - first < FLOAT8_ROWS ? m - first : FLOAT8_ROWS;
-            vi dot[FLOAT8_ROWS];
-            dots_float8_rows(n, codes, row + first, dot);
-#pragma GCC unroll 4
-            for (int i = 0; i < n; i++)
-                acc[first + i] =
-                    vf_fma(vf_set(a[first + i].scale), vf_of_int(dot[i]), acc[first + i]);
-        }
-        return;
-    }
-#endif
 #pragma GCC unroll 8
     for (int i = 0; i < m; i++)
         acc[i] = vf_fma(vf_set(a[i].scale), vf_of_int(chunk_dot(kind, codes, &a[i])), acc[i]);

@@ -460,42 +460,20 @@ INLINE void float8_bytes(const bool e5m2, const struct float8_table *t, vi codes
     w[8].lo = float8_words(e5m2, t, _mm256_and_si256(codes.lo, odd));
     w[8].hi = float8_words(e5m2, t, _mm256_and_si256(codes.hi, odd));
 }
-/* Bytes of a row as words: those of even columns, then of odd ones. */
-struct float8_row {
-    int16_t q[2][16];
-};
-INLINE void float8_row(const int8_t *q, struct float8_row *to)
-{
-    __m256i x = _mm256_loadu_si256((const __m256i *)q);
-    _mm256_storeu_si256((__m256i *)to->q[0], _mm256_srai_epi16(_mm256_slli_epi16(x, 8), 8));
-    _mm256_storeu_si256((__m256i *)to->q[1], _mm256_srai_epi16(x, 8));
-}
-/* dot[i]: w times row i, for up to four rows. */
-#define FLOAT8_ROWS 4
-INLINE void dots_float8_rows(const int m, const vi w[16], const struct float8_row *rows, vi dot[])
-{
-#pragma GCC unroll 4
-    for (int i = 0; i < m; i++)
-        dot[i] = vi_set(0);
-#pragma GCC unroll 16
-    for (int pair = 0; pair < 16; pair++)
-#pragma GCC unroll 4
-        for (int i = 0; i < m; i++) {
-            int32_t two;
-            memcpy(&two, rows[i].q[pair / 8] + pair % 8 * 2, sizeof two);
-            __m256i x = _mm256_set1_epi32(two);
-            dot[i].lo = _mm256_add_epi32(dot[i].lo, _mm256_madd_epi16(w[pair].lo, x));
-            dot[i].hi = _mm256_add_epi32(dot[i].hi, _mm256_madd_epi16(w[pair].hi, x));
-        }
-}
 INLINE vi dots_float8(const vi w[16], const int8_t *q, int32_t sum)
 {
-    struct float8_row row;
-    vi dot[1];
+    vi acc = vi_set(0);
     (void)sum;
-    float8_row(q, &row);
-    dots_float8_rows(1, w, &row, dot);
-    return dot[0];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) {
+        __m256i x = four_bytes(q + 4 * i), odd = _mm256_srai_epi16(x, 8);
+        __m256i even = _mm256_srai_epi16(_mm256_slli_epi16(x, 8), 8);
+        acc.lo = _mm256_add_epi32(acc.lo, _mm256_madd_epi16(w[i].lo, even));
+        acc.hi = _mm256_add_epi32(acc.hi, _mm256_madd_epi16(w[i].hi, even));
+        acc.lo = _mm256_add_epi32(acc.lo, _mm256_madd_epi16(w[8 + i].lo, odd));
+        acc.hi = _mm256_add_epi32(acc.hi, _mm256_madd_epi16(w[8 + i].hi, odd));
+    }
+    return acc;
 }
 
 INLINE void transpose_eight(__m256 v[8])

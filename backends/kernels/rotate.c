@@ -137,11 +137,12 @@ static void plan_units(struct prepare *p)
 {
     const struct prepare_job *j = p->job;
     p->width = unit_width(j);
-    if (p->bytes && fast_groups(j->w) > 1) {
-        int64_t whole = least_multiple(p->width, fast_group(j->w));
+    int64_t group = p->bytes ? fast_group(j->w) : 0;
+    if (group > 0 && fast_groups(j->w) > 1) {
+        int64_t whole = least_multiple(p->width, group);
         if (whole <= GROUP_MOST && whole <= j->k)
             p->width = whole;
-        p->parts = p->width % fast_group(j->w) == 0;
+        p->parts = p->width % group == 0;
     }
     p->parts |= p->width >= j->k;
     p->row_units = (j->rows + UNIT_ROWS - 1) / UNIT_ROWS;

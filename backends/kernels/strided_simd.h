@@ -16,7 +16,8 @@
  *
  * A dot loads 64 bytes of y beside its share of the codes, from the second-level cache when a panel
  * of y (20 to 40 KB) leaves the first; that, and y where few tiles share it (64 where W has 2048
- * rows in groups of 64), is what bounds a product. A further row costs as much as one.
+ * rows in groups of 64), is what bounds a product. Up to four rows of x share the codes' unpacking
+ * and the parameters' transposes, about half of all.
  */
 #ifndef OFTD_BACKENDS_KERNELS_STRIDED_SIMD_H
 #define OFTD_BACKENDS_KERNELS_STRIDED_SIMD_H
