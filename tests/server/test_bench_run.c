@@ -9,7 +9,7 @@
 #include "tests/core/engine_fixture.h"
 #include "tests/faults/fault.h"
 
-static struct bench_host host(void)
+static struct bench_host this_host(void)
 {
     return (struct bench_host){
         .engine = e, .compute = COMPUTE_FAST, .adapters = names, .n_adapters = 4, .random = 1};
@@ -34,7 +34,7 @@ static uint64_t tokens_generated(void)
 
 START_TEST(a_round_runs_what_the_case_says)
 {
-    struct bench_host h = host();
+    struct bench_host h = this_host();
     const struct bench_case c = {.sequences = 3, .adapters = 2, .prompt = 20, .generate = 30};
     struct bench_times t = {0};
     struct error err = ERROR_INIT;
@@ -56,7 +56,7 @@ END_TEST
 
 START_TEST(one_token_has_no_step)
 {
-    struct bench_host h = host();
+    struct bench_host h = this_host();
     const struct bench_case c = {.sequences = 1, .prompt = 20, .generate = 1};
     struct bench_times t = {.step = 1};
     ck_assert_int_eq(bench_round(&h, &c, &t, NULL), ST_OK);
@@ -67,7 +67,7 @@ END_TEST
 START_TEST(prompts_differ_between_rounds)
 {
     static struct engine_stats stats;
-    struct bench_host h = host();
+    struct bench_host h = this_host();
     const struct bench_case c = {.sequences = 1, .prompt = 64, .generate = 2};
     struct bench_times t;
     for (int i = 0; i < 3; i++)
@@ -79,7 +79,7 @@ END_TEST
 
 START_TEST(what_the_engine_refuses_is_said)
 {
-    struct bench_host h = host();
+    struct bench_host h = this_host();
     const struct bench_case c = {.sequences = 2, .prompt = 5000, .generate = 4};
     struct bench_times t;
     struct error err = ERROR_INIT;
@@ -97,7 +97,7 @@ END_TEST
 
 START_TEST(an_activation_replaces_the_adapter_while_a_stream_runs)
 {
-    struct bench_host h = host();
+    struct bench_host h = this_host();
     const struct adapter_request r = again();
     struct bench_times t = {0};
     struct error err = ERROR_INIT;
@@ -116,7 +116,7 @@ END_TEST
 
 START_TEST(waits_are_told_by_their_ranks)
 {
-    struct bench_host h = host();
+    struct bench_host h = this_host();
     const struct bench_case c = {.sequences = 4, .adapters = 4, .prompt = 20, .generate = 30};
     struct bench_times t = {0};
     UNTIL_MEASURED(t, i)
@@ -162,7 +162,7 @@ END_TEST
 START_TEST(known_prompts_are_found_again)
 {
     static struct engine_stats stats;
-    struct bench_host h = host();
+    struct bench_host h = this_host();
     const struct bench_case c = {.sequences = 2, .prompt = 64, .generate = 2, .known = true};
     struct bench_times t;
     ck_assert_int_eq(bench_round(&h, &c, &t, NULL), ST_OK);
@@ -177,7 +177,7 @@ END_TEST
 START_TEST(a_prompt_enters_beside_streams)
 {
     static struct engine_stats stats;
-    struct bench_host h = host();
+    struct bench_host h = this_host();
     const struct bench_case c = {.sequences = 2, .prompt = 20, .generate = 200};
     struct bench_times t = {0};
     struct error err = ERROR_INIT;
@@ -193,7 +193,7 @@ END_TEST
 
 START_TEST(traffic_runs_all_requests)
 {
-    struct bench_host h = host();
+    struct bench_host h = this_host();
     const struct bench_case c = {.sequences = 3, .prompt = 8, .generate = 6};
     struct bench_times t = {0};
     struct error err = ERROR_INIT;
@@ -270,7 +270,7 @@ START_TEST(allocations_fail)
     const struct adapter_request r = again();
     bool fired = true;
     for (long n = 1; fired; n += 1 + n / 10) {
-        struct bench_host h = host();
+        struct bench_host h = this_host();
         struct bench_times t;
         struct error err = ERROR_INIT;
         fault_arm(n);
