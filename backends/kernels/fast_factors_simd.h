@@ -43,7 +43,8 @@ INLINE void chunk_factors(const enum kind kind, const struct reader *r, const st
     }
 }
 
-/* A scale and a zero as they are stored to those that core/kernels.h takes integers to floats by. */
+/* A scale and a zero as they are stored to those that core/kernels.h takes integers to floats by.
+ */
 INLINE void scale_factors(const enum kind kind, const struct weight *w, vf *scale, vf *zero)
 {
     if (kind == KIND_TABLE4) {
