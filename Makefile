@@ -160,8 +160,9 @@ $(BUILD)/fuzz/%: tests/fuzz/%.c tests/fuzz/driver.c $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -o $@ tests/fuzz/$*.c $(FUZZ_MAIN) $(LIB) $(LIBS)
 fuzz-build: $(FUZZ)
-fuzz: fuzz-build ## every fuzz target for FUZZ_SECONDS
-	@for f in $(FUZZ); do echo "$$f"; $$f $(FUZZ_SECONDS) tests/fuzz/corpus/$$(basename $$f | sed s/^fuzz_//) || exit 1; done
+fuzz: fuzz-build ## every fuzz target for FUZZ_SECONDS, as many at once as there are cores
+	@printf '%s\n' $(FUZZ) | xargs -P "$$(nproc)" -I{} \
+	  sh -c '{} $(FUZZ_SECONDS) tests/fuzz/corpus/$$(basename {} | sed s/^fuzz_//) || { echo "{}: failed"; exit 1; }'
 fuzz-guided: ## the same under libFuzzer, ASan and UBSan; what reached new code is merged into tests/fuzz/corpus
 	$(MAKE) CC=clang CFLAGS="-O1 -g" HOT= BUILD=$(BUILD)-guided FUZZ_MAIN=-fsanitize=fuzzer \
 	  SANITIZE="-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -Wno-error" fuzz-build
