@@ -7,33 +7,10 @@
 #include "backends/kernels/special.h"
 #include "backends/kernels/twins.h"
 
-static float activation(enum activation act, float x)
-{
-    switch (act) {
-    case ACT_SILU:
-        return x / (1.0f + special_exp(-x));
-    case ACT_QUICK_GELU:
-        return x / (1.0f + special_exp(-1.702f * x));
-    case ACT_GELU:
-        return x * 0.5f * (1.0f + special_erf(x * 0.707106781186547524f));
-    case ACT_GELU_TANH: {
-        float inner = 0.797884560802865356f * fmaf(0.044715f * x * x, x, x);
-        return x * 0.5f * (1.0f + special_tanh(inner));
-    }
-    case ACT_RELU:
-        return special_max(0.0f, x); // a NaN stays one
-    case ACT_TANH:
-        return special_tanh(x);
-    case ACT_NONE:
-        break;
-    }
-    return x;
-}
-
 static void activate(enum activation act, const float *gate, const float *up, int64_t n, float *out)
 {
     for (int64_t i = 0; i < n; i++) {
-        float y = activation(act, gate[i]);
+        float y = special_activation(act, gate[i]);
         out[i] = up ? y * up[i] : y;
     }
 }

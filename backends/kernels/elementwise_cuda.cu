@@ -105,36 +105,13 @@ void elementwise_cuda_rope(const struct kernels *self, float *x, int64_t ld, int
     device_leave(self->state, "rope");
 }
 
-/* elementwise.c's */
-DEVICE float activation(enum activation act, float x)
-{
-    switch (act) {
-    case ACT_SILU:
-        return x / (1.0f + special_exp(-x));
-    case ACT_QUICK_GELU:
-        return x / (1.0f + special_exp(-1.702f * x));
-    case ACT_GELU:
-        return x * 0.5f * (1.0f + special_erf(x * 0.707106781186547524f));
-    case ACT_GELU_TANH:
-        return x * 0.5f *
-               (1.0f + special_tanh(0.797884560802865356f * fmaf(0.044715f * x * x, x, x)));
-    case ACT_RELU:
-        return special_max(0.0f, x);
-    case ACT_TANH:
-        return special_tanh(x);
-    case ACT_NONE:
-        break;
-    }
-    return x;
-}
-
 __global__ void activate(enum activation act, const float *gate, int64_t ldg, const float *up,
                          int64_t ldu, int64_t threads, int64_t dim, float *out, int64_t ldo)
 {
     int64_t at = ELEMENT(), row = at / dim, i = at % dim;
     if (at >= threads)
         return;
-    float y = activation(act, gate[row * ldg + i]);
+    float y = special_activation(act, gate[row * ldg + i]);
     out[row * ldo + i] = up ? y * up[row * ldu + i] : y;
 }
 

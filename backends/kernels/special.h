@@ -22,6 +22,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "core/kernels.h"
+
 #define SPECIAL_LOG2E  1.44269504088896341f
 #define SPECIAL_LN2_HI 0.693359375f /* few bits: n * LN2_HI is exact */
 #define SPECIAL_LN2_LO -2.12194440e-4f
@@ -121,6 +123,29 @@ static inline float special_erf(float x)
     r = fmaf(r, s, 1.28379166e-1f);
     float small = fmaf(r, x, x);
     return a < 0.927734375f ? small : large;
+}
+
+static inline float special_activation(enum activation act, float x)
+{
+    switch (act) {
+    case ACT_SILU:
+        return x / (1.0f + special_exp(-x));
+    case ACT_QUICK_GELU:
+        return x / (1.0f + special_exp(-1.702f * x));
+    case ACT_GELU:
+        return x * 0.5f * (1.0f + special_erf(x * 0.707106781186547524f));
+    case ACT_GELU_TANH: {
+        float inner = 0.797884560802865356f * fmaf(0.044715f * x * x, x, x);
+        return x * 0.5f * (1.0f + special_tanh(inner));
+    }
+    case ACT_RELU:
+        return special_max(0.0f, x); // a NaN stays one
+    case ACT_TANH:
+        return special_tanh(x);
+    case ACT_NONE:
+        break;
+    }
+    return x;
 }
 
 #endif

@@ -7,6 +7,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "core/kernels.h"
+
 #pragma push_macro("inline")
 #define inline __inline__ __host__ __device__
 #include "backends/kernels/special.h"
