@@ -4,6 +4,7 @@ import os
 import tempfile
 
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
@@ -35,7 +36,8 @@ class Browser:
         self.driver.get(url)
 
     def find(self, css):
-        return self.driver.find_element(By.CSS_SELECTOR, css)
+        """The element, waited for: the page draws when answers come, in its own time."""
+        return self.until(lambda: next(iter(self.all(css)), None), css)
 
     def all(self, css):
         return self.driver.find_elements(By.CSS_SELECTOR, css)
@@ -48,7 +50,17 @@ class Browser:
         return self.driver.execute_script(script, *arguments)
 
     def click(self, css):
-        self.find(css).click()
+        """As soon as it is there and enabled; an element that a redraw replaces meanwhile is sought anew."""
+        def clicked():
+            try:
+                element = self.find(css)
+                if not element.is_enabled():
+                    return False
+                element.click()
+                return True
+            except StaleElementReferenceException:
+                return False
+        self.until(clicked, f"a click on {css}")
 
     def fill(self, css, text):
         element = self.find(css)

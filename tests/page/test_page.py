@@ -51,8 +51,9 @@ def browser():
 
 
 def row(b, name):
-    """Selector of an adapter's row."""
-    names = [h.text for h in b.all("#adapters h3")]
+    """Selector of an adapter's row, once it is listed."""
+    names = b.until(lambda: (n := b.js("return [...document.querySelectorAll('#adapters h3')].map((h) => h.textContent)"))
+                    and name in n and n, f"the row of {name}")
     return f"#adapters > li:nth-child({names.index(name) + 1})"
 
 
