@@ -10,7 +10,7 @@ import tempfile
 from daemon import ADAPTERS, SLOW, Daemon
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-SECONDS = int(os.environ.get("SCHEMA_SECONDS", "90"))
+SECONDS = int(os.environ.get("SCHEMA_SECONDS", "45"))
 SEED = os.environ.get("SCHEMA_SEED", "7")
 
 
