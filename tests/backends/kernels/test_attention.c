@@ -97,15 +97,15 @@ START_TEST(definition)
         positions[i] = i;
         pages[i] = page;
     }
-    for (size_t t = 0; t < 9; t++) {
-        if (!cpu_has(isas[t % 3]))
+    for (size_t t = 0; t < 3 * N_ISAS; t++) {
+        if (!cpu_has(isas[t % N_ISAS]))
             continue;
-        enum dtype dtype = dtypes[t / 3];
+        enum dtype dtype = dtypes[t / N_ISAS];
         for (int64_t i = 0; i < LENGTH * ld; i += dim) {
             as_stored(dtype, k + i, dim, kd + i);
             as_stored(dtype, v + i, dim, vd + i);
         }
-        struct kernels *table = open_table(isas[t % 3], 2);
+        struct kernels *table = open_table(isas[t % N_ISAS], 2);
         struct kv kv = new_kv(dtype, kv_heads, dim);
         struct kv_rows rows = {.rows = 200, .positions = positions, .pages = pages};
         struct attention_args a = {.kv = &kv,
@@ -128,11 +128,11 @@ START_TEST(definition)
         a.q = q + 200 * width;
         a.out = out + 200 * width;
         table->attention(table, &a);
-        if (t % 3) // a twin has the bits of the portable one
+        if (t % N_ISAS) // a twin has the bits of the portable one
             ck_assert_mem_eq(out, plain, (size_t)(LENGTH * width) * 4);
         else
             memcpy(plain, out, (size_t)(LENGTH * width) * 4);
-        for (int i = 0; i < LENGTH && t % 3 == 0; i += t ? 7 : 1)
+        for (int i = 0; i < LENGTH && t % N_ISAS == 0; i += t ? 7 : 1)
             for (int h = 0; h < heads; h++) {
                 double want[128];
                 by_definition(&a, kd, vd, i, i + 1, h, q + i * width + h * dim, want);
@@ -178,11 +178,11 @@ START_TEST(zeros_and_what_is_not_finite)
     int32_t position = 0, page[PAGES] = {0};
     const int32_t *pages = page;
     float k[DIM] = {0}, v[DIM] = {0}, q[DIM] = {1}, out[DIM];
-    for (size_t t = 0; t < 9; t++) {
-        if (!cpu_has(isas[t % 3]))
+    for (size_t t = 0; t < 3 * N_ISAS; t++) {
+        if (!cpu_has(isas[t % N_ISAS]))
             continue;
-        struct kernels *table = open_table(isas[t % 3], 1);
-        struct kv kv = new_kv(dtypes[t / 3], 1, DIM);
+        struct kernels *table = open_table(isas[t % N_ISAS], 1);
+        struct kv kv = new_kv(dtypes[t / N_ISAS], 1, DIM);
         struct kv_rows rows = {.rows = 1, .positions = &position, .pages = &pages};
         const struct attention_args a = {.kv = &kv,
                                          .rows = &rows,
@@ -231,7 +231,7 @@ START_TEST(long_texts_in_spans)
     }
     for (int i = 0; i < MANY; i++)
         positions[i] = i ? (i * 67) % LONG : LONG - 1;
-    for (size_t t = 0; t < 3; t++) {
+    for (size_t t = 0; t < N_ISAS; t++) {
         if (!cpu_has(isas[t]))
             continue;
         for (int w = 0; w < 3; w++) {

@@ -47,7 +47,7 @@ START_TEST(rows)
             want[i] = defined(&w, x, i);
             want[n + i] = defined(&w, x + ldx, i) + bias[i];
         }
-        for (size_t i = 0; i < 3; i++) {
+        for (size_t i = 0; i < N_ISAS; i++) {
             if (!cpu_has(isas[i]))
                 continue;
             for (int threads = 1; threads <= 2; threads++) {
@@ -81,7 +81,7 @@ START_TEST(jobs)
 {
     enum { ROWS = 7, K = 300 };
     static const int64_t ns[3] = {33, 300, 1};
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < N_ISAS; i++) {
         if (!cpu_has(isas[i]))
             continue;
         struct kernels *t = open_table(isas[i], 2);
@@ -133,7 +133,7 @@ START_TEST(elements)
     for (int64_t r = 0; r < N; r++)
         for (int64_t k = 0; k < K; k++)
             want[r * K + (w.perm ? w.perm[k] : k)] = weight_element(&w, r, k);
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < N_ISAS; i++) {
         if (!cpu_has(isas[i]))
             continue;
         struct kernels *t = open_table(isas[i], 2);
@@ -168,7 +168,7 @@ START_TEST(rounding)
         }
         for (int i = 0; i < 16; i++)
             w.table[i] = (float)(i - 8) / 8;
-        for (size_t i = 1; i < 3; i++) {
+        for (size_t i = 1; i < N_ISAS; i++) {
             if (!cpu_has(isas[i]))
                 continue;
             struct kernels *t = open_table(isas[i], 1);
