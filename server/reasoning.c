@@ -52,8 +52,12 @@ struct reasoner {
     enum state state;
     enum kind kind;   /* of the body */
     struct buffer in; /* not read yet */
+    struct buffer to; /* of a call: its header from the recipient on, until its arguments begin */
     bool any;         /* something of this thought, or of this body, has gone on */
     bool framed;      /* a message has begun as it should */
+    bool failed;      /* memory ran out */
+    struct thought *thoughts;
+    size_t n, cap;
 };
 
 enum reasoning_format reasoning_format_of(const char *template, size_t len)
@@ -86,6 +90,8 @@ void reasoner_free(struct reasoner *r)
     if (!r)
         return;
     buffer_free(&r->in);
+    buffer_free(&r->to);
+    free(r->thoughts);
     free(r);
 }
 
@@ -96,7 +102,13 @@ bool reasoner_thinking(const struct reasoner *r)
 
 bool reasoner_failed(const struct reasoner *r)
 {
-    return r->in.failed;
+    return r->in.failed | r->to.failed | r->failed;
+}
+
+const struct thought *reasoner_thoughts(const struct reasoner *r, size_t *n)
+{
+    *n = r ? r->n : 0;
+    return r ? r->thoughts : NULL;
 }
 
 /* ---- pieces of text ---- */
@@ -127,6 +139,42 @@ static size_t lines_at(const char *text, size_t len)
     while (n < len && text[n] == '\n')
         n++;
     return n;
+}
+
+/* The thought that the next words belong to; NULL when memory runs out. */
+static struct thought *thought_at_hand(struct reasoner *r, const struct reasoning_sink *to)
+{
+    struct thought *last = r->n ? &r->thoughts[r->n - 1] : NULL;
+    size_t calls;
+    tool_parser_calls(to->calls, &calls);
+    if (last && last->before == to->content->len && last->calls == calls)
+        return last;
+    if (r->n == r->cap) {
+        size_t cap = r->cap ? 2 * r->cap : 2;
+        struct thought *bigger = realloc(r->thoughts, cap * sizeof *bigger);
+        r->failed |= !bigger;
+        if (!bigger)
+            return NULL;
+        r->thoughts = bigger;
+        r->cap = cap;
+    }
+    r->thoughts[r->n] = (struct thought){.from = to->thought->len,
+                                         .before = to->content->len,
+                                         .calls = calls,
+                                         .behind = to->content->len};
+    return &r->thoughts[r->n++];
+}
+
+/* next: it is the beginning of one more message. */
+static void think(struct reasoner *r, const char *text, size_t len, bool next,
+                  const struct reasoning_sink *to)
+{
+    if (next && to->thought->len)
+        buffer_text(to->thought, "\n");
+    struct thought *at = thought_at_hand(r, to);
+    buffer_add(to->thought, text, len);
+    if (at)
+        at->to = to->thought->len;
 }
 
 static void say(const char *text, size_t len, const struct reasoning_sink *to)
@@ -171,7 +219,8 @@ static size_t read_thought(struct reasoner *r, const char *text, size_t len, boo
     size_t n = at ? (size_t)(at - text) : len - (last ? 0 : unsure(text, len, close)), end = n;
     while (end && text[end - 1] == '\n')
         end--;
-    buffer_add(to->thought, text, end);
+    if (end)
+        think(r, text, end, false, to);
     r->any |= end > 0;
     if (at)
         r->state = AFTER;
@@ -210,8 +259,9 @@ static void read_kind(struct reasoner *r, const char *header, size_t len,
     const char *name = at ? at + sizeof channel - 1 : header + len;
     bool thinks = is_tag(name, (size_t)(header + len - name), "analysis");
     r->kind = call && to->calls ? CALLS : thinks ? THINKS : SAYS;
+    buffer_clear(&r->to);
     if (r->kind == CALLS)
-        say(call, (size_t)(header + len - call), to);
+        buffer_add(&r->to, call, (size_t)(header + len - call));
 }
 
 static size_t read_header(struct reasoner *r, const char *text, size_t len, bool last,
@@ -234,18 +284,31 @@ static size_t read_header(struct reasoner *r, const char *text, size_t len, bool
     return last ? len : 0; /* one that is cut off says nothing */
 }
 
+/* What is said stands apart from what was said before. */
+static void speak(struct reasoner *r, const char *text, size_t len, const struct reasoning_sink *to)
+{
+    struct thought *last = r->n ? &r->thoughts[r->n - 1] : NULL;
+    bool next = !r->any && to->content->len;
+    size_t calls;
+    tool_parser_calls(to->calls, &calls);
+    if (next && last && last->before == to->content->len && last->calls == calls)
+        last->behind++;
+    buffer_text(to->content, next ? "\n" : "");
+    buffer_add(to->content, text, len);
+}
+
 static void tell(struct reasoner *r, const char *text, size_t len, const struct reasoning_sink *to)
 {
-    struct buffer *out = r->kind == THINKS ? to->thought : to->content;
     if (!len)
         return;
-    if (r->kind == CALLS) {
+    if (r->kind == CALLS && !r->any)
+        say(r->to.v, r->to.len, to);
+    if (r->kind == CALLS)
         say(text, len, to);
-    } else {
-        if (!r->any && out->len)
-            buffer_text(out, "\n");
-        buffer_add(out, text, len);
-    }
+    else if (r->kind == THINKS)
+        think(r, text, len, !r->any, to);
+    else
+        speak(r, text, len, to);
     r->any = true;
 }
 
@@ -269,6 +332,8 @@ static size_t read_body(struct reasoner *r, const char *text, size_t len, bool l
         for (; n && tool_reader_space(*text); n--, text++, len--)
             ;
     tell(r, text, n, to);
+    if (tag && r->kind == CALLS) /* a call ends with its message */
+        tool_parser_push(to->calls, "", 0, true, to->content);
     if (tag)
         r->state = tag == start ? HEADER : BETWEEN;
     return (size_t)(text + n - r->in.v) + (tag ? strlen(tag) : 0);

@@ -64,6 +64,10 @@ static const struct row rows[] = {
     {H, false, "<|channel|>final<|message|>Call to=functions.f {} now",
      "/Call to=functions.f {} now"},
     {H, false, CALL("f", "{\"a\": tr"), "/|f({\"a\": tr"},
+    {H, false, CALL("f", "{\"a\": tr") NEXT CALL("g", "{}"), "/|f({\"a\": tr|g({})"},
+    {H, false, "<|channel|>commentary to=functions.f <|message|> ", "/"},
+    {H, false, CALL("f", "") NEXT "<|channel|>final<|message|>Yes", "/Yes"},
+    {H, false, CALL("f", "no") NEXT CALL("g", "{}"), "/to=functions.f <|constrain|>jsonno|g({})"},
     {H, false, "<|channel|>analysis<|message|>a<|end|>" NEXT "<|chan", "a/"},
     {H, false, "<|channel|>analysis<|message|>cut", "cut/"},
     {H, false, "<|channel|>analysis<|message|>a<|start|>assistant<|channel|>final<|message|>b",
@@ -136,6 +140,42 @@ START_TEST(test_prompt)
     reasoner_free(r);
     buffer_free(&thought);
     buffer_free(&content);
+}
+END_TEST
+
+/* Where thoughts stand among what is said and called, however the text is cut. */
+START_TEST(test_order)
+{
+    static const char text[] =
+        "<|channel|>analysis<|message|>a<|end|>" NEXT "<|channel|>analysis<|message|>b<|end|>" NEXT
+        "<|channel|>commentary<|message|>So.<|end|>" NEXT
+        "<|channel|>analysis<|message|>c<|end|>" NEXT
+        "<|channel|>final<|message|>d<|end|>" NEXT CALL("f", "{}") NEXT
+        "<|channel|>analysis<|message|>e<|end|>" NEXT "<|channel|>final<|message|>x<|return|>";
+    /* "a\nb\nc\ne" and "So.\nd\nx" */
+    static const struct thought want[] = {{0, 3, 0, 0, 0}, {4, 5, 3, 0, 4}, {6, 7, 5, 1, 6}};
+    for (size_t cut = 0; cut < sizeof text; cut++) {
+        struct buffer thought = {0}, content = {0};
+        struct tool_parser *calls = calls_of(H);
+        struct reasoner *r = reasoner_new(H, false);
+        struct reasoning_sink to = {&thought, &content, calls};
+        size_t n;
+        reasoner_push(r, text, cut, false, &to);
+        reasoner_push(r, text + cut, sizeof text - 1 - cut, true, &to);
+        const struct thought *got = reasoner_thoughts(r, &n);
+        ck_assert_uint_eq(n, 3);
+        for (size_t i = 0; i < n; i++) {
+            const struct thought *g = &got[i], *w = &want[i];
+            ck_assert_msg(g->from == w->from && g->to == w->to && g->before == w->before &&
+                              g->calls == w->calls && g->behind == w->behind,
+                          "cut at %zu: thought %zu", cut, i);
+        }
+        ck_assert_msg(content.len == 7 && !memcmp(content.v, "So.\nd\nx", 7), "cut at %zu", cut);
+        reasoner_free(r);
+        tool_parser_free(calls);
+        buffer_free(&thought);
+        buffer_free(&content);
+    }
 }
 END_TEST
 
@@ -298,6 +338,7 @@ static Suite *suite(void)
     tcase_set_timeout(t, 60);
     tcase_add_loop_test(t, test_all_cuts, 0, N_ROWS);
     tcase_add_test(t, test_prompt);
+    tcase_add_test(t, test_order);
     tcase_add_test(t, test_formats);
     tcase_add_test(t, test_turns);
     tcase_add_test(t, test_strict);
