@@ -5,14 +5,17 @@
  *   think      <think>thought</think>answer, where the prompt may have opened the thought already:
  *              DeepSeek R1, Qwen3, QwQ, GLM 4.5, Kimi K2 Thinking, Nemotron
  *   brackets   [THINK]thought[/THINK]answer: Magistral
+ *   command    <|START_THINKING|>thought<|END_THINKING|><|START_RESPONSE|>answer<|END_RESPONSE|>:
+ *              Command R7B, A; their later ones have TEXT for RESPONSE
  *   harmony    gpt-oss: messages, one behind the other, that begin with <|start|>assistant (of the
  *              first one the prompt has it), a header and <|message|>, and end with <|end|>,
  * <|call|> or <|return|>. The header of a thought has <|channel|>analysis, that of a call
  *              to=functions.f; what else there is (final; commentary to nobody, a preamble) is said
  *
  * Line feeds around a thought in tags, and before the answer behind it, belong to the tags: so the
- * templates read earlier turns. Messages of one kind have a line feed between them. A text that
- * does not begin as its format wants it is all said.
+ * templates read earlier turns. Thoughts, and messages of one kind, have a line feed between them.
+ * Tags that are special tokens begin a thought wherever they stand; those that anybody may write do
+ * so before the answer alone, which is all said.
  *
  * The invariant is the one of tool_calls.c: a byte goes on when it is sure where to, and is held
  * until then, so that the outcome does not depend on how the text was cut.
@@ -26,12 +29,20 @@
 
 #define HEADER_MAX 512 /* bytes of a message's header */
 
+#define FRAMES 4
+
 static const struct {
     const char *open, *close; /* NULL: harmony's */
     bool special;
-} rows[] = {[REASONING_HARMONY] = {NULL, NULL, true},
-            [REASONING_THINK] = {"<think>", "</think>", false},
-            [REASONING_BRACKETS] = {"[THINK]", "[/THINK]", true}};
+    const char *frame[FRAMES]; /* tags around what is said; with special alone */
+} rows[] = {[REASONING_HARMONY] = {NULL, NULL, true, {NULL}},
+            [REASONING_THINK] = {"<think>", "</think>", false, {NULL}},
+            [REASONING_BRACKETS] = {"[THINK]", "[/THINK]", true, {NULL}},
+            [REASONING_COMMAND] = {
+                "<|START_THINKING|>",
+                "<|END_THINKING|>",
+                true,
+                {"<|START_RESPONSE|>", "<|END_RESPONSE|>", "<|START_TEXT|>", "<|END_TEXT|>"}}};
 
 static const char channel[] = "<|channel|>", message[] = "<|message|>", start[] = "<|start|>",
                   recipient[] = "to=functions.";
@@ -40,10 +51,10 @@ enum state {
     START,   /* before a thought, if one comes */
     THOUGHT, /* within it */
     AFTER,   /* line feeds behind it */
-    SPEECH,  /* for ever */
-    HEADER,  /* of a message */
-    BODY,    /* of a message */
-    BETWEEN  /* messages */
+    SPEECH,
+    HEADER, /* of a message */
+    BODY,   /* of a message */
+    BETWEEN /* messages */
 };
 enum kind { THINKS, SAYS, CALLS };
 
@@ -64,7 +75,7 @@ enum reasoning_format reasoning_format_of(const char *template, size_t len)
 {
     if (memmem(template, len, channel, sizeof channel - 1) && memmem(template, len, "analysis", 8))
         return REASONING_HARMONY;
-    for (enum reasoning_format f = REASONING_THINK; f <= REASONING_BRACKETS; f++)
+    for (enum reasoning_format f = REASONING_THINK; f <= REASONING_COMMAND; f++)
         if (memmem(template, len, rows[f].close, strlen(rows[f].close)))
             return f;
     return REASONING_NONE;
@@ -133,6 +144,25 @@ static size_t unsure(const char *text, size_t len, const char *tag)
     return keep;
 }
 
+/* How many bytes stand before the first of n tags (some may be NULL), as far as that is sure. *tag:
+ * which one, NULL: none yet. */
+static size_t before_tag(const char *text, size_t len, const char *const *tags, size_t n, bool last,
+                         const char **tag)
+{
+    size_t before = len, keep = 0;
+    *tag = NULL;
+    for (size_t i = 0; i < n; i++) {
+        const char *found = tags[i] ? memmem(text, before, tags[i], strlen(tags[i])) : NULL;
+        size_t some = tags[i] ? unsure(text, len, tags[i]) : 0;
+        keep = some > keep ? some : keep;
+        if (found) {
+            before = (size_t)(found - text);
+            *tag = tags[i];
+        }
+    }
+    return *tag || last ? before : len - keep;
+}
+
 static size_t lines_at(const char *text, size_t len)
 {
     size_t n = 0;
@@ -149,7 +179,7 @@ static struct thought *thought_at_hand(struct reasoner *r, const struct reasonin
     tool_parser_calls(to->calls, &calls);
     if (last && last->before == to->content->len && last->calls == calls)
         return last;
-    if (r->n == r->cap) {
+    if (!r->thoughts || r->n == r->cap) {
         size_t cap = r->cap ? 2 * r->cap : 2;
         struct thought *bigger = realloc(r->thoughts, cap * sizeof *bigger);
         r->failed |= !bigger;
@@ -220,7 +250,7 @@ static size_t read_thought(struct reasoner *r, const char *text, size_t len, boo
     while (end && text[end - 1] == '\n')
         end--;
     if (end)
-        think(r, text, end, false, to);
+        think(r, text, end, !r->any, to);
     r->any |= end > 0;
     if (at)
         r->state = AFTER;
@@ -233,6 +263,25 @@ static size_t read_after(struct reasoner *r, const char *text, size_t len)
     if (n < len)
         r->state = SPEECH;
     return n;
+}
+
+static size_t read_speech(struct reasoner *r, const char *text, size_t len, bool last,
+                          const struct reasoning_sink *to)
+{
+    const char *tags[FRAMES + 1], *tag = NULL, *open = rows[r->format].open;
+    memcpy(tags, rows[r->format].frame, sizeof rows[0].frame);
+    tags[FRAMES] = open;
+    size_t n = rows[r->format].special ? before_tag(text, len, tags, FRAMES + 1, last, &tag) : len;
+    say(text, n, to);
+    if (!tag)
+        return n;
+    if (tag != open)
+        return n + strlen(tag);
+    if (to->calls) /* what is said is said before it */
+        tool_parser_push(to->calls, "", 0, true, to->content);
+    r->any = false;
+    r->state = THOUGHT;
+    return n + strlen(tag);
 }
 
 /* ---- harmony ---- */
@@ -316,20 +365,10 @@ static size_t read_body(struct reasoner *r, const char *text, size_t len, bool l
                         const struct reasoning_sink *to)
 {
     static const char *const ends[] = {"<|end|>", "<|call|>", "<|return|>", start};
-    const char *at = text + len, *tag = NULL;
-    size_t keep = 0;
-    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++) {
-        const char *found = memmem(text, (size_t)(at - text), ends[i], strlen(ends[i]));
-        size_t n = unsure(text, len, ends[i]);
-        keep = n > keep ? n : keep;
-        if (found) {
-            at = found;
-            tag = ends[i];
-        }
-    }
-    size_t n = tag ? (size_t)(at - text) : len - (last ? 0 : keep);
+    const char *tag;
+    size_t n = before_tag(text, len, ends, sizeof ends / sizeof ends[0], last, &tag);
     if (r->kind == CALLS && !r->any) /* before the arguments */
-        for (; n && tool_reader_space(*text); n--, text++, len--)
+        for (; n && tool_reader_space(*text); n--, text++)
             ;
     tell(r, text, n, to);
     if (tag && r->kind == CALLS) /* a call ends with its message */
@@ -377,8 +416,7 @@ static size_t step(struct reasoner *r, const char *text, size_t len, bool last,
     case SPEECH:
         break;
     }
-    say(text, len, to);
-    return len;
+    return read_speech(r, text, len, last, to);
 }
 
 void reasoner_push(struct reasoner *r, const char *text, size_t len, bool last,

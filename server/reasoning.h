@@ -6,7 +6,13 @@
 #include "server/tool_calls.h"
 
 /* In the order in which a template is asked for them. */
-enum reasoning_format { REASONING_NONE, REASONING_HARMONY, REASONING_THINK, REASONING_BRACKETS };
+enum reasoning_format {
+    REASONING_NONE,
+    REASONING_HARMONY,
+    REASONING_THINK,
+    REASONING_BRACKETS,
+    REASONING_COMMAND
+};
 
 /* By what the base's chat template contains. */
 enum reasoning_format reasoning_format_of(const char *template, size_t len);

@@ -16,6 +16,8 @@
 
 #define T REASONING_THINK
 #define H REASONING_HARMONY
+#define B REASONING_BRACKETS
+#define C REASONING_COMMAND
 #define CALL(name, args)                                                                           \
     "<|channel|>commentary to=functions." name " <|constrain|>json<|message|>" args "<|call|>"
 #define NEXT "<|start|>assistant"
@@ -46,7 +48,21 @@ static const struct row rows[] = {
      "<think>f? <tool_call>{\"name\": \"g\"}</think>\n<tool_call>\n"
      "{\"name\": \"f\", \"arguments\": {\"a\": 1}}\n</tool_call>",
      "f? <tool_call>{\"name\": \"g\"}/|f({\"a\": 1})"},
-    {REASONING_BRACKETS, false, "[THINK]a[/THINK]b", "a/b"},
+    {B, false, "[THINK]a[/THINK]b", "a/b"},
+    {B, false, "[THINK]a[/THINK]b [THINK]c[/THINK]d[TH", "a\nc/b d[TH"},
+    {C, false, "<|START_RESPONSE|>Hi <|STA<|END_RESPONSE|>", "/Hi <|STA"},
+    {C, false, "<|START_THINKING|><|END_THINKING|><|START_RESPONSE|>Hi", "/Hi"},
+    {C, true, "a\n<|END_THINKING|><|START_TEXT|>b<|END_TEXT|>", "a/b"},
+    {C, false, "No tags", "/No tags"},
+    {C, false,
+     "<|START_THINKING|>So.<|END_THINKING|><|START_ACTION|>[\n    {\"tool_call_id\": \"0\", "
+     "\"tool_name\": \"f\", \"parameters\": {\"a\": 1}},\n    {\"tool_call_id\": \"1\", "
+     "\"tool_name\": \"g\", \"parameters\": {}}\n]<|END_ACTION|>",
+     "So./|f({\"a\": 1})|g({})"},
+    {C, false,
+     "<|START_THINKING|>a<|END_THINKING|><|START_RESPONSE|>b<|END_RESPONSE|><|START_THINKING|>c"
+     "<|END_THINKING|><|START_ACTION|>[{\"tool_name\": \"f\", \"parameters\": {}}]",
+     "a\nc/b|f({})"},
     {H, false, "<|channel|>analysis<|message|>Hm.<|end|>" NEXT "<|channel|>final<|message|>Yes <|x",
      "Hm./Yes <|x"},
     {H, false, "<|channel|>final<|message|>Yes<|return|>", "/Yes"},
@@ -80,7 +96,10 @@ static const struct row rows[] = {
 
 static struct tool_parser *calls_of(enum reasoning_format f)
 {
-    return tool_parser_new(f == H ? TOOLS_HARMONY : TOOLS_HERMES, NULL);
+    return tool_parser_new(f == H   ? TOOLS_HARMONY
+                           : f == C ? TOOLS_COMMAND_R7B
+                                    : TOOLS_HERMES,
+                           NULL);
 }
 
 /* The outcome of a text that comes in three pieces. */
@@ -189,6 +208,8 @@ START_TEST(test_formats)
              {"trl-qwen3", T, false},
              {"trl-glm4moe", T, false},
              {"trl-deepseek-r1-distill", T, false},
+             {"axolotl-command-a-tool-use", C, true},
+             {"trl-cohere2", REASONING_NONE, false},
              {"trl-llama3-1", REASONING_NONE, false},
              {"trl-gemma3", REASONING_NONE, false},
              {"axolotl-chatml", REASONING_NONE, false}};
@@ -201,7 +222,7 @@ START_TEST(test_formats)
         ck_assert_msg(f == v[i].format && reasoning_special(f) == v[i].special, "%s", v[i].name);
         free(text);
     }
-    ck_assert_int_eq(reasoning_format_of("[THINK] [/THINK]", 16), REASONING_BRACKETS);
+    ck_assert_int_eq(reasoning_format_of("[THINK] [/THINK]", 16), B);
 }
 END_TEST
 
@@ -250,8 +271,8 @@ START_TEST(test_turns)
     ck_assert_int_eq(json_read(path, 1 << 20, &file, NULL), ST_OK);
     json_array_foreach(json_object_get(file, "cases"), i, c)
     {
-        const char *format = json_string_value(json_object_get(c, "format"));
-        check_turn(c, json_object_get(c, "text"), strcmp(format, "HARMONY") ? T : H);
+        char first = *json_string_value(json_object_get(c, "format"));
+        check_turn(c, json_object_get(c, "text"), first == 'H' ? H : first == 'C' ? C : T);
     }
     ck_assert_uint_gt(i, 15);
     json_decref(file);
