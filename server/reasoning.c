@@ -63,7 +63,7 @@ struct reasoner {
     enum state state;
     enum kind kind;   /* of the body */
     struct buffer in; /* not read yet */
-    struct buffer to; /* of a call: its header from the recipient on, until its arguments begin */
+    struct buffer to; /* of a call: whom it is to, until its arguments begin */
     bool any;         /* something of this thought, or of this body, has gone on */
     bool framed;      /* a message has begun as it should */
     bool failed;      /* memory ran out */
@@ -303,14 +303,19 @@ static bool is_header(const char *text, size_t len)
 static void read_kind(struct reasoner *r, const char *header, size_t len,
                       const struct reasoning_sink *to)
 {
-    const char *call = memmem(header, len, recipient, sizeof recipient - 1);
+    const char *call = memmem(header, len, recipient, sizeof recipient - 1), *end = header + len;
     const char *at = memmem(header, len, channel, sizeof channel - 1);
-    const char *name = at ? at + sizeof channel - 1 : header + len;
-    bool thinks = is_tag(name, (size_t)(header + len - name), "analysis");
-    r->kind = call && to->calls ? CALLS : thinks ? THINKS : SAYS;
+    const char *name = at ? at + sizeof channel - 1 : end;
+    bool thinks = is_tag(name, (size_t)(end - name), "analysis");
+    r->kind = thinks ? THINKS : SAYS;
+    if (!call || !to->calls)
+        return;
+    for (at = call; at < end && *at != '<' && !tool_reader_space(*at);)
+        at++;
     buffer_clear(&r->to);
-    if (r->kind == CALLS)
-        buffer_add(&r->to, call, (size_t)(header + len - call));
+    buffer_add(&r->to, call, (size_t)(at - call));
+    buffer_text(&r->to, " ");
+    r->kind = CALLS;
 }
 
 static size_t read_header(struct reasoner *r, const char *text, size_t len, bool last,
