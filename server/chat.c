@@ -73,7 +73,6 @@ void chat_add_text(struct completion *c, struct choice *x, const struct text *te
         x->text.failed = true;
         return;
     }
-    bool silent = !x->text.len && !tool_parser_calling(x->tools);
     if (reasons)
         reasoner_push(x->reasoner, text->v, text->len, finished,
                       &(struct reasoning_sink){&x->thought, &x->text, x->tools});
@@ -81,7 +80,6 @@ void chat_add_text(struct completion *c, struct choice *x, const struct text *te
         tool_parser_push(x->tools, text->v, text->len, finished, &x->text);
     else
         buffer_add(&x->text, text->v, text->len);
-    x->thought_first = silent ? x->thought.len : x->thought_first;
     x->text.failed |= x->thought.failed | (tools && tool_parser_failed(x->tools)) |
                       (reasons && reasoner_failed(x->reasoner));
 }

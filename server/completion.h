@@ -30,7 +30,6 @@ struct choice {
     struct reasoner *reasoner; /* chat: NULL until a piece came, or no reasoning */
     struct buffer thought;     /* chat: all of it so far */
     size_t thought_sent;       /* of it, in frames */
-    size_t thought_first;      /* of it, before anything was said or called */
     bool begun, closed;        /* chat: the frames of the role and of the end have been written */
 };
 

@@ -7,7 +7,8 @@
  *   - the arguments of an earlier call, a JSON text, become the object, which templates write
  * again; one that joins them to a text (DeepSeek's, Functionary's) has the text;
  *   - the content of a message that has calls alone is null to a template that asks whether it is;
- *   - reasoning has one name, reasoning_content (and `thinking`, which gpt-oss reads);
+ *   - reasoning has one name, reasoning_content (and `thinking`, which gpt-oss reads; `tool_plan`,
+ *     to a template that does);
  *   - `developer` is `system` to a template that does not know it.
  *
  * Everything else is handed over as it came, in its order. The values of the body are shared, not
@@ -22,8 +23,8 @@
 #include "server/server.h"
 
 struct reading {
-    const char *param;                                    /* what an error names */
-    bool knows_developer, joins_arguments, asks_for_null; /* the template */
+    const char *param;                                                   /* what an error names */
+    bool knows_developer, joins_arguments, asks_for_null, asks_for_plan; /* the template */
     struct error *err;
 };
 
@@ -120,13 +121,15 @@ static bool copy_rest(const json_t *message, json_t *out)
     return whole;
 }
 
-static bool copy_reasoning(const json_t *message, json_t *out)
+static bool copy_reasoning(const struct reading *r, const json_t *message, json_t *out)
 {
     static const char *const names[] = {"reasoning_content", "thinking", "reasoning"};
     const json_t *reasoning = NULL;
     for (size_t i = 0; i < 3 && !reasoning; i++)
         reasoning = field(message, names[i]);
     const json_t *thinking = field(message, "thinking");
+    if (reasoning && r->asks_for_plan && !set(out, "tool_plan", reasoning))
+        return false;
     return !reasoning || (set(out, "reasoning_content", reasoning) &&
                           set(out, "thinking", thinking ? thinking : reasoning));
 }
@@ -159,7 +162,7 @@ static enum status read_message(const struct reading *r, const json_t *message, 
     if (whole && json_array_size(calls))
         s = read_calls(r, calls, out);
     if (!s && whole)
-        whole = copy_rest(message, out) && copy_reasoning(message, out) &&
+        whole = copy_rest(message, out) && copy_reasoning(r, message, out) &&
                 !json_array_append(list, out);
     json_decref(out);
     return s || whole ? s : error_memory(r->err, "reading messages");
@@ -181,6 +184,7 @@ static struct reading reading_of(const struct request *q, bool tools, const char
                             .joins_arguments = holds(&text, "['arguments'] +") ||
                                                holds(&text, "+ tool_call['function']['arguments']"),
                             .asks_for_null = holds(&text, "['content'] is none"),
+                            .asks_for_plan = holds(&text, "tool_plan"),
                             .err = err};
 }
 

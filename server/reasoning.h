@@ -6,7 +6,13 @@
 #include "server/tool_calls.h"
 
 /* In the order in which a template is asked for them. */
-enum reasoning_format { REASONING_NONE, REASONING_HARMONY, REASONING_THINK, REASONING_BRACKETS };
+enum reasoning_format {
+    REASONING_NONE,
+    REASONING_HARMONY,
+    REASONING_THINK,
+    REASONING_BRACKETS,
+    REASONING_COMMAND
+};
 
 /* By what the base's chat template contains. */
 enum reasoning_format reasoning_format_of(const char *template, size_t len);
@@ -19,6 +25,14 @@ struct reasoning_sink {
     struct tool_parser *calls;
 };
 
+/* Thoughts between which nothing is said or called are one. */
+struct thought {
+    size_t from, to; /* of all that was thought */
+    size_t before;   /* so many bytes of the content stand before it, and so many calls */
+    size_t calls;
+    size_t behind; /* where the content behind it begins, once there is some */
+};
+
 struct reasoner;
 
 /* open: the prompt ends within a thought. NULL when memory runs out. f is not NONE. */
@@ -27,6 +41,8 @@ void reasoner_free(struct reasoner *r); /* NULL is fine */
 /* Reads more of a choice's text; last: it is all there. */
 void reasoner_push(struct reasoner *r, const char *text, size_t len, bool last,
                    const struct reasoning_sink *to);
+/* Thoughts so far, in order. NULL is fine: none. */
+const struct thought *reasoner_thoughts(const struct reasoner *r, size_t *n);
 /* Would the next text be a thought, as far as it is known? NULL is fine: no. */
 bool reasoner_thinking(const struct reasoner *r);
 /* Memory ran out. */

@@ -6,7 +6,7 @@
  *   instructions                  a system message before all others
  *   input, a text                 a user's message
  *   message                       a message
- *   reasoning                     reasoning_content of the assistant's message that follows
+ *   reasoning, one or several     reasoning_content of the assistant's message that follows
  *   function_call                 a call of the assistant's message at hand, or of a new one
  *   function_call_output          a tool's message
  *   tools[i], tool_choice         {"type", "name", ...} -> {"type", "function": {"name", ...}}
@@ -28,19 +28,27 @@ struct turns {
     json_t *messages;
     json_t *assistant; /* of them, the last one's: calls that follow are its own; borrowed */
     json_t *reasoning; /* of the message that follows; owned */
+    bool alone;        /* reasoning had no assistant's message behind it */
     bool failed;       /* memory ran out */
 };
 
-static json_t *text_of_parts(const json_t *parts)
+/* Adds to the reasoning, on lines of its own. */
+static void reason(struct turns *t, const json_t *parts)
 {
     struct buffer b = {0};
+    if (json_string_length(t->reasoning)) {
+        buffer_add(&b, json_string_value(t->reasoning), json_string_length(t->reasoning));
+        buffer_text(&b, "\n");
+    }
     for (size_t i = 0; i < json_array_size(parts); i++) {
         const json_t *text = field(json_array_get(parts, i), "text");
         buffer_add(&b, json_string_value(text), json_string_length(text));
     }
-    json_t *joined = b.failed ? NULL : json_stringn(b.v ? b.v : "", b.len);
+    json_decref(t->reasoning);
+    t->reasoning = b.failed ? NULL : json_stringn(b.v ? b.v : "", b.len);
+    t->failed |= !t->reasoning;
+    t->assistant = NULL;
     buffer_free(&b);
-    return joined;
 }
 
 /* Sets key, unless there is no value; false: memory ran out. */
@@ -56,6 +64,7 @@ static json_t *begin(struct turns *t, const char *role, const json_t *content)
     json_t *m = json_pack("{s:s}", "role", role);
     bool whole = m && set(m, "content", content);
     bool assistant = !strcmp(role, "assistant");
+    t->alone |= t->reasoning && !assistant;
     if (whole && assistant)
         whole = set(m, "reasoning_content", t->reasoning);
     json_decref(assistant ? t->reasoning : NULL);
@@ -91,10 +100,7 @@ static void add_item(struct turns *t, const json_t *item)
         t->failed |= !m || !set(m, "tool_call_id", field(item, "call_id")) ||
                      !set(m, "name", field(item, "name"));
     } else {
-        json_decref(t->reasoning);
-        t->reasoning = text_of_parts(field(item, "content"));
-        t->failed |= !t->reasoning;
-        t->assistant = NULL;
+        reason(t, field(item, "content"));
     }
 }
 
@@ -103,17 +109,13 @@ static enum status read_messages(const json_t *body, json_t *out, struct error *
     const json_t *instructions = field(body, "instructions"), *input = field(body, "input");
     struct turns t = {.messages = json_array()};
     t.failed = !t.messages;
-    bool alone = false; /* reasoning without the assistant's message behind it */
     if (!t.failed && instructions)
         begin(&t, "system", instructions);
     if (!t.failed && json_is_string(input))
         begin(&t, "user", input);
-    for (size_t i = 0; !t.failed && i < json_array_size(input); i++) {
-        bool reasoned = t.reasoning != NULL;
+    for (size_t i = 0; !t.failed && i < json_array_size(input); i++)
         add_item(&t, json_array_get(input, i));
-        alone |= reasoned && t.reasoning;
-    }
-    alone |= t.reasoning != NULL;
+    bool alone = t.alone || t.reasoning;
     json_decref(t.reasoning);
     if (t.failed || !set(out, "messages", t.messages)) {
         json_decref(t.messages);

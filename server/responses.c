@@ -1,9 +1,9 @@
 /*
- * A completion as a response: items in the order in which the model wrote them, the thought before
- * all others, messages of one part of text and calls of functions. What was asked is read as the
- * chat's that says the same (response_request.c), and its calls are found by the chat's own parser.
- * Nothing is kept: `store` and what would need it are refused by the field table. The frames of a
- * stream are events with their own names and numbers, in this order:
+ * A completion as a response: items in the order in which the model wrote them, thoughts, messages
+ * of one part of text and calls of functions. What was asked is read as the chat's that says the
+ * same (response_request.c), and its calls are found by the chat's own parser. Nothing is kept:
+ * `store` and what would need it are refused by the field table. The frames of a stream are events
+ * with their own names and numbers, in this order:
  *
  *     response.created, response.in_progress
  *     for each item
@@ -17,9 +17,9 @@
  *       response.output_item.done
  *     response.completed                              or response.incomplete: no tokens are left
  *
- * An answer without text and calls is one empty message, but for a thought that was cut off;
- * thoughts behind the first text are not told. Logprobs are of the tokens of the text before the
- * first call.
+ * Thoughts and calls cut the text into messages; what is empty between them is none. An answer
+ * without text and calls has one empty message, but for a thought that was cut off. Logprobs are of
+ * the tokens of the first message, if no call stands before it.
  */
 #include "server/responses.h"
 
@@ -98,7 +98,10 @@ static enum status read_response(struct request *q, struct completion *c, struct
 
 static void add_logprob(struct choice *x, const struct token_info *t)
 {
-    if (!tool_parser_calling(x->tools) && !reasoner_thinking(x->reasoner))
+    size_t n;
+    const struct thought *thoughts = reasoner_thoughts(x->reasoner, &n);
+    bool first = !n || !thoughts[n - 1].before;
+    if (first && !tool_parser_calling(x->tools) && !reasoner_thinking(x->reasoner))
         chat_logprob(x, t);
 }
 
@@ -113,65 +116,111 @@ static void keep_logprobs(struct choice *x, struct buffer *out)
     x->any_logprob = false;
 }
 
-/* A piece of the output: text and calls by turns. */
+/* A piece of the output. Even slots are texts, odd ones what stands between: thoughts, calls. */
 struct item {
-    size_t slot;                  /* 0: the thought; 2k + 1: the text before call k; then it */
-    const struct tool_call *call; /* NULL: a text or a thought */
-    size_t from, to;              /* of the choice's text, or of its thought */
-    bool there;                   /* false: the text is empty and so no item */
-    bool ended;                   /* nothing will be added to it */
-    bool cut;                     /* where the tokens were used up */
+    size_t slot;
+    const struct thought *thought;
+    struct tool_call *call; /* both NULL: a text */
+    size_t from, to;        /* of the choice's text, or of its thought */
+    bool first;             /* a text before which there is none */
+    bool there;             /* false: the text is empty and so no item */
+    bool ended;             /* nothing will be added to it */
+    bool cut;               /* where the tokens were used up */
 };
+
+/* What stands between texts k and k + 1; false: nothing yet. */
+static bool between(const struct completion *c, const struct choice *x, size_t k, struct item *it)
+{
+    size_t n, calls, earlier = 0;
+    const struct thought *thoughts = reasoner_thoughts(x->reasoner, &n);
+    struct tool_call *v = chat_calls(c, x, &calls);
+    if (k >= n + calls)
+        return false;
+    for (size_t i = 0; i < n; i++) {
+        size_t before = (thoughts[i].calls < calls ? thoughts[i].calls : calls) + i;
+        if (before == k) {
+            *it = (struct item){.thought = &thoughts[i]};
+            return true;
+        }
+        earlier += before < k;
+    }
+    *it = (struct item){.call = &v[k - earlier]};
+    return true;
+}
+
+/* Text k, between what stands before and behind it. */
+static void read_text(const struct completion *c, const struct choice *x, size_t k, struct item *it)
+{
+    struct item before = {0}, behind = {0};
+    bool finished = x->finish != FINISH_NONE, any = k && between(c, x, k - 1, &before);
+    bool more = between(c, x, k, &behind);
+    size_t n;
+    chat_calls(c, x, &n);
+    if (any)
+        it->from = before.thought ? before.thought->behind : before.call->before;
+    it->to = x->text.len;
+    if (more)
+        it->to = behind.thought ? behind.thought->before : behind.call->before;
+    it->to = it->to < it->from ? it->from : it->to;
+    it->first = !it->from && !before.call;
+    it->ended = more || finished;
+    it->cut = !more && x->finish == FINISH_LENGTH;
+    bool empty = finished && !n && !x->text.len && !(any && it->cut);
+    it->there = it->to > it->from || (!more && empty);
+}
+
+/* The rest of a thought, of a call. */
+static void read_thought(const struct completion *c, const struct choice *x, size_t k,
+                         const struct thought *t, struct item *it)
+{
+    struct item next;
+    bool over = x->text.len > t->before || between(c, x, k + 1, &next);
+    it->from = t->from;
+    it->to = t->to;
+    it->there = true;
+    it->ended = over || x->finish != FINISH_NONE;
+    it->cut = !over && x->finish == FINISH_LENGTH;
+}
+
+static void read_call(const struct choice *x, const struct tool_call *call, struct item *it)
+{
+    it->there = true;
+    it->ended = call->whole || x->finish != FINISH_NONE;
+    it->cut = !call->whole && x->finish == FINISH_LENGTH;
+}
 
 /* The item of a slot as far as it has come; false: there is none. */
 static bool item_at(const struct completion *c, const struct choice *x, size_t slot,
                     struct item *it)
 {
-    size_t n, k = slot ? (slot - 1) / 2 : 0;
-    const struct tool_call *calls = chat_calls(c, x, &n);
-    bool call = slot && slot % 2 == 0, finished = x->finish != FINISH_NONE;
-    if (slot > 2 * n + 1)
+    struct item last;
+    size_t k = slot / 2;
+    *it = (struct item){0};
+    if (slot % 2 ? !between(c, x, k, it) : k && !between(c, x, k - 1, &last))
         return false;
-    *it = (struct item){.slot = slot, .there = true};
-    if (!slot) {
-        it->to = x->thought_first;
-        it->there = it->to > 0;
-        it->ended = x->text.len || tool_parser_calling(x->tools) || finished;
-        it->cut = !x->text.len && !n && x->finish == FINISH_LENGTH;
-        return true;
-    }
-    if (call) {
-        it->call = &calls[k];
-        it->ended = it->call->whole || finished;
-        it->cut = !it->call->whole && x->finish == FINISH_LENGTH;
-        return true;
-    }
-    it->from = k ? calls[k - 1].before : 0;
-    it->to = k < n ? calls[k].before : x->text.len;
-    it->there = it->to > it->from || (!n && finished && (!x->thought.len || !it->cut));
-    it->ended = k < n || finished;
-    it->cut = k == n && x->finish == FINISH_LENGTH;
+    it->slot = slot;
+    if (it->thought)
+        read_thought(c, x, k, it->thought, it);
+    else if (it->call)
+        read_call(x, it->call, it);
+    else
+        read_text(c, x, k, it);
     return true;
-}
-
-static bool is_thought(const struct item *it)
-{
-    return !it->slot;
 }
 
 static void write_text(const struct choice *x, const struct item *it, size_t from, size_t to,
                        struct buffer *out)
 {
-    const struct buffer *all = is_thought(it) ? &x->thought : &x->text;
+    const struct buffer *all = it->thought ? &x->thought : &x->text;
     buffer_string(out, all->len ? all->v + from : "", to - from);
 }
 
-/* What belongs to a text: the logprobs of all, which the first one has. */
+/* What belongs to a text: the logprobs, which the first one has. */
 static void write_tops(const struct choice *x, const struct item *it, bool empty,
                        struct buffer *out)
 {
     buffer_text(out, ",\"logprobs\":[");
-    if (!empty && it->slot == 1)
+    if (!empty && it->first)
         buffer_add(out, x->tops.v, x->tops.len);
     buffer_text(out, "]");
 }
@@ -180,9 +229,9 @@ static void write_part(const struct choice *x, const struct item *it, bool empty
                        struct buffer *out)
 {
     buffer_format(out,
-                  "{\"type\":\"%s\",\"text\":", is_thought(it) ? "reasoning_text" : "output_text");
+                  "{\"type\":\"%s\",\"text\":", it->thought ? "reasoning_text" : "output_text");
     write_text(x, it, it->from, empty ? it->from : it->to, out);
-    if (!is_thought(it)) {
+    if (!it->thought) {
         buffer_text(out, ",\"annotations\":[]");
         write_tops(x, it, empty, out);
     }
@@ -191,7 +240,7 @@ static void write_part(const struct choice *x, const struct item *it, bool empty
 
 static void write_id(const struct request *q, const struct item *it, struct buffer *out)
 {
-    const char *kind = it->call ? "fc" : is_thought(it) ? "rs" : "msg";
+    const char *kind = it->call ? "fc" : it->thought ? "rs" : "msg";
     buffer_format(out, "\"%s_%s_%zu\"", kind, q->id, it->slot);
 }
 
@@ -206,7 +255,7 @@ static void write_call(const struct item *it, bool empty, struct buffer *out)
 static void write_item(const struct request *q, const struct choice *x, const struct item *it,
                        bool empty, struct buffer *out)
 {
-    const char *type = it->call ? "function_call" : is_thought(it) ? "reasoning" : "message";
+    const char *type = it->call ? "function_call" : it->thought ? "reasoning" : "message";
     buffer_format(out, "{\"type\":\"%s\",\"id\":", type);
     write_id(q, it, out);
     buffer_format(out, ",\"status\":\"%s\"",
@@ -216,7 +265,7 @@ static void write_item(const struct request *q, const struct choice *x, const st
     if (it->call) {
         write_call(it, empty, out);
     } else {
-        buffer_text(out, is_thought(it) ? ",\"summary\":[]" : ",\"role\":\"assistant\"");
+        buffer_text(out, it->thought ? ",\"summary\":[]" : ",\"role\":\"assistant\"");
         buffer_text(out, ",\"content\":[");
         if (!empty)
             write_part(x, it, false, out);
@@ -260,7 +309,8 @@ static void write_usage(const struct usage *u, int64_t thought, struct buffer *o
     }
     long long read = (long long)u->prompt_tokens, written = (long long)u->generated_tokens;
     buffer_format(out,
-                  "{\"input_tokens\":%lld,\"input_tokens_details\":{\"cached_tokens\":%lld},"
+                  "{\"input_tokens\":%lld,"
+                  "\"input_tokens_details\":{\"cached_tokens\":%lld,\"cache_write_tokens\":0},"
                   "\"output_tokens\":%lld,\"output_tokens_details\":{\"reasoning_tokens\":%lld},"
                   "\"total_tokens\":%lld}",
                   read, (long long)u->cached_tokens, written, (long long)thought, read + written);
@@ -362,42 +412,42 @@ static void part_event(const struct request *q, struct completion *c, const stru
 static void text_delta(const struct request *q, struct completion *c, struct choice *x,
                        const struct item *it, struct buffer *out)
 {
-    size_t *sent = is_thought(it) ? &x->thought_sent : &x->sent;
-    if (it->to <= *sent)
+    size_t *sent = it->thought ? &x->thought_sent : &x->sent;
+    size_t from = *sent > it->from ? *sent : it->from;
+    if (it->to <= from)
         return;
-    open_inner_event(q, c, is_thought(it) ? "reasoning_text.delta" : "output_text.delta", it, out);
+    open_inner_event(q, c, it->thought ? "reasoning_text.delta" : "output_text.delta", it, out);
     buffer_text(out, "\"delta\":");
-    write_text(x, it, *sent, it->to, out);
+    write_text(x, it, from, it->to, out);
     *sent = it->to;
-    if (!is_thought(it)) {
+    if (!it->thought) {
         buffer_text(out, ",\"logprobs\":[");
         buffer_add(out, x->logprobs.v, x->logprobs.len);
         buffer_text(out, "]");
     }
     buffer_text(out, "}\n\n");
-    if (!is_thought(it))
+    if (!it->thought)
         keep_logprobs(x, out);
 }
 
 static void text_done(const struct request *q, struct completion *c, struct choice *x,
                       const struct item *it, struct buffer *out)
 {
-    if (!is_thought(it))
+    if (!it->thought)
         keep_logprobs(x, out);
-    open_inner_event(q, c, is_thought(it) ? "reasoning_text.done" : "output_text.done", it, out);
+    open_inner_event(q, c, it->thought ? "reasoning_text.done" : "output_text.done", it, out);
     buffer_text(out, "\"text\":");
     write_text(x, it, it->from, it->to, out);
-    if (!is_thought(it))
+    if (!it->thought)
         write_tops(x, it, false, out);
     buffer_text(out, "}\n\n");
     part_event(q, c, x, it, false, out);
 }
 
-static void call_delta(const struct request *q, struct completion *c, const struct choice *x,
-                       const struct item *it, struct buffer *out)
+static void call_delta(const struct request *q, struct completion *c, const struct item *it,
+                       struct buffer *out)
 {
-    size_t n;
-    struct tool_call *call = &chat_calls(c, x, &n)[it->slot / 2 - 1];
+    struct tool_call *call = it->call;
     if (call->arguments.len <= call->sent)
         return;
     open_inner_event(q, c, "function_call_arguments.delta", it, out);
@@ -435,7 +485,7 @@ static bool advance(const struct request *q, struct completion *c, struct choice
         t->open = true;
     }
     if (t->open && it.call)
-        call_delta(q, c, x, &it, out);
+        call_delta(q, c, &it, out);
     else if (t->open)
         text_delta(q, c, x, &it, out);
     if (!it.ended)

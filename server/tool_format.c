@@ -13,7 +13,8 @@
  *   kimi        <|tool_calls_section_begin|>, then each call <|tool_call_begin|>functions.f:N
  *               <|tool_call_argument_begin|>{...}<|tool_call_end|>
  *   command_r   Action: ```json [{"tool_name": f, "parameters": {...}}, ...] ```;
- *               r7b: the list between <|START_ACTION|> and <|END_ACTION|>
+ *               r7b: the list between <|START_ACTION|> and <|END_ACTION|>; what else it has for
+ *               tags, reasoning.c knows
  *   lfm         <|tool_call_start|>[f(k=v), ...]<|tool_call_end|>
  *   recipient   >>>f, a line feed, {...}; >>>all, a line feed, text; the prompt has the first >>>:
  *               Functionary 3.2
@@ -122,8 +123,6 @@ static const struct tool_row rows[] = {
     [TOOLS_COMMAND_R7B] = {.evidence = {"<|START_ACTION|>"},
                            .open = "<|START_ACTION|>",
                            .close = "<|END_ACTION|>",
-                           .drop = {"<|START_RESPONSE|>", "<|END_RESPONSE|>", "<|START_THINKING|>",
-                                    "<|END_THINKING|>"},
                            .special = true,
                            .writing = {.begin = " [ ",
                                        .head = "{ \"tool_call_id\": \"#\", \"tool_name\": ",

@@ -50,7 +50,7 @@ struct tool_row {
     const char *open, *close;     /* "": none */
     const char *inner;            /* before each call within them */
     const char *skip[2];          /* what else may stand between calls; the longer first */
-    const char *drop[4];          /* tags that are neither content nor calls */
+    const char *drop[2];          /* tags that are neither content nor calls */
     bool begun;                   /* the prompt ends with `open`: the text begins behind it */
     bool bare;                    /* a message may be calls without a tag */
     bool named;                   /* a call may be its name, and its arguments behind it */

@@ -321,7 +321,7 @@ enum status chat_render(const struct chat_templates *c, const struct chat *chat,
 
 bool chat_thinks(const char *prompt, size_t len)
 {
-    static const char *const tags[] = {"<think>", "[THINK]"};
+    static const char *const tags[] = {"<think>", "[THINK]", "<|START_THINKING|>"};
     while (len && is_space(prompt[len - 1]))
         len--;
     for (size_t i = 0; i < sizeof tags / sizeof tags[0]; i++) {

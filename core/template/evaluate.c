@@ -358,6 +358,9 @@ static enum status apply(struct render *r, const struct node *n, struct frame *f
     struct arguments a = {0};
     enum status s = arguments(r, n->list, f, &a);
     struct call given = call_of(&a);
+    if (!s && !n->native)
+        return render_fail(r, "no %s named '%.*s'", n->kind == NODE_FILTER ? "filter" : "test",
+                           (int)n->text->len, n->text->v);
     return s ? s : evaluate_native(r, n->native, to, &given, out);
 }
 

@@ -169,6 +169,7 @@ static struct node *disjunction(struct parser *p)
 static struct node *condition(struct parser *p)
 {
     int line = p->at->line;
+    struct node *missing = p->missing;
     struct node *n = disjunction(p);
     while (n && parser_skip_name(p, "if")) {
         struct node *test = disjunction(p), *otherwise = NULL;
@@ -180,6 +181,7 @@ static struct node *condition(struct parser *p)
                 return NULL;
         }
         n = parser_node(p, NODE_COND, line, n, test, otherwise);
+        p->missing = missing;
         line = p->at->line;
     }
     return n;
@@ -489,15 +491,17 @@ static struct node *applied(struct parser *p, enum node_kind kind, struct node *
     struct token *t = parser_expect(p, TOKEN_NAME);
     if (!t)
         return NULL;
-    const char *what = kind == NODE_FILTER ? "filter" : "test";
-    const struct native *native =
-        kind == NODE_FILTER ? natives_filter(t->v.text) : natives_test(t->v.text);
-    if (!native || parser_is(p, TOKEN_DOT))
-        return parser_unsupported(p, t->line, "no %s named '%.*s'", what, (int)t->v.text->len,
-                                  t->v.text->v);
     struct node *n = parser_node(p, kind, t->line, to, NULL, NULL);
-    if (n)
-        n->native = native;
+    if (!n)
+        return NULL;
+    n->text = t->v.text;
+    n->native = kind == NODE_FILTER ? natives_filter(n->text) : natives_test(n->text);
+    if (!n->native && !p->missing)
+        p->missing = n;
+    if (parser_is(p, TOKEN_DOT))
+        return parser_unsupported(p, t->line, "no %s named '%.*s'",
+                                  kind == NODE_FILTER ? "filter" : "test", (int)n->text->len,
+                                  n->text->v);
     return n;
 }
 

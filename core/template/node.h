@@ -29,8 +29,8 @@ enum node_kind {
     NODE_ITEM,         /* a[b] */
     NODE_SLICE,        /* a:b:c, each may be NULL */
     NODE_CALL,         /* a(list) */
-    NODE_FILTER,       /* a|native(list); a is NULL where a block is filtered */
-    NODE_TEST,         /* a is native(list) */
+    NODE_FILTER,       /* a|native(list); a is NULL where a block is filtered; text */
+    NODE_TEST,         /* a is native(list); text: the name of what there is not (native NULL) */
     NODE_KEYWORD,      /* in arguments: text=a */
     NODE_SPREAD,       /* in arguments: *a */
     NODE_SPREAD_NAMED, /* in arguments: **a */

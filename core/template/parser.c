@@ -80,6 +80,22 @@ void parser_append(struct node *parent, struct node **list, struct node ***end, 
     adopt(parent, child);
 }
 
+struct node *parser_frame(struct parser *p)
+{
+    struct node *outside = p->missing;
+    p->missing = NULL;
+    return outside;
+}
+
+bool parser_frame_end(struct parser *p, struct node *outside)
+{
+    const struct node *n = p->missing;
+    p->missing = outside;
+    return !n || parser_unsupported(p, n->line, "no %s named '%.*s'",
+                                    n->kind == NODE_FILTER ? "filter" : "test", (int)n->text->len,
+                                    n->text->v);
+}
+
 bool parser_is(const struct parser *p, enum token_kind kind)
 {
     return p->at->kind == kind;

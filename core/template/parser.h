@@ -17,6 +17,7 @@ struct parser {
     int depth;        /* of the grammar's recursion */
     int loops;        /* that a break could leave */
     unsigned mentions;
+    struct node *missing; /* of the frame at hand: the first filter or test that there is not */
     struct error *err;
 };
 
@@ -29,6 +30,12 @@ struct node *parser_node(struct parser *p, enum node_kind kind, int line, struct
 void parser_append(struct node *parent, struct node **list, struct node ***end, struct node *child);
 /* An empty parenthesis of the recursion: false when it is too deep. Pairs with p->depth--. */
 bool parser_enter(struct parser *p);
+
+/* A part of a template that jinja2 compiles as a frame of its own begins and ends: what is missing
+ * in it is refused. What is missing within an if fails when it is reached: an if puts p->missing
+ * back. */
+struct node *parser_frame(struct parser *p);
+bool parser_frame_end(struct parser *p, struct node *outside);
 
 bool parser_is(const struct parser *p, enum token_kind kind);
 bool parser_is_name(const struct parser *p, const char *name);

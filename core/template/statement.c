@@ -14,10 +14,30 @@ static bool body(struct parser *p, const char *ends, struct node *parent, struct
     return parser_expect(p, TOKEN_BLOCK_END) && statement_parse(p, ends, parent, list);
 }
 
+/* The same, as a frame of its own. */
+static bool inner_body(struct parser *p, const char *ends, struct node *parent, struct node **list)
+{
+    struct node *outside = parser_frame(p);
+    return body(p, ends, parent, list) && parser_frame_end(p, outside);
+}
+
 /* The same, taking the name too. */
 static bool whole_body(struct parser *p, const char *end, struct node *n)
 {
-    return body(p, end, n, &n->list) && parser_next(p);
+    return inner_body(p, end, n, &n->list) && parser_next(p);
+}
+
+/* An expression as a frame of its own. */
+static struct node *inner_expression(struct parser *p)
+{
+    struct node *outside = parser_frame(p), *n = expression_parse(p, true);
+    return n && parser_frame_end(p, outside) ? n : NULL;
+}
+
+static struct node *inner_filters(struct parser *p, bool inline_first)
+{
+    struct node *outside = parser_frame(p), *n = expression_filters(p, NULL, inline_first);
+    return n && parser_frame_end(p, outside) ? n : NULL;
 }
 
 /* ---- targets ----------------------------------------------------------------------------------
@@ -87,7 +107,7 @@ static struct node *parse_set(struct parser *p)
         return v ? parser_node(p, NODE_SET, line, target, v, NULL) : NULL;
     }
     struct node *filter = NULL;
-    if (parser_is(p, TOKEN_PIPE) && !(filter = expression_filters(p, NULL, false)))
+    if (parser_is(p, TOKEN_PIPE) && !(filter = inner_filters(p, false)))
         return NULL;
     struct node *n = parser_node(p, NODE_SET_BLOCK, line, target, filter, NULL);
     return n && whole_body(p, "endset", n) ? n : NULL;
@@ -102,26 +122,26 @@ static struct node *parse_for(struct parser *p)
     if (!parser_skip_name(p, "in"))
         return parser_invalid(p, line, "expected token 'in'");
     struct node *of = expression_tuple(p, false, false);
-    if (!of || (parser_skip_name(p, "if") && !(test = expression_parse(p, true))))
+    if (!of || (parser_skip_name(p, "if") && !(test = inner_expression(p))))
         return NULL;
     struct node *n = parser_node(p, NODE_FOR, line, target, of, test);
     if (!n)
         return NULL;
     n->flag = parser_skip_name(p, "recursive");
     p->loops++;
-    bool good = body(p, "endfor else", n, &n->list);
+    bool good = inner_body(p, "endfor else", n, &n->list);
     p->loops--;
     if (!good)
         return NULL;
     if (value_is(parser_next(p)->v.text, "endfor"))
         return n;
-    return body(p, "endfor", n, &n->other) && parser_next(p) ? n : NULL;
+    return inner_body(p, "endfor", n, &n->other) && parser_next(p) ? n : NULL;
 }
 
 static struct node *parse_if(struct parser *p)
 {
     int line = parser_next(p)->line;
-    struct node *first = NULL, *last = NULL;
+    struct node *first = NULL, *last = NULL, *missing = p->missing;
     for (;;) {
         struct node *test = expression_tuple(p, false, false);
         struct node *n = test ? parser_node(p, NODE_IF, line, test, NULL, NULL) : NULL;
@@ -136,11 +156,13 @@ static struct node *parse_if(struct parser *p)
         last = n;
         struct token *t = parser_next(p);
         line = t->line;
+        p->missing = missing;
         if (value_is(t->v.text, "elif"))
             continue;
-        if (value_is(t->v.text, "else"))
-            return body(p, "endif", first, &last->other) && parser_next(p) ? first : NULL;
-        return first;
+        bool whole = !value_is(t->v.text, "else") ||
+                     (body(p, "endif", first, &last->other) && parser_next(p));
+        p->missing = missing;
+        return whole ? first : NULL;
     }
 }
 
@@ -166,7 +188,7 @@ static bool signature(struct parser *p, struct macro_shape *m, struct node *scop
         m->defaults = defaults;
         m->names[m->n] = t->v.text;
         if (parser_skip(p, TOKEN_ASSIGN)) {
-            struct node *v = expression_parse(p, true);
+            struct node *v = inner_expression(p);
             if (!v)
                 return false;
             m->defaults[m->n] = v;
@@ -232,7 +254,7 @@ static struct node *parse_call(struct parser *p)
 static struct node *parse_filter(struct parser *p)
 {
     int line = parser_next(p)->line;
-    struct node *filter = expression_filters(p, NULL, true);
+    struct node *filter = inner_filters(p, true);
     struct node *n = filter ? parser_node(p, NODE_FILTER_BLOCK, line, filter, NULL, NULL) : NULL;
     return n && whole_body(p, "endfilter", n) ? n : NULL;
 }

@@ -19,7 +19,8 @@ static enum status parse(struct template *t, const char *text, size_t len, struc
     if (!lexer_read(&t->heap, text, len, &tokens, &own)) {
         struct parser p = {.heap = &t->heap, .at = tokens.v, .err = &own};
         struct node top = {.kind = NODE_IF}; // of which only the depth is used
-        if (statement_parse(&p, NULL, &top, &t->body) && !scope_resolve(t))
+        if (statement_parse(&p, NULL, &top, &t->body) && parser_frame_end(&p, NULL) &&
+            !scope_resolve(t))
             error_memory(&own, "resolving the names of a chat template");
     }
     if (own.code == ST_OUT_OF_MEMORY && t->heap.over)

@@ -4,8 +4,11 @@ import json
 import openai
 import pydantic
 
+from openai.types.responses import Response, ResponseReasoningItem, ResponseStreamEvent
+
 from caller import caller
 from daemon import Daemon
+from scripted import Served
 
 
 def daemon():
@@ -101,6 +104,39 @@ def test_streamed_calls():
     assert done.arguments == deltas[-1].snapshot and done.item_id == deltas[0].item_id
     assert final.output_text == "I look." and [o.type for o in final.output] == ["message", "function_call"]
     assert final.output[1].parsed_arguments is None or final.output[1].parsed_arguments == {"city": "Genève"}
+
+
+THOUGHTS = ["<|channel|>analysis<|message|>", "Hm.", "<|end|><|start|>", "assistant", "<|channel|>", "commentary<|message|>", "I look", " up.",
+            "<|end|><|start|>as", "sistant<|channel|>analysis", "<|message|>So", " so.", "<|end|><|start|>assistant<|channel|>", "commentary to=func",
+            "tions.get_weather ", "<|constrain|>", "json", "<|message|>", '{"city": ', '"Genève"}', "<|call|>"]
+
+
+def test_thoughts():
+    """gpt-oss's turn, each event as the SDK's types have it; its accumulator and the whole answer agree; the loop goes on with it."""
+    template = ("{# <|channel|>analysis <|call|> #}{% for m in messages %}{{ m.role }}: {{ m.reasoning_content }}{{ m.content }}\n{% endfor %}"
+                "{{ '<|say2|>' if messages[-1].role == 'tool' else '<|say|>' }}")
+    event = pydantic.TypeAdapter(ResponseStreamEvent)
+    with Served({"<|say|>": THOUGHTS, "<|say2|>": ["<|channel|>final<|message|>Sun", "ny."]}, template,
+                "--served-model-name", "base") as d:
+        c = client(d)
+        whole = c.responses.create(model="base", input="Weather?", tools=[TOOL])
+        with c.responses.create(model="base", input="Weather?", tools=[TOOL], stream=True) as raw:
+            got = [event.validate_python(e.to_dict()) for e in raw]
+        with c.responses.stream(model="base", input="Weather?", tools=[TOOL]) as s:
+            accumulated = list(s)
+            final = s.get_final_response()
+        assert [o.type for o in whole.output] == ["reasoning", "message", "reasoning", "function_call"] == [o.type for o in final.output]
+        assert [e.item.type for e in got if e.type == "response.output_item.added"] == [o.type for o in whole.output]
+        for r in (whole, final, got[-1].response):
+            Response.model_validate(r.to_dict())
+            assert [o.content[0].text for o in r.output[:3]] == ["Hm.", "I look up.", "So so."] and r.output_text == "I look up."
+            assert ResponseReasoningItem.model_validate(r.output[2].to_dict()).content[0].type == "reasoning_text"
+        for i, said in ((0, "Hm."), (2, "So so.")):
+            assert "".join(e.delta for e in got if e.type == "response.reasoning_text.delta" and e.output_index == i) == said
+        assert [e.type for e in got] == [e.type for e in accumulated]
+        turns = [{"role": "user", "content": "Weather?"}, *whole.output,
+                 {"type": "function_call_output", "call_id": whole.output[3].call_id, "output": "sun"}]
+        assert c.responses.create(model="base", input=turns, tools=[TOOL]).output_text == "Sunny."
 
 
 class Animal(pydantic.BaseModel):

@@ -216,8 +216,6 @@ SCRIPTS = {
                                                    "\": 1}", "\n```", "<｜tool▁call▁end｜>", "<｜tool▁calls▁end｜>"], "Hm.", [("f", '{"a": 1}')]),
     "command-r": ('Action: "tool_name"', ["So.\nAct", "ion:\n``", "`json\n[\n", ' {"tool_name": "f", "para', 'meters": {"a', '": 1}},', ' {"tool_name": "g", "parameters": ',
                                           "{}}\n]``", "`\n"], "So.", [("f", '{"a": 1}'), ("g", "{}")]),
-    "command-r7b": ("<|START_ACTION|>", ["<|START_THINKING|>", "Hm.", "<|END_THINKING|>", "<|START_ACTION|>", '[{"tool_call_id": "0", "tool_', 'name": "f", "para',
-                                         'meters": {"a', '": 1}}\n]', "<|END_ACTION|>"], "Hm.", [("f", '{"a": 1}')]),
     "llama, python": ("func_name1(params_name1=", ["[f(", "a=", "'x", "y'), g", "()]"], None, [("f", '{"a": "xy"}'), ("g", "{}")]),
     "lfm": ("<|tool_call_start|>", ["Yes. ", "<|tool_call_start|>", "[f(a", "='x", "y'), g()]", "<|tool_call_end|>"], "Yes.",
             [("f", '{"a": "xy"}'), ("g", "{}")]),
@@ -271,6 +269,11 @@ THOUGHTS = {
     "gpt-oss": ("<|channel|>analysis <|call|>", "<|say|>",
                 ["<|channel|>analysis<|message|>", "Hm.", "<|end|><|start|>", "assistant", "<|channel|>", "commentary to=func", "tions.f ",
                  "<|constrain|>", "json", "<|message|>", '{"a": ', "1}", "<|call|>"], "Hm.", None, True),
+    "command-r7b": ("<|START_ACTION|> <|END_THINKING|>", "<|say|>",
+                    ["<|START_THINKING|>", "Hm.", "<|END_THINKING|>", "<|START_ACTION|>", '[\n    {"tool_call_id": "0", "tool_', 'name": "f", "para',
+                     'meters": {"a', '": 1}}\n]', "<|END_ACTION|>"], "Hm.", None, True),
+    "command-a": ("<|START_ACTION|> <|END_THINKING|>", "<|START_THINKING|>",
+                  ["Hm", ", so.", "<|END_THINKING|>", "<|START_RESPONSE|>", "Ye", "s.", "<|END_RESPONSE|>"], "Hm, so.", "Yes.", False),
 }
 
 
@@ -313,6 +316,23 @@ def test_templates_that_want_the_text():
             bad = [*HELLO, {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}]
             assert d.post("/apply-template", {"messages": bad}).status == 400
     assert len(cases) == 6
+
+
+def test_a_template_that_wants_a_plan():
+    """Command's own has a call's thought under a name of its own: the turn is what transformers makes of it."""
+    top = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + "/vectors"
+    with open(f"{top}/chat/templates/axolotl-command-a-tool-use.jinja", encoding="utf-8") as f:
+        template = f.read()
+    with open(f"{top}/reasoning/cases.json", encoding="utf-8") as f:
+        cases = [c for c in json.load(f)["cases"] if c["format"] == "COMMAND" and "arguments" in c]
+    with folder_with(template) as folder, Daemon(model=folder.name) as d:
+        for case in cases:
+            call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": json.dumps(case["arguments"], ensure_ascii=False)}}
+            for name in ("reasoning", "reasoning_content", "thinking"):
+                said = {"role": "assistant", "content": None, name: case["thought"], "tool_calls": [call]}
+                prompt = d.ok("POST", "/apply-template", {"messages": [*HELLO, said]})["prompt"]
+                assert case["text"] in prompt, (name, case["text"], prompt)
+    assert [c["thought"] for c in cases] == ["I call it.", ""]
 
 
 def test_one_call_alone():

@@ -211,28 +211,79 @@ def test_a_thought():
         assert again["usage"]["input_tokens"] == chat(d, turns)["usage"]["prompt_tokens"] and items_of(again)[-1] == ("message", "Yes.")
 
 
+PART = ["output_item.added", "content_part.added", "{}.done", "content_part.done", "output_item.done"]
+KINDS = {"message": [k.format("output_text") for k in PART], "reasoning": [k.format("reasoning_text") for k in PART],
+         "function_call": ["output_item.added", "function_call_arguments.done", "output_item.done"]}
+
+
+def check_events(got, want):
+    """A stream whose items are these: each with its own events, one behind the other, numbered. The response that it ends with."""
+    names, data = [n.removeprefix("response.") for n, _ in got], [e for _, e in got]
+    assert [e["sequence_number"] for e in data] == list(range(len(data))) and items_of(data[-1]["response"]) == want
+    indices = [e["output_index"] for e in data if "output_index" in e]
+    assert indices == sorted(indices) and set(indices) == set(range(len(want)))
+    for i, (kind, said) in enumerate(want):
+        own = [(n, e) for n, e in zip(names, data) if e.get("output_index") == i]
+        text, arguments = (None, said[1]) if kind == "function_call" else (said, None)
+        assert [n for n, _ in own if not n.endswith(".delta")] == KINDS[kind]
+        assert "".join(e["delta"] for n, e in own if n.endswith(".delta")) == (arguments if text is None else text)
+        added, done = own[0][1]["item"], own[-1][1]["item"]
+        assert added["id"] == done["id"] and added["status"] == "in_progress" and done == data[-1]["response"]["output"][i]
+        if kind == "function_call":
+            assert added["arguments"] == "" and own[-2][1]["arguments"] == arguments and own[-2][1]["name"] == added["name"] == said[0]
+        else:
+            assert added["content"] == [] and own[-3][1]["text"] == own[-2][1]["part"]["text"] == text
+            assert all(e["item_id"] == added["id"] and e["content_index"] == 0 for _, e in own[1:-1])
+    return data[-1]["response"]
+
+
 def test_call_events():
     with caller() as d:
         whole = respond(d, tools=[TOOL])
         _, got = events(d, tools=[TOOL])
-        names, data = [n.removeprefix("response.") for n, _ in got], [e for _, e in got]
-        assert [e["sequence_number"] for e in data] == list(range(len(data))) and names[-1] == "completed"
-        last = data[-1]["response"]
-        assert items_of(last) == WANT and all(last["usage"][k] == whole["usage"][k] for k in ("input_tokens", "output_tokens"))
-        for i, (kind, said) in enumerate(WANT):
-            own = [(n, e) for n, e in zip(names, data) if e.get("output_index") == i]
-            deltas = [e["delta"] for n, e in own if n.endswith(".delta")]
-            kinds = [n for n, _ in own if not n.endswith(".delta")]
-            text, arguments = (said, None) if kind == "message" else (None, said[1])
-            assert "".join(deltas) == (text or arguments)
-            added, done = own[0][1]["item"], own[-1][1]["item"]
-            assert added["id"] == done["id"] and added["status"] == "in_progress" and done == data[-1]["response"]["output"][i]
-            if kind == "message":
-                assert kinds == ["output_item.added", "content_part.added", "output_text.done", "content_part.done", "output_item.done"]
+        last = check_events(got, WANT)
+        assert last["status"] == "completed" and all(last["usage"][k] == whole["usage"][k] for k in ("input_tokens", "output_tokens"))
+        assert len([n for n, _ in got if n == "response.function_call_arguments.delta"]) > 3
+
+
+THOUGHTS = ["<|channel|>analysis<|message|>", "Hm.", "<|end|><|start|>", "assistant", "<|channel|>", "commentary<|message|>", "I look", " up.",
+            "<|end|><|start|>as", "sistant<|channel|>analysis", "<|message|>So", " so."]
+ENDINGS = {"<|say|>": (["<|end|><|start|>assistant", "<|channel|>commentary to=func", "tions.f ", "<|constrain|>", "json", "<|message|>",
+                        '{"a": ', "1}", "<|call|>"], ("function_call", ("f", '{"a": 1}'))),
+           "<|say2|>": (["<|end|><|start|>assistant<|channel|>", "final", "<|message|>Ye", "s."], ("message", "Yes."))}
+
+
+def test_thoughts_between():
+    """gpt-oss thinks, says what it will do, thinks again, and calls or answers: items in that order, whole and streamed."""
+    template = ("{# <|channel|>analysis <|call|> #}{% for m in messages %}{{ m.role }}: {{ m.reasoning_content }}{{ m.content }}"
+                "{{ m.tool_calls }}\n{% endfor %}")
+    for say, (pieces, end) in ENDINGS.items():
+        with Served({say: THOUGHTS + pieces}, template + say) as d:
+            want = [("reasoning", "Hm."), ("message", "I look up."), ("reasoning", "So so."), end]
+            r = respond(d, tools=[TOOL])
+            assert items_of(r) == want and {i["status"] for i in r["output"]} == {"completed"} and len({i["id"] for i in r["output"]}) == 4
+            assert check_events(events(d, tools=[TOOL])[1], want)["status"] == "completed"
+            logprobs = respond(d, tools=[TOOL], include=["message.output_text.logprobs"])["output"]
+            assert len(logprobs[1]["content"][0]["logprobs"]) > 1
+            for most in range(1, len(THOUGHTS + pieces) + 1):  # what is cut off is the beginning of it, the last item alone is incomplete
+                cut = respond(d, tools=[TOOL], max_output_tokens=most)
+                assert all("".join(g[1]) == "".join(w[1])[:len("".join(g[1]))] for g, w in zip(items_of(cut), want)), cut
+                assert all(i["status"] == "completed" for i in cut["output"][:-1])
+                assert check_events(events(d, tools=[TOOL], max_output_tokens=most)[1], items_of(cut))["status"] == cut["status"]
+            m = chat(d, [{"role": "user", "content": "It is a truth"}], tools=[CHAT_TOOL])["choices"][0]["message"]
+            assert m["reasoning"] == "Hm.\nSo so." and m["content"] == ("I look up." if end[0] == "function_call" else "I look up.\nYes.")
+            turn = [{"role": "user", "content": "a"}, *r["output"], {"role": "user", "content": "b"}]
+            turns = [turn[0], {"role": "assistant", "reasoning": "Hm.", "content": "I look up."}, {"role": "assistant", "reasoning": "So so."}, turn[-1]]
+            if end[0] == "message":
+                turns[2]["content"] = "Yes."
             else:
-                assert kinds == ["output_item.added", "function_call_arguments.done", "output_item.done"]
-                assert added["arguments"] == "" and own[-2][1]["arguments"] == arguments and own[-2][1]["name"] == added["name"] == said[0]
-        assert len([n for n in names if n == "function_call_arguments.delta"]) > 3
+                turns[2]["tool_calls"] = [{"id": r["output"][3]["call_id"], "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}]
+            assert respond(d, turn)["usage"]["input_tokens"] == chat(d, turns)["usage"]["prompt_tokens"]
+            two = [turn[0], {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "Hm."}]}, *r["output"][2:], turn[-1]]
+            turns[1:3] = [{**turns[2], "reasoning": "Hm.\nSo so."}]
+            assert respond(d, two)["usage"]["input_tokens"] == chat(d, turns)["usage"]["prompt_tokens"]
+            alone = d.post("/v1/responses", {"input": [turn[0], r["output"][0], turn[-1]]})
+            assert alone.status == 400 and "reasoning item" in alone.json()["error"]["message"]
 
 
 def test_one_call_and_a_cut_one():

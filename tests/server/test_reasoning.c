@@ -16,6 +16,8 @@
 
 #define T REASONING_THINK
 #define H REASONING_HARMONY
+#define B REASONING_BRACKETS
+#define C REASONING_COMMAND
 #define CALL(name, args)                                                                           \
     "<|channel|>commentary to=functions." name " <|constrain|>json<|message|>" args "<|call|>"
 #define NEXT "<|start|>assistant"
@@ -46,7 +48,21 @@ static const struct row rows[] = {
      "<think>f? <tool_call>{\"name\": \"g\"}</think>\n<tool_call>\n"
      "{\"name\": \"f\", \"arguments\": {\"a\": 1}}\n</tool_call>",
      "f? <tool_call>{\"name\": \"g\"}/|f({\"a\": 1})"},
-    {REASONING_BRACKETS, false, "[THINK]a[/THINK]b", "a/b"},
+    {B, false, "[THINK]a[/THINK]b", "a/b"},
+    {B, false, "[THINK]a[/THINK]b [THINK]c[/THINK]d[TH", "a\nc/b d[TH"},
+    {C, false, "<|START_RESPONSE|>Hi <|STA<|END_RESPONSE|>", "/Hi <|STA"},
+    {C, false, "<|START_THINKING|><|END_THINKING|><|START_RESPONSE|>Hi", "/Hi"},
+    {C, true, "a\n<|END_THINKING|><|START_TEXT|>b<|END_TEXT|>", "a/b"},
+    {C, false, "No tags", "/No tags"},
+    {C, false,
+     "<|START_THINKING|>So.<|END_THINKING|><|START_ACTION|>[\n    {\"tool_call_id\": \"0\", "
+     "\"tool_name\": \"f\", \"parameters\": {\"a\": 1}},\n    {\"tool_call_id\": \"1\", "
+     "\"tool_name\": \"g\", \"parameters\": {}}\n]<|END_ACTION|>",
+     "So./|f({\"a\": 1})|g({})"},
+    {C, false,
+     "<|START_THINKING|>a<|END_THINKING|><|START_RESPONSE|>b<|END_RESPONSE|><|START_THINKING|>c"
+     "<|END_THINKING|><|START_ACTION|>[{\"tool_name\": \"f\", \"parameters\": {}}]",
+     "a\nc/b|f({})"},
     {H, false, "<|channel|>analysis<|message|>Hm.<|end|>" NEXT "<|channel|>final<|message|>Yes <|x",
      "Hm./Yes <|x"},
     {H, false, "<|channel|>final<|message|>Yes<|return|>", "/Yes"},
@@ -64,6 +80,11 @@ static const struct row rows[] = {
     {H, false, "<|channel|>final<|message|>Call to=functions.f {} now",
      "/Call to=functions.f {} now"},
     {H, false, CALL("f", "{\"a\": tr"), "/|f({\"a\": tr"},
+    {H, false, CALL("f", "{\"a\": tr") NEXT CALL("g", "{}"), "/|f({\"a\": tr|g({})"},
+    {H, false, "<|channel|>commentary to=functions.f <|message|> ", "/"},
+    {H, false, "<|channel|>analysis to=functions.f code<|message|>{}", "/|f({})"},
+    {H, false, CALL("f", "") NEXT "<|channel|>final<|message|>Yes", "/Yes"},
+    {H, false, CALL("f", "no") NEXT CALL("g", "{}"), "/to=functions.f no|g({})"},
     {H, false, "<|channel|>analysis<|message|>a<|end|>" NEXT "<|chan", "a/"},
     {H, false, "<|channel|>analysis<|message|>cut", "cut/"},
     {H, false, "<|channel|>analysis<|message|>a<|start|>assistant<|channel|>final<|message|>b",
@@ -76,7 +97,10 @@ static const struct row rows[] = {
 
 static struct tool_parser *calls_of(enum reasoning_format f)
 {
-    return tool_parser_new(f == H ? TOOLS_HARMONY : TOOLS_HERMES, NULL);
+    return tool_parser_new(f == H   ? TOOLS_HARMONY
+                           : f == C ? TOOLS_COMMAND_R7B
+                                    : TOOLS_HERMES,
+                           NULL);
 }
 
 /* The outcome of a text that comes in three pieces. */
@@ -139,6 +163,42 @@ START_TEST(test_prompt)
 }
 END_TEST
 
+/* Where thoughts stand among what is said and called, however the text is cut. */
+START_TEST(test_order)
+{
+    static const char text[] =
+        "<|channel|>analysis<|message|>a<|end|>" NEXT "<|channel|>analysis<|message|>b<|end|>" NEXT
+        "<|channel|>commentary<|message|>So.<|end|>" NEXT
+        "<|channel|>analysis<|message|>c<|end|>" NEXT
+        "<|channel|>final<|message|>d<|end|>" NEXT CALL("f", "{}") NEXT
+        "<|channel|>analysis<|message|>e<|end|>" NEXT "<|channel|>final<|message|>x<|return|>";
+    /* "a\nb\nc\ne" and "So.\nd\nx" */
+    static const struct thought want[] = {{0, 3, 0, 0, 0}, {4, 5, 3, 0, 4}, {6, 7, 5, 1, 6}};
+    for (size_t cut = 0; cut < sizeof text; cut++) {
+        struct buffer thought = {0}, content = {0};
+        struct tool_parser *calls = calls_of(H);
+        struct reasoner *r = reasoner_new(H, false);
+        struct reasoning_sink to = {&thought, &content, calls};
+        size_t n;
+        reasoner_push(r, text, cut, false, &to);
+        reasoner_push(r, text + cut, sizeof text - 1 - cut, true, &to);
+        const struct thought *got = reasoner_thoughts(r, &n);
+        ck_assert_uint_eq(n, 3);
+        for (size_t i = 0; i < n; i++) {
+            const struct thought *g = &got[i], *w = &want[i];
+            ck_assert_msg(g->from == w->from && g->to == w->to && g->before == w->before &&
+                              g->calls == w->calls && g->behind == w->behind,
+                          "cut at %zu: thought %zu", cut, i);
+        }
+        ck_assert_msg(content.len == 7 && !memcmp(content.v, "So.\nd\nx", 7), "cut at %zu", cut);
+        reasoner_free(r);
+        tool_parser_free(calls);
+        buffer_free(&thought);
+        buffer_free(&content);
+    }
+}
+END_TEST
+
 START_TEST(test_formats)
 {
     static const struct {
@@ -149,6 +209,8 @@ START_TEST(test_formats)
              {"trl-qwen3", T, false},
              {"trl-glm4moe", T, false},
              {"trl-deepseek-r1-distill", T, false},
+             {"axolotl-command-a-tool-use", C, true},
+             {"trl-cohere2", REASONING_NONE, false},
              {"trl-llama3-1", REASONING_NONE, false},
              {"trl-gemma3", REASONING_NONE, false},
              {"axolotl-chatml", REASONING_NONE, false}};
@@ -161,7 +223,7 @@ START_TEST(test_formats)
         ck_assert_msg(f == v[i].format && reasoning_special(f) == v[i].special, "%s", v[i].name);
         free(text);
     }
-    ck_assert_int_eq(reasoning_format_of("[THINK] [/THINK]", 16), REASONING_BRACKETS);
+    ck_assert_int_eq(reasoning_format_of("[THINK] [/THINK]", 16), B);
 }
 END_TEST
 
@@ -210,8 +272,8 @@ START_TEST(test_turns)
     ck_assert_int_eq(json_read(path, 1 << 20, &file, NULL), ST_OK);
     json_array_foreach(json_object_get(file, "cases"), i, c)
     {
-        const char *format = json_string_value(json_object_get(c, "format"));
-        check_turn(c, json_object_get(c, "text"), strcmp(format, "HARMONY") ? T : H);
+        char first = *json_string_value(json_object_get(c, "format"));
+        check_turn(c, json_object_get(c, "text"), first == 'H' ? H : first == 'C' ? C : T);
     }
     ck_assert_uint_gt(i, 15);
     json_decref(file);
@@ -298,6 +360,7 @@ static Suite *suite(void)
     tcase_set_timeout(t, 60);
     tcase_add_loop_test(t, test_all_cuts, 0, N_ROWS);
     tcase_add_test(t, test_prompt);
+    tcase_add_test(t, test_order);
     tcase_add_test(t, test_formats);
     tcase_add_test(t, test_turns);
     tcase_add_test(t, test_strict);

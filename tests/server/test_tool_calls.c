@@ -113,11 +113,10 @@ static const struct row rows[] = {
     {TOOLS_COMMAND_R, "Action: take a walk", "Action: take a walk"},
     {TOOLS_COMMAND_R, "Action: ```js", "Action: ```js"},
     {TOOLS_COMMAND_R7B,
-     "<|START_THINKING|>Hm.<|END_THINKING|><|START_ACTION|>[\n{\"tool_call_id\": \"0\", "
+     "Hm.<|START_ACTION|>[\n{\"tool_call_id\": \"0\", "
      "\"tool_name\": "
      "\"f\", \"parameters\": {}}\n]<|END_ACTION|>",
      "Hm.|f({})"},
-    {TOOLS_COMMAND_R7B, "<|START_RESPONSE|>Hi <|STA<|END_RESPONSE|>", "Hi <|STA"},
     {TOOLS_LLAMA, "[f(a=1, b='x\"\\'\\n\\u00e9', c=[True, (None, -2.5),], d={'k': {1: +3}}), g()]",
      "|f({\"a\": 1, \"b\": \"x\\\"'\\n\\u00e9\", \"c\": [true, [null, -2.5]], \"d\": {\"k\": "
      "{\"1\": "

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """make.py > cases.json: turns with thoughts as published chat templates (../chat/templates) write them, rendered by transformers.
 
-"cases" are {"name", "format" (THINK or HARMONY), "open": the prompt has begun the thought, "text": what follows the prompt, "thought",
+"cases" are {"name", "format" (THINK, HARMONY or COMMAND), "open": the prompt has begun the thought, "text": what follows the prompt, "thought",
 "content", "arguments" (of a call of f; absent: none)}. Needs transformers and jinja2.
 """
 import json
@@ -18,6 +18,7 @@ TEMPLATES = {
     "trl-glm4moe": ("THINK", "", False),
     "trl-nemotron-3-nano": ("THINK", "<|im_end|>", False),
     "trl-gptoss": ("HARMONY", "<|return|>", True),
+    "axolotl-command-a-tool-use": ("COMMAND", "<|END_OF_TURN_TOKEN|>", True),
 }
 TOOL = {"type": "function", "function": {"name": "f", "description": "d", "parameters": {
     "type": "object", "properties": {"a": {"type": "string", "description": "d"}}, "required": ["a"]}}}
@@ -39,7 +40,7 @@ def case(name, form, end, template, turn):
     said = {"role": "assistant", "content": turn["content"]}
     tools = None
     if turn["thought"]:
-        said["thinking"] = said["reasoning_content"] = turn["thought"]
+        said["thinking"] = said["reasoning_content"] = said["tool_plan"] = turn["thought"]
     if "arguments" in turn:
         tools = [TOOL]
         said["tool_calls"] = [{"type": "function", "id": "c", "function": {"name": "f", "arguments": turn["arguments"]}}]
@@ -48,10 +49,10 @@ def case(name, form, end, template, turn):
     before, after = rendered(template, ask, tools, True), rendered(template, ask + [said], tools, False)
     if not after.startswith(before):
         return None
-    text = after[len(before):].rstrip("\n") if end else after[len(before):]
-    if not text.endswith(end):
+    text, ended, _ = after[len(before):].partition(end) if end else (after[len(before):], True, "")
+    if not ended or turn["thought"] not in text:
         return None
-    return {"name": name, "format": form, "open": before.rstrip().endswith("<think>"), "text": text[:len(text) - len(end)], **turn}
+    return {"name": name, "format": form, "open": before.rstrip().endswith("<think>"), "text": text, **turn}
 
 
 def main():
