@@ -11,26 +11,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/grow.h"
+
 char *buffer_room(struct buffer *b, size_t n)
 {
     if (b->failed)
         return NULL;
     if (n > b->cap - b->len) {
-        size_t cap = b->cap ? b->cap : 256;
-        while (cap - b->len < n) {
-            if (cap > SIZE_MAX / 2) {
-                b->failed = true;
-                return NULL;
-            }
-            cap *= 2;
-        }
-        char *v = realloc(b->v, cap);
-        if (!v) {
-            b->failed = true;
+        b->failed = n > SIZE_MAX - b->len || !GROW(b->v, b->cap, b->len + n, 256);
+        if (b->failed)
             return NULL;
-        }
-        b->v = v;
-        b->cap = cap;
     }
     return b->v + b->len;
 }

@@ -17,11 +17,12 @@
 #include <unistd.h>
 
 #include "core/buffer.h"
+#include "core/grow.h"
 
-/* Deepest nesting of arrays and objects in text, as brackets outside strings tell. */
-static int depth_of(const char *text, size_t len)
+struct json_shape json_shape(const char *text, size_t len)
 {
-    int depth = 0, deepest = 0;
+    struct json_shape shape = {0};
+    int depth = 0;
     bool in_string = false;
     for (size_t i = 0; i < len; i++) {
         char c = text[i];
@@ -33,13 +34,16 @@ static int depth_of(const char *text, size_t len)
         } else if (c == '"') {
             in_string = true;
         } else if (c == '[' || c == '{') {
-            if (++depth > deepest)
-                deepest = depth;
+            shape.marks++;
+            if (++depth > shape.depth)
+                shape.depth = depth;
         } else if (c == ']' || c == '}') {
             depth--;
+        } else if (c == ',') {
+            shape.marks++;
         }
     }
-    return deepest;
+    return shape;
 }
 
 /*
@@ -60,14 +64,8 @@ static void *parse_malloc(size_t size)
 {
     if (!parsing.on)
         return malloc(size);
-    if (parsing.n == parsing.cap) {
-        size_t cap = parsing.cap ? 2 * parsing.cap : 64;
-        void **taken = realloc(parsing.taken, cap * sizeof *taken);
-        if (!taken)
-            longjmp(parsing.leave, 1);
-        parsing.taken = taken;
-        parsing.cap = cap;
-    }
+    if (!GROW(parsing.taken, parsing.cap, parsing.n + 1, 64))
+        longjmp(parsing.leave, 1);
     void *p = malloc(size);
     if (!p)
         longjmp(parsing.leave, 1);
@@ -122,7 +120,7 @@ enum status json_parse(const char *text, size_t len, int max_depth, const char *
                        struct error *err)
 {
     *out = NULL;
-    if (depth_of(text, len) > max_depth)
+    if (json_shape(text, len).depth > max_depth)
         return error_set(err, ST_INVALID_JSON, "%s: nested deeper than %d levels", what, max_depth);
     json_error_t e;
     if (!load(text, len, out, &e))

@@ -12,6 +12,14 @@
 
 #define JSON_DEPTH_MAX 64
 
+/* What is to be told of a text before it is parsed: its commas and opening brackets outside strings
+ * (at least as many as the values in it, less one), and the deepest nesting of its brackets. */
+struct json_shape {
+    size_t marks;
+    int depth;
+};
+struct json_shape json_shape(const char *text, size_t len);
+
 /* Parses text (any value at top level). max_depth counts nested arrays and objects. `what` names
  * the text in messages ("the body", a path). Errors: INVALID_JSON (also too deep),
  * CONFIG_DUPLICATE_KEY for a key that occurs twice, OUT_OF_MEMORY. *out is a new reference. */

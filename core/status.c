@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/grow.h"
+
 static const struct {
     const char *code, *text;
 } rows[ST_COUNT_] = {
@@ -63,14 +65,8 @@ static struct finding *findings_slot(struct findings *f)
 {
     if (f->n >= FINDINGS_MAX)
         return NULL;
-    if (f->n == f->cap) {
-        size_t cap = f->cap ? 2 * f->cap : 8;
-        struct finding *v = realloc(f->v, cap * sizeof *v);
-        if (!v)
-            return NULL;
-        f->v = v;
-        f->cap = cap;
-    }
+    if (!GROW(f->v, f->cap, f->n + 1, 8))
+        return NULL;
     return memset(&f->v[f->n], 0, sizeof f->v[0]);
 }
 

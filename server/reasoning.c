@@ -25,6 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/grow.h"
 #include "server/tool_reader.h"
 
 #define HEADER_MAX 512 /* bytes of a message's header */
@@ -179,14 +180,9 @@ static struct thought *thought_at_hand(struct reasoner *r, const struct reasonin
     tool_parser_calls(to->calls, &calls);
     if (last && last->before == to->content->len && last->calls == calls)
         return last;
-    if (!r->thoughts || r->n == r->cap) {
-        size_t cap = r->cap ? 2 * r->cap : 2;
-        struct thought *bigger = realloc(r->thoughts, cap * sizeof *bigger);
-        r->failed |= !bigger;
-        if (!bigger)
-            return NULL;
-        r->thoughts = bigger;
-        r->cap = cap;
+    if (!GROW(r->thoughts, r->cap, r->n + 1, 2)) {
+        r->failed = true;
+        return NULL;
     }
     r->thoughts[r->n] = (struct thought){.from = to->thought->len,
                                          .before = to->content->len,

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/grow.h"
 #include "server/reply.h"
 
 #define NUMBERS_A_TIME 4096
@@ -55,14 +56,8 @@ struct buffer *tensors_text(struct tensors *t)
 
 bool tensors_floats(struct tensors *t, const struct floats *f)
 {
-    if (t->n == t->cap) {
-        size_t cap = t->cap ? 2 * t->cap : 16;
-        struct part *parts = realloc(t->parts, cap * sizeof *parts);
-        if (!parts)
-            return false;
-        t->parts = parts;
-        t->cap = cap;
-    }
+    if (!GROW(t->parts, t->cap, t->n + 1, 16))
+        return false;
     t->parts[t->n++] = (struct part){.text_end = t->text.len, .floats = *f};
     t->binary |= f->binary;
     return true;

@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "core/grow.h"
 #include "server/tool_reader.h"
 
 enum state {
@@ -109,15 +110,9 @@ static struct tool_call *last_call(struct tool_parser *p)
 
 static void begin_call(struct tool_parser *p, const struct buffer *content, tool_read *read)
 {
-    if (p->n == p->cap) {
-        size_t cap = p->cap ? 2 * p->cap : 4;
-        struct tool_call *bigger = realloc(p->calls, cap * sizeof *bigger);
-        if (!bigger) {
-            p->failed = true;
-            return;
-        }
-        p->calls = bigger;
-        p->cap = cap;
+    if (!GROW(p->calls, p->cap, p->n + 1, 4)) {
+        p->failed = true;
+        return;
     }
     struct buffer word = p->reader.word;
     buffer_clear(&word);

@@ -5,6 +5,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "core/grow.h"
+
 void adapter_info_clear(struct adapter_info *info)
 {
     free(info->name);
@@ -71,14 +73,8 @@ bool listing_describe(const struct slot *s, struct adapter_info *out)
 
 static struct adapter_info *listing_slot(struct listing *l)
 {
-    if (l->n == l->cap) {
-        size_t cap = l->cap ? 2 * l->cap : 16;
-        struct adapter_info *v = realloc(l->v, cap * sizeof *v);
-        if (!v)
-            return NULL;
-        l->v = v;
-        l->cap = cap;
-    }
+    if (!GROW(l->v, l->cap, l->n + 1, 16))
+        return NULL;
     return memset(&l->v[l->n], 0, sizeof l->v[0]);
 }
 

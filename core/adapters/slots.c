@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "core/clock.h"
+#include "core/grow.h"
 
 int64_t slots_now(void)
 {
@@ -26,15 +27,7 @@ static void slot_clear(struct slot *s)
 /* Room for `more` further slots. */
 bool slots_reserve(struct slots *l, size_t more)
 {
-    if (l->n + more <= l->cap)
-        return true;
-    size_t cap = 2 * l->cap + more;
-    struct slot *v = realloc(l->v, cap * sizeof *v);
-    if (!v)
-        return false;
-    l->v = v;
-    l->cap = cap;
-    return true;
+    return GROW(l->v, l->cap, l->n + more, 8);
 }
 
 void slots_remove(struct slots *l, size_t i)

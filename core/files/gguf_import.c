@@ -36,6 +36,7 @@
 #include "core/files/gguf_llama.h"
 #include "core/files/gguf_tokenizer.h"
 #include "core/files/writer.h"
+#include "core/grow.h"
 
 #define NAME_SIZE   96
 #define BUFFER_SIZE (64 * 1024)
@@ -76,14 +77,8 @@ static enum status memory(const struct import *x)
 static struct entry *add(struct import *x, const struct gguf_tensor *from, enum form form,
                          const char *prefix, const char *suffix)
 {
-    if (x->n == x->cap) {
-        size_t cap = x->cap ? 2 * x->cap : 256;
-        struct entry *v = realloc(x->v, cap * sizeof *v);
-        if (!v)
-            return NULL;
-        x->v = v;
-        x->cap = cap;
-    }
+    if (!GROW(x->v, x->cap, x->n + 1, 256))
+        return NULL;
     char name[NAME_SIZE];
     snprintf(name, sizeof name, "%s.%s", prefix, suffix);
     struct entry *e = &x->v[x->n];

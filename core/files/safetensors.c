@@ -80,31 +80,10 @@ static enum status header_extent(struct safetensors *st, struct error *err)
     return ST_OK;
 }
 
-/* Values the parser would make, counted without making them. */
-static size_t count_marks(const char *text, size_t len)
-{
-    size_t marks = 0;
-    bool in_string = false;
-    for (size_t i = 0; i < len; i++) {
-        char c = text[i];
-        if (in_string) {
-            if (c == '\\')
-                i++;
-            else if (c == '"')
-                in_string = false;
-        } else if (c == '"') {
-            in_string = true;
-        } else if (c == ',' || c == '{' || c == '[') {
-            marks++;
-        }
-    }
-    return marks;
-}
-
 static enum status header_json(const struct safetensors *st, json_t **out, struct error *err)
 {
     const char *text = (const char *)st->bytes + 8;
-    if (count_marks(text, st->header) > (size_t)SAFETENSORS_TENSORS_MAX * MARKS_PER_TENSOR)
+    if (json_shape(text, st->header).marks > (size_t)SAFETENSORS_TENSORS_MAX * MARKS_PER_TENSOR)
         return error_set(err, ST_CHECKPOINT_INVALID, "%s: header describes more than %d tensors",
                          st->path, SAFETENSORS_TENSORS_MAX);
     struct error why = ERROR_INIT;

@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/grow.h"
+
 /* A growing array of one kind. */
 struct list {
     void *v;
@@ -19,14 +21,8 @@ struct list {
 
 static void *list_add(struct list *l)
 {
-    if (l->n == l->cap) {
-        size_t cap = l->cap ? 2 * l->cap : 256;
-        void *v = realloc(l->v, cap * l->size);
-        if (!v)
-            return NULL;
-        l->v = v;
-        l->cap = cap;
-    }
+    if (!grow_array(&l->v, &l->cap, l->n + 1, 256, l->size))
+        return NULL;
     return memset((char *)l->v + l->n++ * l->size, 0, l->size);
 }
 
@@ -131,14 +127,8 @@ static bool add_subset(struct construction *c, uint64_t hash, size_t slot)
     int32_t *nodes = arena_copy(&c->arena, c->found, c->n_found * sizeof *c->found);
     if (!nodes || !list_add(&c->states))
         return memory(c);
-    if (c->n_subsets == c->cap_subsets) {
-        size_t cap = c->cap_subsets ? 2 * c->cap_subsets : 64;
-        struct subset *v = realloc(c->subsets, cap * sizeof *v);
-        if (!v)
-            return memory(c);
-        c->subsets = v;
-        c->cap_subsets = cap;
-    }
+    if (!GROW(c->subsets, c->cap_subsets, c->n_subsets + 1, 64))
+        return memory(c);
     c->subsets[c->n_subsets++] = (struct subset){nodes, c->n_found, hash, slot};
     return true;
 }

@@ -9,27 +9,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Room for one more of `size` bytes in *v; false: no memory, and failed says so. */
-static bool grow(struct builder *b, void **v, size_t n, size_t *cap, size_t size)
+#include "core/grow.h"
+
+/* What a growth came to: true; false: no memory, and failed says so. */
+static bool grown(struct builder *b, bool room)
 {
-    if (n < *cap)
-        return true;
-    size_t more = *cap ? 2 * *cap : 64;
-    void *larger = realloc(*v, more * size);
-    if (!larger) {
+    if (!room)
         b->failed = b->failed ? b->failed : ST_OUT_OF_MEMORY;
-        return false;
-    }
-    *v = larger;
-    *cap = more;
-    return true;
+    return room;
 }
 
 static int32_t add_node(struct builder *b)
 {
     if (!b->failed && b->n_nodes == BUILDER_NODES_MAX)
         b->failed = ST_INVALID_VALUE;
-    if (b->failed || !grow(b, (void **)&b->nodes, b->n_nodes, &b->cap_nodes, sizeof *b->nodes))
+    if (b->failed || !grown(b, GROW(b->nodes, b->cap_nodes, b->n_nodes + 1, 64)))
         return -1;
     b->nodes[b->n_nodes] = -1;
     return (int32_t)b->n_nodes++;
@@ -38,7 +32,7 @@ static int32_t add_node(struct builder *b)
 static void add_edge(struct builder *b, int32_t from, struct builder_edge e)
 {
     if (b->failed || from < 0 || e.to < 0 ||
-        !grow(b, (void **)&b->edges, b->n_edges, &b->cap_edges, sizeof *b->edges))
+        !grown(b, GROW(b->edges, b->cap_edges, b->n_edges + 1, 64)))
         return;
     e.next = b->nodes[from];
     b->nodes[from] = (int32_t)b->n_edges;
@@ -97,7 +91,7 @@ int32_t builder_rule(struct builder *b)
 {
     if (!b->failed && b->n_rules == BUILDER_RULES_MAX)
         b->failed = ST_INVALID_VALUE;
-    if (b->failed || !grow(b, (void **)&b->rules, b->n_rules, &b->cap_rules, sizeof *b->rules))
+    if (b->failed || !grown(b, GROW(b->rules, b->cap_rules, b->n_rules + 1, 64)))
         return -1;
     b->rules[b->n_rules] = no_fragment;
     return (int32_t)b->n_rules++;

@@ -15,6 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/grow.h"
+
 #define READINGS_MAX 1000 /* of one config */
 #define START        1
 #define UNKNOWN      (-1) /* step */
@@ -36,17 +38,12 @@ bool tables_fail(struct tables *t, enum status why)
 
 void *tables_extend(struct tables *t, struct array *a, size_t n, size_t size)
 {
-    if (a->n + n > a->cap) {
-        size_t cap = 2 * a->cap + n + 16;
-        void *v = realloc(a->v, cap * size);
-        if (!v) {
-            tables_fail(t, ST_OUT_OF_MEMORY);
-            return NULL;
-        }
-        t->used += (cap - a->cap) * size;
-        a->v = v;
-        a->cap = cap;
+    size_t before = a->cap;
+    if (!grow_array(&a->v, &a->cap, a->n + n, 16, size)) {
+        tables_fail(t, ST_OUT_OF_MEMORY);
+        return NULL;
     }
+    t->used += (a->cap - before) * size;
     a->n += n;
     return (char *)a->v + (a->n - n) * size;
 }

@@ -21,6 +21,7 @@
 
 #include "core/arena.h"
 #include "core/files/writer.h"
+#include "core/grow.h"
 #include "core/json.h"
 #include "core/merge/merge.h"
 #include "core/model/view.h"
@@ -124,14 +125,8 @@ static int32_t owner_of(const struct owner *v, size_t n, const char *name, const
 
 static struct entry *add(struct export *x, enum fate fate, int32_t module)
 {
-    if (x->n == x->cap) {
-        size_t cap = x->cap ? 2 * x->cap : 256;
-        struct entry *v = realloc(x->v, cap * sizeof *v);
-        if (!v)
-            return NULL;
-        x->v = v;
-        x->cap = cap;
-    }
+    if (!GROW(x->v, x->cap, x->n + 1, 256))
+        return NULL;
     struct entry *e = &x->v[x->n++];
     *e = (struct entry){.fate = fate, .module = module};
     return e;

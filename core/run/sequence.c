@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/grammar/grammar.h"
+#include "core/grow.h"
 #include "core/run/forward.h"
 
 /* Does the request want the prompt's tokens back? */
@@ -289,14 +290,8 @@ enum status sequence_prompt_logits(struct sequence *q, int32_t pos, const float 
 
 static enum status hold(struct sequence *q, const struct token_info *info)
 {
-    if (q->n_held == q->held_cap) {
-        size_t cap = q->held_cap ? 2 * q->held_cap : 4;
-        struct token_info *bigger = realloc(q->held, cap * sizeof *bigger);
-        if (!bigger)
-            return ST_OUT_OF_MEMORY;
-        q->held = bigger;
-        q->held_cap = cap;
-    }
+    if (!GROW(q->held, q->held_cap, q->n_held + 1, 4))
+        return ST_OUT_OF_MEMORY;
     q->held[q->n_held++] = *info;
     return ST_OK;
 }

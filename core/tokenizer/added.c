@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/grow.h"
 #include "core/tokenizer/unicode.h"
 
 #define CONTENT_MAX 1024 /* bytes: bounds the time per character */
@@ -161,14 +162,8 @@ void added_cuts_free(struct added_cuts *c)
 
 static bool push(struct added_cuts *c, size_t start, size_t end, int32_t id)
 {
-    if (c->n == c->cap) {
-        size_t cap = c->cap ? 2 * c->cap : 16;
-        struct added_cut *v = cap > SIZE_MAX / 64 ? NULL : realloc(c->v, cap * sizeof *v);
-        if (!v)
-            return false;
-        c->v = v;
-        c->cap = cap;
-    }
+    if (!GROW(c->v, c->cap, c->n + 1, 16))
+        return false;
     c->v[c->n++] = (struct added_cut){start, end, id};
     return true;
 }

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/grow.h"
 #include "core/tokenizer/utf8.h"
 
 #define SHORT      24    /* symbols that are scanned rather than heaped */
@@ -180,14 +181,8 @@ void bpe_buffers_free(struct bpe_buffers *b)
 
 static bool push_symbol(struct bpe_buffers *b, int32_t id)
 {
-    if (b->n == b->cap) {
-        size_t cap = b->cap ? 2 * b->cap : 64;
-        struct bpe_symbol *v = cap > SIZE_MAX / 64 ? NULL : realloc(b->symbols, cap * sizeof *v);
-        if (!v)
-            return false;
-        b->symbols = v;
-        b->cap = cap;
-    }
+    if (!GROW(b->symbols, b->cap, b->n + 1, 64))
+        return false;
     b->symbols[b->n++] = (struct bpe_symbol){.id = id};
     return true;
 }
@@ -320,14 +315,8 @@ static bool candidate(const struct bpe *m, struct bpe_buffers *b, int32_t i, boo
     const struct rule *r = rule_of(m, v[i].id, v[v[i].after].id);
     if (!r)
         return true;
-    if (b->heap_n == b->heap_cap) {
-        size_t cap = b->heap_cap ? 2 * b->heap_cap : 256;
-        struct bpe_merge *heap = cap > SIZE_MAX / 64 ? NULL : realloc(b->heap, cap * sizeof *heap);
-        if (!heap)
-            return false;
-        b->heap = heap;
-        b->heap_cap = cap;
-    }
+    if (!GROW(b->heap, b->heap_cap, b->heap_n + 1, 256))
+        return false;
     size_t at = b->heap_n++;
     struct bpe_merge added = {(uint64_t)r->rank << 32 | (uint32_t)i, r->id};
     while (rise && at && b->heap[(at - 1) / 2].order > added.order) {

@@ -7,23 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/grow.h"
 #include "core/tokenizer/utf8.h"
 
 bool bytes_reserve(struct bytes *b, size_t more)
 {
-    if (more <= b->cap - b->n)
-        return true;
-    if (more > SIZE_MAX / 4 || b->n > SIZE_MAX / 4)
-        return false;
-    size_t cap = b->cap ? 2 * b->cap : 64;
-    if (cap < b->n + more)
-        cap = b->n + more;
-    char *v = realloc(b->v, cap);
-    if (!v)
-        return false;
-    b->v = v;
-    b->cap = cap;
-    return true;
+    return more <= SIZE_MAX - b->n && GROW(b->v, b->cap, b->n + more, 64);
 }
 
 bool bytes_append(struct bytes *b, const char *data, size_t n)
@@ -71,16 +60,8 @@ void bytes_free(struct bytes *b)
 
 bool spans_push(struct spans *s, size_t start, size_t end, bool flag)
 {
-    if (s->n == s->cap) {
-        size_t cap = s->cap ? 2 * s->cap : 16;
-        if (cap > SIZE_MAX / sizeof *s->v)
-            return false;
-        struct span *v = realloc(s->v, cap * sizeof *v);
-        if (!v)
-            return false;
-        s->v = v;
-        s->cap = cap;
-    }
+    if (!GROW(s->v, s->cap, s->n + 1, 16))
+        return false;
     s->v[s->n++] = (struct span){start, end, flag};
     return true;
 }

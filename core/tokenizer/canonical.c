@@ -10,6 +10,7 @@
 #include <string.h>
 #include <utf8proc.h>
 
+#include "core/grow.h"
 #include "core/tokenizer/utf8.h"
 
 static const struct {
@@ -35,17 +36,7 @@ struct characters {
 
 static bool reserve(struct characters *c, size_t more)
 {
-    if (more <= c->cap - c->n)
-        return true;
-    size_t cap = c->cap ? 2 * c->cap : 256;
-    if (cap > SIZE_MAX / 8)
-        return false;
-    int32_t *v = realloc(c->v, cap * sizeof *v);
-    if (!v)
-        return false;
-    c->v = v;
-    c->cap = cap;
-    return true;
+    return GROW(c->v, c->cap, c->n + more, 256);
 }
 
 static bool stays(uint32_t c)

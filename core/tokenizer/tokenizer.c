@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "core/grow.h"
 #include "core/json.h"
 #include "core/tokenizer/added.h"
 #include "core/tokenizer/parts.h"
@@ -223,14 +224,8 @@ void token_ids_free(struct token_ids *ids)
 
 bool token_ids_push(struct token_ids *ids, int32_t id)
 {
-    if (ids->n == ids->cap) {
-        size_t cap = ids->cap ? 2 * ids->cap : 64;
-        int32_t *v = cap > SIZE_MAX / 8 ? NULL : realloc(ids->v, cap * sizeof *v);
-        if (!v)
-            return false;
-        ids->v = v;
-        ids->cap = cap;
-    }
+    if (!GROW(ids->v, ids->cap, ids->n + 1, 64))
+        return false;
     ids->v[ids->n++] = id;
     return true;
 }

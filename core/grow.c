@@ -1,0 +1,26 @@
+/* Owns the one step by which arrays become larger. The old array stays until the new one is there.
+ */
+#include "core/grow.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+bool grow_array(void *array, size_t *cap, size_t need, size_t first, size_t size)
+{
+    if (need <= *cap)
+        return true;
+    size_t more = *cap > SIZE_MAX / 2 ? SIZE_MAX : 2 * *cap;
+    more = more < first ? first : more;
+    more = more < need ? need : more;
+    if (more > (size_t)PTRDIFF_MAX / size)
+        return false;
+    void *old, *grown;
+    memcpy(&old, array, sizeof old);
+    grown = realloc(old, more * size);
+    if (!grown)
+        return false;
+    memcpy(array, &grown, sizeof grown);
+    *cap = more;
+    return true;
+}
