@@ -229,4 +229,68 @@ static inline const struct finding *fixture_finding(const struct findings *f, en
     return NULL;
 }
 
+/* A damaged module: its claim fails with a finding of this code that names it and has `word`, and
+ * it does not load. */
+static inline void fixture_refused(const struct backend *b, const struct module_spec *spec,
+                                   enum status code, const char *word)
+{
+    struct findings findings = {0};
+    struct error err = ERROR_INIT;
+    struct weight w;
+    ck_assert_int_eq(b->claim(spec, &findings), CLAIM_FAILED);
+    const struct finding *f = fixture_finding(&findings, code);
+    ck_assert_msg(strstr(f->message, word) != NULL, "%s", f->message);
+    ck_assert_str_eq(f->module, spec->name);
+    findings_clear(&findings);
+    ck_assert_int_ne(b->load(spec, (struct slice){0}, &w, &err), ST_OK);
+    ck_assert_ptr_null(w.data);
+    error_clear(&err);
+}
+
+/* A module that looks right, so that it is claimed; what is in it makes it fail, in words that have
+ * `word`. */
+static inline void fixture_load_fails(const struct backend *b, const struct module_spec *spec,
+                                      enum status code, const char *word)
+{
+    struct findings findings = {0};
+    struct error err = ERROR_INIT;
+    struct weight w;
+    ck_assert_int_eq(b->claim(spec, &findings), CLAIM_CLAIMED);
+    findings_clear(&findings);
+    ck_assert_int_eq(b->load(spec, (struct slice){0}, &w, &err), code);
+    ck_assert_msg(strstr(err.text, word) != NULL, "%s", err.text);
+    ck_assert_ptr_null(w.data);
+    error_clear(&err);
+}
+
+/* The golden cases of formats/<name>.json: the bits of the whole, and slices through groups, and
+ * through words every `cols` columns. check (may be NULL) sees each case as it was loaded. */
+static inline void fixture_cases(const struct backend *b, const char *name, int64_t cols,
+                                 void (*check)(const struct weight *w, const json_t *c))
+{
+    char model[64], expected[64], hex[2 * DIGEST_SIZE + 1];
+    snprintf(model, sizeof model, "%s.safetensors", name);
+    snprintf(expected, sizeof expected, "%s.json", name);
+    struct fixture f = fixture_open("formats", model, expected);
+    size_t i;
+    json_t *c;
+    json_array_foreach(json_object_get(f.expected, "cases"), i, c)
+    {
+        const char *module = json_string_value(json_object_get(c, "name"));
+        struct module_spec spec =
+            fixture_spec(&f, module, json_integer_value(json_object_get(c, "n")),
+                         json_integer_value(json_object_get(c, "k")), json_object_get(c, "config"));
+        struct weight w = fixture_load(b, &spec);
+        fixture_hash(&w, hex);
+        ck_assert_msg(!strcmp(hex, json_string_value(json_object_get(c, "sha256"))), "%s", module);
+        if (check)
+            check(&w, c);
+        fixture_glue(b, &spec, 7, w.k);
+        fixture_glue(b, &spec, w.n, w.group < w.k ? w.group : w.k);
+        fixture_glue(b, &spec, 17, cols);
+        weight_clear(&w);
+    }
+    fixture_close(&f);
+}
+
 #endif

@@ -340,32 +340,12 @@ static void make_good(struct made *m)
 START_TEST(damaged_modules_fail_by_name)
 {
     struct made m;
-    struct findings findings = {0};
-    struct error err = ERROR_INIT;
-    struct weight w;
     make_good(&m);
     damages[_i].change(&m);
-    ck_assert_int_eq(aqlm->claim(&m.spec, &findings), CLAIM_FAILED);
-    const struct finding *x = fixture_finding(&findings, damages[_i].code);
-    ck_assert_msg(strstr(x->message, damages[_i].word) != NULL, "%s", x->message);
-    ck_assert_int_ne(aqlm->load(&m.spec, (struct slice){0}, &w, &err), ST_OK);
-    ck_assert_ptr_null(w.data);
-    findings_clear(&findings);
-    error_clear(&err);
+    fixture_refused(aqlm, &m.spec, damages[_i].code, damages[_i].word);
     made_clear(&m);
 }
 END_TEST
-
-static void check_load_fails(const struct made *m, enum status code, const char *word)
-{
-    struct error err = ERROR_INIT;
-    struct weight w;
-    ck_assert_int_eq(aqlm->claim(&m->spec, &(struct findings){0}), CLAIM_CLAIMED);
-    ck_assert_int_eq(aqlm->load(&m->spec, (struct slice){0}, &w, &err), code);
-    ck_assert_msg(strstr(err.text, word) != NULL, "%s", err.text);
-    ck_assert_ptr_null(w.data);
-    error_clear(&err);
-}
 
 START_TEST(damaged_data_fails_by_name)
 {
@@ -377,16 +357,17 @@ START_TEST(damaged_data_fails_by_name)
     ck_assert_uint_eq(((uint8_t *)w.data)[3 * BOOK_LINE], 255);
     weight_clear(&w);
     wide[119] = 256;
-    check_load_fails(&m, ST_CHECKPOINT_INVALID, "m.codes holds the code 256, expected -128 to 255");
+    fixture_load_fails(aqlm, &m.spec, ST_CHECKPOINT_INVALID,
+                       "m.codes holds the code 256, expected -128 to 255");
     wide[119] = -129;
-    check_load_fails(&m, ST_CHECKPOINT_INVALID, "-129");
+    fixture_load_fails(aqlm, &m.spec, ST_CHECKPOINT_INVALID, "-129");
     wide[119] = 0;
     uint16_t *scales = (void *)spec_tensor(&m.spec, "scales")->data;
     scales[19] = 0x7c00;
-    check_load_fails(&m, ST_NON_FINITE_WEIGHTS, "element 19 of tensor m.scales");
+    fixture_load_fails(aqlm, &m.spec, ST_NON_FINITE_WEIGHTS, "element 19 of tensor m.scales");
     scales[19] = 0;
     ((uint16_t *)spec_tensor(&m.spec, "codebooks")->data)[2047] = 0x7e01;
-    check_load_fails(&m, ST_NON_FINITE_WEIGHTS, "element 2047 of tensor m.codebooks");
+    fixture_load_fails(aqlm, &m.spec, ST_NON_FINITE_WEIGHTS, "element 2047 of tensor m.codebooks");
     made_clear(&m);
 }
 END_TEST

@@ -51,25 +51,7 @@ END_TEST
 
 START_TEST(packed_cases)
 {
-    struct fixture f = fixture_open("formats", "awq.safetensors", "awq.json");
-    size_t i;
-    json_t *c;
-    json_array_foreach(json_object_get(f.expected, "cases"), i, c)
-    {
-        const char *name = json_string_value(json_object_get(c, "name"));
-        struct module_spec spec =
-            fixture_spec(&f, name, json_integer_value(json_object_get(c, "n")),
-                         json_integer_value(json_object_get(c, "k")), json_object_get(c, "config"));
-        struct weight w = fixture_load(awq, &spec);
-        char hex[2 * DIGEST_SIZE + 1];
-        fixture_hash(&w, hex);
-        ck_assert_msg(!strcmp(hex, json_string_value(json_object_get(c, "sha256"))), "%s", name);
-        fixture_glue(awq, &spec, 7, w.k);
-        fixture_glue(awq, &spec, w.n, w.group < w.k ? w.group : w.k);
-        fixture_glue(awq, &spec, 17, 29); // through words and groups
-        weight_clear(&w);
-    }
-    fixture_close(&f);
+    fixture_cases(awq, "awq", 29, NULL);
 }
 END_TEST
 
@@ -337,7 +319,6 @@ static const struct {
 START_TEST(damaged_modules_fail_by_name)
 {
     struct made m;
-    struct findings findings = {0};
     json_t *quant =
         config("{" AWQ "\"group_size\": 32, \"dynamic\": {\"v\": {\"group_size\": 128}}}");
     make_good(&m, damages[_i].kind);
@@ -347,15 +328,7 @@ START_TEST(damaged_modules_fail_by_name)
         made_drop(&m, damages[_i].suffix);
     else
         made_put(&m, damages[_i].suffix, damages[_i].dtype, 2, damages[_i].shape, NULL);
-    ck_assert_int_eq(awq->claim(&m.spec, &findings), CLAIM_FAILED);
-    const struct finding *f = fixture_finding(&findings, damages[_i].code);
-    ck_assert_msg(strstr(f->message, damages[_i].suffix) != NULL, "%s", f->message);
-    findings_clear(&findings);
-    struct weight w;
-    struct error err = ERROR_INIT;
-    ck_assert_int_ne(awq->load(&m.spec, (struct slice){0}, &w, &err), ST_OK);
-    ck_assert_ptr_null(w.data);
-    error_clear(&err);
+    fixture_refused(awq, &m.spec, damages[_i].code, damages[_i].suffix);
     made_clear(&m);
     json_decref(quant);
 }

@@ -418,17 +418,7 @@ START_TEST(damaged_modules_fail_by_name)
     memcpy(t, spec.tensors, spec.n_tensors * sizeof t[0]);
     spec.tensors = t;
     damages[_i].change(&spec, t, spec.n_tensors);
-    struct findings findings = {0};
-    ck_assert_int_eq(bnb->claim(&spec, &findings), CLAIM_FAILED);
-    const struct finding *x = fixture_finding(&findings, damages[_i].code);
-    ck_assert_msg(strstr(x->message, damages[_i].word) != NULL, "%s", x->message);
-    ck_assert_str_eq(x->module, MODULE);
-    findings_clear(&findings);
-    struct error err = ERROR_INIT;
-    struct weight w;
-    ck_assert_int_ne(bnb->load(&spec, (struct slice){0}, &w, &err), ST_OK);
-    ck_assert_ptr_null(w.data);
-    error_clear(&err);
+    fixture_refused(bnb, &spec, damages[_i].code, damages[_i].word);
     fixture_close(&f);
 }
 END_TEST

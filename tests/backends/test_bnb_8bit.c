@@ -344,19 +344,9 @@ static const struct {
 START_TEST(damaged_modules_fail_by_name)
 {
     struct tiny m;
-    struct findings findings = {0};
-    struct error err = ERROR_INIT;
-    struct weight w;
     tiny_init(&m);
     damages[_i].change(&m);
-    ck_assert_int_eq(bnb->claim(&m.spec, &findings), CLAIM_FAILED);
-    const struct finding *x = fixture_finding(&findings, damages[_i].code);
-    ck_assert_msg(strstr(x->message, damages[_i].word) != NULL, "%s", x->message);
-    ck_assert_str_eq(x->module, "m");
-    ck_assert_int_ne(bnb->load(&m.spec, (struct slice){0}, &w, &err), ST_OK);
-    ck_assert_ptr_null(w.data);
-    findings_clear(&findings);
-    error_clear(&err);
+    fixture_refused(bnb, &m.spec, damages[_i].code, damages[_i].word);
 }
 END_TEST
 

@@ -310,21 +310,11 @@ static const struct {
 START_TEST(damaged_modules_fail_by_name)
 {
     struct made m;
-    struct findings findings = {0};
-    struct error err = ERROR_INIT;
-    struct weight w;
     made_init(&m, 64, 128, false, 126, 127, 9);
     json_t *quant = json_loads("{\"quant_method\": \"eetq\"}", 0, NULL);
     m.spec.quant = quant;
     damages[_i].change(&m);
-    ck_assert_int_eq(eetq->claim(&m.spec, &findings), CLAIM_FAILED);
-    const struct finding *x = fixture_finding(&findings, damages[_i].code);
-    ck_assert_msg(strstr(x->message, damages[_i].word) != NULL, "%s", x->message);
-    ck_assert_str_eq(x->module, "m");
-    ck_assert_int_ne(eetq->load(&m.spec, (struct slice){0}, &w, &err), ST_OK);
-    ck_assert_ptr_null(w.data);
-    findings_clear(&findings);
-    error_clear(&err);
+    fixture_refused(eetq, &m.spec, damages[_i].code, damages[_i].word);
     json_decref(quant);
     made_clear(&m);
 }

@@ -54,30 +54,16 @@ START_TEST(fixtures_decode)
 }
 END_TEST
 
+static void order_is_known(const struct weight *w, const json_t *c)
+{
+    const char *order = json_string_value(json_object_get(c, "order"));
+    ck_assert_msg((w->perm != NULL) == !strcmp(order, "act"), "%s", order);
+    ck_assert_msg((w->group_of != NULL) == !strcmp(order, "irregular"), "%s", order);
+}
+
 START_TEST(packed_cases)
 {
-    struct fixture f = fixture_open("formats", "gptq.safetensors", "gptq.json");
-    size_t i;
-    json_t *c;
-    json_array_foreach(json_object_get(f.expected, "cases"), i, c)
-    {
-        const char *name = json_string_value(json_object_get(c, "name"));
-        const char *order = json_string_value(json_object_get(c, "order"));
-        struct module_spec spec =
-            fixture_spec(&f, name, json_integer_value(json_object_get(c, "n")),
-                         json_integer_value(json_object_get(c, "k")), json_object_get(c, "config"));
-        struct weight w = fixture_load(gptq, &spec);
-        char hex[2 * DIGEST_SIZE + 1];
-        fixture_hash(&w, hex);
-        ck_assert_msg(!strcmp(hex, json_string_value(json_object_get(c, "sha256"))), "%s", name);
-        ck_assert_msg((w.perm != NULL) == !strcmp(order, "act"), "%s", name);
-        ck_assert_msg((w.group_of != NULL) == !strcmp(order, "irregular"), "%s", name);
-        fixture_glue(gptq, &spec, 7, w.k);
-        fixture_glue(gptq, &spec, w.n, w.group < w.k ? w.group : w.k);
-        fixture_glue(gptq, &spec, 17, 13); // through words and groups
-        weight_clear(&w);
-    }
-    fixture_close(&f);
+    fixture_cases(gptq, "gptq", 13, order_is_known);
 }
 END_TEST
 

@@ -537,33 +537,12 @@ static void make_good(struct made *m)
 START_TEST(damaged_modules_fail_by_name)
 {
     struct made m;
-    struct findings findings = {0};
-    struct error err = ERROR_INIT;
-    struct weight w;
     make_good(&m);
     damages[_i].change(&m);
-    ck_assert_int_eq(hqq->claim(&m.spec, &findings), CLAIM_FAILED);
-    const struct finding *x = fixture_finding(&findings, damages[_i].code);
-    ck_assert_msg(strstr(x->message, damages[_i].word) != NULL, "%s", x->message);
-    ck_assert_str_eq(x->module, "m");
-    ck_assert_int_ne(hqq->load(&m.spec, (struct slice){0}, &w, &err), ST_OK);
-    ck_assert_ptr_null(w.data);
-    findings_clear(&findings);
-    error_clear(&err);
+    fixture_refused(hqq, &m.spec, damages[_i].code, damages[_i].word);
     made_clear(&m);
 }
 END_TEST
-
-static void check_load_fails(const struct made *m, enum status code, const char *word)
-{
-    struct error err = ERROR_INIT;
-    struct weight w;
-    ck_assert_int_eq(hqq->claim(&m->spec, &(struct findings){0}), CLAIM_CLAIMED);
-    ck_assert_int_eq(hqq->load(&m->spec, (struct slice){0}, &w, &err), code);
-    ck_assert_msg(strstr(err.text, word) != NULL, "%s", err.text);
-    ck_assert_ptr_null(w.data);
-    error_clear(&err);
-}
 
 START_TEST(damaged_data_fails_by_name)
 {
@@ -571,10 +550,10 @@ START_TEST(damaged_data_fails_by_name)
     make_good(&m);
     uint16_t *scale = (void *)spec_tensor(&m.spec, "scale")->data, kept = scale[5];
     scale[5] = 0x7e00;
-    check_load_fails(&m, ST_NON_FINITE_WEIGHTS, "m.scale[5]");
+    fixture_load_fails(hqq, &m.spec, ST_NON_FINITE_WEIGHTS, "m.scale[5]");
     scale[5] = kept;
     ((uint16_t *)spec_tensor(&m.spec, "zero")->data)[7] = 0xfc00;
-    check_load_fails(&m, ST_NON_FINITE_WEIGHTS, "m.zero[7]");
+    fixture_load_fails(hqq, &m.spec, ST_NON_FINITE_WEIGHTS, "m.zero[7]");
     made_clear(&m);
 
     uint8_t codes[64];
@@ -582,14 +561,14 @@ START_TEST(damaged_data_fails_by_name)
     const struct shape five = {5, 1, 8, 4, 16, DT_F16};
     make(&m, &five, codes, zero, of_scale);
     ((uint8_t *)spec_tensor(&m.spec, "W_q")->data)[11] = 32;
-    check_load_fails(&m, ST_CHECKPOINT_INVALID, "code 32, expected at most 31");
+    fixture_load_fails(hqq, &m.spec, ST_CHECKPOINT_INVALID, "code 32, expected at most 31");
     ((uint8_t *)spec_tensor(&m.spec, "W_q")->data)[11] = 31;
     float *wide = made_put(&m, "scale", DT_F32, 2, (int64_t[]){8, 1}, NULL); // is cast to F16
     struct weight w = fixture_load(hqq, &m.spec);
     ck_assert_int_eq(w.scale_dtype, DT_F16);
     weight_clear(&w);
     memcpy(&wide[2], &large, sizeof large);
-    check_load_fails(&m, ST_NON_FINITE_WEIGHTS, "m.scale[2]");
+    fixture_load_fails(hqq, &m.spec, ST_NON_FINITE_WEIGHTS, "m.scale[2]");
     made_clear(&m);
 }
 END_TEST
