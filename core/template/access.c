@@ -3,6 +3,7 @@
  * that would change a value are unsafe here, and the name is undefined with that reason.
  */
 #include "core/template/access.h"
+#include "core/template/strings.h"
 
 #include <string.h>
 
@@ -102,8 +103,10 @@ static enum status item(struct render *r, struct value of, struct value key, str
     if (of.kind == VALUE_RANGE)
         *out = value_int(of.range->start + (int64_t)at * of.range->step);
     else if (of.kind == VALUE_TEXT)
-        return render_part(r, of.text, value_offset(of.text, at), value_offset(of.text, at + 1),
-                           out);
+        return strings_keep(
+            r,
+            render_part(r, of.text, value_offset(of.text, at), value_offset(of.text, at + 1), out),
+            of.text, out);
     else
         *out = of.list->v[at];
     return ST_OK;
@@ -229,7 +232,7 @@ enum status access_slice(struct render *r, struct value of, const struct value b
     if (n == 0)
         start = 0;
     if (of.kind == VALUE_TEXT)
-        return slice_text(r, of.text, start, n, step, out);
+        return strings_keep(r, slice_text(r, of.text, start, n, step, out), of.text, out);
     struct value *items;
     s = render_list(r, of.kind, (size_t)n, out, &items);
     for (int64_t i = 0; !s && i < n; i++)

@@ -2,6 +2,7 @@
  * Owns expressions: a walk over the tree, one step and one level for each node.
  */
 #include "core/template/evaluate.h"
+#include "core/template/strings.h"
 
 #include <string.h>
 
@@ -305,6 +306,36 @@ enum status evaluate_macro(struct render *r, const struct macro *macro, const st
     return render_take(r, s, &captured, out);
 }
 
+/* Would this change if it were escaped? */
+static bool escapes(struct value v)
+{
+    bool any = false;
+    for (size_t i = 0; v.kind == VALUE_TEXT && !v.text->markup && i < v.text->len; i++)
+        any |= memchr("&<>'\"", v.text->v[i], 5) != NULL;
+    return any;
+}
+
+/* Of an escaped text (Markup) what a method makes is escaped, and so is what it puts in, which is
+ * refused where that would change it. */
+static enum status call_method(struct render *r, const struct method *m, const struct call *given,
+                               struct value *out)
+{
+    static const char *const all[] = {"format", "join"}, *const some[] = {"center", "ljust",
+                                                                          "replace", "rjust"};
+    const char *name = m->native->name;
+    bool refused = false;
+    if (m->self.kind != VALUE_TEXT || !m->self.text->markup)
+        return evaluate_native(r, m->native, m->self, given, out);
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        refused |= !strcmp(name, all[i]);
+    for (size_t i = 0; i < sizeof some / sizeof some[0]; i++)
+        refused |= !strcmp(name, some[i]) && given->n > 1 && escapes(given->args[1]);
+    if (refused)
+        return render_unsupported(r, "'%s' of an escaped string", name);
+    enum status s = evaluate_native(r, m->native, m->self, given, out);
+    return strings_keep(r, s, m->self.text, out);
+}
+
 static enum status call_value(struct render *r, struct value callee, const struct call *given,
                               struct value *out)
 {
@@ -312,7 +343,7 @@ static enum status call_value(struct render *r, struct value callee, const struc
     case VALUE_FUNCTION:
         return evaluate_native(r, callee.function, (struct value){0}, given, out);
     case VALUE_METHOD:
-        return evaluate_native(r, callee.method->native, callee.method->self, given, out);
+        return call_method(r, callee.method, given, out);
     case VALUE_MACRO:
         return evaluate_macro(r, callee.macro, given, out);
     case VALUE_LOOP:

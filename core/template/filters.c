@@ -33,7 +33,7 @@ static enum status cases(struct render *r, const struct call *c, enum strings_ca
 {
     const struct text *t;
     enum status s = show_text(r, c->self, &t);
-    return s ? s : strings_case(r, t, how, out);
+    return s ? s : strings_keep(r, strings_case(r, t, how, out), t, out);
 }
 
 FILTER(upper)
@@ -89,7 +89,7 @@ FILTER(trim)
             return render_fail(r, "strip arg must be None or str");
         chars = c->args[0].text;
     }
-    return s ? s : strings_strip(r, t, chars, true, true, out);
+    return s ? s : strings_keep(r, strings_strip(r, t, chars, true, true, out), t, out);
 }
 
 FILTER(replace)
@@ -113,17 +113,14 @@ FILTER(center)
     enum status s = show_text(r, c->self, &t);
     if (!s)
         s = natives_number(r, c->args[0], 80, &width);
-    return s ? s : strings_pad(r, t, width, " ", 1, 0, out);
+    return s ? s : strings_keep(r, strings_pad(r, t, width, " ", 1, 0, out), t, out);
 }
 
 FILTER(escape)
 {
     const struct text *t;
     enum status s = show_text(r, c->self, &t);
-    if (s || !t->markup)
-        return s ? s : strings_escape(r, t, out);
-    *out = value_of_text(t);
-    return ST_OK;
+    return s ? s : strings_escaped(r, t, out);
 }
 
 FILTER(forceescape)
@@ -137,15 +134,7 @@ FILTER(safe)
 {
     const struct text *t;
     enum status s = show_text(r, c->self, &t);
-    if (s)
-        return s;
-    struct text *marked = value_alloc(&r->heap, sizeof *marked);
-    if (!marked)
-        return render_memory(r);
-    *marked = *t;
-    marked->markup = true;
-    *out = value_of_text(marked);
-    return ST_OK;
+    return s ? s : strings_mark(r, t, out);
 }
 
 FILTER(indent)
@@ -183,7 +172,7 @@ FILTER(indent)
         if (!s && line)
             s = render_add(r, &b, line->v, line->len);
     }
-    return render_take(r, s, &b, out);
+    return strings_keep(r, render_take(r, s, &b, out), c->self.text, out);
 }
 
 FILTER(truncate)
@@ -223,9 +212,13 @@ FILTER(truncate)
     struct buffer b = {0};
     if (!s)
         s = render_add(r, &b, cut.text->v, cut.text->len);
+    if (!s && end && t->markup) {
+        s = strings_escaped(r, end, &cut);
+        end = cut.text;
+    }
     if (!s)
         s = end ? render_add(r, &b, end->v, end->len) : render_add(r, &b, "...", 3);
-    return render_take(r, s, &b, out);
+    return strings_keep(r, render_take(r, s, &b, out), t, out);
 }
 
 FILTER(wordcount)

@@ -3,6 +3,7 @@
  * wrapped. Whatever compares or repeats a lot takes steps for it.
  */
 #include "core/template/operate.h"
+#include "core/template/strings.h"
 
 #include <math.h>
 #include <string.h>
@@ -245,7 +246,7 @@ static enum status repeat(struct render *r, struct value v, int64_t times, struc
         memcpy(to + i * len, v.text->v, len);
     const struct text *t = value_borrow(&r->heap, to, n * len);
     *out = value_of_text(t);
-    return t ? ST_OK : render_memory(r);
+    return t ? strings_keep(r, ST_OK, v.text, out) : render_memory(r);
 }
 
 static bool sequence(struct value v)
@@ -261,13 +262,20 @@ static bool view(struct value v)
 
 static enum status join(struct render *r, struct value a, struct value b, struct value *out)
 {
-    if (a.kind == VALUE_TEXT) {
+    enum status s = ST_OK;
+    struct value *items;
+    bool markup = a.kind == VALUE_TEXT && (a.text->markup || b.text->markup);
+    if (markup)
+        s = strings_escaped(r, a.text, &a);
+    if (markup && !s)
+        s = strings_escaped(r, b.text, &b);
+    if (!s && a.kind == VALUE_TEXT) {
         const struct text *t = value_append(&r->heap, a.text, b.text);
         *out = value_of_text(t);
-        return t ? ST_OK : render_memory(r);
+        return !t ? render_memory(r) : markup ? strings_mark(r, t, out) : ST_OK;
     }
-    struct value *items;
-    enum status s = render_list(r, a.kind, a.list->n + b.list->n, out, &items);
+    if (!s)
+        s = render_list(r, a.kind, a.list->n + b.list->n, out, &items);
     if (s)
         return s;
     memcpy(items, a.list->v, a.list->n * sizeof *items);
@@ -286,8 +294,8 @@ enum status operate_binary(struct render *r, enum operation op, struct value a, 
         return reals(r, op, f, g, out);
     if (a.kind == VALUE_UNDEFINED && !(b.kind == VALUE_TEXT && op == OPERATOR_MOD))
         return operate_undefined(r, a.undefined);
-    if ((a.kind == VALUE_TEXT && a.text->markup) || (b.kind == VALUE_TEXT && b.text->markup))
-        return render_unsupported(r, "'%s' of an escaped string", symbols[op]);
+    if (op == OPERATOR_MOD && a.kind == VALUE_TEXT && a.text->markup)
+        return render_unsupported(r, "'%%' of an escaped string");
     if (op == OPERATOR_MOD && a.kind == VALUE_TEXT)
         return format_percent(r, a.text, b, out);
     if (b.kind == VALUE_UNDEFINED)

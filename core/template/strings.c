@@ -313,15 +313,42 @@ enum status strings_escape(struct render *r, const struct text *t, struct value 
         s = entity ? render_add(r, &b, entity, strlen(entity)) : render_add(r, &b, t->v + i, 1);
     }
     s = render_take(r, s, &b, out);
-    if (s)
-        return s;
-    struct text *escaped = value_alloc(&r->heap, sizeof *escaped);
-    if (!escaped)
-        return render_memory(r);
-    *escaped = *out->text;
-    escaped->markup = true;
-    *out = value_of_text(escaped);
+    return s ? s : strings_mark(r, out->text, out);
+}
+
+enum status strings_escaped(struct render *r, const struct text *t, struct value *out)
+{
+    if (!t->markup)
+        return strings_escape(r, t, out);
+    *out = value_of_text(t);
     return ST_OK;
+}
+
+enum status strings_mark(struct render *r, const struct text *t, struct value *out)
+{
+    struct text *marked = value_alloc(&r->heap, sizeof *marked);
+    if (!marked)
+        return render_memory(r);
+    *marked = *t;
+    marked->markup = true;
+    *out = value_of_text(marked);
+    return ST_OK;
+}
+
+enum status strings_keep(struct render *r, enum status s, const struct text *of, struct value *out)
+{
+    if (s || !of->markup)
+        return s;
+    if (out->kind == VALUE_TEXT)
+        return strings_mark(r, out->text, out);
+    if (out->kind != VALUE_LIST && out->kind != VALUE_TUPLE)
+        return ST_OK;
+    const struct list *made = out->list;
+    struct value *items;
+    s = render_list(r, out->kind, made->n, out, &items);
+    for (size_t i = 0; !s && i < made->n; i++)
+        s = strings_mark(r, made->v[i].text, &items[i]);
+    return s;
 }
 
 enum status strings_join(struct render *r, const struct text *between, struct value items,

@@ -32,6 +32,12 @@ enum status strings_lines(struct render *r, const struct text *t, bool keep, str
 enum status strings_pad(struct render *r, const struct text *t, int64_t width, const char *fill,
                         size_t fill_len, int side, struct value *out);
 enum status strings_escape(struct render *r, const struct text *t, struct value *out);
+/* The same, unless it is escaped (jinja2's Markup). */
+enum status strings_escaped(struct render *r, const struct text *t, struct value *out);
+/* Takes t for escaped. */
+enum status strings_mark(struct render *r, const struct text *t, struct value *out);
+/* What is made of an escaped text, a text or texts, is escaped. s: how the making went. */
+enum status strings_keep(struct render *r, enum status s, const struct text *of, struct value *out);
 /* Joins str of each item; strict: they must be texts (str.join). */
 enum status strings_join(struct render *r, const struct text *between, struct value items,
                          bool strict, struct value *out);

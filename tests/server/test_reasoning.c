@@ -210,6 +210,8 @@ START_TEST(test_formats)
              {"trl-glm4moe", T, false},
              {"trl-deepseek-r1-distill", T, false},
              {"axolotl-command-a-tool-use", C, true},
+             {"hf-ministral-3-reasoning", B, true},
+             {"hf-smollm3", T, false},
              {"trl-cohere2", REASONING_NONE, false},
              {"trl-llama3-1", REASONING_NONE, false},
              {"trl-gemma3", REASONING_NONE, false},
