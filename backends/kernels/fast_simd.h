@@ -224,7 +224,7 @@ INLINE void fast_tile(const enum kind kind, const int m, const struct weight *w,
             acc[i] = vf_zero();
         for (int64_t end = c + per < chunks ? c + per : chunks; c < end; c++) {
             vi codes[16];
-            chunk_factors(kind, &r, &t, c, codes);
+            chunk_factors(kind, &r, &t, c, AHEAD, codes);
             add_chunk(kind, m, codes, b->coarse + c * m, acc);
             if (any_fine(b->has_fine + c * FAST_ROWS))
                 add_fine(kind, m, codes, b->fine + c * m, b->has_fine + c * FAST_ROWS, acc);
@@ -257,7 +257,7 @@ INLINE void fast_tile_flat(const enum kind kind, const int m, const struct weigh
 #pragma GCC unroll 8
         for (int i = 0; i < m; i++)
             acc[i] = vf_zero();
-        chunk_factors(kind, &r, &t, c, codes);
+        chunk_factors(kind, &r, &t, c, AHEAD, codes);
         add_chunk(kind, m, codes, b->coarse + c * m, acc);
         if (any_fine(b->has_fine + c * FAST_ROWS))
             add_fine(kind, m, codes, b->fine + c * m, b->has_fine + c * FAST_ROWS, acc);
@@ -287,7 +287,7 @@ typedef void factors_function(const struct reader *r, int64_t chunk, vi out[16])
     static void factors_##kind(const struct reader *r, int64_t chunk, vi out[16])                  \
     {                                                                                              \
         static const struct tables none;                                                           \
-        chunk_factors(KIND_##kind, r, &none, chunk, out);                                          \
+        chunk_factors(KIND_##kind, r, &none, chunk, AHEAD, out);                                   \
     }
 FACTORS(BITS4)
 FACTORS(BITS2)
@@ -323,7 +323,7 @@ INLINE void fast_small(const enum kind kind, factors_function *factors, const en
         if (factors)
             factors(&r, c, codes);
         else
-            chunk_factors(kind, &r, &none, c, codes);
+            chunk_factors(kind, &r, &none, c, AHEAD, codes);
 #pragma GCC unroll 4
         for (int first = 0; first < 8; first += n, r.group++, parts += m) {
             vf acc[FAST_ROWS];
