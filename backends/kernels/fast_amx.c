@@ -135,7 +135,7 @@ INLINE void decode(const enum kind kind, const struct weight *w, int64_t tile,
     r.group = p->group;
     for (int64_t c = 0; c < p->n; c++) {
         vi codes[16];
-        chunk_factors(kind, &r, &t, p->chunk + c, codes);
+        chunk_factors(kind, &r, &t, p->chunk + c, AHEAD, codes);
 #pragma GCC unroll 8
         for (int i = 0; i < 8; i++) {
             vi_store(to->b[0][c][i], _mm512_xor_si512(codes[i], flip));

@@ -9,21 +9,22 @@
 
 #ifdef LANES
 
-#define AHEAD 2048 /* bytes ahead of a tile's stream that are fetched */
+#define AHEAD 2048 /* bytes ahead of a stream of tiles that are fetched */
 
 struct tables {
     vi steps;
     struct float8_table float8;
 };
 
-/* The factors of one chunk, four columns of each row a vector; 8-bit floats take two vectors. */
+/* The factors of one chunk, four columns of each row a vector; 8-bit floats take two vectors. What
+ * is `ahead` bytes further on is fetched. */
 INLINE void chunk_factors(const enum kind kind, const struct reader *r, const struct tables *t,
-                          int64_t chunk, vi out[16])
+                          int64_t chunk, int64_t ahead, vi out[16])
 {
     const int64_t lines = kind_bits(kind, r->w);
     const uint8_t *data = r->data + chunk * 64 * lines;
     for (int64_t at = 0; at < 64 * lines; at += 64)
-        __builtin_prefetch(data + AHEAD + at); // the next tile's beyond this one's end
+        __builtin_prefetch(data + ahead + at);
     vi line = vi_set(0);
 #pragma GCC unroll 8
     for (int i = 0; i < 8; i++) {

@@ -1,87 +1,171 @@
 /*
- * The places of flat groups for fast mode's products (fast_simd.h), where a chunk lies in one group
- * in every row, but not in the same one: a lane knows the index of its row's group and how many
- * chunks of it are left. Rows beyond the last one read the last group, and nobody reads them.
+ * Fast mode's products with flat groups over sixteen lanes (fast_simd.h says what is common): the
+ * text of fast_flat_avx2.c, fast_flat_avx512.c and fast_flat_neon.c. A chunk lies in one group in
+ * every row, but the rows enter their next groups at different chunks.
+ *
+ * A row's groups lie side by side, so sixteen of each row are loaded at once and transposed: then a
+ * vector has the same one, the g-th, of all rows. At chunk c of a row that begins `start` chunks
+ * into a group of `per` the group is (start + c) / per, which is c / per or the one after it, so a
+ * chunk's parameters are chosen among two vectors. Rows beyond the last one read the last group,
+ * and nobody reads them.
+ *
+ * Parameters of 64 columns cost 8 shuffles and loads, a gather more where absmax are nested, and
+ * the choice two operations a chunk; before, with a gather or sixteen loads for each change of one
+ * of the rows, flat groups took two to five times as long as others.
  */
 #ifndef OFTD_BACKENDS_KERNELS_FAST_FLAT_SIMD_H
 #define OFTD_BACKENDS_KERNELS_FAST_FLAT_SIMD_H
 
-#include "backends/encodings/tile.h"
-#include "backends/kernels/decode_simd.h"
-#include "backends/kernels/fast.h"
+#include "backends/kernels/decode_rows_simd.h"
+#include "backends/kernels/fast_dots_simd.h"
 
 #ifdef LANES
 
 struct flat_places {
-    vi index, left;
-    int64_t until; /* chunks before one of the rows enters its next group */
-    vf scale, zero;
+    int64_t index[TILE_ROWS];     /* of the first group of scale and zero, in each row */
+    vi start;                     /* chunks of a row's first group that lie before it */
+    vf scale[LANES], zero[LANES]; /* sixteen groups of all rows */
+    int64_t at, since, per;       /* which of them, its chunk, and how many it has */
 };
 
-/* Parameters at sixteen places; floats are gathered, others fetched one by one. */
-INLINE vf flat_parameters(const void *p, enum dtype d, vi index)
+/* The absmax of sixteen blocks of each row. */
+static __attribute__((noinline)) void flat_nested(const struct weight *w, const int64_t index[],
+                                                  vf v[LANES])
 {
-    int32_t at[LANES];
-    float v[LANES];
-    if (d == DT_F32)
-        return vf_gather(p, index);
-    vi_store(at, index);
-    for (int r = 0; r < LANES; r++)
-        v[r] = d == DT_F16    ? f16_to_f32(((const uint16_t *)p)[at[r]])
-               : d == DT_BF16 ? bf16_to_f32(((const uint16_t *)p)[at[r]])
-                              : tile_value(p, d, at[r]);
-    return vf_load(v);
+    const uint8_t *codes = w->scales;
+    for (int r = 0; r < TILE_ROWS; r++) {
+        int64_t i = index[r], block = i / w->nested_block, left = (block + 1) * w->nested_block - i;
+        if (i + LANES <= w->n_groups && w->nested_block >= LANES) {
+            const float *absmax = w->nested_absmax + block;
+            vf outer = vf_set(*absmax);
+            if (left < LANES)
+                outer =
+                    vf_less(vf_of_int(vi_iota()), vf_set((float)left), outer, vf_set(absmax[1]));
+            vf map = vf_gather(w->nested_map, vi_load_u8(codes + i));
+            v[r] = vf_add(vf_mul(map, outer), vf_set(w->nested_offset));
+            continue;
+        }
+        float values[LANES];
+        for (int c = 0; c < LANES; c++, i += i + 1 < w->n_groups)
+            values[c] =
+                w->nested_map[codes[i]] * w->nested_absmax[i / w->nested_block] + w->nested_offset;
+        v[r] = vf_load(values);
+    }
+    vf_transpose(v);
 }
 
-INLINE vf flat_nested(const struct weight *w, vi index)
+static __attribute__((noinline)) void flat_fill(const struct weight *w, struct flat_places *p)
 {
-    int32_t at[LANES], outer[LANES];
-    uint8_t codes[LANES];
-    int64_t b = w->nested_block;
-    vi_store(at, index);
-    vi_store(outer, vi_srl(index, __builtin_ctzll((unsigned long long)b)));
-    for (int r = 0; r < LANES; r++)
-        codes[r] = ((const uint8_t *)w->scales)[at[r]];
-    for (int r = 0; (b & (b - 1)) && r < LANES; r++)
-        outer[r] = (int32_t)(at[r] / b);
-    vf product = vf_mul(vf_gather(w->nested_map, vi_load_u8(codes)),
-                        vf_gather(w->nested_absmax, vi_load(outer)));
-    return vf_add(product, vf_set(w->nested_offset));
-}
-
-static __attribute__((noinline)) void flat_load(const struct weight *w, struct flat_places *p)
-{
-    vi index = vi_min(p->index, vi_set((int32_t)w->n_groups - 1));
-    p->until = -vi_largest(vi_sub(vi_set(0), p->left));
-    p->scale =
-        w->nested ? flat_nested(w, index) : flat_parameters(w->scales, w->scale_dtype, index);
-    p->zero = w->zeros ? flat_parameters(w->zeros, w->zero_dtype, index) : vf_zero();
+    int64_t index[TILE_ROWS];
+    for (int r = 0; r < TILE_ROWS; r++)
+        index[r] = p->index[r] < w->n_groups ? p->index[r] : w->n_groups - 1;
+    if (w->nested)
+        flat_nested(w, index, p->scale);
+    else
+        strided_of(w->scales, w->scale_dtype, index, w->n_groups, p->scale);
+    if (w->zeros)
+        strided_of(w->zeros, w->zero_dtype, index, w->n_groups, p->zero);
 }
 
 INLINE void flat_open(const struct weight *w, int64_t tile, struct flat_places *p)
 {
-    int32_t index[LANES], left[LANES];
-    for (int64_t r = 0; r < LANES; r++) {
+    int32_t start[LANES];
+    p->at = p->since = 0;
+    p->per = w->group / TILE_K;
+    for (int64_t r = 0; r < TILE_ROWS; r++) {
         int64_t at = (w->flat_row + tile * TILE_ROWS + r) * w->flat_k + w->flat_col;
-        index[r] = (int32_t)(at / w->group < w->n_groups ? at / w->group : w->n_groups - 1);
-        left[r] = (int32_t)((w->group - at % w->group) / TILE_K);
+        p->index[r] = at / w->group;
+        start[r] = (int32_t)(at % w->group / TILE_K);
+        p->zero[r] = vf_zero();
     }
-    p->index = vi_load(index);
-    p->left = vi_load(left);
-    flat_load(w, p);
+    p->start = vi_load(start);
+    flat_fill(w, p);
 }
 
-/* A chunk further on. */
-INLINE void flat_step(const struct weight *w, struct flat_places *p, int64_t *since)
+/* Scale and zero of the chunk, and a chunk further on. */
+INLINE void flat_step(const struct weight *w, struct flat_places *p, vf *scale, vf *zero)
 {
-    if (++*since < p->until)
+    vf ahead = vf_of_int(vi_sub(p->start, vi_set((int32_t)(p->per - p->since))));
+    *scale = vf_less(ahead, vf_zero(), p->scale[p->at], p->scale[p->at + 1]);
+    *zero = vf_less(ahead, vf_zero(), p->zero[p->at], p->zero[p->at + 1]);
+    if (++p->since < p->per)
         return;
-    vi left = vi_sub(p->left, vi_set((int32_t)*since));
-    vi done = vi_sra(vi_sub(left, vi_set(1)), 31); // all bits where nothing is left
-    p->index = vi_sub(p->index, done);
-    p->left = vi_add(left, vi_and(done, vi_set((int32_t)(w->group / TILE_K))));
-    *since = 0;
-    flat_load(w, p);
+    p->since = 0;
+    if (++p->at < LANES - 1)
+        return;
+    p->at = 0;
+    for (int r = 0; r < TILE_ROWS; r++)
+        p->index[r] += LANES - 1;
+    flat_fill(w, p);
+}
+
+/* A tile times m rows; factors as a function gives them, or (NULL) those of the kind. */
+INLINE void flat_tile(const enum kind kind, factors_function *factors, const int m,
+                      const struct weight *w, int64_t tile, const struct fast_block *b, float *sum)
+{
+    const struct tables t = {.steps = byte_table(w->steps)};
+    const float *parts = b->parts;
+    struct reader r;
+    struct flat_places p;
+    vf total[FAST_ROWS];
+    reader_open(kind, &r, w, tile, 0);
+    flat_open(w, tile, &p);
+#pragma GCC unroll 8
+    for (int i = 0; i < m; i++)
+        total[i] = vf_zero();
+    for (int64_t c = 0; c < w->k_padded / TILE_K; c++, parts += m) {
+        vi codes[16];
+        vf scale, zero, acc[FAST_ROWS];
+#pragma GCC unroll 8
+        for (int i = 0; i < m; i++)
+            acc[i] = vf_zero();
+        if (factors)
+            factors(&r, c, codes);
+        else
+            chunk_factors(kind, &r, &t, c, AHEAD, codes);
+        add_chunk(kind, m, codes, b->coarse + c * m, acc);
+        if (any_fine(b->has_fine + c * FAST_ROWS))
+            add_fine(kind, m, codes, b->fine + c * m, b->has_fine + c * FAST_ROWS, acc);
+        flat_step(w, &p, &scale, &zero);
+        add_scaled(kind, m, w, scale, zero, parts, acc, total);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < m; i++)
+        vf_store(sum + i * TILE_ROWS, total[i]);
+}
+
+#define FLAT(kind, factors, m)                                                                     \
+    static void flat_##kind##_##m(const struct weight *w, int64_t tile,                            \
+                                  const struct fast_block *b, float *sum)                          \
+    {                                                                                              \
+        flat_tile(KIND_##kind, factors, m, w, tile, b, sum);                                       \
+    }
+#define FLAT_KIND(kind, factors)                                                                   \
+    FLAT(kind, factors, 1)                                                                         \
+    FLAT(kind, factors, 2)                                                                         \
+    FLAT(kind, factors, 3)                                                                         \
+    FLAT(kind, factors, 4)                                                                         \
+    FLAT(kind, factors, 5)                                                                         \
+    FLAT(kind, factors, 6)                                                                         \
+    FLAT(kind, factors, 7)                                                                         \
+    FLAT(kind, factors, 8)
+FLAT_KIND(TABLE4, NULL)
+FLAT_KIND(BITS4, NULL)
+FLAT_KIND(BITS8, NULL)
+FLAT_KIND(BITS, factors_of(reader_kind(w)))
+FLAT(BITS2, NULL, 1)
+FLAT(BITS3, NULL, 1)
+
+void TWIN(fast_flat)(const struct weight *w, int64_t tile, const struct fast_block *b, int m,
+                     float *sum)
+{
+    static fast_function *const functions[][FAST_ROWS] = {
+        [KIND_TABLE4] = OF_ROWS(flat_TABLE4), [KIND_BITS4] = OF_ROWS(flat_BITS4),
+        [KIND_BITS8] = OF_ROWS(flat_BITS8),   [KIND_BITS] = OF_ROWS(flat_BITS),
+        [KIND_BITS2] = {flat_BITS2_1},        [KIND_BITS3] = {flat_BITS3_1},
+    };
+    fast_function *function = functions[reader_kind(w)][m - 1];
+    (function ? function : functions[KIND_BITS][m - 1])(w, tile, b, sum);
 }
 
 #endif

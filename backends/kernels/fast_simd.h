@@ -38,8 +38,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "backends/kernels/fast_factors_simd.h"
-#include "backends/kernels/fast_flat_simd.h"
+#include "backends/kernels/fast_dots_simd.h"
 #include "backends/kernels/twins.h"
 
 #ifdef LANES
@@ -106,96 +105,6 @@ static float sum_part_simd(const struct fast_chunk *coarse, const struct fast_ch
 
 /* ---- products ---- */
 
-/* What a dot of the kind's biased bytes begins with. */
-INLINE vi chunk_bias(const enum kind kind, const struct fast_chunk *a)
-{
-    int32_t bias = kind == KIND_TABLE4 ? -BYTE_BIAS : kind == KIND_BITS8 ? 128 - BYTE_BIAS : 0;
-    return vi_set(bias ? bias * a->sum : 0);
-}
-
-INLINE vi chunk_dot(const enum kind kind, const vi w[16], const struct fast_chunk *a)
-{
-    if (is_float8(kind))
-        return dots_float8(w, a->q, a->sum);
-    if (kind == KIND_TABLE4 || kind == KIND_BITS8)
-        return dots_signed(chunk_bias(kind, a), w, a->q);
-    bool nibbles = kind == KIND_BITS4 || kind == KIND_BITS2 || kind == KIND_BITS3;
-    return nibbles ? dots_nibbles(vi_set(0), w, a->q) : dots_small(vi_set(0), w, a->q);
-}
-
-/* acc[i] += the chunk of row i. Where a dot is one operation, four columns of all rows go in turn,
- * so that none waits for the one before it; 8-bit floats have two chains a row anyway, and those of
- * all rows would not fit the registers. */
-INLINE void add_chunk(const enum kind kind, const int m, const vi codes[16],
-                      const struct fast_chunk *a, vf acc[])
-{
-#ifdef DOT_FOUR
-    if (m == 1 && !is_float8(kind)) { // two chains of its own
-        vi dot = chunk_bias(kind, a), odd = vi_set(0);
-#pragma GCC unroll 4
-        for (int four = 0; four < 8; four += 2) {
-            dot = dot_four(dot, codes[four], a->q + 4 * four);
-            odd = dot_four(odd, codes[four + 1], a->q + 4 * four + 4);
-        }
-        acc[0] = vf_fma(vf_set(a->scale), vf_of_int(vi_add(dot, odd)), acc[0]);
-        return;
-    }
-    if (!is_float8(kind)) {
-        vi dot[FAST_ROWS];
-#pragma GCC unroll 8
-        for (int i = 0; i < m; i++)
-            dot[i] = chunk_bias(kind, &a[i]);
-#pragma GCC unroll 8
-        for (int four = 0; four < 8; four++)
-#pragma GCC unroll 8
-            for (int i = 0; i < m; i++)
-                dot[i] = dot_four(dot[i], codes[four], a[i].q + 4 * four);
-#pragma GCC unroll 8
-        for (int i = 0; i < m; i++)
-            acc[i] = vf_fma(vf_set(a[i].scale), vf_of_int(dot[i]), acc[i]);
-        return;
-    }
-#endif
-#pragma GCC unroll 8
-    for (int i = 0; i < m; i++)
-        acc[i] = vf_fma(vf_set(a[i].scale), vf_of_int(chunk_dot(kind, codes, &a[i])), acc[i]);
-}
-
-/* The same for the rows that have a second part: what the others would add is 0. */
-INLINE void add_fine(const enum kind kind, const int m, const vi codes[16],
-                     const struct fast_chunk *a, const uint8_t *has_fine, vf acc[])
-{
-#pragma GCC unroll 8
-    for (int i = 0; i < m; i++)
-        if (has_fine[i])
-            acc[i] = vf_fma(vf_set(a[i].scale), vf_of_int(chunk_dot(kind, codes, &a[i])), acc[i]);
-}
-
-/* Whether one of a block's rows has a second part in a chunk. */
-INLINE bool any_fine(const uint8_t *has_fine)
-{
-    uint64_t flags;
-    memcpy(&flags, has_fine, sizeof flags);
-    return flags != 0;
-}
-
-/* total[i] += what a group of this scale and zero makes of acc[i]. */
-INLINE void add_scaled(const enum kind kind, const int m, const struct weight *w, vf scale, vf zero,
-                       const float *parts, const vf acc[], vf total[])
-{
-    scale_factors(kind, w, &scale, &zero);
-    if (kind == KIND_TABLE4 || w->rule != RULE_FMA) {
-        zero = vf_sub(vf_zero(), zero);
-#pragma GCC unroll 8
-        for (int i = 0; i < m; i++)
-            total[i] = vf_fma(scale, vf_fma(zero, vf_set(parts[i]), acc[i]), total[i]);
-    } else {
-#pragma GCC unroll 8
-        for (int i = 0; i < m; i++)
-            total[i] = vf_fma(zero, vf_set(parts[i]), vf_fma(scale, acc[i], total[i]));
-    }
-}
-
 /* The same of group r->group. */
 INLINE void add_group(const enum kind kind, const int m, struct reader *r, const float *parts,
                       const vf acc[], vf total[])
@@ -224,45 +133,12 @@ INLINE void fast_tile(const enum kind kind, const int m, const struct weight *w,
             acc[i] = vf_zero();
         for (int64_t end = c + per < chunks ? c + per : chunks; c < end; c++) {
             vi codes[16];
-            chunk_factors(kind, &r, &t, c, codes);
+            chunk_factors(kind, &r, &t, c, AHEAD, codes);
             add_chunk(kind, m, codes, b->coarse + c * m, acc);
             if (any_fine(b->has_fine + c * FAST_ROWS))
                 add_fine(kind, m, codes, b->fine + c * m, b->has_fine + c * FAST_ROWS, acc);
         }
         add_group(kind, m, &r, parts, acc, total);
-    }
-#pragma GCC unroll 8
-    for (int i = 0; i < m; i++)
-        vf_store(sum + i * TILE_ROWS, total[i]);
-}
-
-/* The same with flat groups, one of each row's for a chunk. */
-INLINE void fast_tile_flat(const enum kind kind, const int m, const struct weight *w, int64_t tile,
-                           const struct fast_block *b, float *sum)
-{
-    const struct tables t = {.steps = byte_table(w->steps)};
-    const float *parts = b->parts;
-    struct reader r;
-    struct flat_places p;
-    vf total[FAST_ROWS];
-    int64_t since = 0;
-    reader_open(kind, &r, w, tile, 0);
-    flat_open(w, tile, &p);
-#pragma GCC unroll 8
-    for (int i = 0; i < m; i++)
-        total[i] = vf_zero();
-    for (int64_t c = 0; c < w->k_padded / TILE_K; c++, parts += m) {
-        vi codes[16];
-        vf acc[FAST_ROWS];
-#pragma GCC unroll 8
-        for (int i = 0; i < m; i++)
-            acc[i] = vf_zero();
-        chunk_factors(kind, &r, &t, c, codes);
-        add_chunk(kind, m, codes, b->coarse + c * m, acc);
-        if (any_fine(b->has_fine + c * FAST_ROWS))
-            add_fine(kind, m, codes, b->fine + c * m, b->has_fine + c * FAST_ROWS, acc);
-        add_scaled(kind, m, w, p.scale, p.zero, parts, acc, total);
-        flat_step(w, &p, &since);
     }
 #pragma GCC unroll 8
     for (int i = 0; i < m; i++)
@@ -278,28 +154,6 @@ INLINE void add_quads(const int m, const int first, const int n, const vi codes[
         vi dot = dots_some(n, codes + first, a[i].q + 4 * first);
         acc[i] = vf_fma(vf_set(a[i].scale), vf_of_int(dot), acc[i]);
     }
-}
-
-/* Factors of a kind, for products whose text does not depend on it. */
-typedef void factors_function(const struct reader *r, int64_t chunk, vi out[16]);
-
-#define FACTORS(kind)                                                                              \
-    static void factors_##kind(const struct reader *r, int64_t chunk, vi out[16])                  \
-    {                                                                                              \
-        static const struct tables none;                                                           \
-        chunk_factors(KIND_##kind, r, &none, chunk, out);                                          \
-    }
-FACTORS(BITS4)
-FACTORS(BITS2)
-FACTORS(BITS3)
-FACTORS(BITS)
-
-static factors_function *factors_of(enum kind kind)
-{
-    return kind == KIND_BITS4   ? factors_BITS4
-           : kind == KIND_BITS2 ? factors_BITS2
-           : kind == KIND_BITS3 ? factors_BITS3
-                                : factors_BITS;
 }
 
 /* fast_tile where a chunk has 8 / n groups, of n quads each; codes of less than 8 bits. Factors as
@@ -323,7 +177,7 @@ INLINE void fast_small(const enum kind kind, factors_function *factors, const en
         if (factors)
             factors(&r, c, codes);
         else
-            chunk_factors(kind, &r, &none, c, codes);
+            chunk_factors(kind, &r, &none, c, AHEAD, codes);
 #pragma GCC unroll 4
         for (int first = 0; first < 8; first += n, r.group++, parts += m) {
             vf acc[FAST_ROWS];
@@ -349,9 +203,6 @@ INLINE void fast_small(const enum kind kind, factors_function *factors, const en
         vf_store(sum + i * TILE_ROWS, total[i]);
 }
 
-typedef void fast_function(const struct weight *w, int64_t tile, const struct fast_block *b,
-                           float *sum);
-
 #define FAST(kind, m)                                                                              \
     static void fast_##kind##_##m(const struct weight *w, int64_t tile,                            \
                                   const struct fast_block *b, float *sum)                          \
@@ -375,26 +226,6 @@ FAST_KIND(BITS3)
 FAST_KIND(BITS)
 FAST_KIND(E4M3)
 FAST_KIND(E5M2)
-
-#define FLAT(kind, m)                                                                              \
-    static void flat_##kind##_##m(const struct weight *w, int64_t tile,                            \
-                                  const struct fast_block *b, float *sum)                          \
-    {                                                                                              \
-        fast_tile_flat(KIND_##kind, m, w, tile, b, sum);                                           \
-    }
-#define FLAT_KIND(kind)                                                                            \
-    FLAT(kind, 1)                                                                                  \
-    FLAT(kind, 2)                                                                                  \
-    FLAT(kind, 3)                                                                                  \
-    FLAT(kind, 4)                                                                                  \
-    FLAT(kind, 5)                                                                                  \
-    FLAT(kind, 6)                                                                                  \
-    FLAT(kind, 7)                                                                                  \
-    FLAT(kind, 8)
-FLAT_KIND(TABLE4)
-FLAT_KIND(BITS4)
-FLAT_KIND(BITS8)
-FLAT_KIND(BITS)
 
 #define FAST_SMALL(n, m)                                                                           \
     static void fast_small_##n##_##m(const struct weight *w, int64_t tile,                         \
@@ -445,25 +276,15 @@ static fast_function *small_row(const struct weight *w)
 static void fast_simd(const struct weight *w, int64_t tile, const struct fast_block *b, int m,
                       float *sum)
 {
-#define OF_ROWS(name)                                                                              \
-    {                                                                                              \
-        name##_1, name##_2, name##_3, name##_4, name##_5, name##_6, name##_7, name##_8             \
-    }
     static fast_function *const functions[][FAST_ROWS] = {
         [KIND_TABLE4] = OF_ROWS(fast_TABLE4), [KIND_BITS4] = OF_ROWS(fast_BITS4),
         [KIND_BITS8] = OF_ROWS(fast_BITS8),   [KIND_BITS2] = OF_ROWS(fast_BITS2),
         [KIND_BITS3] = OF_ROWS(fast_BITS3),   [KIND_BITS] = OF_ROWS(fast_BITS),
         [KIND_E4M3] = OF_ROWS(fast_E4M3),     [KIND_E5M2] = OF_ROWS(fast_E5M2),
     };
-    static fast_function *const flat[][FAST_ROWS] = {
-        [KIND_TABLE4] = OF_ROWS(flat_TABLE4), [KIND_BITS4] = OF_ROWS(flat_BITS4),
-        [KIND_BITS8] = OF_ROWS(flat_BITS8),   [KIND_BITS2] = OF_ROWS(flat_BITS),
-        [KIND_BITS3] = OF_ROWS(flat_BITS),    [KIND_BITS] = OF_ROWS(flat_BITS),
-    };
     static fast_function *const small[][FAST_ROWS] = {OF_ROWS(fast_small_2), OF_ROWS(fast_small_4)};
-#undef OF_ROWS
     if (w->grouping == GROUPS_FLAT) {
-        flat[reader_kind(w)][m - 1](w, tile, b, sum);
+        TWIN(fast_flat)(w, tile, b, m, sum);
         return;
     }
     if (fast_group(w) < TILE_K) {

@@ -96,12 +96,12 @@ INLINE void eights_fours(const enum dtype d, const int rows, const struct weight
 
 /* ---- vectors of eight, fetched once for many rows of x ---- */
 
-#define FETCHED 256 /* look-ups at a time: with four rows of W 32 KB */
+#define FETCHED 64 /* look-ups at a time: with four rows of W 8 KB */
 #define EIGHTS  64  /* most rows of x */
 #ifdef __AVX512F__
-#define EIGHTS_AT_ONCE 4
+#define EIGHTS_AT_ONCE 8
 #else
-#define EIGHTS_AT_ONCE 2
+#define EIGHTS_AT_ONCE 3
 #endif
 
 /* Vectors of four rows of W, and their sums with each row of x so far. */
@@ -109,28 +109,40 @@ struct fetched {
     float v[FETCHED][4][8], sum[EIGHTS][4][8];
 };
 
-/* m rows of x, from those columns on, times n look-ups. */
+/* Eight floats for two rows of W. */
+INLINE vf for_two(const float *x)
+{
+#ifdef __AVX512F__
+    return _mm512_broadcast_f32x8(vh_load(x));
+#else
+    return vf_of_halves(vh_load(x), vh_load(x));
+#endif
+}
+
+/* m rows of x, from those columns on, times n look-ups; two rows of W a vector. */
 INLINE void eights_fetched(const int m, int64_t books, int64_t n, const struct fetched *f,
                            const float *x, int64_t ldx, float (*sum)[4][8])
 {
-    vh a[EIGHTS_AT_ONCE][4];
-#pragma GCC unroll 4
+    vf a[EIGHTS_AT_ONCE][2];
+#pragma GCC unroll 8
     for (int i = 0; i < m; i++)
-#pragma GCC unroll 4
-        for (int r = 0; r < 4; r++)
-            a[i][r] = vh_load(sum[i][r]);
+#pragma GCC unroll 2
+        for (int r = 0; r < 2; r++)
+            a[i][r] = vf_load(sum[i][2 * r]);
     for (int64_t l = 0; l < n; x += 8)
         for (int64_t b = 0; b < books; b++, l++)
-#pragma GCC unroll 4
-            for (int i = 0; i < m; i++)
-#pragma GCC unroll 4
-                for (int r = 0; r < 4; r++)
-                    a[i][r] = vh_fma(vh_load(x + i * ldx), vh_load(f->v[l][r]), a[i][r]);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
+            for (int i = 0; i < m; i++) {
+                const vf two = for_two(x + i * ldx);
+#pragma GCC unroll 2
+                for (int r = 0; r < 2; r++)
+                    a[i][r] = vf_fma(two, vf_load(f->v[l][2 * r]), a[i][r]);
+            }
+#pragma GCC unroll 8
     for (int i = 0; i < m; i++)
-#pragma GCC unroll 4
-        for (int r = 0; r < 4; r++)
-            vh_store(sum[i][r], a[i][r]);
+#pragma GCC unroll 2
+        for (int r = 0; r < 2; r++)
+            vf_store(sum[i][2 * r], a[i][r]);
 }
 
 /* Four rows of W times m rows of x. */

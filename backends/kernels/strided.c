@@ -67,8 +67,9 @@ static void add_part(const uint8_t *codes, const struct strided_part *y, float *
 }
 
 static void strided(const struct weight *w, int64_t tile, int64_t k, int64_t n,
-                    const struct strided_chunk *y, int m, float *sum)
+                    const struct strided_chunk *y, int m, int64_t ahead, float *sum)
 {
+    (void)ahead;
     uint8_t codes[TILE_ROWS * TILE_K];
     for (int64_t j = 0; j < n; j += TILE_K) {
         int64_t chunk = tile * (w->k_padded / TILE_K) + (k + j) / TILE_K;
@@ -121,12 +122,17 @@ static void rows_pass(const struct twins *t, const struct matmul_job *j, int64_t
                       int64_t row, int m, struct strided_chunk *y, float *sum, int64_t step)
 {
     const struct weight *w = j->w;
-    int64_t panel = STRIDED_CHUNKS / m * TILE_K;
+    int64_t period = period_of(w), panel = STRIDED_CHUNKS / m * TILE_K;
+    // bytes of codes from tile to tile, and of a panel
+    int64_t far = period * w->k_padded * w->bits * TILE_ROWS / 8,
+            wide = panel * w->bits * TILE_ROWS / 8;
     for (int64_t k = 0; k < w->k; k += panel) {
-        int64_t kc = w->k - k < panel ? w->k - k : panel;
+        int64_t kc = w->k - k < panel ? w->k - k : panel,
+                back = k + panel < w->k ? wide - (n - 1) * far : 0;
         t->strided_rows(w, first, k, kc, j->a->x + row * j->a->ldx + k, j->a->ldx, m, y);
         for (int64_t at = 0; at < n; at++)
-            t->strided(w, first + at * period_of(w), k, kc, y, m, sum + at * step);
+            t->strided(w, first + at * period, k, kc, y, m, at + 1 < n ? far : back,
+                       sum + at * step);
     }
 }
 

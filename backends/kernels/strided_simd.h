@@ -125,7 +125,8 @@ INLINE vf add_part(const enum kind kind, const vi codes[8], const struct strided
 }
 
 INLINE void strided_tile(const enum kind kind, const int m, const struct weight *w, int64_t tile,
-                         int64_t k, int64_t n, const struct strided_chunk *y, float *sum)
+                         int64_t k, int64_t n, const struct strided_chunk *y, int64_t ahead,
+                         float *sum)
 {
     static const struct tables none;
     struct reader r = {.w = w, .tile = tile};
@@ -137,7 +138,7 @@ INLINE void strided_tile(const enum kind kind, const int m, const struct weight 
         total[i] = vf_load(sum + i * TILE_ROWS);
     for (int64_t c = 0; c < chunks; c++, y += m) {
         vi codes[16];
-        chunk_factors(kind, &r, &none, c, codes);
+        chunk_factors(kind, &r, &none, c, ahead, codes);
 #pragma GCC unroll 4
         for (int i = 0; i < m; i++)
             total[i] = add_part(kind, codes, &y[i].coarse, total[i]);
@@ -152,41 +153,41 @@ INLINE void strided_tile(const enum kind kind, const int m, const struct weight 
 }
 
 INLINE void strided_kind(const enum kind kind, const struct weight *w, int64_t tile, int64_t k,
-                         int64_t n, const struct strided_chunk *y, int m, float *sum)
+                         int64_t n, const struct strided_chunk *y, int m, int64_t ahead, float *sum)
 {
     switch (m) {
     case 1:
-        strided_tile(kind, 1, w, tile, k, n, y, sum);
+        strided_tile(kind, 1, w, tile, k, n, y, ahead, sum);
         return;
     case 2:
-        strided_tile(kind, 2, w, tile, k, n, y, sum);
+        strided_tile(kind, 2, w, tile, k, n, y, ahead, sum);
         return;
     case 3:
-        strided_tile(kind, 3, w, tile, k, n, y, sum);
+        strided_tile(kind, 3, w, tile, k, n, y, ahead, sum);
         return;
     default:
-        strided_tile(kind, 4, w, tile, k, n, y, sum);
+        strided_tile(kind, 4, w, tile, k, n, y, ahead, sum);
     }
 }
 
 static void strided_simd(const struct weight *w, int64_t tile, int64_t k, int64_t n,
-                         const struct strided_chunk *y, int m, float *sum)
+                         const struct strided_chunk *y, int m, int64_t ahead, float *sum)
 {
     switch (reader_kind(w)) {
     case KIND_BITS8:
-        strided_kind(KIND_BITS8, w, tile, k, n, y, m, sum);
+        strided_kind(KIND_BITS8, w, tile, k, n, y, m, ahead, sum);
         return;
     case KIND_BITS4:
-        strided_kind(KIND_BITS4, w, tile, k, n, y, m, sum);
+        strided_kind(KIND_BITS4, w, tile, k, n, y, m, ahead, sum);
         return;
     case KIND_BITS3:
-        strided_kind(KIND_BITS3, w, tile, k, n, y, m, sum);
+        strided_kind(KIND_BITS3, w, tile, k, n, y, m, ahead, sum);
         return;
     case KIND_BITS2:
-        strided_kind(KIND_BITS2, w, tile, k, n, y, m, sum);
+        strided_kind(KIND_BITS2, w, tile, k, n, y, m, ahead, sum);
         return;
     default:
-        strided_kind(KIND_BITS, w, tile, k, n, y, m, sum);
+        strided_kind(KIND_BITS, w, tile, k, n, y, m, ahead, sum);
     }
 }
 

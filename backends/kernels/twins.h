@@ -56,9 +56,9 @@ struct twins {
      * [n / TILE_K][m] */
     void (*strided_rows)(const struct weight *w, int64_t tile, int64_t k, int64_t n, const float *x,
                          int64_t ldx, int m, struct strided_chunk *y);
-    /* sum [m][16] goes on with those chunks */
+    /* sum [m][16] goes on with those chunks; the codes of the next call are `ahead` bytes on */
     void (*strided)(const struct weight *w, int64_t tile, int64_t k, int64_t n,
-                    const struct strided_chunk *y, int m, float *sum);
+                    const struct strided_chunk *y, int m, int64_t ahead, float *sum);
 
     /* ---- lookup.c: the same for codebooks */
     /* element q of vector v of book b at [(b * in_group + q) * 256 + v], 0 beyond the last v */
