@@ -13,8 +13,9 @@
 
 #define LANES      16
 #define TWIN(name) name##_avx512
-/* Rows of one register block: accumulators, and some registers to spare. */
-#define BLOCK_ROWS 24
+/* Rows of one register block: chains enough for the fma's latency; more would not stay in the
+ * first-level cache beside the panel. */
+#define BLOCK_ROWS 14
 #define FUSED_ROWS 8
 /* Tiles that one row goes through at once. */
 #define FUSED_TILES 4

@@ -65,17 +65,26 @@ void matmul_portable(struct twins *t)
     t->fused = NULL; // fusable says so
 }
 
+static inline void finish_row(const float *restrict sum, const float *restrict bias, bool add,
+                              int64_t n, float *restrict out)
+{
+    for (int64_t c = 0; c < n; c++) {
+        float v = bias ? sum[c] + bias[c] : sum[c];
+        out[c] = add ? out[c] + v : v;
+    }
+}
+
 void matmul_finish(const struct matmul_job *j, int64_t tile, int64_t row, int64_t m,
                    const float *sum)
 {
-    int64_t n0 = tile * TILE_ROWS;
-    int64_t n = j->w->n - n0 < TILE_ROWS ? j->w->n - n0 : TILE_ROWS;
-    for (int64_t i = 0; i < m; i++, sum += TILE_ROWS) {
-        float *out = j->out + (row + i) * j->ldo + n0;
-        for (int64_t c = 0; c < n; c++) {
-            float v = j->bias ? sum[c] + j->bias[n0 + c] : sum[c];
-            out[c] = j->add ? out[c] + v : v;
-        }
+    int64_t n0 = tile * TILE_ROWS, n = j->w->n - n0;
+    const float *bias = j->bias ? j->bias + n0 : NULL;
+    float *out = j->out + row * j->ldo + n0;
+    for (int64_t i = 0; i < m; i++, sum += TILE_ROWS, out += j->ldo) {
+        if (n >= TILE_ROWS) // a number that the compiler knows
+            finish_row(sum, bias, j->add, TILE_ROWS, out);
+        else
+            finish_row(sum, bias, j->add, n, out);
     }
 }
 
@@ -190,7 +199,13 @@ struct run {
     int n;
 };
 
-/* Chunks of a job, of as many units (tiles, or what strided groups are cut into). */
+static int64_t passes_of(int64_t rows)
+{
+    return (rows + PASS_ROWS - 1) / PASS_ROWS;
+}
+
+/* Chunks of a job, of as many units (tiles, those of each pass, or what strided groups are cut
+ * into). */
 static int64_t job_chunks(const struct kernels *self, const struct matmul_job *j, int64_t *units)
 {
     double rows = j->a->rows > PASS_ROWS ? PASS_ROWS : j->a->rows;
@@ -203,7 +218,11 @@ static int64_t job_chunks(const struct kernels *self, const struct matmul_job *j
     *units = j->w->n_tiles;
     if (way == WAY_LOOKUP || j->a->rows < 1) // lookup_run, or nothing
         return 0;
-    int64_t chunks = chunk_count(self, j->w->n_tiles, cycles * passes * (double)j->w->k);
+    if (way == WAY_FLOATS) { // each chunk packs its passes' rows: the fewer passes, the better
+        *units *= passes_of(j->a->rows);
+        passes /= (double)passes_of(j->a->rows);
+    }
+    int64_t chunks = chunk_count(self, *units, cycles * passes * (double)j->w->k);
     if (way == WAY_STRIDED) {
         *units = strided_units(j->w, chunks);
         chunks = chunks < *units ? chunks : *units;
@@ -211,6 +230,7 @@ static int64_t job_chunks(const struct kernels *self, const struct matmul_job *j
     return chunks;
 }
 
+/* Units are the tiles of the first pass, then those of the second, and so on. */
 static void run_floats(const struct twins *t, const struct matmul_job *j, int64_t first,
                        int64_t end, float *scratch)
 {
@@ -218,13 +238,13 @@ static void run_floats(const struct twins *t, const struct matmul_job *j, int64_
         fused_pass(t, j, first, end, scratch);
         return;
     }
-    int64_t passes = (j->a->rows + PASS_ROWS - 1) / PASS_ROWS;
-    for (int64_t p = 0; p < passes; p++) {
-        int64_t row, row_end;
-        chunk_range(j->a->rows, passes, p, &row, &row_end);
-        for (int64_t tile = first; tile < end; tile += PASS_TILES)
-            panel_pass(t, j, tile, end - tile < PASS_TILES ? end : tile + PASS_TILES, row,
-                       row_end - row, scratch);
+    while (first < end) {
+        int64_t pass = first / j->w->n_tiles, tile = first % j->w->n_tiles, row, row_end;
+        int64_t tiles = j->w->n_tiles - tile < end - first ? j->w->n_tiles - tile : end - first;
+        tiles = tiles < PASS_TILES ? tiles : PASS_TILES;
+        chunk_range(j->a->rows, passes_of(j->a->rows), pass, &row, &row_end);
+        panel_pass(t, j, tile, tile + tiles, row, row_end - row, scratch);
+        first += tiles;
     }
 }
 

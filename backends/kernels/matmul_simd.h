@@ -55,16 +55,16 @@ static void pack_simd(const float *x, int64_t ldx, int m, int64_t kc, float *pac
 INLINE void block_of(const int m, const float *panel, int64_t kc, const float *packed, float *sum)
 {
     vf acc[BLOCK_ROWS];
-#pragma GCC unroll 24
+#pragma GCC unroll 14
     for (int i = 0; i < m; i++)
         acc[i] = vf_zero();
     for (int64_t k = 0; k < kc; k++, panel += TILE_ROWS, packed += m) {
         vf w = vf_load(panel);
-#pragma GCC unroll 24
+#pragma GCC unroll 14
         for (int i = 0; i < m; i++)
             acc[i] = vf_fma(vf_set(packed[i]), w, acc[i]);
     }
-#pragma GCC unroll 24
+#pragma GCC unroll 14
     for (int i = 0; i < m; i++)
         vf_store(sum + i * TILE_ROWS, vf_add(vf_load(sum + i * TILE_ROWS), acc[i]));
 }
@@ -91,16 +91,6 @@ static void block_simd(const float *panel, int64_t kc, const float *packed, int 
         ROWS(12);
         ROWS(13);
         ROWS(14);
-        ROWS(15);
-        ROWS(16);
-        ROWS(17);
-        ROWS(18);
-        ROWS(19);
-        ROWS(20);
-        ROWS(21);
-        ROWS(22);
-        ROWS(23);
-        ROWS(24);
 #endif
 #undef ROWS
     }

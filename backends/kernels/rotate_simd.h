@@ -80,11 +80,11 @@ INLINE void rotate_rows(const bool near, const int m, const float *x, int64_t ld
 INLINE void rotate_all(const bool near, const float *x, int64_t ldx, int32_t rows, const void *r,
                        int32_t block, float *out, int64_t ldo)
 {
-    enum { STEP = BLOCK_ROWS >= 16 ? 8 : 2 };
+    enum { STEP = BLOCK_ROWS > 6 ? 8 : 2 };
     int32_t i = 0;
     for (; i + STEP <= rows; i += STEP)
         rotate_rows(near, STEP, x + i * ldx, ldx, r, block, out + i * ldo, ldo);
-#if BLOCK_ROWS >= 16
+#if BLOCK_ROWS > 6
     for (; i + 2 <= rows; i += 2)
         rotate_rows(near, 2, x + i * ldx, ldx, r, block, out + i * ldo, ldo);
 #endif
