@@ -50,39 +50,63 @@ struct json_shape json_shape(const char *text, size_t len)
  * jansson 2.14 does not survive an allocation that fails while it parses: its lexer does not look
  * whether its buffer grew and then reads past it (an assertion at best), or calls it a syntax
  * error. So while a thread parses, a failed allocation leaves the parser at once, and what it had
- * taken, which is known here, is freed. The memory of values is plain malloc's as ever: free() fits
- * what jansson returns.
+ * taken, which is known here, is freed. What it gives back is nearly always what it took last, and
+ * is freed at once; the rest, such as a long list whose end is wrong, when it has ended, for to
+ * look it up among all that was taken would be quadratic. The memory of values is plain malloc's as
+ * ever: free() fits what jansson returns.
  */
+#define LATEST 32
+
+struct pointers {
+    void **v;
+    size_t n, cap;
+};
+
 static _Thread_local struct {
     jmp_buf leave;
-    void **taken; /* in the order of allocation; NULL: freed again */
-    size_t n, cap;
+    struct pointers taken; /* in the order of allocation; NULL: freed again */
+    struct pointers later; /* of them, those to free at the end */
     bool on;
 } parsing;
+
+/* Leaves the parser when memory runs out. */
+static void **parse_room(struct pointers *p)
+{
+    if (!GROW(p->v, p->cap, p->n + 1, 64))
+        longjmp(parsing.leave, 1);
+    return &p->v[p->n];
+}
 
 static void *parse_malloc(size_t size)
 {
     if (!parsing.on)
         return malloc(size);
-    if (!GROW(parsing.taken, parsing.cap, parsing.n + 1, 64))
+    void **to = parse_room(&parsing.taken);
+    *to = malloc(size);
+    if (!*to)
         longjmp(parsing.leave, 1);
-    void *p = malloc(size);
-    if (!p)
-        longjmp(parsing.leave, 1);
-    parsing.taken[parsing.n++] = p;
-    return p;
+    parsing.taken.n++;
+    return *to;
 }
 
 static void parse_free(void *p)
 {
-    // what is freed while parsing is nearly always what was taken last
-    for (size_t i = parsing.on && p ? parsing.n : 0; i-- > 0;)
-        if (parsing.taken[i] == p) {
-            parsing.taken[i] = NULL;
-            break;
-        }
-    while (parsing.on && parsing.n && !parsing.taken[parsing.n - 1])
-        parsing.n--;
+    struct pointers *t = &parsing.taken;
+    if (!parsing.on || !p) {
+        free(p);
+        return;
+    }
+    size_t i = t->n, end = t->n > LATEST ? t->n - LATEST : 0;
+    while (i > end && t->v[i - 1] != p)
+        i--;
+    if (i == end) {
+        *parse_room(&parsing.later) = p;
+        parsing.later.n++;
+        return;
+    }
+    t->v[i - 1] = NULL;
+    while (t->n && !t->v[t->n - 1])
+        t->n--;
     free(p);
 }
 
@@ -91,12 +115,14 @@ static void watch(void)
     json_set_alloc_funcs(parse_malloc, parse_free);
 }
 
-static void parsing_end(void)
+static void parsing_end(struct pointers *unwanted)
 {
     parsing.on = false;
-    free(parsing.taken);
-    parsing.taken = NULL;
-    parsing.n = parsing.cap = 0;
+    for (size_t i = 0; i < unwanted->n; i++)
+        free(unwanted->v[i]);
+    free(parsing.taken.v);
+    free(parsing.later.v);
+    parsing.taken = parsing.later = (struct pointers){0};
 }
 
 /* json_loadb; false when memory ran out. */
@@ -105,14 +131,12 @@ static bool load(const char *text, size_t len, json_t **out, json_error_t *e)
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, watch);
     if (setjmp(parsing.leave)) {
-        for (size_t i = 0; i < parsing.n; i++)
-            free(parsing.taken[i]);
-        parsing_end();
+        parsing_end(&parsing.taken);
         return false;
     }
     parsing.on = true;
     *out = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, e);
-    parsing_end();
+    parsing_end(&parsing.later);
     return true;
 }
 

@@ -89,6 +89,50 @@ START_TEST(json_limits)
 }
 END_TEST
 
+/* A long list whose end is wrong is refused in time that grows with its length, not with its square
+ * (which took a minute here). */
+START_TEST(json_long_and_wrong)
+{
+    const size_t n = 300000;
+    char *text = malloc(2 * n + 3);
+    text[0] = '[';
+    for (size_t i = 0; i < n; i++)
+        memcpy(text + 1 + 2 * i, "1,", 2);
+    memcpy(text + 1 + 2 * n, "x", 2);
+    ck_assert_int_eq(parse(text, 9), ST_INVALID_JSON);
+    memcpy(text + 2 * n, "]", 2);
+    ck_assert_int_eq(parse(text, 9), ST_OK);
+    free(text);
+}
+END_TEST
+
+/* Values of all kinds and sizes, right and wrong at the end, while memory runs out. */
+START_TEST(json_faults)
+{
+    char text[2048] = "[{\"key\":[";
+    size_t len = strlen(text);
+    for (int i = 0; i < 60; i++)
+        len +=
+            (size_t)snprintf(text + len, sizeof text - len, "%d,{\"a\":\"%0*d\"},", i, i % 20, 7);
+    for (int wrong = 0; wrong < 2; wrong++) {
+        snprintf(text + len, sizeof text - len, wrong ? "1]},2,x" : "1]},2]");
+        FAULT_EACH(n)
+        {
+            long before = fault_live();
+            struct error e = ERROR_INIT;
+            json_t *j;
+            enum status s = json_parse(text, strlen(text), 9, "text", &j, &e);
+            enum status want = wrong ? ST_INVALID_JSON : ST_OK;
+            ck_assert_int_eq(s, fault_disarm() ? ST_OUT_OF_MEMORY : want);
+            ck_assert((s == ST_OK) == (j != NULL));
+            json_decref(j);
+            error_clear(&e);
+            ck_assert_msg(fault_live() == before, "allocation %ld leaks", n);
+        }
+    }
+}
+END_TEST
+
 /* Keys that come just where the text has to grow. */
 START_TEST(texts_are_whole)
 {
@@ -177,6 +221,8 @@ static Suite *suite(void)
     tcase_add_test(t, findings);
     tcase_add_test(t, arena);
     tcase_add_test(t, json_limits);
+    tcase_add_test(t, json_long_and_wrong);
+    tcase_add_test(t, json_faults);
     tcase_add_test(t, copies_are_whole);
     tcase_add_test(t, texts_are_whole);
     tcase_add_test(t, words_and_numbers);
