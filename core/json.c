@@ -1,8 +1,8 @@
 /*
  * Owns the step from JSON text to jansson values with the daemon's limits, and the two small
  * services that every reader and writer of JSON needs: the nearest known word, and a float that
- * reads back. jansson parses; it is asked to refuse duplicates and to allow NUL. Depth is checked
- * before it, since its own limit is a build constant.
+ * reads back. jansson parses what json_quick.c leaves to it; it is asked to refuse duplicates and
+ * to allow NUL. Depth is checked before, since its own limit is a build constant.
  */
 #include "core/json.h"
 
@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "core/buffer.h"
+#include "core/json_quick.h"
 
 /* Deepest nesting of arrays and objects in text, as brackets outside strings tell. */
 static int depth_of(const char *text, size_t len)
@@ -127,8 +128,8 @@ static void parsing_end(struct pointers *unwanted)
     parsing.taken = parsing.later = (struct pointers){0};
 }
 
-/* json_loadb; false when memory ran out. */
-static bool load(const char *text, size_t len, json_t **out, json_error_t *e)
+/* json_quick or, of what is no deeper, json_loadb; false when memory ran out. */
+static bool load(const char *text, size_t len, int max_depth, json_t **out, json_error_t *e)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, watch);
@@ -137,7 +138,9 @@ static bool load(const char *text, size_t len, json_t **out, json_error_t *e)
         return false;
     }
     parsing.on = true;
-    *out = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, e);
+    *out = json_quick(text, len, max_depth);
+    if (!*out && depth_of(text, len) <= max_depth)
+        *out = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, e);
     parsing_end(&parsing.later);
     return true;
 }
@@ -146,13 +149,13 @@ enum status json_parse(const char *text, size_t len, int max_depth, const char *
                        struct error *err)
 {
     *out = NULL;
-    if (depth_of(text, len) > max_depth)
-        return error_set(err, ST_INVALID_JSON, "%s: nested deeper than %d levels", what, max_depth);
-    json_error_t e;
-    if (!load(text, len, out, &e))
+    json_error_t e = {0};
+    if (!load(text, len, max_depth, out, &e))
         return error_memory(err, "parsing JSON");
     if (*out)
         return ST_OK;
+    if (depth_of(text, len) > max_depth)
+        return error_set(err, ST_INVALID_JSON, "%s: nested deeper than %d levels", what, max_depth);
     switch (json_error_code(&e)) {
     case json_error_duplicate_key:
         return error_set(err, ST_CONFIG_DUPLICATE_KEY, "%s: line %d: %s", what, e.line, e.text);
