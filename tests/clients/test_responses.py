@@ -111,13 +111,17 @@ THOUGHTS = ["<|channel|>analysis<|message|>", "Hm.", "<|end|><|start|>", "assist
             "tions.get_weather ", "<|constrain|>", "json", "<|message|>", '{"city": ', '"Genève"}', "<|call|>"]
 
 
-def test_thoughts():
-    """gpt-oss's turn, each event as the SDK's types have it; its accumulator and the whole answer agree; the loop goes on with it."""
+def thinker(name):
+    """A daemon whose base thinks, says what it will do, thinks again and calls a tool; and says `Sunny.` when it has the result."""
     template = ("{# <|channel|>analysis <|call|> #}{% for m in messages %}{{ m.role }}: {{ m.reasoning_content }}{{ m.content }}\n{% endfor %}"
                 "{{ '<|say2|>' if messages[-1].role == 'tool' else '<|say|>' }}")
+    return Served({"<|say|>": THOUGHTS, "<|say2|>": ["<|channel|>final<|message|>Sun", "ny."]}, template, "--served-model-name", name)
+
+
+def test_thoughts():
+    """gpt-oss's turn, each event as the SDK's types have it; its accumulator and the whole answer agree; the loop goes on with it."""
     event = pydantic.TypeAdapter(ResponseStreamEvent)
-    with Served({"<|say|>": THOUGHTS, "<|say2|>": ["<|channel|>final<|message|>Sun", "ny."]}, template,
-                "--served-model-name", "base") as d:
+    with thinker("base") as d:
         c = client(d)
         whole = c.responses.create(model="base", input="Weather?", tools=[TOOL])
         with c.responses.create(model="base", input="Weather?", tools=[TOOL], stream=True) as raw:

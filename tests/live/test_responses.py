@@ -119,6 +119,7 @@ def test_refusals(d):
             ({"input": "a", "tools": [{"type": "function"}]}, 400, "missing_field", "name"),
             ({"input": "a", "text": {"format": {"type": "yaml"}}}, 400, "invalid_value", "type"),
             ({"input": "a", "text": {"verbosity": "low"}}, 501, "not_supported", "verbosity"),
+            ({"input": "a", "reasoning": {"summary": "detailed"}}, 501, "not_supported", "summary"),
             ({"input": [{"type": "item_reference", "id": "msg_1"}]}, 501, "not_supported", "input"),
             ({"input": [{"type": "reasoning", "content": []}]}, 400, "invalid_value", "input"),
             ({"input": "a", "include": ["no.such"]}, 400, "invalid_value", "include"),
@@ -134,7 +135,7 @@ def test_refusals(d):
             r = d.post("/v1/responses", {**body, "stream": stream})
             assert (r.status, r.code()) == (status, code) and r.json()["error"]["param"].endswith(param), (body, r.body)
     neutral = {"store": False, "previous_response_id": None, "truncation": "disabled", "tools": [], "tool_choice": "auto",
-               "text": {"format": {"type": "text"}}, "reasoning": {"effort": "low"}, "include": ["reasoning.encrypted_content"],
+               "text": {"format": {"type": "text"}, "verbosity": "medium"}, "reasoning": {"effort": "low", "summary": "auto"}, "include": ["reasoning.encrypted_content"],
                "user": "u", "parallel_tool_calls": True}
     assert d.post("/v1/responses", {"input": "a", "max_output_tokens": 1, **neutral}).status == 200
 
