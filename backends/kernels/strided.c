@@ -4,9 +4,10 @@
  *
  * A unit is some of the tiles that see one y (strided.h). For up to 192 rows of x, four at a time:
  * for each panel of 1024 columns (four rows: 256), make y of the panel, then multiply it with every
- * tile of the unit. Making y costs about as much as twelve products with a tile, so a unit has 32
- * tiles if there are as many. Everything lives in the thread's scratch; a row's order of operations
- * is that of its chunks, whatever the units and the rows beside it.
+ * tile of the unit. Making y costs about as much as twelve products with a tile, so units are few,
+ * about two for each thread, and have 32 tiles if there are as many. Everything lives in the
+ * thread's scratch; a row's order of operations is that of its chunks, whatever the units and the
+ * rows beside it.
  *
  * Refuses nothing: what is not of this form never comes here (strided_has).
  */
@@ -111,7 +112,7 @@ static int64_t period_of(const struct weight *w)
 int64_t strided_units(const struct weight *w, int64_t wanted)
 {
     int64_t period = period_of(w), tiles = w->n_tiles / period;
-    int64_t parts = wanted / period, most = tiles / UNIT_TILES;
+    int64_t parts = wanted / (2 * period), most = tiles / UNIT_TILES;
     parts = parts < most ? parts : most;
     return period * (parts < 1 ? 1 : parts);
 }

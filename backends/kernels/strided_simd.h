@@ -34,14 +34,12 @@
 
 /* ---- y ---- */
 
-/* The bytes of a chunk times inverse, which is 0 in lanes that have none: q to the part, the sum of
- * their squares to energy. rest: y is made what q leaves of it. What is not finite makes anything
- * of its lane, whose scale is NaN. */
-INLINE void quantize_lanes(vf *y, const vf *zero, vf inverse, vf scale, const bool rest,
+/* The bytes of y times inverse, which is 0 in lanes that have none: q to the part, the sum of their
+ * squares to energy. What is not finite makes anything of its lane, whose scale is NaN. */
+INLINE void quantize_lanes(const vf *y, const vf *zero, vf inverse, vf scale,
                            struct strided_part *to, vf *energy)
 {
     vf bias = vf_zero(), squares = bias;
-    const vf less = vf_sub(vf_zero(), scale);
 #pragma GCC unroll 1
     for (int i = 0; i < TILE_K / 4; i++) {
         vi four = vi_set(0);
@@ -49,12 +47,9 @@ INLINE void quantize_lanes(vf *y, const vf *zero, vf inverse, vf scale, const bo
         for (int j = 0; j < 4; j++) {
             vi q = vi_round(vf_mul(y[4 * i + j], inverse));
             vf whole = vf_of_int(q);
-            if (rest) {
-                squares = vf_fma(whole, whole, squares);
-                y[4 * i + j] = vf_fma(less, whole, y[4 * i + j]);
-            }
+            squares = vf_fma(whole, whole, squares);
             bias = vf_fma(zero[4 * i + j], whole, bias);
-            four = vi_or(four, vi_sll(vi_and(q, vi_set(255)), 8 * j));
+            four = vi_or(four, vi_sll(j < 3 ? vi_and(q, vi_set(255)) : q, 8 * j));
         }
         vi_store(to->q[i], four);
     }
@@ -63,10 +58,23 @@ INLINE void quantize_lanes(vf *y, const vf *zero, vf inverse, vf scale, const bo
     *energy = squares;
 }
 
+/* Lanes of less than OUTLIER_ENERGY have second parts; y becomes what the first leaves of it. */
+static __attribute__((noinline)) void make_fine(vf *y, const vf *zero, vf inverse, vf scale,
+                                                vf energy, struct strided_part *to)
+{
+    vf none;
+    const vf less = vf_sub(vf_zero(), scale);
+    for (int j = 0; j < TILE_K; j++)
+        y[j] = vf_fma(less, vf_of_int(vi_round(vf_mul(y[j], inverse))), y[j]);
+    inverse = vf_less(energy, vf_set(OUTLIER_ENERGY), vf_div(vf_set(254), scale), vf_zero());
+    scale = vf_less(energy, vf_set(OUTLIER_ENERGY), vf_div(scale, vf_set(254)), vf_zero());
+    quantize_lanes(y, zero, inverse, scale, to, &none);
+}
+
 /* One chunk of x [32] times scales, whose zeros are zero. */
 INLINE void make_chunk(const float *x, const vf *scales, const vf *zero, struct strided_chunk *to)
 {
-    vf energy, none, y[TILE_K];
+    vf energy, y[TILE_K];
     vi bits = vi_set(0);
     for (int j = 0; j < TILE_K; j++) { // magnitudes compare as integers, NaN above infinity
         y[j] = vf_mul(vf_set(x[j]), scales[j]);
@@ -79,15 +87,12 @@ INLINE void make_chunk(const float *x, const vf *scales, const vf *zero, struct 
     vf inverse = vf_less(vf_zero(), limit, vf_div(vf_set(127), peak), vf_zero());
     vf scale = vf_less(vf_zero(), limit, vf_div(peak, vf_set(127)),
                        vf_less(peak, vf_set(0x1p-100f), vf_zero(), vf_set(NAN)));
-    quantize_lanes(y, zero, inverse, scale, true, &to->coarse, &energy);
+    quantize_lanes(y, zero, inverse, scale, &to->coarse, &energy);
     // a lane without bytes has no energy, or too much, and wants no second part
     energy = vf_less(vf_zero(), energy, energy, vf_set(OUTLIER_ENERGY));
     to->has_fine = vf_largest(vf_sub(vf_set(OUTLIER_ENERGY), energy)) > 0;
-    if (!to->has_fine)
-        return;
-    inverse = vf_less(energy, vf_set(OUTLIER_ENERGY), vf_div(vf_set(254), scale), vf_zero());
-    scale = vf_less(energy, vf_set(OUTLIER_ENERGY), vf_div(scale, vf_set(254)), vf_zero());
-    quantize_lanes(y, zero, inverse, scale, false, &to->fine, &none);
+    if (to->has_fine)
+        make_fine(y, zero, inverse, scale, energy, &to->fine);
 }
 
 static void strided_rows_simd(const struct weight *w, int64_t tile, int64_t k, int64_t n,
