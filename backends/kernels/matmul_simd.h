@@ -23,6 +23,11 @@
  *
  * So with 16 and more bits memory bounds a row, with fewer bits the arithmetic of exact decoding;
  * more rows share the decoding.
+ *
+ * Many rows: a column of a block of m rows is m fmas and m + 1 loads, two of each a cycle. On one
+ * core of a Sapphire Rapids the block alone reaches 0.97 of the probe's rate with 14 rows and 0.92
+ * with 24, whose packed columns push the panel out of the first-level cache; two tiles times 14
+ * rows, 16 loads for 28 fmas, would reach 0.985.
  */
 #ifndef OFTD_BACKENDS_KERNELS_MATMUL_SIMD_H
 #define OFTD_BACKENDS_KERNELS_MATMUL_SIMD_H
