@@ -97,7 +97,7 @@ INLINE void eights_fours(const enum dtype d, const int rows, const struct weight
 /* ---- vectors of eight, fetched once for many rows of x ---- */
 
 #define FETCHED 64 /* look-ups at a time: with four rows of W 8 KB */
-#define EIGHTS  64  /* most rows of x */
+#define EIGHTS  64 /* most rows of x */
 #ifdef __AVX512F__
 #define EIGHTS_AT_ONCE 8
 #else
