@@ -167,12 +167,13 @@ START_TEST(at_random)
         ck_assert_msg(check(b.v, b.len), "%.*s", (int)b.len, b.v);
         size_t at = any((uint32_t)b.len);
         uint32_t how = any(3);
+        char one = b.v[at];
         if (how == 0)
             b.v[at] = (char)any(256);
         else if (how == 1)
             memmove(b.v + at, b.v + at + 1, --b.len - at);
         else
-            buffer_add(&b, b.v + at, 1);
+            buffer_add(&b, &one, 1);
         changed += check(b.v, b.len);
         buffer_free(&b);
     }
