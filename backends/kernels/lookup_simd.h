@@ -9,10 +9,10 @@
  * Roofline on one Zen 4 core with AVX-512 (as in fast_simd.h), in the caches:
  *
  *   64 look-ups    4 permutations, 2 unpacks, 2 blends, 2 additions, a mask, 3 loads: 6 cycles of
- *                  shuffles (a Sapphire Rapids, by published tables, takes its one port twice for
- * each permutation of two registers: 10) a table        in_group x 16 fma, and 80 to round: 170
- * cycles for groups of 8 2x8, 16 weights of 2048 x 2048     least 0.37 + 0.33 (the tables, shared
- * by all rows)   0.95
+ *                  shuffles; 10 where the permutation of two registers is two operations on one
+ *                  port (Sapphire Rapids, by published tables)
+ *   a table        in_group x 16 fma, and 80 to round: 170 cycles for groups of 8
+ *   2x8, 16 weights of 2048 x 2048     least 0.37 + 0.33 (the tables, shared by all rows)   0.95
  *
  * so the tables are a third to half of a product with 2048 rows, a fifth with 5632. A further row
  * costs as much as one, until there are enough for sixteen side by side: then a look-up of 32 bytes
