@@ -9,7 +9,8 @@
  * Roofline on one Zen 4 core with AVX-512 (as in fast_simd.h), in the caches:
  *
  *   64 look-ups    4 permutations, 2 unpacks, 2 blends, 2 additions, a mask, 3 loads: 6 cycles of
- *                  shuffles
+ *                  shuffles; 10 where the permutation of two registers is two operations on one
+ *                  port (Sapphire Rapids, by published tables)
  *   a table        in_group x 16 fma, and 80 to round: 170 cycles for groups of 8
  *   2x8, 16 weights of 2048 x 2048     least 0.37 + 0.33 (the tables, shared by all rows)   0.95
  *

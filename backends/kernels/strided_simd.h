@@ -15,9 +15,13 @@
  *                                                                                       1.1
  *
  * A dot loads 64 bytes of y beside its share of the codes, from the second-level cache when a panel
- * of y (20 to 40 KB) leaves the first; that, and y where few tiles share it (64 where W has 2048
- * rows in groups of 64), is what bounds a product. Up to four rows of x share the codes' unpacking
- * and the parameters' transposes, about half of all.
+ * of y (20 to 40 KB) leaves the first. A panel of codes is 4 KB or so of each tile, too short for
+ * the processor to fetch ahead by itself: with the next call's codes fetched meanwhile 2 bits take
+ * half the time (weights in memory). y is as many elements as there are parameters, and each costs
+ * what about twelve elements of a product do: groups of 64 add a fifth (twice that where residues
+ * are no multiple of 16, so that a tile has some that another has too), groups of 16 three
+ * quarters. That, not the codes, bounds groups of 16: half of NF4's bytes a second. Up to four rows
+ * of x share the codes' unpacking and the parameters' transposes, about half of all.
  */
 #ifndef OFTD_BACKENDS_KERNELS_STRIDED_SIMD_H
 #define OFTD_BACKENDS_KERNELS_STRIDED_SIMD_H
