@@ -40,12 +40,13 @@ START_TEST(rows)
         struct weight w = random_weight(c, n, k);
         float *x = malloc((size_t)(MOST_ROWS * ldx) * 4),
               *out = malloc((size_t)(MOST_ROWS * ldo) * 4);
-        float *want = malloc((size_t)(2 * n) * 4), *bias = malloc((size_t)n * 4);
+        float *want = malloc((size_t)(3 * n) * 4), *bias = malloc((size_t)n * 4);
         random_floats(x, MOST_ROWS * ldx);
         random_floats(bias, n);
         for (int64_t i = 0; i < n; i++) {
             want[i] = defined(&w, x, i);
             want[n + i] = defined(&w, x + ldx, i) + bias[i];
+            want[2 * n + i] = defined(&w, x + (MOST_ROWS - 1) * ldx, i) + bias[i];
         }
         for (size_t i = 0; i < N_ISAS; i++) {
             if (!cpu_has(isas[i]))
@@ -60,9 +61,12 @@ START_TEST(rows)
                     t->matmul(t, &job, 1);
                     ck_same(out, want, n, c->name, a.rows);
                     job.bias = bias;
+                    memset(out, 0xff, (size_t)(MOST_ROWS * ldo) * 4);
                     t->matmul(t, &job, 1);
                     if (a.rows > 1)
                         ck_same(out + ldo, want + n, n, c->name, a.rows);
+                    if (a.rows == MOST_ROWS) // of the last pass
+                        ck_same(out + (MOST_ROWS - 1) * ldo, want + 2 * n, n, c->name, a.rows);
                 }
                 t->close(t);
             }
