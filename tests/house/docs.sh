@@ -9,8 +9,9 @@ generated() { # FILE TITLE DOCUMENT
     local file=$1 title=$2 document=$3 new
     new=$(mktemp)
     if [ -n "$title" ]; then printf '# %s\n\nMade by `make docs` from the tables of the code; do not edit.\n\n' "$title" >"$new"; fi
-    "$oftd" docs "$document" >>"$new" || status=1
-    if [ -z "$check" ]; then
+    if ! "$oftd" docs "$document" >>"$new"; then
+        status=1
+    elif [ -z "$check" ]; then
         cat "$new" >"$file"
     elif ! cmp -s "$new" "$file"; then
         echo "$file is stale: run make docs"
