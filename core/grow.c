@@ -1,10 +1,9 @@
 /* Owns the one step by which arrays become larger. The old array stays until the new one is there.
- */
+ * Pointers to all kinds of elements are written through void **: -fno-strict-aliasing. */
 #include "core/grow.h"
 
 #include <stdint.h>
 #include <stdlib.h>
-#include <string.h>
 
 bool grow_array(void *array, size_t *cap, size_t need, size_t first, size_t size)
 {
@@ -15,12 +14,10 @@ bool grow_array(void *array, size_t *cap, size_t need, size_t first, size_t size
     more = more < need ? need : more;
     if (more > (size_t)PTRDIFF_MAX / size)
         return false;
-    void *old, *grown;
-    memcpy(&old, array, sizeof old);
-    grown = realloc(old, more * size);
+    void **v = array, *grown = realloc(*v, more * size);
     if (!grown)
         return false;
-    memcpy(array, &grown, sizeof grown);
+    *v = grown;
     *cap = more;
     return true;
 }
