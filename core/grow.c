@@ -9,9 +9,12 @@ bool grow_array(void *array, size_t *cap, size_t need, size_t first, size_t size
 {
     if (need <= *cap)
         return true;
-    size_t more = *cap > SIZE_MAX / 2 ? SIZE_MAX : 2 * *cap;
-    more = more < first ? first : more;
-    more = more < need ? need : more;
+    size_t more = *cap ? *cap : first;
+    while (more < need) {
+        if (more > SIZE_MAX / 2)
+            return false;
+        more *= 2;
+    }
     if (more > (size_t)PTRDIFF_MAX / size)
         return false;
     void **v = array, *grown = realloc(*v, more * size);

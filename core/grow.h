@@ -6,8 +6,8 @@
 #include <stddef.h>
 
 /* Room for `need` elements in the array v of *cap (variables; NULL and 0 in the beginning), which
- * has `first` or more from then on. False: no memory, or more than addresses tell apart; the array
- * is as it was. Its owner frees it with free(). */
+ * has `first` (at least 1), twice as many, and so on. False: no memory, or more than addresses tell
+ * apart; the array is as it was. Its owner frees it with free(). */
 #define GROW(v, cap, need, first) grow_array(&(v), &(cap), (need), (first), sizeof *(v))
 
 /* Behind GROW. array: the address of a pointer to elements of `size` bytes. */
