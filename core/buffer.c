@@ -17,12 +17,8 @@ char *buffer_room(struct buffer *b, size_t n)
 {
     if (b->failed)
         return NULL;
-    if (n > b->cap - b->len) {
-        b->failed = n > SIZE_MAX - b->len || !GROW(b->v, b->cap, b->len + n, 256);
-        if (b->failed)
-            return NULL;
-    }
-    return b->v + b->len;
+    b->failed = n > SIZE_MAX - b->len || !GROW(b->v, b->cap, b->len + n, 256);
+    return b->failed ? NULL : b->v + b->len;
 }
 
 void buffer_add(struct buffer *b, const void *data, size_t n)

@@ -172,14 +172,23 @@ static size_t lines_at(const char *text, size_t len)
     return n;
 }
 
-/* The thought that the next words belong to; NULL when memory runs out. */
-static struct thought *thought_at_hand(struct reasoner *r, const struct reasoning_sink *to)
+/* The last thought, if nothing was said or called since; NULL otherwise. */
+static struct thought *last_thought(struct reasoner *r, const struct reasoning_sink *to)
 {
     struct thought *last = r->n ? &r->thoughts[r->n - 1] : NULL;
     size_t calls;
     tool_parser_calls(to->calls, &calls);
-    if (last && last->before == to->content->len && last->calls == calls)
+    return last && last->before == to->content->len && last->calls == calls ? last : NULL;
+}
+
+/* The thought that the next words belong to; NULL when memory runs out. */
+static struct thought *thought_at_hand(struct reasoner *r, const struct reasoning_sink *to)
+{
+    struct thought *last = last_thought(r, to);
+    size_t calls;
+    if (last)
         return last;
+    tool_parser_calls(to->calls, &calls);
     if (!GROW(r->thoughts, r->cap, r->n + 1, 2)) {
         r->failed = true;
         return NULL;
@@ -337,11 +346,9 @@ static size_t read_header(struct reasoner *r, const char *text, size_t len, bool
 /* What is said stands apart from what was said before. */
 static void speak(struct reasoner *r, const char *text, size_t len, const struct reasoning_sink *to)
 {
-    struct thought *last = r->n ? &r->thoughts[r->n - 1] : NULL;
     bool next = !r->any && to->content->len;
-    size_t calls;
-    tool_parser_calls(to->calls, &calls);
-    if (next && last && last->before == to->content->len && last->calls == calls)
+    struct thought *last = next ? last_thought(r, to) : NULL;
+    if (last)
         last->behind++;
     buffer_text(to->content, next ? "\n" : "");
     buffer_add(to->content, text, len);

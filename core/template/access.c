@@ -3,7 +3,6 @@
  * that would change a value are unsafe here, and the name is undefined with that reason.
  */
 #include "core/template/access.h"
-#include "core/template/strings.h"
 
 #include <string.h>
 
@@ -11,6 +10,7 @@
 #include "core/template/iterate.h"
 #include "core/template/natives.h"
 #include "core/template/operate.h"
+#include "core/template/strings.h"
 
 static enum status no_such(struct render *r, struct value of, struct value name, bool unsafe,
                            struct value *out)

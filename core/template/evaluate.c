@@ -2,7 +2,6 @@
  * Owns expressions: a walk over the tree, one step and one level for each node.
  */
 #include "core/template/evaluate.h"
-#include "core/template/strings.h"
 
 #include <string.h>
 
@@ -12,6 +11,7 @@
 #include "core/template/natives.h"
 #include "core/template/operate.h"
 #include "core/template/show.h"
+#include "core/template/strings.h"
 
 static struct value *slot(struct frame *f, struct where w)
 {
@@ -306,15 +306,6 @@ enum status evaluate_macro(struct render *r, const struct macro *macro, const st
     return render_take(r, s, &captured, out);
 }
 
-/* Would this change if it were escaped? */
-static bool escapes(struct value v)
-{
-    bool any = false;
-    for (size_t i = 0; v.kind == VALUE_TEXT && !v.text->markup && i < v.text->len; i++)
-        any |= memchr("&<>'\"", v.text->v[i], 5) != NULL;
-    return any;
-}
-
 /* Of an escaped text (Markup) what a method makes is escaped, and so is what it puts in, which is
  * refused where that would change it. */
 static enum status call_method(struct render *r, const struct method *m, const struct call *given,
@@ -329,7 +320,8 @@ static enum status call_method(struct render *r, const struct method *m, const s
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         refused |= !strcmp(name, all[i]);
     for (size_t i = 0; i < sizeof some / sizeof some[0]; i++)
-        refused |= !strcmp(name, some[i]) && given->n > 1 && escapes(given->args[1]);
+        refused |= !strcmp(name, some[i]) && given->n > 1 && given->args[1].kind == VALUE_TEXT &&
+                   strings_escapes(given->args[1].text);
     if (refused)
         return render_unsupported(r, "'%s' of an escaped string", name);
     enum status s = evaluate_native(r, m->native, m->self, given, out);

@@ -498,11 +498,7 @@ static struct node *applied(struct parser *p, enum node_kind kind, struct node *
     n->native = kind == NODE_FILTER ? natives_filter(n->text) : natives_test(n->text);
     if (!n->native && !p->missing)
         p->missing = n;
-    if (parser_is(p, TOKEN_DOT))
-        return parser_unsupported(p, t->line, "no %s named '%.*s'",
-                                  kind == NODE_FILTER ? "filter" : "test", (int)n->text->len,
-                                  n->text->v);
-    return n;
+    return parser_is(p, TOKEN_DOT) ? parser_no_native(p, n) : n;
 }
 
 struct node *expression_filters(struct parser *p, struct node *to, bool inline_first)

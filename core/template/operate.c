@@ -3,7 +3,6 @@
  * wrapped. Whatever compares or repeats a lot takes steps for it.
  */
 #include "core/template/operate.h"
-#include "core/template/strings.h"
 
 #include <math.h>
 #include <string.h>
@@ -11,6 +10,7 @@
 #include "core/template/dict.h"
 #include "core/template/format.h"
 #include "core/template/iterate.h"
+#include "core/template/strings.h"
 
 bool operate_truth(struct value v)
 {

@@ -87,13 +87,18 @@ struct node *parser_frame(struct parser *p)
     return outside;
 }
 
+void *parser_no_native(struct parser *p, const struct node *n)
+{
+    return parser_unsupported(p, n->line, "no %s named '%.*s'",
+                              n->kind == NODE_FILTER ? "filter" : "test", (int)n->text->len,
+                              n->text->v);
+}
+
 bool parser_frame_end(struct parser *p, struct node *outside)
 {
     const struct node *n = p->missing;
     p->missing = outside;
-    return !n || parser_unsupported(p, n->line, "no %s named '%.*s'",
-                                    n->kind == NODE_FILTER ? "filter" : "test", (int)n->text->len,
-                                    n->text->v);
+    return !n || parser_no_native(p, n);
 }
 
 bool parser_is(const struct parser *p, enum token_kind kind)

@@ -36,6 +36,8 @@ bool parser_enter(struct parser *p);
  * back. */
 struct node *parser_frame(struct parser *p);
 bool parser_frame_end(struct parser *p, struct node *outside);
+/* Refuses a filter or test by the name in n->text: NULL. */
+void *parser_no_native(struct parser *p, const struct node *n);
 
 bool parser_is(const struct parser *p, enum token_kind kind);
 bool parser_is_name(const struct parser *p, const char *name);

@@ -301,15 +301,29 @@ enum status strings_pad(struct render *r, const struct text *t, int64_t width, c
     return render_take(r, s, &b, out);
 }
 
-enum status strings_escape(struct render *r, const struct text *t, struct value *out)
+/* What an escaped text has for the byte; NULL: itself. */
+static const char *entity_of(char byte)
 {
     static const char *const entities[] = {
         ['&'] = "&amp;", ['<'] = "&lt;", ['>'] = "&gt;", ['\''] = "&#39;", ['"'] = "&#34;"};
+    unsigned char c = (unsigned char)byte;
+    return c < sizeof entities / sizeof entities[0] ? entities[c] : NULL;
+}
+
+bool strings_escapes(const struct text *t)
+{
+    bool any = false;
+    for (size_t i = 0; !t->markup && !any && i < t->len; i++)
+        any = entity_of(t->v[i]) != NULL;
+    return any;
+}
+
+enum status strings_escape(struct render *r, const struct text *t, struct value *out)
+{
     struct buffer b = {0};
     enum status s = render_work(r, t->len / 16);
     for (size_t i = 0; !s && i < t->len; i++) {
-        unsigned char c = (unsigned char)t->v[i];
-        const char *entity = c < sizeof entities / sizeof entities[0] ? entities[c] : NULL;
+        const char *entity = entity_of(t->v[i]);
         s = entity ? render_add(r, &b, entity, strlen(entity)) : render_add(r, &b, t->v + i, 1);
     }
     s = render_take(r, s, &b, out);

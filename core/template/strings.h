@@ -34,6 +34,8 @@ enum status strings_pad(struct render *r, const struct text *t, int64_t width, c
 enum status strings_escape(struct render *r, const struct text *t, struct value *out);
 /* The same, unless it is escaped (jinja2's Markup). */
 enum status strings_escaped(struct render *r, const struct text *t, struct value *out);
+/* Would strings_escaped change it? */
+bool strings_escapes(const struct text *t);
 /* Takes t for escaped. */
 enum status strings_mark(struct render *r, const struct text *t, struct value *out);
 /* What is made of an escaped text, a text or texts, is escaped. s: how the making went. */
