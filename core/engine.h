@@ -136,6 +136,7 @@ struct chat {
     json_t *variables;   /* an object: messages (a list), tools, add_generation_prompt and what else
                             the template reads; it must not change any more */
     bool continue_final; /* the last message, whose content is a text, is left open */
+    const char *thought; /* what begins a thought in the template's texts; lasts; NULL: nothing */
 };
 struct prompt {
     const char *text; /* or NULL: ids */

@@ -57,6 +57,7 @@ void chat_reasoning(const struct request *q, struct completion *c)
     if (!tool_choice_free(c) || engine_chat_template(q->server->engine, tools, &template, NULL))
         return;
     c->reasoning = reasoning_format_of(template.v, template.len);
+    c->chat.thought = reasoning_open(c->reasoning);
     c->request.skip_special &= !reasoning_special(c->reasoning);
 }
 

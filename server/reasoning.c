@@ -82,6 +82,11 @@ enum reasoning_format reasoning_format_of(const char *template, size_t len)
     return REASONING_NONE;
 }
 
+const char *reasoning_open(enum reasoning_format f)
+{
+    return rows[f].open;
+}
+
 bool reasoning_special(enum reasoning_format f)
 {
     return rows[f].special;

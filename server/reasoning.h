@@ -16,6 +16,8 @@ enum reasoning_format {
 
 /* By what the base's chat template contains. */
 enum reasoning_format reasoning_format_of(const char *template, size_t len);
+/* What begins a thought, and may end a prompt; NULL: nothing does. */
+const char *reasoning_open(enum reasoning_format f);
 /* Are its tags special tokens, which the text must not leave out? */
 bool reasoning_special(enum reasoning_format f);
 

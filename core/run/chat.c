@@ -319,17 +319,12 @@ enum status chat_render(const struct chat_templates *c, const struct chat *chat,
     return s;
 }
 
-bool chat_thinks(const char *prompt, size_t len)
+bool chat_thinks(const struct chat *chat, const char *prompt, size_t len)
 {
-    static const char *const tags[] = {"<think>", "[THINK]", "<|START_THINKING|>"};
+    size_t n = chat->thought ? strlen(chat->thought) : 0;
     while (len && is_space(prompt[len - 1]))
         len--;
-    for (size_t i = 0; i < sizeof tags / sizeof tags[0]; i++) {
-        size_t n = strlen(tags[i]);
-        if (len >= n && !memcmp(prompt + len - n, tags[i], n))
-            return true;
-    }
-    return false;
+    return n && len >= n && !memcmp(prompt + len - n, chat->thought, n);
 }
 
 int64_t chat_bytes(const json_t *value)

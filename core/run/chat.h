@@ -25,8 +25,8 @@ enum status chat_templates_find(const struct chat_templates *c, bool tools, stru
 enum status chat_render(const struct chat_templates *c, const struct chat *chat, int64_t now,
                         struct buffer *out, struct error *err);
 
-/* Does the text of a prompt end within a thought that its template has begun? */
-bool chat_thinks(const char *prompt, size_t len);
+/* Does the text of the conversation's prompt end within a thought that its template has begun? */
+bool chat_thinks(const struct chat *chat, const char *prompt, size_t len);
 
 /* Bytes of all texts in a value; NULL has none. */
 int64_t chat_bytes(const json_t *value);

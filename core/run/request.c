@@ -549,7 +549,7 @@ static enum status chat_ids(struct ticket *t, struct token_ids *ids, struct erro
     char *text = NULL;
     size_t len = 0;
     enum status st = render(r, &text, &len, err);
-    atomic_store(&t->thinks, text && chat_thinks(text, len));
+    atomic_store(&t->thinks, text && chat_thinks(&r->chat, text, len));
     if (st == ST_OK)
         st = tokenizer_encode(r->host->tokenizer, text ? text : "", len, r->add_special, ids, err);
     free(text);

@@ -226,6 +226,11 @@ START_TEST(test_formats)
         free(text);
     }
     ck_assert_int_eq(reasoning_format_of("[THINK] [/THINK]", 16), B);
+    ck_assert_str_eq(reasoning_open(T), "<think>");
+    ck_assert_str_eq(reasoning_open(B), "[THINK]");
+    ck_assert_str_eq(reasoning_open(C), "<|START_THINKING|>");
+    ck_assert_ptr_null(reasoning_open(H));
+    ck_assert_ptr_null(reasoning_open(REASONING_NONE));
 }
 END_TEST
 

@@ -203,6 +203,26 @@ END_TEST
 
 /* ---- memory that runs out ---- */
 
+static bool thinks(const char *prompt, const char *thought)
+{
+    const struct chat chat = {.thought = thought};
+    return chat_thinks(&chat, prompt, strlen(prompt));
+}
+
+START_TEST(thoughts)
+{
+    ck_assert(thinks("<|assistant|><think>", "<think>"));
+    ck_assert(thinks("<think>\n \t", "<think>"));
+    ck_assert(thinks("[THINK]", "[THINK]"));
+    ck_assert(!thinks("<think></think>", "<think>"));
+    ck_assert(!thinks("[THINK]", "<think>"));
+    ck_assert(!thinks("hink>", "<think>"));
+    ck_assert(!thinks("<think>", NULL));
+    ck_assert(!thinks("", NULL));
+    ck_assert(!thinks(" ", "<think>"));
+}
+END_TEST
+
 START_TEST(faults)
 {
     make_dir();
@@ -244,6 +264,7 @@ static Suite *suite(void)
     tcase_add_test(c, folders);
     tcase_add_loop_test(c, not_served, 0, sizeof bad / sizeof bad[0]);
     tcase_add_test(c, sizes);
+    tcase_add_test(c, thoughts);
     tcase_add_test(c, faults);
     suite_add_tcase(s, c);
     return s;
