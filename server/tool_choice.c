@@ -94,12 +94,12 @@ static json_t *grammar_of(const struct completion *c, json_t *calls, bool demand
     const struct tool_row *row = tool_format_row(c->tool_format);
     const struct tool_writing *w = &row->writing;
     return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s?, s:s, s:i, s:b, s:b, s:b, s:s?, s:s?, s:s?,"
-                     " s:s?, s:s?, s:o}",
+                     " s:s?, s:s?, s:s?, s:o}",
                      "open", demanded ? "" : row->open, "begin", w->begin, "head", w->head,
                      "middle", w->middle, "tail", w->tail, "between", w->between, "end", w->end,
                      "most", one, "free", !demanded, "bare", row->bare, "python", w->python, "key",
-                     w->key, "value", w->value, "close", w->close, "stop", w->stop, "plain",
-                     w->plain, "calls", calls);
+                     w->key, "value", w->value, "other", w->other, "close", w->close, "stop",
+                     w->stop, "plain", w->plain, "calls", calls);
 }
 
 /* Holds the answer to calls of the function (NULL: of any), or what stands around them to nothing.

@@ -7,10 +7,12 @@
  *   tags        <tool_call><function=f><parameter=k>v</parameter></function></tool_call>: Qwen's
  *   glm         <tool_call>f<arg_key>k</arg_key><arg_value>v</arg_value></tool_call>
  *   hermes      <tool_call>{"name": f, "arguments": {...}}</tool_call>, once a call
- *   deepseek    <｜tool▁calls▁begin｜>, then each call <｜tool▁call▁begin｜>function
- *               <｜tool▁sep｜>f, the arguments in a fence of ```json, <｜tool▁call▁end｜>;
- *               3.1: f<｜tool▁sep｜>{...}
- *   kimi        <|tool_calls_section_begin|>, then each call <|tool_call_begin|>functions.f:N
+ *   dsml        DeepSeek V4: <｜DSML｜tool_calls>, then each call <｜DSML｜invoke name="f">,
+ *               <｜DSML｜parameter name="k" string="true">v</｜DSML｜parameter> (of what is no
+ * string "false") and </｜DSML｜invoke>; V3.2: function_calls for tool_calls deepseek
+ * <｜tool▁calls▁begin｜>, then each call <｜tool▁call▁begin｜>function <｜tool▁sep｜>f, the
+ * arguments in a fence of ```json, <｜tool▁call▁end｜>; 3.1: f<｜tool▁sep｜>{...} kimi
+ * <|tool_calls_section_begin|>, then each call <|tool_call_begin|>functions.f:N
  *               <|tool_call_argument_begin|>{...}<|tool_call_end|>
  *   command_r   Action: ```json [{"tool_name": f, "parameters": {...}}, ...] ```;
  *               r7b: the list between <|START_ACTION|> and <|END_ACTION|>; what else it has for
@@ -36,15 +38,39 @@
 #define OBJECT(name, arguments)                                                                    \
     .head = "{ \"" name "\": ", .middle = ", \"" arguments "\": ", .tail = " }", .quoted = true
 #define IN_LIST .begin = " [ ", .between = ", ", .end = " ]"
+#define DSML(block)                                                                                \
+    .evidence = {"｜DSML｜"}, .also = block ">", .open = "<｜DSML｜" block ">",                    \
+    .close = "</｜DSML｜" block ">", .tags = &dsml, .special = true,                               \
+    .writing = {.begin = "\n",                                                                     \
+                .head = "<｜DSML｜invoke~name=\"",                                                 \
+                .middle = "\">\n^",                                                                \
+                .tail = "</｜DSML｜invoke>\n",                                                     \
+                .between = "",                                                                     \
+                .end = "</｜DSML｜" block ">",                                                     \
+                .key = "<｜DSML｜parameter~name=\"",                                               \
+                .value = "\"~string=\"true\">",                                                    \
+                .other = "\"~string=\"false\">",                                                   \
+                .close = "</｜DSML｜parameter>\n",                                                 \
+                .stop = "</｜DSML｜parameter>"}
 #define DEEPSEEK                                                                                   \
     .evidence = {"<｜tool▁calls▁begin｜>"}, .open = "<｜tool▁calls▁begin｜>",                      \
     .close = "<｜tool▁calls▁end｜>", .inner = "<｜tool▁call▁begin｜>",                             \
     .skip = {"<｜tool▁call▁end｜>", "```"}, .named = true, .special = true
 
-static const struct tool_tags qwen = {"<function=",   ">",           "<parameter=", ">", "",
-                                      "</parameter>", "</function>", true};
+static const struct tool_tags qwen = {"<function=",   ">",           "<parameter=", ">",  "",
+                                      "</parameter>", "</function>", true,          false};
 static const struct tool_tags glm = {
-    "", "\n", "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>", "</tool_call>", false};
+    "",    "\n", "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>", "</tool_call>",
+    false, false};
+
+static const struct tool_tags dsml = {.name = "<｜DSML｜invoke name=\"",
+                                      .name_end = "\"",
+                                      .key = "<｜DSML｜parameter name=\"",
+                                      .key_end = "\" string=\"",
+                                      .value = "\">",
+                                      .stop = "</｜DSML｜parameter>",
+                                      .close = "</｜DSML｜invoke>",
+                                      .tells = true};
 
 static const struct tool_row rows[] = {
     [TOOLS_HARMONY] = {.evidence = {"<|channel|>"},
@@ -93,6 +119,8 @@ static const struct tool_row rows[] = {
                       .close = "</tool_call>",
                       .writing = {OBJECT("name", "arguments"), .begin = " ",
                                   .end = " </tool_call>"}},
+    [TOOLS_DSML_32] = {DSML("function_calls")},
+    [TOOLS_DSML] = {DSML("tool_calls")},
     [TOOLS_DEEPSEEK] = {DEEPSEEK, .also = "```json",
                         .writing = {.begin = "",
                                     .head = "<｜tool▁call▁begin｜>function<｜tool▁sep｜>",

@@ -13,6 +13,8 @@ enum tool_format {
     TOOLS_TAGS,
     TOOLS_GLM,
     TOOLS_HERMES,
+    TOOLS_DSML_32,
+    TOOLS_DSML,
     TOOLS_DEEPSEEK,
     TOOLS_DEEPSEEK_31,
     TOOLS_KIMI,
@@ -34,6 +36,7 @@ struct tool_writing {
     bool quoted;                            /* names are JSON strings */
     bool python;                            /* arguments are keywords */
     const char *key, *value, *close, *stop; /* or stand in tags; key NULL: they do not */
+    const char *other; /* for value, before what is no string; NULL: the tags do not tell */
     const char *plain; /* where the text begins behind `open`: what stands between it and text */
 };
 
@@ -41,6 +44,7 @@ struct tool_writing {
 struct tool_tags {
     const char *name, *name_end, *key, *key_end, *value, *stop, *close;
     bool lines; /* a value stands on lines of its own */
+    bool tells; /* what stands before a value ends with ="true"> if it is a string */
 };
 
 struct tool_row {

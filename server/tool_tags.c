@@ -3,7 +3,8 @@
  * are written as they are: a string without quotes, anything else as JSON or as Python prints it.
  * Which of the two a value is, its text does not say; the tool's schema does: what may be a string
  * is one (but null), anything else is a value of the type if it can be read as one, and a string if
- * it cannot. Strings are passed on as they come, all but what may be the end of the value.
+ * it cannot. Where the tags tell whether it is a string (DeepSeek's), they are believed. Strings
+ * are passed on as they come, all but what may be the end of the value.
  */
 #include <string.h>
 
@@ -56,7 +57,7 @@ static bool add_value(struct tool_reader *r, struct tool_call *call, const char 
                  {"False", "false", KIND_BOOLEAN},
                  {"None", "null", KIND_NULL}};
     json_t *v = NULL;
-    unsigned types = r->types & KIND_STRING ? KIND_NULL : r->types;
+    unsigned types = r->types & KIND_STRING && !r->row->tags->tells ? KIND_NULL : r->types;
     for (size_t i = 0; i < 3; i++)
         if (len == strlen(words[i].python) && !memcmp(text, words[i].python, len) &&
             (types & words[i].type)) {
@@ -120,8 +121,9 @@ static void begin_value(struct tool_reader *r, struct tool_call *call)
     buffer_text(&call->arguments, r->comma ? ", " : "");
     add_string(call, key, len);
     buffer_text(&call->arguments, ": ");
-    r->types = types_of_argument(r, call, key, len);
-    r->text = (r->types & KIND_STRING) && !(r->types & KIND_NULL);
+    r->types = tags->tells ? ~0u : types_of_argument(r, call, key, len);
+    r->text = tags->tells ? tool_reader_ends(&r->word, "=\"true\">")
+                          : (r->types & KIND_STRING) && !(r->types & KIND_NULL);
     if (r->text)
         buffer_text(&call->arguments, "\"");
     r->comma = true;

@@ -245,6 +245,8 @@ struct fragment fragment_repeat(struct builder *b, struct fragment f, int64_t fr
 static size_t seen(const char *text, size_t n, uint8_t byte)
 {
     size_t k = n + 1;
+    if (byte == SPECIAL_BYTE)
+        return n;
     while (k && !((uint8_t)text[k - 1] == byte && !memcmp(text, text + n - (k - 1), k - 1)))
         k--;
     return k;

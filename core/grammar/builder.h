@@ -19,6 +19,7 @@
 #define BUILDER_RULES_MAX 10000
 #define BUILDER_WORK_MAX  60000000 /* things looked at: some tenths of a second */
 #define REPEAT_MANY       (-1)
+#define SPECIAL_BYTE      0xFF /* before a special token's text in its spelling: no text has it */
 
 struct fragment {
     int32_t in, out; /* nodes; in < 0: there is none (yet) */
@@ -72,8 +73,8 @@ struct fragment fragment_or(struct builder *b, struct fragment one, struct fragm
 /* from..to times; to REPEAT_MANY: without end. */
 struct fragment fragment_repeat(struct builder *b, struct fragment f, int64_t from, int64_t to);
 struct fragment fragment_copy(struct builder *b, struct fragment f);
-/* Any bytes up to `last` that do not hold text [len > 0], which begins with no white space;
- * not_first: none of these is the first one behind white space. */
+/* Any bytes up to `last` that do not hold text [len > 0], which begins with no white space, special
+ * tokens by their texts; not_first: none of these is the first one behind white space. */
 struct fragment fragment_without(struct builder *b, const char *text, size_t len,
                                  const char *not_first, uint8_t last);
 /* What nothing matches. */

@@ -9,9 +9,9 @@
 #include <string.h>
 
 #include "core/grammar/schema.h"
+#include "core/grammar/schema_arguments.h"
 #include "core/grammar/values.h"
 
-#define NUMBER_MAX 6  /* digits */
 #define OPEN_MAX   64 /* bytes of a tag */
 #define DIGITS_MAX 17 /* with one before them: what is read as a number has 64 bits */
 #define NAMES      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_."
@@ -35,26 +35,9 @@ static bool is(const struct calls *c, const char *key)
     return json_is_true(json_object_get(c->description, key));
 }
 
-static struct fragment character(struct calls *c, char x)
-{
-    struct builder *b = c->b;
-    if (x == ' ')
-        return values_space(&c->values);
-    if (x == '#')
-        return fragment_repeat(b, fragment_range(b, '0', '9'), 1, NUMBER_MAX);
-    struct fragment one = fragment_range(b, (uint8_t)x, (uint8_t)x);
-    if (x != '<' && x != '[')
-        return one;
-    struct fragment special = fragment_range(b, SPECIAL_BYTE, SPECIAL_BYTE);
-    return fragment_then(b, fragment_repeat(b, special, 0, 1), one);
-}
-
 static struct fragment written(struct calls *c, const char *key)
 {
-    struct fragment f = fragment_empty(c->b);
-    for (const char *s = word(c, key); *s; s++)
-        f = fragment_then(c->b, f, character(c, *s));
-    return f;
+    return arguments_word(&c->values, word(c, key));
 }
 
 /* name, middle and arguments of one function. */
@@ -167,8 +150,9 @@ enum status calls_read(struct builder *b, const json_t *description, struct erro
         c.values.digits = DIGITS_MAX;
     c.values.spelling = is(&c, "python") ? SPELLED_PYTHON : SPELLED_JSON;
     if (json_is_string(json_object_get(description, "key"))) {
-        c.tags = (struct schema_tags){word(&c, "key"), word(&c, "value"), word(&c, "close"),
-                                      word(&c, "stop")};
+        c.tags = (struct schema_tags){word(&c, "key"), word(&c, "value"),
+                                      json_string_value(json_object_get(description, "other")),
+                                      word(&c, "close"), word(&c, "stop")};
         b->barred = (uint8_t)*c.tags.stop; // so no set of characters can spell it
     }
     size_t open = strlen(word(&c, "open"));

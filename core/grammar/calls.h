@@ -13,12 +13,12 @@
  *
  *   python    the arguments are f's keywords, between brackets
  *   key, value, close   the arguments stand in tags: key, a name, value, a value, close
+ *   other     stands for value before what is no string; absent: the type does not show
  *   plain     the text begins behind `open`, where it is this and text, or calls; so behind every
  *             other `open`
  *   stop      within close: what ends a value to who reads it
  *
- * In these texts a space is white space as JSON has it, # is a number, and a tag that is a special
- * token may come as that token.
+ * How these texts are read: arguments_word in schema_arguments.h.
  */
 #ifndef OFTD_CORE_GRAMMAR_CALLS_H
 #define OFTD_CORE_GRAMMAR_CALLS_H
@@ -26,9 +26,6 @@
 #include <jansson.h>
 
 #include "core/grammar/builder.h"
-
-/* Before the content of a special token in its spelling: a byte that no text has. */
-#define SPECIAL_BYTE 0xFF
 
 /* Defines rule 0. INVALID_VALUE: of a schema, naming it; or the description is none. */
 enum status calls_read(struct builder *b, const json_t *description, struct error *err);

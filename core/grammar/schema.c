@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "core/grammar/calls.h"
 #include "core/grammar/formats.h"
 #include "core/grammar/kinds.h"
 #include "core/grammar/regex.h"
@@ -434,36 +433,58 @@ static struct fragment members(struct schema *s, const struct member *v, size_t 
 
 /* ---- the arguments of a call ---- */
 
-/* Types by kinds; what may be a string is one, or null. */
-static unsigned types_between_tags(unsigned kinds)
+/* Do the tags tell a string from other values? */
+static bool tells(const struct schema *s)
 {
-    unsigned string = kinds & KIND_STRING || !kinds;
+    return s->tags && s->tags->other;
+}
+
+/* Types by kinds; where the tags do not tell, what may be a string is one, or null. */
+static unsigned types_between_tags(const struct schema *s, unsigned kinds)
+{
     unsigned all = kinds & KIND_NULL ? NONE : 0;
-    if (string)
+    if (kinds & KIND_STRING && !tells(s))
         return all | STRING;
+    all |= kinds & KIND_STRING ? STRING : 0;
     all |= kinds & KIND_NUMBER ? NUMBER | INTEGER : 0;
     all |= kinds & KIND_BOOLEAN ? BOOLEAN : 0;
     return all | (kinds & KIND_NESTED ? OBJECT | ARRAY : 0);
 }
 
+/* An argument with a value of some types (0: it is not between tags); schema NULL: with any name,
+ * and any value. */
+static struct fragment argument_of(struct schema *s, const char *key, size_t len,
+                                   const json_t *schema, const char *path, unsigned only)
+{
+    struct fragment value;
+    s->only = only;
+    if (schema)
+        value = read(s, schema, path);
+    else
+        value = only & STRING ? characters(s, 0, REPEAT_MANY) : values_any(&s->values);
+    s->only = 0;
+    struct fragment name = schema ? fragment_text(s->b, key, len) : arguments_any_name(s->b);
+    return arguments_one(&s->values, s->tags, name, value, tells(s) && !(only & STRING));
+}
+
 static struct fragment argument(struct schema *s, const char *key, size_t len, const json_t *schema,
                                 const char *path)
 {
-    if (!arguments_hold(s->tags, key, len))
+    unsigned kinds = schema ? kinds_allowed(s->root, schema) : 0, only = 0;
+    if (schema && !arguments_hold(s->tags, key, len))
         return refuse(s, path, NULL, "the base's way of writing calls cannot write this name");
-    s->only = s->tags ? types_between_tags(kinds_allowed(s->root, schema)) : 0;
-    struct fragment value = read(s, schema, path);
-    s->only = 0;
-    return arguments_one(&s->values, s->tags, fragment_text(s->b, key, len), value);
+    if (s->tags)
+        only = types_between_tags(s, kinds ? kinds : tells(s) ? ~0u : KIND_STRING);
+    if (!tells(s) || !(only & STRING) || only == STRING)
+        return argument_of(s, key, len, schema, path, only);
+    struct fragment string = argument_of(s, key, len, schema, path, STRING);
+    return fragment_or(s->b, string, argument_of(s, key, len, schema, path, only & ~STRING));
 }
 
 /* Where nothing is known of them. */
 static struct fragment any_argument(struct schema *s)
 {
-    s->only = s->tags ? STRING : 0;
-    struct fragment value = s->tags ? characters(s, 0, REPEAT_MANY) : values_any(&s->values);
-    s->only = 0;
-    return arguments_one(&s->values, s->tags, arguments_any_name(s->b), value);
+    return argument(s, NULL, 0, NULL, NULL);
 }
 
 static struct fragment arguments(struct schema *s, const struct member *v, size_t n,
@@ -557,10 +578,10 @@ static struct fragment typed(struct schema *s, const json_t *schema, const char 
         f = fragment_or(s->b, f, values_boolean(&s->values));
     if (all & NONE)
         f = fragment_or(s->b, f, values_null(&s->values));
-    if (all & BOOLEAN && only)
+    if (all & BOOLEAN && only && !tells(s))
         f = fragment_or(s->b, f,
                         fragment_or(s->b, pythons(s, json_true()), pythons(s, json_false())));
-    if (all & NONE && only)
+    if (all & NONE && only && !tells(s))
         f = fragment_or(s->b, f, pythons(s, json_null()));
     return f.in >= 0 ? f : fragment_never(s->b);
 }
@@ -577,7 +598,7 @@ static bool has_type(const json_t *v, unsigned all)
 /* f, or this value; between tags a string that would end there stands for nothing. */
 static struct fragment constant(struct schema *s, const json_t *v, struct fragment f)
 {
-    if (s->only && (json_is_boolean(v) || json_is_null(v)))
+    if (s->only && !tells(s) && (json_is_boolean(v) || json_is_null(v)))
         f = fragment_or(s->b, f, pythons(s, v));
     if (!s->only || !json_is_string(v))
         return fragment_or(s->b, f, values_constant(&s->values, v));

@@ -19,15 +19,16 @@ enum status schema_read(struct builder *b, const json_t *schema, struct error *e
 struct values;
 enum status schema_fragment(struct values *v, const json_t *schema, struct fragment *out,
                             struct error *err);
-/* Between what the arguments of a call stand that are no JSON: key, a name, value, a value, end. A
- * space is white space. */
+/* Between what the arguments of a call stand that are no JSON: key, a name, value, a value, end
+ * (words of arguments_word). other (NULL: value too) stands before what is no string: so the text
+ * tells. */
 struct schema_tags {
-    const char *key, *value, *end;
+    const char *key, *value, *other, *end;
     const char *stop; /* within end: what no value may hold */
 };
 /* The arguments of a call by their schema (NULL: any), as f's keywords between brackets in v's
- * spelling (tags NULL), or in tags, where a string stands as it is and what may be a string is one
- * (kinds.h). tags: the first byte of stop is b->barred. */
+ * spelling (tags NULL), or in tags, where a string stands as it is and, unless the tags tell, what
+ * may be a string is one (kinds.h). tags: the first byte of stop is b->barred. */
 enum status schema_arguments(struct values *v, const json_t *schema, const struct schema_tags *tags,
                              struct fragment *out, struct error *err);
 /* Any object. */

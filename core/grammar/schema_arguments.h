@@ -13,8 +13,13 @@
 bool arguments_hold(const struct schema_tags *tags, const char *key, size_t len);
 /* A name where no schema says any. */
 struct fragment arguments_any_name(struct builder *b);
-/* One argument; name, value: as they are written. Takes both fragments. */
+/* One argument; name, value: as they are written; other: the value is no string. Takes both
+ * fragments. */
 struct fragment arguments_one(struct values *v, const struct schema_tags *tags,
-                              struct fragment name, struct fragment value);
+                              struct fragment name, struct fragment value, bool other);
+/* What stands around names and values: a space in word is white space as JSON has it, ~ a space, ^
+ * a line feed or nothing, # a number, and a tag that is a special token, or has one within it, may
+ * come as that token. */
+struct fragment arguments_word(struct values *v, const char *word);
 
 #endif

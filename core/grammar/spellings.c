@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/grammar/calls.h"
+#include "core/grammar/builder.h"
 #include "core/tokenizer/bytes.h"
 
 #define DEPTH_MAX 65535
@@ -37,6 +37,12 @@ static int32_t common(const struct spellings *s, int32_t x, int32_t y)
     return i;
 }
 
+/* Would it be taken for a special one, or for what stands before one? */
+static bool poses(const struct bytes *all, size_t from, bool special)
+{
+    return !special && memchr(all->v + from, SPECIAL_BYTE, all->n - from);
+}
+
 static enum status read_bytes(struct spellings *s, const struct tokenizer *t, struct error *err)
 {
     const char special = (char)SPECIAL_BYTE;
@@ -44,11 +50,12 @@ static enum status read_bytes(struct spellings *s, const struct tokenizer *t, st
     enum status st = ST_OK;
     for (int32_t id = 0; id < s->vocab && !st; id++) {
         size_t before = all.n;
+        bool is_special = tokenizer_special(t, id);
         s->offsets[id] = (int32_t)before;
-        if (tokenizer_special(t, id) && !bytes_append(&all, &special, 1))
+        if (is_special && !bytes_append(&all, &special, 1))
             st = error_memory(err, "reading the tokens' spellings");
         st = st ? st : tokenizer_bytes(t, id, &all, err);
-        if (all.n - before > DEPTH_MAX)
+        if (all.n > before && (all.n - before > DEPTH_MAX || poses(&all, before, is_special)))
             all.n = before;
         if (!st && all.n > INT32_MAX / 2)
             st = error_set(err, ST_NOT_SUPPORTED, "the tokens' texts take more than 1 GiB");

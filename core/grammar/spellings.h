@@ -44,7 +44,8 @@ struct spellings {
 };
 
 /* Special tokens are spelled with SPECIAL_BYTE before them, which no text of JSON, a regex or GBNF
- * has; tokens without bytes and those of 64 KiB or more have no place. vocab: what the
+ * has; tokens without bytes, those of 64 KiB or more and others with this byte, which is of no
+ * UTF-8, have no place. vocab: what the
  * model has logits for. NOT_SUPPORTED: tokenizer_bytes. */
 enum status spellings_open(const struct tokenizer *t, int32_t vocab, struct spellings **out,
                            struct error *err);

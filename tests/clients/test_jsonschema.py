@@ -96,6 +96,7 @@ def test_random_schemas():
 # ---- strict tools, of bases that write arguments in tags, as Python and as JSON ----
 
 WRITINGS = {"tags": ("<tool_call><parameter=", "<tool_call>"), "glm": ("<tool_call><arg_key>", "<tool_call>"),
+            "dsml": ("｜DSML｜ tool_calls>", "<｜DSML｜tool_calls>"),
             "python": ("<|tool_call_start|>", "<|tool_call_start|>"), "json": ("<tool_call>", "<tool_call>")}
 
 

@@ -398,6 +398,10 @@ STRICT = {
                                         "<parameter=coats>\n", "77", "\n</parameter>", "\n</function>", "\n</tool_call>"], "I paint."),
     "glm": ("<tool_call><arg_key>", ["<tool_call>paint", "\n<arg_key>colour</arg_key>", "\n<arg_value>", "green", "</arg_value>\n",
                                      "<arg_key>coats</arg_key>\n<arg_value>", "77", "</arg_value>", "\n</tool_call>"], None),
+    "dsml": ("｜DSML｜ tool_calls>", ["Yes.\n\n<", "｜DSML｜", 'tool_calls>\n<｜DSML｜invoke name="paint">\n',
+                                     '<｜DSML｜parameter name="colour" string="true">', "green", "</｜DSML｜parameter>\n",
+                                     '<｜DSML｜parameter name="coats" string="false">', "77", "</｜DSML｜parameter>", "\n</｜DSML｜invoke>",
+                                     "\n</｜DSML｜tool_calls>"], "Yes."),
     "function": ("<function=", ["Well, ", "<function=", "paint>", '{"colour": "', "green", '", "coats": ', "77}", "</function>"], "Well,"),
     "lfm": ("<|tool_call_start|>", ["Yes.", "<|tool_call_start|>", "[paint(", "colour='", "green", "', coats=", "77", ")]", "<|tool_call_end|>"], "Yes."),
     "kimi": ("<|tool_calls_section_begin|>", ["<|tool_calls_section_begin|>", "<|tool_call_begin|>", "functions.paint:0", "<|tool_call_argument_begin|>",
@@ -412,11 +416,11 @@ def strict(tool, **parameters):
 def test_strict_calls():
     loose = {"type": "function", "function": {"name": "loose", "parameters": {"not": {}}}}
     for name, (evidence, pieces, content) in STRICT.items():
-        special = [p for p in pieces if p in ("[TOOL_CALLS]", "<|tool_call|>") or p.startswith("<|tool_call")]
+        special = [p for p in pieces if p in ("[TOOL_CALLS]", "<|tool_call|>", "｜DSML｜") or p.startswith("<|tool_call")]
         with Scripted({"<|say|>": pieces}, TEMPLATE % evidence, special) as model, Daemon(model=model.name) as d:
             free = chat(d, tools=MUST)["choices"][0]
             assert free["finish_reason"] == "tool_calls" and "green" in free["message"]["tool_calls"][0]["function"]["arguments"], name
-            f = {"tools": [strict(MUST[0]), loose], "max_tokens": 200, "parallel_tool_calls": name in ("hermes", "llama", "mistral", "bar")}
+            f = {"tools": [strict(MUST[0]), loose], "max_tokens": 400, "parallel_tool_calls": name in ("hermes", "llama", "mistral", "bar")}
             held = chat(d, **f)["choices"][0]
             assert len(held["message"].get("tool_calls", ())) == 1, (name, held)
             call, = held["message"]["tool_calls"]

@@ -146,6 +146,27 @@ static const struct row rows[] = {
      "!|f({\"a\": \"\\nx<b\\n\"})|g({})"},
     {TOOLS_GLM, "<tool_call>f\n<arg_key>a</arg_key>\n<arg_value>x</arg_val", "|f({\"a\": \"x"},
     {TOOLS_GLM, "<tool_call>\n</tool_call> no", "<tool_call>\n</tool_call> no"},
+    {TOOLS_DSML,
+     "I look.\n\n<｜DSML｜tool_calls>\n<｜DSML｜invoke name=\"f\">\n"
+     "<｜DSML｜parameter name=\"a\" string=\"true\"> 1 < 2\n</｜DSML｜parameter>\n"
+     "<｜DSML｜parameter name=\"b\" string=\"false\">[1, \"x\"]</｜DSML｜parameter>\n"
+     "</｜DSML｜invoke>\n<｜DSML｜invoke name=\"g\">\n\n</｜DSML｜invoke>\n</｜DSML｜tool_calls>",
+     "I look.|f({\"a\": \" 1 < 2\\n\", \"b\": [1, \"x\"]})|g({})"},
+    {TOOLS_DSML_32,
+     "<｜DSML｜function_calls>\n<｜DSML｜invoke name=\"f\">\n"
+     "<｜DSML｜parameter name=\"a\" string=\"false\">\"s\"</｜DSML｜parameter>\n"
+     "<｜DSML｜parameter name=\"b\" string=\"false\">no JSON</｜DSML｜parameter>\n"
+     "<｜DSML｜parameter name=\"c\" string=\"true\"></｜DSML｜parameter>\n"
+     "</｜DSML｜invoke>\n</｜DSML｜function_calls> x",
+     " x|f({\"a\": \"s\", \"b\": \"no JSON\", \"c\": \"\"})"},
+    {TOOLS_DSML,
+     "<｜DSML｜tool_calls>\n<｜DSML｜invoke name=\"f\">\n"
+     "<｜DSML｜parameter name=\"a\" string=\"true\">x</｜DSML｜par",
+     "|f({\"a\": \"x"},
+    {TOOLS_DSML, "<｜DSML｜tool_calls>\n<｜DSML｜invoke name=\"f",
+     "<｜DSML｜tool_calls>\n<｜DSML｜invoke name=\"f"},
+    {TOOLS_DSML, "A <｜DSML｜ tag, <｜DSML｜tool_calls>.",
+     "A <｜DSML｜ tag, <｜DSML｜tool_calls>."},
     {TOOLS_FUNCTION, "So: <function=f>{\"a\": 1}</function>\n<function=g>{}</function> x",
      "So: x|f({\"a\": 1})|g({})"},
     {TOOLS_FUNCTION, "<function=f", "<function=f"},
@@ -290,6 +311,8 @@ START_TEST(test_formats)
         {"<tool_call> <function=", TOOLS_NONE},
         {"<tool_call> <function= <parameter=", TOOLS_TAGS},
         {"<tool_call>f<arg_key>", TOOLS_GLM},
+        {"{%- set t = '｜DSML｜' %}{{ '<' + t + 'function_calls>' }} tool_calls", TOOLS_DSML_32},
+        {"{%- set t = '｜DSML｜' %}{{ '<' + t + 'tool_calls>' }}", TOOLS_DSML},
         {"{{ '>>>all\\n' + m.content }}", TOOLS_RECIPIENT},
         {"<|tool_calls_section_begin|>", TOOLS_KIMI},
         {"<function=f>{} <|python_tag|>", TOOLS_FUNCTION},

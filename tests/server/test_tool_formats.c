@@ -36,6 +36,8 @@ static const struct {
                {"FUNCTION", TOOLS_FUNCTION},
                {"RECIPIENT", TOOLS_RECIPIENT},
                {"HERMES", TOOLS_HERMES},
+               {"DSML_32", TOOLS_DSML_32},
+               {"DSML", TOOLS_DSML},
                {"DEEPSEEK", TOOLS_DEEPSEEK},
                {"DEEPSEEK_31", TOOLS_DEEPSEEK_31},
                {"COMMAND_R7B", TOOLS_COMMAND_R7B},
@@ -138,7 +140,7 @@ static const struct {
                  {"axolotl-mistral-v3-tekken", TOOLS_MISTRAL},
                  {"cz-granite-3.0-instruct", TOOLS_BAR},
                  {"hf-deepseek-v3.1", TOOLS_DEEPSEEK_31},
-                 {"hf-deepseek-v3.2", TOOLS_NONE},
+                 {"hf-deepseek-v3.2", TOOLS_DSML_32},
                  {"hf-ministral-3-reasoning", TOOLS_MISTRAL_NAMED},
                  {"hf-mistral-nemo", TOOLS_MISTRAL},
                  {"hf-qwq", TOOLS_HERMES},
@@ -188,11 +190,12 @@ static char *description_of(const struct tool_row *row)
                                                json_object_get(function, "parameters")));
     }
     json_t *d = json_pack(
-        "{s:s, s:s, s:s, s:s, s:s, s:s?, s:s, s:b, s:b, s:b, s:s?, s:s?, s:s?, s:s?, s:s?, s:o}",
+        "{s:s, s:s, s:s, s:s, s:s, s:s?, s:s, s:b, s:b, s:b, s:s?, s:s?, s:s?, s:s?, s:s?, s:s?, "
+        "s:o}",
         "open", row->open, "begin", w->begin, "head", w->head, "middle", w->middle, "tail", w->tail,
         "between", w->between, "end", w->end, "free", 1, "bare", row->bare, "python", w->python,
-        "key", w->key, "value", w->value, "close", w->close, "stop", w->stop, "plain", w->plain,
-        "calls", calls);
+        "key", w->key, "value", w->value, "other", w->other, "close", w->close, "stop", w->stop,
+        "plain", w->plain, "calls", calls);
     char *text = json_dumps(d, 0);
     json_decref(d);
     return text;

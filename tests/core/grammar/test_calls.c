@@ -7,6 +7,7 @@
 
 #include "core/grammar/calls.h"
 #include "core/grammar/grammar.h"
+#include "core/tokenizer/bytes.h"
 #include "tests/check_main.h"
 #include "tests/faults/fault.h"
 
@@ -77,8 +78,17 @@ static bool takes(struct grammar *g, const char *text)
     "{\"open\":\"<tool>\",\"begin\":\"[\",\"end\":\"]\",\"free\":true,\"head\":\"\",\"middle\":"   \
     "\"\","                                                                                        \
     "\"tail\":\"\",\"between\":\", \",\"python\":true" BOUND
-#define N_3             "<p=n>\n3\n</p>\n"
-#define SAID(arguments) "<tool><f=s>" arguments "</f></tool>"
+/* Tags that tell what is a string, with a special token in them. */
+#define TOLD                                                                                         \
+    "{\"open\":\"<｜D｜calls>\",\"begin\":\"\\n\",\"end\":\"</｜D｜calls>\",\"free\":true,"      \
+    "\"head\":\"<｜D｜f~n='\",\"middle\":\"'>\\n^\",\"tail\":\"</｜D｜f>\\n\",\"between\":\"\"," \
+    "\"key\":\"<｜D｜p~n='\",\"value\":\"'~s>\",\"other\":\"'>\",\"close\":\"</｜D｜p>\\n\","    \
+    "\"stop\":\"</｜D｜p>\"" BOUND
+#define ASKED(arguments) "<｜D｜calls>\n<｜D｜f n='s'>\n" arguments "</｜D｜f>\n</｜D｜calls>"
+#define ONE(name, value) "<｜D｜p n='" name ">" value "</｜D｜p>\n"
+#define NUMBER_3         ONE("n'", "3")
+#define N_3              "<p=n>\n3\n</p>\n"
+#define SAID(arguments)  "<tool><f=s>" arguments "</f></tool>"
 
 static const struct {
     const char *grammar, *yes[16], *no[16];
@@ -105,6 +115,21 @@ static const struct {
       "<tool>[s(n=3, e=null)]", "<tool>[s(n=3, t='x')]", "<tool>[s(n=3, o={'k': false})]",
       "<tool>[s(n=3, p='y')]", "<tool>[s(t='a\\/b', n=3)]", "<tool>[s(t='a\nb', n=3)]",
       "<tool>[s(n=3, u='123')]", "<tool>[any(a-b=1)]", "<tool>[s(n=3, w=1)]"}},
+    {TOLD,
+     {ASKED(NUMBER_3), ASKED(ONE("t' s", " if a < b:\n</｜D｜q>\n") NUMBER_3),
+      ASKED(NUMBER_3 ONE("e' s", "it's \"b\"")), ASKED(NUMBER_3 ONE("e'", "null")),
+      ASKED(NUMBER_3 ONE("o'", "{\"k\": true, \"l\": \"m\"}")), ASKED(NUMBER_3 ONE("u' s", "12")),
+      ASKED(NUMBER_3 ONE("u'", "123")), ASKED(NUMBER_3 ONE("u'", "null")),
+      "<｜D｜calls>\n<｜D｜f n='any'>\n\n</｜D｜f>\n<｜D｜f n='any'>\n" ONE("x' s", "{[")
+          ONE("y'", "[{}, \"z\"]") "</｜D｜f>\n</｜D｜calls> text",
+      "<\xFF｜D｜calls>\n<\xFF｜D｜f n='any'>\n</\xFF｜D｜f>\n</\xFF｜D｜calls>", "a <\xFF｜D｜x"},
+     {ASKED(""), ASKED(ONE("n' s", "3")), ASKED(ONE("n'", "10")), ASKED(ONE("t'", "x") NUMBER_3),
+      ASKED(ONE("t' s", "x</｜D｜p>") NUMBER_3), ASKED(ONE("t' s", "x\xFF<end>") NUMBER_3),
+      ASKED(NUMBER_3 ONE("e'", "None")), ASKED(NUMBER_3 ONE("e' s", "null")),
+      ASKED(NUMBER_3 ONE("e'", "\"a\"")), ASKED(NUMBER_3 ONE("u' s", "123")),
+      ASKED(NUMBER_3 ONE("w' s", "1")), "<｜D｜calls>",
+      "<｜D｜calls>\n<｜D｜f n='any'>\n </｜D｜f>\n</｜D｜calls>", "<\xFF｜D｜calls> x",
+      "<｜D｜calls>\n</｜D｜calls>"}},
     {CALLS(TAGGED),
      {"", "any <t text <tool\xFF<end>", "<tool>" GOOD "</tool>",
       "So: <tool>\n" GOOD "\n</tool> and <", "<tool>" ANY "</tool><tool>" GOOD "</tool>",
@@ -139,11 +164,22 @@ START_TEST(calls_in_text)
 }
 END_TEST
 
-/* Any token may come in free text, special ones too; within a call no special one. */
+/* Is the byte that marks special tokens part of this one's text? */
+static bool poses(int32_t id)
+{
+    struct bytes text = {0};
+    ck_assert_int_eq(tokenizer_bytes(tokenizer, id, &text, NULL), ST_OK);
+    bool has = text.n && memchr(text.v, SPECIAL_BYTE, text.n);
+    bytes_free(&text);
+    return has;
+}
+
+/* Any token may come in free text, special ones too, but none that is no UTF-8 and looks like a
+ * special one; within a call no special one. */
 START_TEST(special_tokens_of_calls)
 {
-    struct grammar *g = get(calls[2].grammar);
-    int32_t n = tokenizer_size(tokenizer), special = 0;
+    struct grammar *g = get(calls[3].grammar);
+    int32_t n = tokenizer_size(tokenizer), special = 0, posing = 0;
     uint64_t *bits = calloc((size_t)grammar_words(g), sizeof *bits);
     struct follower f = {0};
     bool ends, any, alive;
@@ -157,10 +193,14 @@ START_TEST(special_tokens_of_calls)
             ck_assert_int_eq(follow_tokens(grammar_tables(g), &again, &id, 1, &alive, NULL), ST_OK);
             ck_assert(alive);
             special++;
+        } else if (poses(id)) {
+            ck_assert_msg(!(bits[id / 64] >> id % 64 & 1), "token %d", id);
+            posing++;
         }
     ck_assert_int_gt(special, 2);
+    ck_assert_int_gt(posing, 0);
     grammar_unref(g);
-    g = get(calls[5].grammar);
+    g = get(calls[6].grammar);
     f = (struct follower){0};
     ck_assert_int_eq(follow_allowed(grammar_tables(g), &f, NULL, 0, bits, &ends, &any, NULL),
                      ST_OK);

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """make.py DIR > cases.json: calls of functions as published chat templates write them, of DIR and of ../chat/templates (*.jinja), rendered by
-transformers; and, for families that write Python, as Python's repr does.
+transformers; as DeepSeek's own encoders do (encoding_dsv32.py and encoding_dsv4.py of the models' repositories, in DIR), whose models bring
+no template; and, for families that write Python, as Python's repr does.
 
 A case is {"name", "format" (of server/tool_format.h), "text" (the assistant's turn), "content", "calls": [{"name",
 "arguments"}]}, with "marks", the words of the template by which its format is known. "tools" is the same for all.
 Needs transformers and jinja2. What ../chat/templates has not are the templates of the repositories named in TEMPLATES.
 """
+import importlib
 import json
 import os
 import sys
@@ -15,6 +17,7 @@ from transformers.utils.chat_template_utils import render_jinja_template
 MARKS = ["<tool_call>", "<function=", "<parameter=", "<arg_key>", "<|python_tag|>", '"parameters": dictionary of argument name',
          "<|python_start|>", "func_name1(params_name1=", "[TOOL_CALLS]", "[ARGS]", "<|tool_call|>", "<｜tool▁calls▁begin｜>", "```json",
          "Action:", '"tool_name"', "<|START_ACTION|>", "<|tool_call_start|>", "<|tool_calls_section_begin|>", ">>>all"]
+ENCODERS = {"encoding_dsv32": ("DSML_32", "function_calls>"), "encoding_dsv4": ("DSML", "tool_calls>")}
 # file -> format, what ends the turn
 TEMPLATES = {
     "Qwen3-Coder": ("TAGS", "<|im_end|>"),
@@ -87,7 +90,20 @@ def turn(template, end, said, calls):
     return text[:text.index(end)] if end in text else text
 
 
+def encoded(file):
+    """What DeepSeek's encoder writes for the assistant."""
+    encoder, (kind, block) = importlib.import_module(file), ENCODERS[file]
+    for said in ("", "I look."):
+        for calls in CONVERSATIONS:
+            calls_ = [{"type": "function", "function": {"name": n, "arguments": json.dumps(a, ensure_ascii=False)}} for n, a in calls]
+            messages = [{"role": "user", "content": "Weather?"}, {"role": "assistant", "content": said, "tool_calls": calls_}]
+            before, after = (encoder.encode_messages(m, "chat") for m in (messages[:1], messages))
+            yield {"name": file, "format": kind, "text": after.removeprefix(before).removesuffix(encoder.eos_token), "content": said,
+                   "marks": [encoder.dsml_token, block], "calls": [{"name": n, "arguments": a} for n, a in calls]}
+
+
 def main():
+    sys.path.append(sys.argv[1])
     cases = []
     for file, (kind, end) in TEMPLATES.items():
         folders = (os.path.join(os.path.dirname(os.path.abspath(__file__)), "../chat/templates"), sys.argv[1])
@@ -102,6 +118,8 @@ def main():
                     continue
                 cases.append({"name": file, "format": kind, "text": text, "content": text[:text.index(said)].removeprefix("all\n") + said, "marks": [m for m in MARKS if m in template],
                               "calls": [{"name": n, "arguments": a} for n, a in calls]})
+    for file in ENCODERS:
+        cases += encoded(file)
     for calls in CONVERSATIONS + [[("f", {"s": "'\"\\\x00\x7f\u2028😀\t\r", "n": [-1, 0.5, 1e30, [], {}], "d": {"k": {"1": False}}, "t": ""})]]:
         text = ", ".join(f"{n}({', '.join(f'{k}={v!r}' for k, v in a.items())})" for n, a in calls)
         for kind, before, after in (("LLAMA", "", ""), ("LFM", "<|tool_call_start|>", "<|tool_call_end|>")):
@@ -111,4 +129,5 @@ def main():
     print()
 
 
-main()
+if __name__ == "__main__":
+    main()
