@@ -99,10 +99,8 @@ static void add_token(struct buffer *b, const char *piece, size_t len, int32_t i
     buffer_text(b, piece ? "]" : "");
 }
 
-void chat_logprob(struct choice *x, const struct token_info *t)
+void chat_logprob(const struct token_info *t, struct buffer *b)
 {
-    struct buffer *b = &x->logprobs;
-    buffer_text(b, b->len ? "," : "");
     add_token(b, t->piece, t->piece_len, t->id, t->logprob);
     buffer_text(b, ",\"top_logprobs\":[");
     for (int32_t i = 0; i < t->n_top; i++) {
@@ -112,6 +110,12 @@ void chat_logprob(struct choice *x, const struct token_info *t)
         buffer_text(b, "}");
     }
     buffer_text(b, "]}");
+}
+
+static void add_logprob(struct choice *x, const struct token_info *t)
+{
+    buffer_text(&x->logprobs, x->logprobs.len ? "," : "");
+    chat_logprob(t, &x->logprobs);
 }
 
 struct tool_call *chat_calls(const struct completion *c, const struct choice *x, size_t *n)
@@ -271,6 +275,6 @@ const struct completion_form chat_form = {.prefix = "chatcmpl-",
                                           .parameters = "tools[%zu].function.parameters",
                                           .read = read_chat,
                                           .add_text = chat_add_text,
-                                          .add_logprob = chat_logprob,
+                                          .add_logprob = add_logprob,
                                           .pending = pending,
                                           .write = write_choice};

@@ -13,7 +13,7 @@ void chat_reasoning(const struct request *q, struct completion *c);
 void chat_add_text(struct completion *c, struct choice *x, const struct text *text, bool finished);
 /* The calls that may be told. */
 struct tool_call *chat_calls(const struct completion *c, const struct choice *x, size_t *n);
-/* One more token in a list as chats tell logprobs: {token, logprob, bytes, top_logprobs}. */
-void chat_logprob(struct choice *x, const struct token_info *t);
+/* A token as chats tell logprobs: {token, logprob, bytes, top_logprobs}. */
+void chat_logprob(const struct token_info *t, struct buffer *b);
 
 #endif

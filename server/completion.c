@@ -143,6 +143,7 @@ void completion_free(void *completion)
         buffer_free(&x->thought);
         tool_parser_free(x->tools);
         reasoner_free(x->reasoner);
+        text_logprobs_free(&x->of_texts);
     }
     free(c->choices);
     json_decref(c->chat.variables);
@@ -227,6 +228,26 @@ static void add_token(struct completion *c, struct choice *x, const struct token
     x->any_logprob = true;
 }
 
+/* The text of a piece, token by token, so that it does not matter how many came at once. */
+static void add_piece(struct completion *c, struct choice *x, const struct piece *p)
+{
+    size_t at = 0, k = 0;
+    do {
+        const struct token_info *t = k < p->n_tokens ? &p->tokens[k] : NULL;
+        bool last = k + 1 >= p->n_tokens;
+        size_t end = last ? p->text.len : t->text_offset + t->piece_len;
+        end = last || end < x->read ? end : end - x->read;
+        end = end < at ? at : end < p->text.len ? end : p->text.len;
+        c->thought_tokens += t && reasoner_thinking(x->reasoner);
+        c->form->add_text(c, x, &(struct text){p->text.v + at, end - at},
+                          last && p->finish != FINISH_NONE);
+        if (t)
+            add_token(c, x, t);
+        at = end;
+    } while (++k < p->n_tokens);
+    x->read += p->text.len;
+}
+
 struct choice *completion_add(struct completion *c, const struct piece *p)
 {
     size_t n = c->n_choices / c->request.n_prompts;
@@ -235,14 +256,12 @@ struct choice *completion_add(struct completion *c, const struct piece *p)
         return NULL;
     struct choice *x = &c->choices[i];
     x->any |= p->n_tokens > 0;
-    c->thought_tokens += reasoner_thinking(x->reasoner) ? (int64_t)p->n_tokens : 0;
-    c->form->add_text(c, x, &p->text, p->finish != FINISH_NONE);
-    for (size_t k = 0; k < p->n_tokens; k++)
-        add_token(c, x, &p->tokens[k]);
+    add_piece(c, x, p);
     if (p->finish)
         x->finish = p->finish;
     bool failed = x->text.failed | x->ids.failed | x->tokens.failed | x->logprobs.failed |
-                  x->tops.failed | x->offsets.failed | x->scores.failed;
+                  x->tops.failed | x->offsets.failed | x->scores.failed |
+                  text_logprobs_failed(&x->of_texts);
     return failed ? NULL : x;
 }
 

@@ -9,6 +9,7 @@
 
 #include "server/reasoning.h"
 #include "server/request.h"
+#include "server/text_logprobs.h"
 #include "server/tool_calls.h"
 
 struct completion;
@@ -23,14 +24,16 @@ struct choice {
     size_t index; /* as the reply calls it */
     bool told;
     size_t bytes, characters; /* text_offset of the last token, in both units */
+    size_t read;              /* bytes that have come */
     size_t sent;              /* of text, in frames */
     bool any, any_logprob;
     enum finish_reason finish;
-    struct tool_parser *tools; /* chat: NULL until a piece came, or no tools */
-    struct reasoner *reasoner; /* chat: NULL until a piece came, or no reasoning */
-    struct buffer thought;     /* chat: all of it so far */
-    size_t thought_sent;       /* of it, in frames */
-    bool begun, closed;        /* chat: the frames of the role and of the end have been written */
+    struct tool_parser *tools;     /* chat: NULL until a piece came, or no tools */
+    struct reasoner *reasoner;     /* chat: NULL until a piece came, or no reasoning */
+    struct buffer thought;         /* chat: all of it so far */
+    size_t thought_sent;           /* of it, in frames */
+    struct text_logprobs of_texts; /* of a response */
+    bool begun, closed; /* chat: the frames of the role and of the end have been written */
 };
 
 /* One wording of generation. */
@@ -40,9 +43,10 @@ struct completion_form {
     const char *schema, *parameters;
     /* What is generated from, and the fields of this form alone. */
     enum status (*read)(struct request *q, struct completion *c, struct error *err);
-    /* Text that came, the last of its choice: finished. */
+    /* Text that came, of one token at most, the last of its choice: finished. */
     void (*add_text)(struct completion *c, struct choice *x, const struct text *text,
                      bool finished);
+    /* Of the token whose text came last. */
     void (*add_logprob)(struct choice *x, const struct token_info *t);
     /* Is there something in choice x that a frame should tell? */
     bool (*pending)(const struct completion *c, const struct choice *x);

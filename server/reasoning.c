@@ -117,6 +117,11 @@ bool reasoner_thinking(const struct reasoner *r)
     return r && (r->state == THOUGHT || (r->state == BODY && r->kind == THINKS));
 }
 
+size_t reasoner_held(const struct reasoner *r)
+{
+    return r ? r->in.len : 0;
+}
+
 bool reasoner_failed(const struct reasoner *r)
 {
     return r->in.failed | r->to.failed | r->failed;

@@ -47,6 +47,8 @@ void reasoner_push(struct reasoner *r, const char *text, size_t len, bool last,
 const struct thought *reasoner_thoughts(const struct reasoner *r, size_t *n);
 /* Would the next text be a thought, as far as it is known? NULL is fine: no. */
 bool reasoner_thinking(const struct reasoner *r);
+/* Bytes that have come and are not read yet. NULL is fine: none. */
+size_t reasoner_held(const struct reasoner *r);
 /* Memory ran out. */
 bool reasoner_failed(const struct reasoner *r);
 

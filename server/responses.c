@@ -19,7 +19,7 @@
  *
  * Thoughts and calls cut the text into messages; what is empty between them is none. An answer
  * without text and calls has one empty message, but for a thought that was cut off. Logprobs are of
- * the tokens of the first message, if no call stands before it.
+ * the tokens of messages (text_logprobs.c).
  */
 #include "server/responses.h"
 
@@ -98,22 +98,7 @@ static enum status read_response(struct request *q, struct completion *c, struct
 
 static void add_logprob(struct choice *x, const struct token_info *t)
 {
-    size_t n;
-    const struct thought *thoughts = reasoner_thoughts(x->reasoner, &n);
-    bool first = !n || !thoughts[n - 1].before;
-    if (first && !tool_parser_calling(x->tools) && !reasoner_thinking(x->reasoner))
-        chat_logprob(x, t);
-}
-
-/* What the frames have told of the logprobs stays, for the end: in tops. */
-static void keep_logprobs(struct choice *x, struct buffer *out)
-{
-    if (x->logprobs.len && x->tops.len)
-        buffer_text(&x->tops, ",");
-    buffer_add(&x->tops, x->logprobs.v, x->logprobs.len);
-    buffer_clear(&x->logprobs);
-    out->failed |= x->tops.failed;
-    x->any_logprob = false;
+    text_logprobs_add(&x->of_texts, t);
 }
 
 /* A piece of the output. Even slots are texts, odd ones what stands between: thoughts, calls. */
@@ -122,7 +107,6 @@ struct item {
     const struct thought *thought;
     struct tool_call *call; /* both NULL: a text */
     size_t from, to;        /* of the choice's text, or of its thought */
-    bool first;             /* a text before which there is none */
     bool there;             /* false: the text is empty and so no item */
     bool ended;             /* nothing will be added to it */
     bool cut;               /* where the tokens were used up */
@@ -162,7 +146,6 @@ static void read_text(const struct completion *c, const struct choice *x, size_t
     if (more)
         it->to = behind.thought ? behind.thought->before : behind.call->before;
     it->to = it->to < it->from ? it->from : it->to;
-    it->first = !it->from && !before.call;
     it->ended = more || finished;
     it->cut = !more && x->finish == FINISH_LENGTH;
     bool empty = finished && !n && !x->text.len && !(any && it->cut);
@@ -208,6 +191,40 @@ static bool item_at(const struct completion *c, const struct choice *x, size_t s
     return true;
 }
 
+/* The text that holds the last byte of all. */
+static size_t last_text(const struct completion *c, const struct choice *x)
+{
+    struct item it;
+    size_t slot = x->of_texts.slot;
+    while (item_at(c, x, slot, &it) && it.to < x->text.len)
+        slot += 2;
+    return slot;
+}
+
+/* Of calls, bytes; a name counts, though nothing stands in its arguments yet. */
+static size_t called(const struct completion *c, const struct choice *x)
+{
+    size_t n, bytes = 0;
+    const struct tool_call *calls = chat_calls(c, x, &n);
+    for (size_t i = 0; i < n; i++)
+        bytes += calls[i].name.len + calls[i].arguments.len;
+    return bytes;
+}
+
+static void add_text(struct completion *c, struct choice *x, const struct text *text, bool finished)
+{
+    size_t said = x->text.len, thought = x->thought.len;
+    size_t calls = c->with_logprobs ? called(c, x) : 0;
+    chat_add_text(c, x, text, finished);
+    if (!c->with_logprobs)
+        return;
+    bool other = x->thought.len > thought || called(c, x) > calls;
+    size_t slot = x->text.len > said ? last_text(c, x) : NO_TEXT;
+    size_t held = tool_parser_held(x->tools) + reasoner_held(x->reasoner);
+    text_logprobs_read(&x->of_texts,
+                       &(struct text_growth){text->len, held, slot, x->text.len - said, other});
+}
+
 static void write_text(const struct choice *x, const struct item *it, size_t from, size_t to,
                        struct buffer *out)
 {
@@ -215,25 +232,25 @@ static void write_text(const struct choice *x, const struct item *it, size_t fro
     buffer_string(out, all->len ? all->v + from : "", to - from);
 }
 
-/* What belongs to a text: the logprobs, which the first one has. */
-static void write_tops(const struct choice *x, const struct item *it, bool empty,
-                       struct buffer *out)
+/* Those of a text; unsent: that no frame has told yet. */
+static void write_logprobs(struct choice *x, const struct item *it, bool unsent, struct buffer *out)
 {
     buffer_text(out, ",\"logprobs\":[");
-    if (!empty && it->first)
-        buffer_add(out, x->tops.v, x->tops.len);
+    text_logprobs_write(&x->of_texts, it->slot, unsent, out);
     buffer_text(out, "]");
 }
 
-static void write_part(const struct choice *x, const struct item *it, bool empty,
-                       struct buffer *out)
+static void write_part(struct choice *x, const struct item *it, bool empty, struct buffer *out)
 {
     buffer_format(out,
                   "{\"type\":\"%s\",\"text\":", it->thought ? "reasoning_text" : "output_text");
     write_text(x, it, it->from, empty ? it->from : it->to, out);
     if (!it->thought) {
         buffer_text(out, ",\"annotations\":[]");
-        write_tops(x, it, empty, out);
+        if (empty)
+            buffer_text(out, ",\"logprobs\":[]");
+        else
+            write_logprobs(x, it, false, out);
     }
     buffer_text(out, "}");
 }
@@ -252,8 +269,8 @@ static void write_call(const struct item *it, bool empty, struct buffer *out)
     buffer_string(out, it->call->arguments.v, empty ? 0 : it->call->arguments.len);
 }
 
-static void write_item(const struct request *q, const struct choice *x, const struct item *it,
-                       bool empty, struct buffer *out)
+static void write_item(const struct request *q, struct choice *x, const struct item *it, bool empty,
+                       struct buffer *out)
 {
     const char *type = it->call ? "function_call" : it->thought ? "reasoning" : "message";
     buffer_format(out, "{\"type\":\"%s\",\"id\":", type);
@@ -277,7 +294,7 @@ static void write_item(const struct request *q, const struct choice *x, const st
 /* All items, without brackets. */
 static void write_items(const struct request *q, const struct completion *c, struct buffer *out)
 {
-    const struct choice *x = &c->choices[0];
+    struct choice *x = &c->choices[0];
     const char *comma = "";
     struct item it;
     for (size_t slot = 0; item_at(c, x, slot, &it); slot++) {
@@ -354,7 +371,6 @@ static void write_response(const struct request *q, const struct completion *c,
 static void write_answer(const struct request *q, struct completion *c, const struct usage *usage,
                          struct buffer *out)
 {
-    keep_logprobs(&c->choices[0], out);
     write_response(q, c, usage, out);
 }
 
@@ -377,7 +393,7 @@ static void response_event(const struct request *q, struct completion *c, const 
     buffer_text(out, "}\n\n");
 }
 
-static void item_event(const struct request *q, struct completion *c, const struct choice *x,
+static void item_event(const struct request *q, struct completion *c, struct choice *x,
                        const struct item *it, bool added, struct buffer *out)
 {
     const struct told *t = c->own;
@@ -400,7 +416,7 @@ static void open_inner_event(const struct request *q, struct completion *c, cons
         buffer_text(out, "\"content_index\":0,");
 }
 
-static void part_event(const struct request *q, struct completion *c, const struct choice *x,
+static void part_event(const struct request *q, struct completion *c, struct choice *x,
                        const struct item *it, bool added, struct buffer *out)
 {
     open_inner_event(q, c, added ? "content_part.added" : "content_part.done", it, out);
@@ -420,26 +436,19 @@ static void text_delta(const struct request *q, struct completion *c, struct cho
     buffer_text(out, "\"delta\":");
     write_text(x, it, from, it->to, out);
     *sent = it->to;
-    if (!it->thought) {
-        buffer_text(out, ",\"logprobs\":[");
-        buffer_add(out, x->logprobs.v, x->logprobs.len);
-        buffer_text(out, "]");
-    }
-    buffer_text(out, "}\n\n");
     if (!it->thought)
-        keep_logprobs(x, out);
+        write_logprobs(x, it, true, out);
+    buffer_text(out, "}\n\n");
 }
 
 static void text_done(const struct request *q, struct completion *c, struct choice *x,
                       const struct item *it, struct buffer *out)
 {
-    if (!it->thought)
-        keep_logprobs(x, out);
     open_inner_event(q, c, it->thought ? "reasoning_text.done" : "output_text.done", it, out);
     buffer_text(out, "\"text\":");
     write_text(x, it, it->from, it->to, out);
     if (!it->thought)
-        write_tops(x, it, false, out);
+        write_logprobs(x, it, false, out);
     buffer_text(out, "}\n\n");
     part_event(q, c, x, it, false, out);
 }
@@ -525,7 +534,7 @@ static void write_end(const struct request *q, struct completion *c, const struc
 const struct completion_form responses_form = {.schema = "text.format.schema",
                                                .parameters = "tools[%zu].parameters",
                                                .read = read_response,
-                                               .add_text = chat_add_text,
+                                               .add_text = add_text,
                                                .add_logprob = add_logprob,
                                                .answer = write_answer,
                                                .frames = write_frames,

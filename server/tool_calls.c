@@ -74,9 +74,9 @@ struct tool_call *tool_parser_calls(struct tool_parser *p, size_t *n)
     return p ? p->calls : NULL;
 }
 
-bool tool_parser_calling(const struct tool_parser *p)
+size_t tool_parser_held(const struct tool_parser *p)
 {
-    return p && (p->n || p->state != TEXT);
+    return p ? p->in.len + p->raw.len - (p->lent < p->raw.len ? p->lent : p->raw.len) : 0;
 }
 
 bool tool_parser_failed(const struct tool_parser *p)

@@ -34,8 +34,8 @@ void tool_parser_push(struct tool_parser *p, const char *text, size_t len, bool 
                       struct buffer *content);
 /* Calls so far, in order; the last may lack its name (not told yet). NULL is fine: none. */
 struct tool_call *tool_parser_calls(struct tool_parser *p, size_t *n);
-/* Has a call come, or what may become one? NULL is fine: no. */
-bool tool_parser_calling(const struct tool_parser *p);
+/* Bytes that have come and are neither content nor a call yet. NULL is fine: none. */
+size_t tool_parser_held(const struct tool_parser *p);
 /* Memory ran out: content and calls are not whole. */
 bool tool_parser_failed(const struct tool_parser *p);
 

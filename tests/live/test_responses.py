@@ -105,6 +105,35 @@ def test_logprobs(d):
     assert d.post("/v1/responses", {"input": "a", "top_logprobs": 2}).status == 400
 
 
+def tokens_of(r):
+    """The texts of the tokens whose logprobs each message has."""
+    return [[t["token"] for t in i["content"][0]["logprobs"]] for i in r["output"] if i["type"] == "message"]
+
+
+def check_logprob_events(got):
+    """The deltas of each message tell its logprobs in order, all but what comes without text at its end."""
+    r = got[-1][1]["response"]
+    for i, item in enumerate(r["output"]):
+        if item["type"] == "message":
+            own = [(n, e) for n, e in got if e.get("output_index") == i and "logprobs" in e]
+            deltas, done = sum((e["logprobs"] for n, e in own if n.endswith("delta")), []), own[-1][1]["logprobs"]
+            assert done == item["content"][0]["logprobs"] and deltas == done[:len(deltas)] and not any(t["bytes"] for t in done[len(deltas):])
+
+
+def test_logprobs_of_every_message():
+    """Between and behind thoughts and calls: the tokens that a message's text came in, and no others."""
+    pieces = ["So", ". <tool_", 'call>{"name": "f", "argu', 'ments": {}}</tool_call>', "\nAnd ", "< that", " <b> is ", "all <to", "day>"]
+    with Served({"<|say|>": pieces}, TEMPLATE) as d:
+        for most in range(1, len(pieces) + 2):
+            f = {"tools": [TOOL], "include": ["message.output_text.logprobs"], "max_output_tokens": most}
+            r = respond(d, **f)
+            for item, tokens in zip([i for i in r["output"] if i["type"] == "message"], tokens_of(r)):
+                text = "".join(tokens)
+                assert item["content"][0]["text"] in text and len(text) <= len(item["content"][0]["text"]) + len(" <tool_"), (most, r)
+            check_logprob_events(events(d, **f)[1])
+        assert tokens_of(r)[0] == pieces[:2] and [t for t in tokens_of(r)[1] if t] == pieces[4:], tokens_of(r)
+
+
 def test_refusals(d):
     for body, status, code, param in (
             ({}, 400, "missing_field", "input"), ({"input": []}, 400, "invalid_value", "input"),
@@ -264,8 +293,10 @@ def test_thoughts_between():
             r = respond(d, tools=[TOOL])
             assert items_of(r) == want and {i["status"] for i in r["output"]} == {"completed"} and len({i["id"] for i in r["output"]}) == 4
             assert check_events(events(d, tools=[TOOL])[1], want)["status"] == "completed"
-            logprobs = respond(d, tools=[TOOL], include=["message.output_text.logprobs"])["output"]
-            assert len(logprobs[1]["content"][0]["logprobs"]) > 1
+            with_logprobs = {"tools": [TOOL], "include": ["message.output_text.logprobs"]}
+            told = tokens_of(respond(d, **with_logprobs))
+            assert told[:1] == [["I look", " up."]] and told[1:] == ([["<|message|>Ye", "s.", ""]] if end[0] == "message" else [])
+            check_logprob_events(events(d, **with_logprobs)[1])
             for most in range(1, len(THOUGHTS + pieces) + 1):  # what is cut off is the beginning of it, the last item alone is incomplete
                 cut = respond(d, tools=[TOOL], max_output_tokens=most)
                 assert all("".join(g[1]) == "".join(w[1])[:len("".join(g[1]))] for g, w in zip(items_of(cut), want)), cut
