@@ -233,16 +233,18 @@ static void add_piece(struct completion *c, struct choice *x, const struct piece
 {
     size_t at = 0, k = 0;
     do {
-        const struct token_info *t = k < p->n_tokens ? &p->tokens[k] : NULL;
-        bool last = k + 1 >= p->n_tokens;
-        size_t end = last ? p->text.len : t->text_offset + t->piece_len;
-        end = last || end < x->read ? end : end - x->read;
-        end = end < at ? at : end < p->text.len ? end : p->text.len;
-        c->thought_tokens += t && reasoner_thinking(x->reasoner);
+        bool is_token = k < p->n_tokens, last = k + 1 >= p->n_tokens;
+        size_t end = p->text.len;
+        if (!last) {
+            size_t all = p->tokens[k].text_offset + p->tokens[k].piece_len;
+            size_t to = all > x->read ? all - x->read : 0;
+            end = to < at ? at : to < end ? to : end;
+        }
+        c->thought_tokens += is_token && reasoner_thinking(x->reasoner);
         c->form->add_text(c, x, &(struct text){p->text.v + at, end - at},
                           last && p->finish != FINISH_NONE);
-        if (t)
-            add_token(c, x, t);
+        if (is_token)
+            add_token(c, x, &p->tokens[k]);
         at = end;
     } while (++k < p->n_tokens);
     x->read += p->text.len;
