@@ -8,11 +8,13 @@
  *   glm         <tool_call>f<arg_key>k</arg_key><arg_value>v</arg_value></tool_call>
  *   hermes      <tool_call>{"name": f, "arguments": {...}}</tool_call>, once a call
  *   dsml        DeepSeek V4: <｜DSML｜tool_calls>, then each call <｜DSML｜invoke name="f">,
- *               <｜DSML｜parameter name="k" string="true">v</｜DSML｜parameter> (of what is no
- * string "false") and </｜DSML｜invoke>; V3.2: function_calls for tool_calls deepseek
- * <｜tool▁calls▁begin｜>, then each call <｜tool▁call▁begin｜>function <｜tool▁sep｜>f, the
- * arguments in a fence of ```json, <｜tool▁call▁end｜>; 3.1: f<｜tool▁sep｜>{...} kimi
- * <|tool_calls_section_begin|>, then each call <|tool_call_begin|>functions.f:N
+ *               its arguments <｜DSML｜parameter name="k" string="true">v</｜DSML｜parameter>,
+ *               "false" for what is no string, </｜DSML｜invoke>; V3.2: function_calls for
+ *               tool_calls
+ *   deepseek    <｜tool▁calls▁begin｜>, then each call <｜tool▁call▁begin｜>function
+ *               <｜tool▁sep｜>f, the arguments in a fence of ```json, <｜tool▁call▁end｜>;
+ *               3.1: f<｜tool▁sep｜>{...}
+ *   kimi        <|tool_calls_section_begin|>, then each call <|tool_call_begin|>functions.f:N
  *               <|tool_call_argument_begin|>{...}<|tool_call_end|>
  *   command_r   Action: ```json [{"tool_name": f, "parameters": {...}}, ...] ```;
  *               r7b: the list between <|START_ACTION|> and <|END_ACTION|>; what else it has for

@@ -8,9 +8,11 @@
  *   for each panel of 256 columns:
  *     pack  the bytes of up to 128 rows of x to A tiles, second parts as tiles of their own behind
  *           their chunk's, where one of 16 rows has one; the others' are 0 there, which adds
- * nothing for each of up to 16 tiles of W: decode its chunks to B tiles, its groups' scales and
- * zeros to floats for each 16 rows of x: multiply all A tiles, the Cs to memory; join them, eight
- * rows at a time, to acc and total, which wait in memory between the panels
+ *           nothing
+ *     for each of up to 16 tiles of W: decode its chunks to B tiles, its groups' scales and zeros
+ *           to floats
+ *       for each 16 rows of x: multiply all A tiles, the Cs to memory; join them, eight rows at a
+ *           time, to acc and total, which wait in memory between the panels
  *
  * B is signed but for codes of 8 bits, which are unsigned there; an 8-bit float has two Bs and two
  * Cs. Weights with several groups a chunk stay with the other twin.

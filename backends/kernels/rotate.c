@@ -35,26 +35,28 @@
 #define CYCLES_QUANTIZE 1.2
 #define CYCLES_GATHER   2.0
 
-static void rotate(const float *x, int64_t ldx, int32_t rows, const float *r, int32_t block,
+static void rotate(const float *x, int64_t ldx, int32_t rows, const struct rotate_block *r,
                    float *out, int64_t ldo)
 {
+    const float *elements = r->elements;
     for (int32_t i = 0; i < rows; i++)
-        for (int32_t c = 0; c < block; c++) {
+        for (int32_t c = 0; c < r->size; c++) {
             float acc = 0;
-            for (int32_t k = 0; k < block; k++)
-                acc = fmaf(x[i * ldx + k], r[(int64_t)k * block + c], acc);
+            for (int32_t k = 0; k < r->size; k++)
+                acc = fmaf(x[i * ldx + k], elements[(int64_t)k * r->size + c], acc);
             out[i * ldo + c] = acc;
         }
 }
 
-static void rotate_near(const float *x, int64_t ldx, int32_t rows, const uint16_t *d, int32_t block,
+static void rotate_near(const float *x, int64_t ldx, int32_t rows, const struct rotate_block *d,
                         float *out, int64_t ldo)
 {
+    const uint16_t *elements = d->elements;
     for (int32_t i = 0; i < rows; i++)
-        for (int32_t c = 0; c < block; c++) {
+        for (int32_t c = 0; c < d->size; c++) {
             float acc = 0;
-            for (int32_t k = 0; k < block; k++)
-                acc = fmaf(x[i * ldx + k], f16_to_f32(d[(int64_t)k * block + c]), acc);
+            for (int32_t k = 0; k < d->size; k++)
+                acc = fmaf(x[i * ldx + k], f16_to_f32(elements[(int64_t)k * d->size + c]), acc);
             out[i * ldo + c] = x[i * ldx + c] + acc;
         }
 }
@@ -176,29 +178,21 @@ struct part {
     int64_t row, end, k, k_end;
 };
 
-/* Fetches what the next unit reads of r, or of the module that lies behind it in memory. */
-static void fetch_ahead(const void *from, int64_t bytes)
-{
-    for (int64_t i = 0; i < bytes; i += 64)
-        __builtin_prefetch((const char *)from + i, 0, 2);
-}
-
-/* One block of some rows; a unit has `ahead` columns. */
-static void rotate_block(const struct region *region, int64_t ahead, const struct rotation *r,
+/* One block of some rows. A unit has `width` columns; what the next one reads of r, or of the
+ * module that lies behind it in memory, is fetched. */
+static void rotate_block(const struct region *region, int64_t width, const struct rotation *r,
                          int64_t block, const float *x, int64_t ldx, int32_t rows, float *out,
                          int64_t ldo)
 {
-    int64_t size = (int64_t)r->block * r->block, at = r->shared ? 0 : block * size;
-    const float *whole = (const float *)r->data + at;
-    const uint16_t *near = region->near && r->near ? r->near + at : NULL;
-    if (!r->shared && near)
-        fetch_ahead(near + ahead * r->block, size * (int64_t)sizeof *near);
-    else if (!r->shared)
-        fetch_ahead(whole + ahead * r->block, size * (int64_t)sizeof *whole);
-    if (near)
-        region->state->twins.rotate_near(x, ldx, rows, near, r->block, out, ldo);
-    else
-        region->state->twins.rotate(x, ldx, rows, whole, r->block, out, ldo);
+    int64_t at = r->shared ? 0 : block * r->block * r->block;
+    struct rotate_block b = {.size = r->block, .ahead = r->shared ? 0 : width * r->block};
+    if (region->near && r->near) {
+        b.elements = r->near + at;
+        region->state->twins.rotate_near(x, ldx, rows, &b, out, ldo);
+    } else {
+        b.elements = (const float *)r->data + at;
+        region->state->twins.rotate(x, ldx, rows, &b, out, ldo);
+    }
 }
 
 /* Rotation s of a group over the part. */

@@ -18,6 +18,14 @@
 #include "backends/kernels/strided.h"
 #include "core/kernels.h"
 
+/* A block of R (F32) or of D (F16), [size, size]. */
+struct rotate_block {
+    const void *elements;
+    int32_t size;
+    int64_t ahead; /* elements from this block to the one whose lines are fetched meanwhile; 0: to
+                      none */
+};
+
 struct twins {
     /* ---- decode.c: columns [k0, k0 + kc) of a tile to panel [kc][16]; k0 % TILE_K == 0,
      * k0 + kc <= w->k. Rows beyond w->n hold anything. */
@@ -83,9 +91,9 @@ struct twins {
 
     /* ---- rotate.c: one block of a rotation, out [rows, ldo] = x [rows, ldx] R, or x + x D; out
      * is not x. */
-    void (*rotate)(const float *x, int64_t ldx, int32_t rows, const float *r, int32_t block,
+    void (*rotate)(const float *x, int64_t ldx, int32_t rows, const struct rotate_block *r,
                    float *out, int64_t ldo);
-    void (*rotate_near)(const float *x, int64_t ldx, int32_t rows, const uint16_t *d, int32_t block,
+    void (*rotate_near)(const float *x, int64_t ldx, int32_t rows, const struct rotate_block *d,
                         float *out, int64_t ldo);
 
     /* ---- attention.c: the keys [from, end) of a row, which lie in one span, and `heads` query
