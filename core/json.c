@@ -19,20 +19,34 @@
 #include "core/buffer.h"
 #include "core/grow.h"
 
+/* Where the string that begins before at ends, or the text. */
+static const char *string_end(const char *at, const char *end)
+{
+    const char *quote = at;
+    for (;;) {
+        if (quote <= at)
+            quote = memchr(at, '"', (size_t)(end - at));
+        if (!quote)
+            quote = end;
+        const char *slash = memchr(at, '\\', (size_t)(quote - at));
+        if (!slash)
+            return quote;
+        if (end - slash <= 2)
+            return end;
+        at = slash + 2;
+    }
+}
+
 struct json_shape json_shape(const char *text, size_t len)
 {
     struct json_shape shape = {0};
+    const char *end = text + len;
     int depth = 0;
-    bool in_string = false;
-    for (size_t i = 0; i < len; i++) {
-        char c = text[i];
-        if (in_string) {
-            if (c == '\\')
-                i++;
-            else if (c == '"')
-                in_string = false;
-        } else if (c == '"') {
-            in_string = true;
+    for (const char *p = text; p < end;) {
+        char c = *p++;
+        if (c == '"') {
+            p = string_end(p, end);
+            p += p < end;
         } else if (c == '[' || c == '{') {
             shape.marks++;
             if (++depth > shape.depth)

@@ -412,19 +412,18 @@ static enum status either(struct render *r, const struct node *n, struct frame *
     return evaluate(r, n->b, f, out);
 }
 
+static void read_name(const struct node *n, struct frame *f, struct value *out)
+{
+    *out = *slot(f, n->where);
+    if (out->kind == VALUE_MISSING)
+        *out = (struct value){.kind = VALUE_UNDEFINED, .undefined = n->undefined};
+}
+
 static enum status walk(struct render *r, const struct node *n, struct frame *f, struct value *out)
 {
     struct value a, b;
     enum status s;
     switch (n->kind) {
-    case NODE_CONST:
-        *out = n->value;
-        return ST_OK;
-    case NODE_NAME:
-        *out = *slot(f, n->where);
-        if (out->kind == VALUE_MISSING)
-            *out = (struct value){.kind = VALUE_UNDEFINED, .undefined = n->undefined};
-        return ST_OK;
     case NODE_ATTRIBUTE:
         s = evaluate(r, n->a, f, &a);
         return s ? s : access_attribute(r, a, n->text, n->flag, out);
@@ -474,7 +473,11 @@ enum status evaluate(struct render *r, const struct node *n, struct frame *f, st
     *out = (struct value){0};
     if (!s)
         s = render_work(r, 1);
-    if (!s)
+    if (!s && n->kind == NODE_CONST) // leaves are most of a tree
+        *out = n->value;
+    else if (!s && n->kind == NODE_NAME)
+        read_name(n, f, out);
+    else if (!s)
         s = walk(r, n, f, out);
     r->depth--;
     return s;

@@ -106,42 +106,41 @@ bool natives_lacks_method(const struct text *name)
     return lacked && !other;
 }
 
+#define NAME(native) (int)strcspn((native)->name, " "), (native)->name
+
 enum status natives_bind(struct render *r, const struct call *given, struct value *args,
                          struct call *out)
 {
     const struct native *native = given->native;
-    int name_len = (int)strcspn(native->name, " ");
     const char *names = native->parameters;
     bool by_name = names[0] != '/';
     *out = *given;
     if (names[0] == '*')
         return ST_OK;
     names += by_name ? 0 : 2;
-    size_t n = 0;
-    for (const char *p = names; *p; p += strspn(p, " ")) {
-        p += strcspn(p, " ");
-        n++;
-    }
+    size_t n = *names != 0;
+    for (const char *p = names; *p; p++)
+        n += *p == ' ';
     if (given->n > n)
-        return render_fail(r, "%.*s() takes at most %zu arguments (%zu given)", name_len,
-                           native->name, n, given->n);
-    memset(args, 0, NATIVES_PARAMETERS * sizeof *args);
+        return render_fail(r, "%.*s() takes at most %zu arguments (%zu given)", NAME(native), n,
+                           given->n);
+    memset(args, 0, n * sizeof *args);
     if (given->n)
         memcpy(args, given->args, given->n * sizeof *args);
     for (size_t i = 0; i < given->n_named; i++) {
         const struct text *name = given->named[i].name;
         int at = by_name ? place(names, name) : -1;
         if (at < 0)
-            return render_fail(r, "%.*s() got an unexpected keyword argument '%.*s'", name_len,
-                               native->name, (int)name->len, name->v);
+            return render_fail(r, "%.*s() got an unexpected keyword argument '%.*s'", NAME(native),
+                               (int)name->len, name->v);
         if (args[at].kind != VALUE_MISSING)
-            return render_fail(r, "%.*s() got multiple values for argument '%.*s'", name_len,
-                               native->name, (int)name->len, name->v);
+            return render_fail(r, "%.*s() got multiple values for argument '%.*s'", NAME(native),
+                               (int)name->len, name->v);
         args[at] = given->named[i].v;
     }
     for (int i = 0; i < native->required; i++)
         if (args[i].kind == VALUE_MISSING)
-            return render_fail(r, "%.*s() misses a required argument", name_len, native->name);
+            return render_fail(r, "%.*s() misses a required argument", NAME(native));
     out->args = args;
     out->n = n;
     out->named = NULL;

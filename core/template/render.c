@@ -19,7 +19,6 @@
 #define STEPS_DEFAULT  20000000u
 #define MEMORY_DEFAULT ((size_t)256 << 20)
 #define OUTPUT_DEFAULT ((size_t)64 << 20)
-#define LEVELS         1200 /* of recursion, some 400 bytes of stack each */
 
 /* ---- what can go wrong ------------------------------------------------------------------------
  */
@@ -34,22 +33,16 @@ void render_say(struct render *r, enum status s, const char *fmt, ...)
     error_set(r->err, s, "chat template, line %d: %s", r->line, text);
 }
 
-enum status render_work(struct render *r, uint64_t n)
+enum status render_spent(struct render *r)
 {
-    if (n <= r->steps) {
-        r->steps -= n;
-        return ST_OK;
-    }
     r->steps = 0;
     render_say(r, ST_LIMIT_EXCEEDED, "too many steps");
     return ST_LIMIT_EXCEEDED;
 }
 
-enum status render_deeper(struct render *r)
+enum status render_too_deep(struct render *r)
 {
-    if (r->depth++ < LEVELS)
-        return ST_OK;
-    render_say(r, ST_LIMIT_EXCEEDED, "recursion deeper than %d levels", LEVELS);
+    render_say(r, ST_LIMIT_EXCEEDED, "recursion deeper than %d levels", RENDER_LEVELS);
     return ST_LIMIT_EXCEEDED;
 }
 

@@ -9,6 +9,8 @@
 #include "core/buffer.h"
 #include "core/template/node.h"
 
+#define RENDER_LEVELS 1200 /* of recursion, some 400 bytes of stack each */
+
 struct global {
     bool known;
     struct value v;
@@ -56,10 +58,22 @@ static inline enum status render_memory(struct render *r)
     render_say(r, ST_LIMIT_EXCEEDED, "its values take more than %zu bytes", r->heap.limit);
     return ST_LIMIT_EXCEEDED;
 }
+/* There are no more steps; no more levels. */
+enum status render_spent(struct render *r);
+enum status render_too_deep(struct render *r);
 /* Takes n steps. */
-enum status render_work(struct render *r, uint64_t n);
+static inline enum status render_work(struct render *r, uint64_t n)
+{
+    if (n > r->steps)
+        return render_spent(r);
+    r->steps -= n;
+    return ST_OK;
+}
 /* One level of recursion; pairs with r->depth--, also after a failure. */
-enum status render_deeper(struct render *r);
+static inline enum status render_deeper(struct render *r)
+{
+    return r->depth++ < RENDER_LEVELS ? ST_OK : render_too_deep(r);
+}
 /* Appends to b, whichever it is, within the limits. */
 enum status render_add(struct render *r, struct buffer *b, const void *data, size_t n);
 /* A text of what b holds; frees b. s: what went before; its failure passes through. */

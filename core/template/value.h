@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include <jansson.h>
 
@@ -159,7 +160,12 @@ const struct text *value_copy(struct heap *h, const char *v, size_t len);
 /* a with b behind it. What begins with a and grows again and again costs what is added: the bytes
  * of a are shared as long as nothing else was put behind them. */
 const struct text *value_append(struct heap *h, const struct text *a, const struct text *b);
-bool value_same_text(const struct text *a, const struct text *b);
+static inline bool value_same_text(const struct text *a, const struct text *b)
+{
+    if (a == b || a->len != b->len)
+        return a == b;
+    return !a->len || (a->v[0] == b->v[0] && !memcmp(a->v, b->v, a->len));
+}
 bool value_is(const struct text *t, const char *s);
 /* A list or tuple of n items, all MISSING yet; *items are to be filled at once. False when memory
  * runs out. */

@@ -91,6 +91,31 @@ END_TEST
 
 /* A long list whose end is wrong is refused in time that grows with its length, not with its square
  * (which took a minute here). */
+/* All texts of seven of these bytes, by the definition, byte by byte. */
+START_TEST(json_shapes)
+{
+    static const char letters[] = "\"\\[},a";
+    char text[7];
+    for (int code = 0; code < 279936; code++) {
+        struct json_shape want = {0}, got;
+        bool string = false, escaped = false;
+        int depth = 0, rest = code;
+        for (size_t i = 0; i < sizeof text; i++, rest /= 6) {
+            char c = text[i] = letters[rest % 6];
+            bool quote = c == '"' && !escaped;
+            escaped = string && !escaped && c == '\\';
+            string ^= quote;
+            want.marks += !string && !quote && (c == '[' || c == ',');
+            depth += string || quote ? 0 : (c == '[') - (c == '}');
+            want.depth = depth > want.depth ? depth : want.depth;
+        }
+        got = json_shape(text, sizeof text);
+        ck_assert_msg(got.marks == want.marks && got.depth == want.depth, "%.7s: %zu %d", text,
+                      got.marks, got.depth);
+    }
+}
+END_TEST
+
 START_TEST(json_long_and_wrong)
 {
     const size_t n = 300000;
@@ -221,6 +246,7 @@ static Suite *suite(void)
     tcase_add_test(t, findings);
     tcase_add_test(t, arena);
     tcase_add_test(t, json_limits);
+    tcase_add_test(t, json_shapes);
     tcase_add_test(t, json_long_and_wrong);
     tcase_add_test(t, json_faults);
     tcase_add_test(t, copies_are_whole);

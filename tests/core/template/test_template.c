@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "core/json.h"
+#include "core/template/value.h"
 #include "tests/check_main.h"
 #include "tests/faults/fault.h"
 
@@ -320,6 +321,24 @@ START_TEST(threads)
 }
 END_TEST
 
+/* Characters of every length, at every place of a word. */
+START_TEST(characters_are_counted)
+{
+    static const char *const all[] = {"a", "\xC3\xA9", "\xE2\x82\xAC", "\xF0\x9F\x98\x80"};
+    for (int code = 0; code < 65536; code++) {
+        char text[64];
+        size_t len = 0, chars = 0;
+        for (int rest = code; chars < 8; chars++, rest /= 4)
+            len += (size_t)snprintf(text + len, sizeof text - len, "%s", all[rest % 4]);
+        for (size_t from = 0, left = chars; from < len; left--) {
+            ck_assert_uint_eq(value_count(text + from, len - from), left);
+            from += strlen(all[code >> 2 * (chars - left) & 3]);
+        }
+    }
+    ck_assert_uint_eq(value_count("", 0), 0);
+}
+END_TEST
+
 START_TEST(edges)
 {
     char got[64];
@@ -350,6 +369,7 @@ static Suite *suite(void)
     tcase_add_test(c, long_chains);
     tcase_add_test(c, every_allocation_fails_once);
     tcase_add_test(c, threads);
+    tcase_add_test(c, characters_are_counted);
     tcase_add_test(c, edges);
     suite_add_tcase(s, c);
     return s;
