@@ -1,4 +1,5 @@
 """The recipes of docs/recipes.md, run as they stand; then what they promise is asked of what they started."""
+import glob
 import http.client
 import json
 import os
@@ -8,7 +9,7 @@ import subprocess
 import threading
 
 from daemon import ADAPTERS, ROOT, Daemon, eventually
-from recipe import Recipe
+from recipe import Recipe, sections
 
 PROMPT = "The old house was"
 
@@ -41,6 +42,18 @@ def logits(port, **fields):
     status, _, body = ask(port, "/v1/forward", {"text": [PROMPT], "outputs": ["logits"], **fields})
     assert status == 200, (status, body[:300])
     return json.loads(body)["rows"][0]["logits"]["data"]
+
+
+def test_none_is_left_out():
+    """Every section with something to run has its test here; curl stands in them and in the README alone."""
+    with open(__file__) as f:
+        tested = re.findall(r"^    with Recipe\(\"(.*?)\"", f.read(), flags=re.M)
+    assert sorted(tested) == sorted(title for title, blocks in sections().items() if blocks)
+    scripts = "".join(text for blocks in sections().values() for language, _, text in blocks if language == "sh")
+    for path in sorted(glob.glob(os.path.join(ROOT, "docs", "*.md"))):
+        with open(path) as f:
+            left = [l for l in f if re.search(r"(^|[^\w/.-])curl -|(^|[^\w/.-])curl ['\"]?http", l) and l not in scripts]
+        assert not left, (path, left)
 
 
 def test_by_hand_with_curl():
