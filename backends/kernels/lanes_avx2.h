@@ -426,54 +426,104 @@ INLINE vi dots_lanes_bytes(const vi w[8], const void *q)
     return vi_add(acc, vi_sll(sum, 7));
 }
 
-/* 8-bit floats as integers of 16 bits: a table is no help here, where a look-up has 16 entries; the
- * code is moved to where a half has it, whose value is the code's (E4M3: over 2^8). */
+/*
+ * 8-bit floats as integers of 16 bits. E5M2 is moved to where a half has it, converted and divided
+ * by the step. E4M3 is a product: m is its three bits with the leading one (no leading one where
+ * the exponent is 0), and
+ *
+ *     b = (m << up, less 1 where a tie goes down) * power[exponent] / 2^15, to the nearest, ties up
+ *
+ * m has its ties, m / 2^t with the low bits 10..0, at one t alone and goes down there if the bit
+ * above them is 0. An exponent that rounds nothing is at most 2^-15 of the product's unit short,
+ * half of one, which goes up again.
+ */
 struct float8_table {
-    __m256 steps; /* in one unit of the half */
+    __m256 steps;             /* E5M2: in one unit of the half */
+    __m256i high, down;       /* E4M3: bytes of m << up */
+    __m256i power_high, power_low; /* and of the powers of 2 */
 };
 INLINE struct float8_table float8_load(const bool e5m2, float step, const uint8_t high[128],
                                        const uint8_t low[128])
 {
     (void)high;
     (void)low;
-    return (struct float8_table){_mm256_set1_ps((e5m2 ? 1 : 0x1p8f) / step)};
+    if (e5m2)
+        return (struct float8_table){.steps = _mm256_set1_ps(1 / step)};
+    const __m128i down = _mm_setr_epi8(0, -1, -1, 0, -1, -1, 0, 0, -1, -1, -1, 0, 0, -1, 0, 0);
+    uint8_t bytes[16], power[2][16];
+    int32_t bits;
+    memcpy(&bits, &step, sizeof bits);
+    // of exponents 0 and 1: where m has its place in b, and in the product
+    const int first = 127 - (bits >> 23) - 9, up = first < 10 ? 11 : first + 1;
+    for (int i = 0; i < 16; i++) {
+        int place = first + (i > 1 ? i - 1 : 0) + 15 - up;
+        int one = place < 0 || place > 14 ? 0 : 1 << place; // beyond 14 there are no codes
+        bytes[i] = (uint8_t)(i << (up - 8));
+        power[0][i] = (uint8_t)one;
+        power[1][i] = (uint8_t)(one >> 8);
+    }
+    __m128i whole = _mm_add_epi8(_mm_loadu_si128((const __m128i *)bytes), down);
+    return (struct float8_table){
+        .high = _mm256_broadcastsi128_si256(whole),
+        .down = _mm256_broadcastsi128_si256(down),
+        .power_low = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)power[0])),
+        .power_high = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)power[1]))};
 }
-/* The odd bytes' codes; the even bytes are 0. */
-INLINE __m256i float8_words(const bool e5m2, const struct float8_table *t, __m256i odd)
+/* Halves to words. */
+INLINE __m256i float8_words(const struct float8_table *t, __m256i half)
 {
-    const __m256i rest = _mm256_set1_epi16(0x3f80), sign = _mm256_set1_epi16((short)0x8000);
-    __m256i half = odd;
-    if (!e5m2)
-        half = _mm256_or_si256(_mm256_and_si256(odd, sign),
-                               _mm256_and_si256(_mm256_srli_epi16(odd, 1), rest));
     __m256 lo = _mm256_mul_ps(_mm256_cvtph_ps(_mm256_castsi256_si128(half)), t->steps);
     __m256 hi = _mm256_mul_ps(_mm256_cvtph_ps(_mm256_extracti128_si256(half, 1)), t->steps);
     __m256i words = _mm256_packs_epi32(_mm256_cvtps_epi32(lo), _mm256_cvtps_epi32(hi));
     return _mm256_permute4x64_epi64(words, 0xd8);
 }
-/* The codes of four columns, for dots_float8: w[0] the even ones' words, w[8] the odd ones'. */
+/* The codes of four columns of eight rows: words of rows 0, 1, 4, 5 and of rows 2, 3, 6, 7. */
+INLINE void float8_half(const bool e5m2, const struct float8_table *t, __m256i codes, __m256i *even,
+                        __m256i *odd)
+{
+    const __m256i none = _mm256_setzero_si256(), leading = _mm256_set1_epi8(8),
+                  nibble = _mm256_set1_epi8(15);
+    __m256i sign_even = _mm256_unpacklo_epi8(none, codes),
+            sign_odd = _mm256_unpackhi_epi8(none, codes);
+    if (e5m2) {
+        *even = float8_words(t, sign_even);
+        *odd = float8_words(t, sign_odd);
+        return;
+    }
+    __m256i m = _mm256_min_epu8(_mm256_and_si256(codes, _mm256_set1_epi8(0x7f)),
+                                _mm256_and_si256(_mm256_or_si256(codes, leading), nibble));
+    __m256i exponent = _mm256_and_si256(_mm256_srli_epi16(codes, 3), nibble);
+    __m256i high = _mm256_shuffle_epi8(t->high, m), down = _mm256_shuffle_epi8(t->down, m);
+    __m256i power_high = _mm256_shuffle_epi8(t->power_high, exponent),
+            power_low = _mm256_shuffle_epi8(t->power_low, exponent);
+    *even = _mm256_mulhrs_epi16(_mm256_unpacklo_epi8(down, high),
+                                _mm256_unpacklo_epi8(power_low, power_high));
+    *odd = _mm256_mulhrs_epi16(_mm256_unpackhi_epi8(down, high),
+                               _mm256_unpackhi_epi8(power_low, power_high));
+    *even = _mm256_sign_epi16(*even, sign_even); // a code of 0 has a product of 0
+    *odd = _mm256_sign_epi16(*odd, sign_odd);
+}
+/* The codes of four columns, for dots_float8, in w[0] and w[8]. */
 INLINE void float8_bytes(const bool e5m2, const struct float8_table *t, vi codes, vi *w)
 {
-    const __m256i odd = _mm256_set1_epi16((short)0xff00);
-    w[0].lo = float8_words(e5m2, t, _mm256_slli_epi16(codes.lo, 8));
-    w[0].hi = float8_words(e5m2, t, _mm256_slli_epi16(codes.hi, 8));
-    w[8].lo = float8_words(e5m2, t, _mm256_and_si256(codes.lo, odd));
-    w[8].hi = float8_words(e5m2, t, _mm256_and_si256(codes.hi, odd));
+    float8_half(e5m2, t, codes.lo, &w[0].lo, &w[8].lo);
+    float8_half(e5m2, t, codes.hi, &w[0].hi, &w[8].hi);
 }
 INLINE vi dots_float8(const vi w[16], const int8_t *q, int32_t sum)
 {
-    vi acc = vi_set(0);
+    vi even = vi_set(0), odd = even; // sums of columns 0, 1 and of columns 2, 3 side by side
     (void)sum;
 #pragma GCC unroll 8
     for (int i = 0; i < 8; i++) {
-        __m256i x = four_bytes(q + 4 * i), odd = _mm256_srai_epi16(x, 8);
-        __m256i even = _mm256_srai_epi16(_mm256_slli_epi16(x, 8), 8);
-        acc.lo = _mm256_add_epi32(acc.lo, _mm256_madd_epi16(w[i].lo, even));
-        acc.hi = _mm256_add_epi32(acc.hi, _mm256_madd_epi16(w[i].hi, even));
-        acc.lo = _mm256_add_epi32(acc.lo, _mm256_madd_epi16(w[8 + i].lo, odd));
-        acc.hi = _mm256_add_epi32(acc.hi, _mm256_madd_epi16(w[8 + i].hi, odd));
+        int32_t four;
+        memcpy(&four, q + 4 * i, sizeof four);
+        const __m256i x = _mm256_cvtepi8_epi16(_mm_set1_epi32(four));
+        even.lo = _mm256_add_epi32(even.lo, _mm256_madd_epi16(w[i].lo, x));
+        even.hi = _mm256_add_epi32(even.hi, _mm256_madd_epi16(w[i].hi, x));
+        odd.lo = _mm256_add_epi32(odd.lo, _mm256_madd_epi16(w[8 + i].lo, x));
+        odd.hi = _mm256_add_epi32(odd.hi, _mm256_madd_epi16(w[8 + i].hi, x));
     }
-    return acc;
+    return (vi){_mm256_hadd_epi32(even.lo, odd.lo), _mm256_hadd_epi32(even.hi, odd.hi)};
 }
 
 INLINE void transpose_eight(__m256 v[8])
