@@ -1,6 +1,10 @@
 /*
  * Owns the calls of BLAS and LAPACK (the serial build of OpenBLAS: our pool splits the work). Never
  * on the path of exact results: what BLAS adds up depends on the shape.
+ *
+ * Small square Bs, as the blocks of rotations are, are multiplied by the table's own rotate: there
+ * BLAS packs more than it multiplies, and one that is older than the processor has no kernel for
+ * it (Debian 12's 0.3.21 runs an Emerald Rapids as a processor of 2004).
  */
 #include <cblas.h>
 
@@ -9,12 +13,51 @@
 /* LAPACK: LU with row exchanges of a column-major matrix. */
 void dgetrf_(const int *m, const int *n, double *a, const int *lda, int *ipiv, int *info);
 
+#define BLOCK_MOST 64 /* columns of a small B */
+
 struct gemm {
+    const struct twins *twins;
     bool ta, tb;
     int64_t m, n, k, lda, ldb, ldc, chunks;
     const float *a, *b;
     float *c;
 };
+
+static bool is_block(const struct gemm *g)
+{
+    return g->n == g->k && g->n <= BLOCK_MOST && (!g->ta || g->m <= BLOCK_MOST);
+}
+
+/* out [rows, columns] of in, or of its transpose. */
+static void copy_block(const float *in, int64_t ld, bool transposed, int64_t rows, int64_t columns,
+                       float *out)
+{
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < columns; j++)
+            out[i * columns + j] = transposed ? in[j * ld + i] : in[i * ld + j];
+}
+
+/* Rows [first, end) of C. */
+static void block_chunk(void *ctx, int64_t chunk, int thread)
+{
+    const struct gemm *g = ctx;
+    int64_t first, end, ldx = g->lda;
+    (void)thread;
+    chunk_range(g->m, g->chunks, chunk, &first, &end);
+    float a[BLOCK_MOST * BLOCK_MOST], b[BLOCK_MOST * BLOCK_MOST];
+    const float *x = g->a + first * g->lda;
+    struct rotate_block block = {.elements = g->b, .size = (int32_t)g->n};
+    if (g->ta) {
+        copy_block(g->a + first, g->lda, true, end - first, g->k, a);
+        x = a;
+        ldx = g->k;
+    }
+    if (g->tb || g->ldb != g->n) {
+        copy_block(g->b, g->ldb, g->tb, g->k, g->n, b);
+        block.elements = b;
+    }
+    g->twins->rotate(x, ldx, (int32_t)(end - first), &block, g->c + first * g->ldc, g->ldc);
+}
 
 /* Rows [first, end) of C. */
 static void gemm_chunk(void *ctx, int64_t chunk, int thread)
@@ -34,7 +77,8 @@ void blas_gemm(const struct kernels *self, bool ta, bool tb, int64_t m, int64_t 
 {
     if (m <= 0 || n <= 0)
         return;
-    struct gemm g = {.ta = ta,
+    struct gemm g = {.twins = &self->state->twins,
+                     .ta = ta,
                      .tb = tb,
                      .m = m,
                      .n = n,
@@ -49,7 +93,7 @@ void blas_gemm(const struct kernels *self, bool ta, bool tb, int64_t m, int64_t 
     int64_t most = m / 64 < self->threads ? m / 64 : self->threads;
     int64_t worth = chunk_count(self, m, 0.05 * (double)n * (double)k);
     g.chunks = worth < most ? worth : most < 1 ? 1 : most;
-    pool_run(self->state->pool, g.chunks, gemm_chunk, &g);
+    pool_run(self->state->pool, g.chunks, is_block(&g) ? block_chunk : gemm_chunk, &g);
 }
 
 /*

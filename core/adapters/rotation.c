@@ -2,14 +2,15 @@
  * THE algebra. A block of R comes from a strict upper triangle, stored row by row,
  *
  *        [  0   v0   v1  v2 ]
- *    S = [ -v0   0   v3  v4 ]     index of (p, q), p < q, in a block of size B: p (2B - p - 1) / 2
- * + q - p - 1 [ -v1 -v3   0   v5 ] [ -v2 -v4 -v5   0  ]
+ *    S = [ -v0   0   v3  v4 ]
+ *        [ -v1 -v3   0   v5 ]     in a block of size B (p, q), p < q, has the index
+ *        [ -v2 -v4 -v5   0  ]     p (2B - p - 1) / 2 + q - p - 1
  *
  * in one of two ways:
  *
  *    exact     R = (I - S) (I + S)^-1, solved in double. The factors commute, so (I + S) R = I - S.
- *    Neumann   R = I + 2 (S + ... + S^(n-2)) + S^(n-1)    n terms; n <= 1: I; 2: I + 2S; 3 is the
- * same as 4 old       R = I + 2 (S + ... + S^(n-1))              before PEFT 0.18
+ *    Neumann   R = I + 2 (S + ... + S^(n-2)) + S^(n-1)    n terms; n <= 1: I; 2: I + 2S; 3: as 4
+ *    old       R = I + 2 (S + ... + S^(n-1))              before PEFT 0.18
  *
  * The series runs towards (I + S) (I - S)^-1, the transpose of the exact form: the flag is no speed
  * switch. With P = S^2 it is a polynomial in P whose coefficients are c_2i I + c_2i+1 S, evaluated

@@ -142,23 +142,28 @@ START_TEST(rope)
 }
 END_TEST
 
+/* [m, n, k]: for BLAS, and blocks of rotations. */
+static const int gemm_shapes[][3] = {{150, 40, 33}, {150, 32, 32}, {64, 64, 64}, {7, 20, 20}};
+
 START_TEST(gemm)
 {
-    enum { M = 150, N = 40, L = 33 };
-    static float a[M * L], b[N * L], c[M * N];
-    random_floats(a, M * L);
-    random_floats(b, N * L);
+    enum { MOST = 150 * 67, PAD = 3 };
+    const int m = gemm_shapes[_i][0], n = gemm_shapes[_i][1], l = gemm_shapes[_i][2];
+    static float a[MOST], b[MOST], c[MOST];
+    random_floats(a, MOST);
+    random_floats(b, MOST);
     struct kernels *t = open_table("auto", 2);
-    for (int kind = 0; kind < 4; kind++) {
+    for (int kind = 0; kind < 8; kind++) {
         bool ta = kind & 1, tb = kind & 2;
-        t->gemm(t, ta, tb, M, N, L, a, ta ? M : L, b, tb ? L : N, c, N);
-        for (int i = 0; i < M; i++)
-            for (int j = 0; j < N; j++) {
+        int pad = kind & 4 ? PAD : 0, lda = (ta ? m : l) + pad, ldb = (tb ? l : n) + pad;
+        t->gemm(t, ta, tb, m, n, l, a, lda, b, ldb, c, n + pad);
+        for (int i = 0; i < m; i++)
+            for (int j = 0; j < n; j++) {
                 double want = 0;
-                for (int k = 0; k < L; k++)
-                    want += (double)a[ta ? k * M + i : i * L + k] *
-                            (double)b[tb ? j * L + k : k * N + j];
-                ck_assert_double_eq_tol((double)c[i * N + j], want, 1e-5);
+                for (int k = 0; k < l; k++)
+                    want += (double)a[ta ? k * lda + i : i * lda + k] *
+                            (double)b[tb ? j * ldb + k : k * ldb + j];
+                ck_assert_double_eq_tol((double)c[i * (n + pad) + j], want, 1e-5);
             }
     }
     t->close(t);
@@ -201,7 +206,7 @@ static Suite *elementwise_suite(void)
             tcase_add_loop_test(t, norm, i, i + 1);
             tcase_add_loop_test(t, rope, i, i + 1);
         }
-    tcase_add_test(t, gemm);
+    tcase_add_loop_test(t, gemm, 0, 4);
     tcase_add_test(t, solve);
     suite_add_tcase(s, t);
     return s;
