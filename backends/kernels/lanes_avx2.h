@@ -304,6 +304,18 @@ INLINE void vi_store_bytes(int8_t *p, vi v)
     _mm_storeu_si128((__m128i *)p, _mm_packs_epi16(_mm256_castsi256_si128(words),
                                                    _mm256_extracti128_si256(words, 1)));
 }
+/* Bytes 0 to 3 of a lane: those of a to d; values -128..127. */
+INLINE __m256i half_bytes(__m256i a, __m256i b, __m256i c, __m256i d)
+{
+    const __m256i rows = _mm256_broadcastsi128_si256(
+        _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+    __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
+    return _mm256_shuffle_epi8(bytes, rows);
+}
+INLINE vi vi_bytes(vi a, vi b, vi c, vi d)
+{
+    return (vi){half_bytes(a.lo, b.lo, c.lo, d.lo), half_bytes(a.hi, b.hi, c.hi, d.hi)};
+}
 INLINE void vi_store_words(int16_t *p, vi v)
 {
     _mm256_storeu_si256((__m256i *)p,
@@ -438,8 +450,8 @@ INLINE vi dots_lanes_bytes(const vi w[8], const void *q)
  * half of one, which goes up again.
  */
 struct float8_table {
-    __m256 steps;             /* E5M2: in one unit of the half */
-    __m256i high, down;       /* E4M3: bytes of m << up */
+    __m256 steps;                  /* E5M2: in one unit of the half */
+    __m256i high, down;            /* E4M3: bytes of m << up */
     __m256i power_high, power_low; /* and of the powers of 2 */
 };
 INLINE struct float8_table float8_load(const bool e5m2, float step, const uint8_t high[128],

@@ -265,6 +265,14 @@ INLINE void vi_store_bytes(int8_t *p, vi v)
 {
     _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(v));
 }
+/* Bytes 0 to 3 of a lane: those of a to d; values -128..127. */
+INLINE vi vi_bytes(vi a, vi b, vi c, vi d)
+{
+    const __m512i rows =
+        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+    __m512i bytes = _mm512_packs_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
+    return _mm512_shuffle_epi8(bytes, rows);
+}
 INLINE void vi_store_words(int16_t *p, vi v)
 {
     _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(v));

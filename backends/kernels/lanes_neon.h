@@ -176,6 +176,19 @@ INLINE void vi_store_bytes(int8_t *p, vi v)
     int16x8_t high = vqmovn_high_s32(vqmovn_s32(v.v[2]), v.v[3]);
     vst1q_s8(p, vqmovn_high_s16(vqmovn_s16(low), high));
 }
+/* Bytes 0 to 3 of a lane: those of a to d; values -128..127. */
+INLINE vi vi_bytes(vi a, vi b, vi c, vi d)
+{
+    static const uint8_t places[16] = {0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15};
+    vi out;
+    for (int j = 0; j < 4; j++) {
+        int16x8_t low = vqmovn_high_s32(vqmovn_s32(a.v[j]), b.v[j]);
+        int16x8_t high = vqmovn_high_s32(vqmovn_s32(c.v[j]), d.v[j]);
+        int8x16_t bytes = vqmovn_high_s16(vqmovn_s16(low), high);
+        out.v[j] = vreinterpretq_s32_s8(vqtbl1q_s8(bytes, vld1q_u8(places)));
+    }
+    return out;
+}
 INLINE void vi_store_words(int16_t *p, vi v)
 {
     vst1q_s16(p, vqmovn_high_s32(vqmovn_s32(v.v[0]), v.v[1]));
