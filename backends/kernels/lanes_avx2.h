@@ -21,6 +21,8 @@
 #define ATTEND_VECTORS 2
 /* Chains that hide the latency of a fused multiply-add. */
 #define PROBE_CHAINS 5
+/* Whether codes that are wanted twice are made twice, for want of registers. */
+#define CODES_AGAIN true
 
 typedef struct {
     __m256 lo, hi;
@@ -410,17 +412,18 @@ INLINE vi dots_lanes(const vi w[8], const void *q)
     }
     return acc;
 }
-/* The same with codes up to 15, whose eight pairs fit 16 bits. */
-INLINE vi dots_lanes_nibbles(const vi w[8], const void *q)
+/* The same with codes up to 15 a vector at a time, from 0 on, and the sums of eight, whose pairs
+ * fit 16 bits. */
+INLINE vi lanes_add(vi pairs, vi w, const void *q)
 {
-    __m256i lo = _mm256_setzero_si256(), hi = lo;
-#pragma GCC unroll 8
-    for (int i = 0; i < 8; i++) {
-        vi x = vi_load((const int8_t *)q + 64 * i);
-        lo = _mm256_add_epi16(lo, _mm256_maddubs_epi16(w[i].lo, x.lo));
-        hi = _mm256_add_epi16(hi, _mm256_maddubs_epi16(w[i].hi, x.hi));
-    }
-    return (vi){add_pairs(_mm256_setzero_si256(), lo), add_pairs(_mm256_setzero_si256(), hi)};
+    vi x = vi_load(q);
+    return (vi){_mm256_add_epi16(pairs.lo, _mm256_maddubs_epi16(w.lo, x.lo)),
+                _mm256_add_epi16(pairs.hi, _mm256_maddubs_epi16(w.hi, x.hi))};
+}
+INLINE vi lanes_sum(vi pairs)
+{
+    return (vi){add_pairs(_mm256_setzero_si256(), pairs.lo),
+                add_pairs(_mm256_setzero_si256(), pairs.hi)};
 }
 /* w is 128 less than the code. */
 INLINE vi dots_lanes_bytes(const vi w[8], const void *q)

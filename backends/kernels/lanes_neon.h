@@ -26,6 +26,8 @@
 #define ATTEND_HEADS   2
 #define ATTEND_VECTORS 2
 #define PROBE_CHAINS   6
+/* Whether codes that are wanted twice are made twice, for want of registers. */
+#define CODES_AGAIN false
 /* A statement for each of the four registers, i a constant: a loop's index would keep the compiler
  * from seeing registers in the arrays until late. */
 #define EACH(...)                                                                                  \
@@ -436,21 +438,23 @@ INLINE vi dot_four(vi acc, vi w, const int8_t *q)
 }
 #include "backends/kernels/lanes_dots.h"
 
+INLINE vi lanes_add(vi acc, vi w, const void *q)
+{
+    vi x = vi_load(q);
+    EACH(acc.v[i] = vdotq_s32(acc.v[i], vreinterpretq_s8_s32(w.v[i]), vreinterpretq_s8_s32(x.v[i])))
+    return acc;
+}
+INLINE vi lanes_sum(vi acc)
+{
+    return acc;
+}
 INLINE vi dots_lanes(const vi w[8], const void *q)
 {
     vi acc = vi_set(0);
 #pragma GCC unroll 8
-    for (int j = 0; j < 8; j++) {
-        vi x = vi_load((const int8_t *)q + 64 * j);
-        EACH(acc.v[i] =
-                 vdotq_s32(acc.v[i], vreinterpretq_s8_s32(w[j].v[i]), vreinterpretq_s8_s32(x.v[i])))
-    }
+    for (int i = 0; i < 8; i++)
+        acc = lanes_add(acc, w[i], (const int8_t *)q + 64 * i);
     return acc;
-}
-/* The same with codes up to 15. */
-INLINE vi dots_lanes_nibbles(const vi w[8], const void *q)
-{
-    return dots_lanes(w, q);
 }
 /* w is 128 less than the code. */
 INLINE vi dots_lanes_bytes(const vi w[8], const void *q)

@@ -156,13 +156,38 @@ static void strided_rows_simd(const struct weight *w, int64_t tile, int64_t k, i
 
 /* ---- products ---- */
 
+/* sum goes on with a chunk's dot. */
+INLINE vf add_dot(vi dot, const struct strided_part *y, vf sum)
+{
+    return vf_fma(vf_load(y->scale), vf_sub(vf_of_int(dot), vf_load(y->bias)), sum);
+}
+
 INLINE vf add_part(const enum kind kind, const vi codes[8], const struct strided_part *y, vf sum)
 {
-    bool nibbles = kind == KIND_BITS4 || kind == KIND_BITS3 || kind == KIND_BITS2;
-    vi dot = kind == KIND_BITS8 ? dots_lanes_bytes(codes, y->q)
-             : nibbles          ? dots_lanes_nibbles(codes, y->q)
-                                : dots_lanes(codes, y->q);
-    return vf_fma(vf_load(y->scale), vf_sub(vf_of_int(dot), vf_load(y->bias)), sum);
+    return add_dot(kind == KIND_BITS8 ? dots_lanes_bytes(codes, y->q) : dots_lanes(codes, y->q), y,
+                   sum);
+}
+
+/* A chunk's codes up to 15 times the first parts of m rows, each vector as soon as it is there. */
+INLINE void add_nibbles(const enum kind kind, const int m, const struct reader *r, int64_t chunk,
+                        int64_t ahead, const struct strided_chunk *y, vi codes[16], vf total[])
+{
+    static const struct tables none;
+    const uint8_t *data = chunk_data(kind, r, chunk, ahead);
+    vi dot[STRIDED_ROWS], line = vi_set(0);
+#pragma GCC unroll 4
+    for (int i = 0; i < m; i++)
+        dot[i] = vi_set(0);
+#pragma GCC unroll 8
+    for (int four = 0; four < TILE_K / 4; four++) {
+        codes[four] = quad_factors(kind, r, &none, chunk, data, four, &line);
+#pragma GCC unroll 4
+        for (int i = 0; i < m; i++)
+            dot[i] = lanes_add(dot[i], codes[four], y[i].coarse.q[four]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < m; i++)
+        total[i] = add_dot(lanes_sum(dot[i]), &y[i].coarse, total[i]);
 }
 
 INLINE void strided_tile(const enum kind kind, const int m, const struct weight *w, int64_t tile,
@@ -170,6 +195,7 @@ INLINE void strided_tile(const enum kind kind, const int m, const struct weight 
                          float *sum)
 {
     static const struct tables none;
+    const bool nibbles = kind == KIND_BITS4 || kind == KIND_BITS3 || kind == KIND_BITS2;
     struct reader r = {.w = w, .tile = tile};
     int64_t chunks = (n + TILE_K - 1) / TILE_K, first = tile * (w->k_padded / TILE_K) + k / TILE_K;
     vf total[STRIDED_ROWS];
@@ -179,13 +205,24 @@ INLINE void strided_tile(const enum kind kind, const int m, const struct weight 
         total[i] = vf_load(sum + i * TILE_ROWS);
     for (int64_t c = 0; c < chunks; c++, y += m) {
         vi codes[16];
-        chunk_factors(kind, &r, &none, c, ahead, codes);
+        int64_t fine = 0;
+        if (nibbles)
+            add_nibbles(kind, m, &r, c, ahead, y, codes, total);
+        else
+            chunk_factors(kind, &r, &none, c, ahead, codes);
+#pragma GCC unroll 4
+        for (int i = 0; i < m; i++) {
+            if (!nibbles)
+                total[i] = add_part(kind, codes, &y[i].coarse, total[i]);
+            fine |= y[i].has_fine;
+        }
+        if (__builtin_expect(!fine, 1))
+            continue;
+        if (CODES_AGAIN && nibbles)
+            chunk_factors(kind, &r, &none, c, 0, codes);
 #pragma GCC unroll 4
         for (int i = 0; i < m; i++)
-            total[i] = add_part(kind, codes, &y[i].coarse, total[i]);
-#pragma GCC unroll 4
-        for (int i = 0; i < m; i++)
-            if (__builtin_expect(y[i].has_fine != 0, 0))
+            if (y[i].has_fine)
                 total[i] = add_part(kind, codes, &y[i].fine, total[i]);
     }
 #pragma GCC unroll 4
