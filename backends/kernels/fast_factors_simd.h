@@ -20,6 +20,12 @@ struct tables {
     struct float8_table float8;
 };
 
+/* Whether factors are codes up to 15. */
+INLINE bool has_nibbles(const enum kind kind)
+{
+    return kind == KIND_BITS4 || kind == KIND_BITS3 || kind == KIND_BITS2;
+}
+
 /* Where a chunk lies; what is `ahead` bytes further on is fetched. */
 INLINE const uint8_t *chunk_data(const enum kind kind, const struct reader *r, int64_t chunk,
                                  int64_t ahead)

@@ -132,13 +132,8 @@ INLINE void fast_tile(const enum kind kind, const int m, const struct weight *w,
 #pragma GCC unroll 8
         for (int i = 0; i < m; i++)
             acc[i] = vf_zero();
-        for (int64_t end = c + per < chunks ? c + per : chunks; c < end; c++) {
-            vi codes[16];
-            chunk_factors(kind, &r, &t, c, AHEAD, codes);
-            add_chunk(kind, m, codes, b->coarse + c * m, acc);
-            if (any_fine(b->has_fine + c * FAST_ROWS))
-                add_fine(kind, m, codes, b->fine + c * m, b->has_fine + c * FAST_ROWS, acc);
-        }
+        for (int64_t end = c + per < chunks ? c + per : chunks; c < end; c++)
+            add_rows(kind, m, &r, &t, c, b, acc);
         add_group(kind, m, &r, parts, acc, total);
     }
 #pragma GCC unroll 8

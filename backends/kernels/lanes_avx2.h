@@ -377,17 +377,20 @@ INLINE vi dots_small(vi acc, const vi w[8], const int8_t *q)
     }
     return acc;
 }
-/* Eight pairs fit 16 bits: 8 * 2 * 15 * 127. */
+/* A vector of codes up to 15; eight pairs fit 16 bits: 8 * 2 * 15 * 127. */
+INLINE vi nibbles_add(vi pairs, vi w, const int8_t *q)
+{
+    __m256i x = four_bytes(q);
+    return (vi){_mm256_add_epi16(pairs.lo, _mm256_maddubs_epi16(w.lo, x)),
+                _mm256_add_epi16(pairs.hi, _mm256_maddubs_epi16(w.hi, x))};
+}
 INLINE vi dots_nibbles(vi acc, const vi w[8], const int8_t *q)
 {
-    __m256i lo = _mm256_setzero_si256(), hi = lo;
+    vi pairs = vi_set(0);
 #pragma GCC unroll 8
-    for (int i = 0; i < 8; i++) {
-        __m256i x = four_bytes(q + 4 * i);
-        lo = _mm256_add_epi16(lo, _mm256_maddubs_epi16(w[i].lo, x));
-        hi = _mm256_add_epi16(hi, _mm256_maddubs_epi16(w[i].hi, x));
-    }
-    return (vi){add_pairs(acc.lo, lo), add_pairs(acc.hi, hi)};
+    for (int i = 0; i < 8; i++)
+        pairs = nibbles_add(pairs, w[i], q + 4 * i);
+    return (vi){add_pairs(acc.lo, pairs.lo), add_pairs(acc.hi, pairs.hi)};
 }
 
 INLINE vi dots_some(const int n, const vi w[], const int8_t *q)

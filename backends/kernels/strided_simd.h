@@ -195,7 +195,7 @@ INLINE void strided_tile(const enum kind kind, const int m, const struct weight 
                          float *sum)
 {
     static const struct tables none;
-    const bool nibbles = kind == KIND_BITS4 || kind == KIND_BITS3 || kind == KIND_BITS2;
+    const bool nibbles = has_nibbles(kind);
     struct reader r = {.w = w, .tile = tile};
     int64_t chunks = (n + TILE_K - 1) / TILE_K, first = tile * (w->k_padded / TILE_K) + k / TILE_K;
     vf total[STRIDED_ROWS];
