@@ -344,9 +344,9 @@ INLINE vi reader_codes(const enum kind kind, const struct reader *r, int64_t k, 
         if (!(bits & width))
             continue;
         vi line = vi_load(plane + 64 * (quad * width / 8));
-        vi field = vi_srl(line, width * (quad % (8 / width)));
-        field = vi_and(field, vi_set(((1 << width) - 1) * 0x01010101));
-        codes = vi_or(codes, vi_sll(field, shift));
+        int from = width * (quad % (8 / width)) - shift; // to its place in the codes at once
+        vi field = from < 0 ? vi_sll(line, -from) : vi_srl(line, from);
+        codes = vi_or(codes, vi_and(field, vi_set(((1 << width) - 1) * 0x01010101 << shift)));
         plane += 64 * width;
         shift += width;
     }

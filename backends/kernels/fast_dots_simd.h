@@ -25,8 +25,7 @@ INLINE vi chunk_dot(const enum kind kind, const vi w[16], const struct fast_chun
         return dots_float8(w, a->q, a->sum);
     if (kind == KIND_TABLE4 || kind == KIND_BITS8)
         return dots_signed(chunk_bias(kind, a), w, a->q);
-    bool nibbles = kind == KIND_BITS4 || kind == KIND_BITS2 || kind == KIND_BITS3;
-    return nibbles ? dots_nibbles(vi_set(0), w, a->q) : dots_small(vi_set(0), w, a->q);
+    return has_nibbles(kind) ? dots_nibbles(vi_set(0), w, a->q) : dots_small(vi_set(0), w, a->q);
 }
 
 /* acc[i] += the chunk of row i. Where a dot is one operation, four columns of all rows go in turn,
@@ -83,6 +82,36 @@ INLINE bool any_fine(const uint8_t *has_fine)
     uint64_t flags;
     memcpy(&flags, has_fine, sizeof flags);
     return flags != 0;
+}
+
+/* acc of each row goes on with a chunk. One row takes factors as they are made where there are no
+ * registers for all of them. */
+INLINE void add_rows(const enum kind kind, const int m, const struct reader *r,
+                     const struct tables *t, int64_t chunk, const struct fast_block *b, vf acc[])
+{
+    const struct fast_chunk *a = b->coarse + chunk * m, *fine = b->fine + chunk * m;
+    const uint8_t *has_fine = b->has_fine + chunk * FAST_ROWS;
+    vi codes[16];
+#if CODES_AGAIN
+    if (m == 1 && has_nibbles(kind)) {
+        const uint8_t *data = chunk_data(kind, r, chunk, AHEAD);
+        vi pairs = vi_set(0), line = pairs;
+#pragma GCC unroll 8
+        for (int four = 0; four < TILE_K / 4; four++)
+            pairs = nibbles_add(pairs, quad_factors(kind, r, t, chunk, data, four, &line),
+                                a->q + 4 * four);
+        acc[0] = vf_fma(vf_set(a->scale), vf_of_int(lanes_sum(pairs)), acc[0]);
+        if (!*has_fine)
+            return;
+        chunk_factors(kind, r, t, chunk, AHEAD, codes);
+        add_fine(kind, m, codes, fine, has_fine, acc);
+        return;
+    }
+#endif
+    chunk_factors(kind, r, t, chunk, AHEAD, codes);
+    add_chunk(kind, m, codes, a, acc);
+    if (any_fine(has_fine))
+        add_fine(kind, m, codes, fine, has_fine, acc);
 }
 
 /* total[i] += what a group of this scale and zero makes of acc[i]. */

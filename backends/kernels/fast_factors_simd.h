@@ -20,32 +20,51 @@ struct tables {
     struct float8_table float8;
 };
 
-/* The factors of one chunk, four columns of each row a vector; 8-bit floats take two vectors. What
- * is `ahead` bytes further on is fetched. */
+/* Whether factors are codes up to 15. */
+INLINE bool has_nibbles(const enum kind kind)
+{
+    return kind == KIND_BITS4 || kind == KIND_BITS3 || kind == KIND_BITS2;
+}
+
+/* Where a chunk lies; what is `ahead` bytes further on is fetched. */
+INLINE const uint8_t *chunk_data(const enum kind kind, const struct reader *r, int64_t chunk,
+                                 int64_t ahead)
+{
+    const int64_t bytes = 64 * kind_bits(kind, r->w);
+    const uint8_t *data = r->data + chunk * bytes;
+    for (int64_t at = 0; at < bytes; at += 64)
+        __builtin_prefetch(data + ahead + at);
+    return data;
+}
+
+/* The factors of quad i of a chunk, in ascending order; line: what two quads share. Not for 8-bit
+ * floats. */
+INLINE vi quad_factors(const enum kind kind, const struct reader *r, const struct tables *t,
+                       int64_t chunk, const uint8_t *data, const int i, vi *line)
+{
+    if (i % 2 == 0 && (kind == KIND_TABLE4 || kind == KIND_BITS4))
+        *line = vi_load_once(data + 64 * (i / 2));
+    if (kind == KIND_TABLE4)
+        return byte_look(t->steps, i % 2 ? vi_srl(*line, 4) : *line);
+    if (kind == KIND_BITS4)
+        return vi_and(i % 2 ? vi_srl(*line, 4) : *line, vi_set(0x0f0f0f0f));
+    if (kind == KIND_BITS8)
+        return bytes_centred(vi_load(data + 64 * i));
+    return reader_codes(kind, r, chunk * TILE_K + 4 * i, i % 2);
+}
+
+/* The factors of one chunk, four columns of each row a vector; 8-bit floats take two vectors. */
 INLINE void chunk_factors(const enum kind kind, const struct reader *r, const struct tables *t,
                           int64_t chunk, int64_t ahead, vi out[16])
 {
-    const int64_t lines = kind_bits(kind, r->w);
-    const uint8_t *data = r->data + chunk * 64 * lines;
-    for (int64_t at = 0; at < 64 * lines; at += 64)
-        __builtin_prefetch(data + ahead + at);
+    const uint8_t *data = chunk_data(kind, r, chunk, ahead);
     vi line = vi_set(0);
 #pragma GCC unroll 8
-    for (int i = 0; i < 8; i++) {
-        if (i % 2 == 0 && (kind == KIND_TABLE4 || kind == KIND_BITS4))
-            line = vi_load_once(data + 64 * (i / 2));
-        if (kind == KIND_TABLE4) {
-            out[i] = byte_look(t->steps, i % 2 ? vi_srl(line, 4) : line);
-        } else if (kind == KIND_BITS4) {
-            out[i] = vi_and(i % 2 ? vi_srl(line, 4) : line, vi_set(0x0f0f0f0f));
-        } else if (kind == KIND_BITS8) {
-            out[i] = bytes_centred(vi_load(data + 64 * i));
-        } else if (is_float8(kind)) {
+    for (int i = 0; i < 8; i++)
+        if (is_float8(kind))
             float8_bytes(kind == KIND_E5M2, &t->float8, vi_load(data + 64 * i), out + i);
-        } else {
-            out[i] = reader_codes(kind, r, chunk * TILE_K + 4 * i, i % 2);
-        }
-    }
+        else
+            out[i] = quad_factors(kind, r, t, chunk, data, i, &line);
 }
 
 /* A scale and a zero as they are stored to those that core/kernels.h takes integers to floats by.

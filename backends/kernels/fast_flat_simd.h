@@ -119,13 +119,14 @@ INLINE void flat_tile(const enum kind kind, factors_function *factors, const int
 #pragma GCC unroll 8
         for (int i = 0; i < m; i++)
             acc[i] = vf_zero();
-        if (factors)
+        if (!factors) {
+            add_rows(kind, m, &r, &t, c, b, acc);
+        } else {
             factors(&r, c, codes);
-        else
-            chunk_factors(kind, &r, &t, c, AHEAD, codes);
-        add_chunk(kind, m, codes, b->coarse + c * m, acc);
-        if (any_fine(b->has_fine + c * FAST_ROWS))
-            add_fine(kind, m, codes, b->fine + c * m, b->has_fine + c * FAST_ROWS, acc);
+            add_chunk(kind, m, codes, b->coarse + c * m, acc);
+            if (any_fine(b->has_fine + c * FAST_ROWS))
+                add_fine(kind, m, codes, b->fine + c * m, b->has_fine + c * FAST_ROWS, acc);
+        }
         flat_step(w, &p, &scale, &zero);
         add_scaled(kind, m, w, scale, zero, parts, acc, total);
     }

@@ -27,9 +27,10 @@
  * two bytes of seven bits with its sign, so that one look-up of 128 entries gives each of them.
  *
  * AVX2 on the same core, one row and a further one: NF4 1.5 and 0.9, 4 bits 0.8 and 0.6, 8 bits 1.1
- * and 0.9 (signed bytes cost two operations more a dot), 8-bit floats, there words, 5.2 to 6.5. So
- * two cores with AVX-512 read NF4 faster than this machine's memory gives it; from two rows on the
- * arithmetic bounds a product, at 0.7 of the peak of vpdpbusd.
+ * and 0.9 (signed bytes cost two operations more a dot), 8-bit floats, there words, 5.2 (E4M3,
+ * which has a way of its own there, took 6.5 when it went through halves too, and takes two thirds
+ * of the operations since). So two cores with AVX-512 read NF4 faster than this machine's memory
+ * gives it; from two rows on the arithmetic bounds a product, at 0.7 of the peak of vpdpbusd.
  */
 #ifndef OFTD_BACKENDS_KERNELS_FAST_SIMD_H
 #define OFTD_BACKENDS_KERNELS_FAST_SIMD_H
@@ -131,13 +132,8 @@ INLINE void fast_tile(const enum kind kind, const int m, const struct weight *w,
 #pragma GCC unroll 8
         for (int i = 0; i < m; i++)
             acc[i] = vf_zero();
-        for (int64_t end = c + per < chunks ? c + per : chunks; c < end; c++) {
-            vi codes[16];
-            chunk_factors(kind, &r, &t, c, AHEAD, codes);
-            add_chunk(kind, m, codes, b->coarse + c * m, acc);
-            if (any_fine(b->has_fine + c * FAST_ROWS))
-                add_fine(kind, m, codes, b->fine + c * m, b->has_fine + c * FAST_ROWS, acc);
-        }
+        for (int64_t end = c + per < chunks ? c + per : chunks; c < end; c++)
+            add_rows(kind, m, &r, &t, c, b, acc);
         add_group(kind, m, &r, parts, acc, total);
     }
 #pragma GCC unroll 8

@@ -21,6 +21,8 @@
 #define ATTEND_VECTORS 2
 /* Chains that hide the latency of a fused multiply-add. */
 #define PROBE_CHAINS 5
+/* Whether codes that are wanted twice are made twice, for want of registers. */
+#define CODES_AGAIN true
 
 typedef struct {
     __m256 lo, hi;
@@ -304,6 +306,18 @@ INLINE void vi_store_bytes(int8_t *p, vi v)
     _mm_storeu_si128((__m128i *)p, _mm_packs_epi16(_mm256_castsi256_si128(words),
                                                    _mm256_extracti128_si256(words, 1)));
 }
+/* Bytes 0 to 3 of a lane: those of a to d; values -128..127. */
+INLINE __m256i half_bytes(__m256i a, __m256i b, __m256i c, __m256i d)
+{
+    const __m256i rows = _mm256_broadcastsi128_si256(
+        _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+    __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
+    return _mm256_shuffle_epi8(bytes, rows);
+}
+INLINE vi vi_bytes(vi a, vi b, vi c, vi d)
+{
+    return (vi){half_bytes(a.lo, b.lo, c.lo, d.lo), half_bytes(a.hi, b.hi, c.hi, d.hi)};
+}
 INLINE void vi_store_words(int16_t *p, vi v)
 {
     _mm256_storeu_si256((__m256i *)p,
@@ -363,17 +377,20 @@ INLINE vi dots_small(vi acc, const vi w[8], const int8_t *q)
     }
     return acc;
 }
-/* Eight pairs fit 16 bits: 8 * 2 * 15 * 127. */
+/* A vector of codes up to 15; eight pairs fit 16 bits: 8 * 2 * 15 * 127. */
+INLINE vi nibbles_add(vi pairs, vi w, const int8_t *q)
+{
+    __m256i x = four_bytes(q);
+    return (vi){_mm256_add_epi16(pairs.lo, _mm256_maddubs_epi16(w.lo, x)),
+                _mm256_add_epi16(pairs.hi, _mm256_maddubs_epi16(w.hi, x))};
+}
 INLINE vi dots_nibbles(vi acc, const vi w[8], const int8_t *q)
 {
-    __m256i lo = _mm256_setzero_si256(), hi = lo;
+    vi pairs = vi_set(0);
 #pragma GCC unroll 8
-    for (int i = 0; i < 8; i++) {
-        __m256i x = four_bytes(q + 4 * i);
-        lo = _mm256_add_epi16(lo, _mm256_maddubs_epi16(w[i].lo, x));
-        hi = _mm256_add_epi16(hi, _mm256_maddubs_epi16(w[i].hi, x));
-    }
-    return (vi){add_pairs(acc.lo, lo), add_pairs(acc.hi, hi)};
+    for (int i = 0; i < 8; i++)
+        pairs = nibbles_add(pairs, w[i], q + 4 * i);
+    return (vi){add_pairs(acc.lo, pairs.lo), add_pairs(acc.hi, pairs.hi)};
 }
 
 INLINE vi dots_some(const int n, const vi w[], const int8_t *q)
@@ -398,17 +415,18 @@ INLINE vi dots_lanes(const vi w[8], const void *q)
     }
     return acc;
 }
-/* The same with codes up to 15, whose eight pairs fit 16 bits. */
-INLINE vi dots_lanes_nibbles(const vi w[8], const void *q)
+/* The same with codes up to 15 a vector at a time, from 0 on, and the sums of eight, whose pairs
+ * fit 16 bits. */
+INLINE vi lanes_add(vi pairs, vi w, const void *q)
 {
-    __m256i lo = _mm256_setzero_si256(), hi = lo;
-#pragma GCC unroll 8
-    for (int i = 0; i < 8; i++) {
-        vi x = vi_load((const int8_t *)q + 64 * i);
-        lo = _mm256_add_epi16(lo, _mm256_maddubs_epi16(w[i].lo, x.lo));
-        hi = _mm256_add_epi16(hi, _mm256_maddubs_epi16(w[i].hi, x.hi));
-    }
-    return (vi){add_pairs(_mm256_setzero_si256(), lo), add_pairs(_mm256_setzero_si256(), hi)};
+    vi x = vi_load(q);
+    return (vi){_mm256_add_epi16(pairs.lo, _mm256_maddubs_epi16(w.lo, x.lo)),
+                _mm256_add_epi16(pairs.hi, _mm256_maddubs_epi16(w.hi, x.hi))};
+}
+INLINE vi lanes_sum(vi pairs)
+{
+    return (vi){add_pairs(_mm256_setzero_si256(), pairs.lo),
+                add_pairs(_mm256_setzero_si256(), pairs.hi)};
 }
 /* w is 128 less than the code. */
 INLINE vi dots_lanes_bytes(const vi w[8], const void *q)
@@ -438,8 +456,8 @@ INLINE vi dots_lanes_bytes(const vi w[8], const void *q)
  * half of one, which goes up again.
  */
 struct float8_table {
-    __m256 steps;             /* E5M2: in one unit of the half */
-    __m256i high, down;       /* E4M3: bytes of m << up */
+    __m256 steps;                  /* E5M2: in one unit of the half */
+    __m256i high, down;            /* E4M3: bytes of m << up */
     __m256i power_high, power_low; /* and of the powers of 2 */
 };
 INLINE struct float8_table float8_load(const bool e5m2, float step, const uint8_t high[128],

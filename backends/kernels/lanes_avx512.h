@@ -24,6 +24,8 @@
 #define ATTEND_VECTORS 4
 /* Chains that hide the latency of a fused multiply-add. */
 #define PROBE_CHAINS 12
+/* Whether codes that are wanted twice are made twice, for want of registers. */
+#define CODES_AGAIN false
 
 typedef __m512 vf;
 typedef __m512i vi;
@@ -265,6 +267,14 @@ INLINE void vi_store_bytes(int8_t *p, vi v)
 {
     _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(v));
 }
+/* Bytes 0 to 3 of a lane: those of a to d; values -128..127. */
+INLINE vi vi_bytes(vi a, vi b, vi c, vi d)
+{
+    const __m512i rows =
+        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+    __m512i bytes = _mm512_packs_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
+    return _mm512_shuffle_epi8(bytes, rows);
+}
 INLINE void vi_store_words(int16_t *p, vi v)
 {
     _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(v));
@@ -297,19 +307,22 @@ INLINE vi dot_four(vi acc, vi w, const int8_t *q)
 }
 #include "backends/kernels/lanes_dots.h"
 
-/* dots_small with bytes of each lane's own, 64 for each of eight vectors. */
+/* A vector of dots_small with bytes of each lane's own, 64 of them, and the sums of eight. */
+INLINE vi lanes_add(vi acc, vi w, const void *q)
+{
+    return _mm512_dpbusd_epi32(acc, w, vi_load(q));
+}
+INLINE vi lanes_sum(vi acc)
+{
+    return acc;
+}
 INLINE vi dots_lanes(const vi w[8], const void *q)
 {
     vi acc = vi_set(0);
 #pragma GCC unroll 8
     for (int i = 0; i < 8; i++)
-        acc = _mm512_dpbusd_epi32(acc, w[i], vi_load((const int8_t *)q + 64 * i));
+        acc = lanes_add(acc, w[i], (const int8_t *)q + 64 * i);
     return acc;
-}
-/* The same with codes up to 15. */
-INLINE vi dots_lanes_nibbles(const vi w[8], const void *q)
-{
-    return dots_lanes(w, q);
 }
 /* The same of bytes_centred's. */
 INLINE vi dots_lanes_bytes(const vi w[8], const void *q)

@@ -26,6 +26,8 @@
 #define ATTEND_HEADS   2
 #define ATTEND_VECTORS 2
 #define PROBE_CHAINS   6
+/* Whether codes that are wanted twice are made twice, for want of registers. */
+#define CODES_AGAIN false
 /* A statement for each of the four registers, i a constant: a loop's index would keep the compiler
  * from seeing registers in the arrays until late. */
 #define EACH(...)                                                                                  \
@@ -175,6 +177,19 @@ INLINE void vi_store_bytes(int8_t *p, vi v)
     int16x8_t low = vqmovn_high_s32(vqmovn_s32(v.v[0]), v.v[1]);
     int16x8_t high = vqmovn_high_s32(vqmovn_s32(v.v[2]), v.v[3]);
     vst1q_s8(p, vqmovn_high_s16(vqmovn_s16(low), high));
+}
+/* Bytes 0 to 3 of a lane: those of a to d; values -128..127. */
+INLINE vi vi_bytes(vi a, vi b, vi c, vi d)
+{
+    static const uint8_t places[16] = {0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15};
+    vi out;
+    for (int j = 0; j < 4; j++) {
+        int16x8_t low = vqmovn_high_s32(vqmovn_s32(a.v[j]), b.v[j]);
+        int16x8_t high = vqmovn_high_s32(vqmovn_s32(c.v[j]), d.v[j]);
+        int8x16_t bytes = vqmovn_high_s16(vqmovn_s16(low), high);
+        out.v[j] = vreinterpretq_s32_s8(vqtbl1q_s8(bytes, vld1q_u8(places)));
+    }
+    return out;
 }
 INLINE void vi_store_words(int16_t *p, vi v)
 {
@@ -423,21 +438,23 @@ INLINE vi dot_four(vi acc, vi w, const int8_t *q)
 }
 #include "backends/kernels/lanes_dots.h"
 
+INLINE vi lanes_add(vi acc, vi w, const void *q)
+{
+    vi x = vi_load(q);
+    EACH(acc.v[i] = vdotq_s32(acc.v[i], vreinterpretq_s8_s32(w.v[i]), vreinterpretq_s8_s32(x.v[i])))
+    return acc;
+}
+INLINE vi lanes_sum(vi acc)
+{
+    return acc;
+}
 INLINE vi dots_lanes(const vi w[8], const void *q)
 {
     vi acc = vi_set(0);
 #pragma GCC unroll 8
-    for (int j = 0; j < 8; j++) {
-        vi x = vi_load((const int8_t *)q + 64 * j);
-        EACH(acc.v[i] =
-                 vdotq_s32(acc.v[i], vreinterpretq_s8_s32(w[j].v[i]), vreinterpretq_s8_s32(x.v[i])))
-    }
+    for (int i = 0; i < 8; i++)
+        acc = lanes_add(acc, w[i], (const int8_t *)q + 64 * i);
     return acc;
-}
-/* The same with codes up to 15. */
-INLINE vi dots_lanes_nibbles(const vi w[8], const void *q)
-{
-    return dots_lanes(w, q);
 }
 /* w is 128 less than the code. */
 INLINE vi dots_lanes_bytes(const vi w[8], const void *q)

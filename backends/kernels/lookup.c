@@ -21,13 +21,10 @@
 #include "backends/kernels/twins.h"
 
 #define TOP 2047 /* BOOK_LOOKUPS of them fit 16 bits */
-/* Floats of scratch for the codebooks' columns. */
-#define COLUMNS (LOOKUP_COLUMNS * 256)
-_Static_assert(COLUMNS + BOOK_LOOKUPS * 256 <= SCRATCH_FLOATS, "columns and products fit");
-/* The same of rows side by side, and what their sums take. */
-#define WIDE_COLUMNS (LOOKUP_WIDE_COLUMNS * 256)
-#define WIDE_SUMS    (LOOKUP_WIDE_LINES * BOOK_LINE * LOOKUP_WIDE)
-_Static_assert(WIDE_COLUMNS + LOOKUP_WIDE * BOOK_LOOKUPS * 256 <= SCRATCH_FLOATS,
+/* Floats of scratch for the codebooks' columns, and for sums of rows side by side. */
+#define COLUMNS   (LOOKUP_COLUMNS * 256)
+#define WIDE_SUMS (LOOKUP_WIDE_LINES * BOOK_LINE * LOOKUP_WIDE)
+_Static_assert(COLUMNS + LOOKUP_WIDE * BOOK_LOOKUPS * 256 <= SCRATCH_FLOATS,
                "columns and products of rows side by side fit");
 _Static_assert(WIDE_SUMS + WIDE_SUMS / 2 <= SCRATCH_FLOATS, "sums and words fit");
 /* Rows of x that eights() takes, and the most that have tables at once. */
@@ -162,9 +159,8 @@ static int32_t rows_of(const struct batch *b, int i)
 /* Blocks of rows side by side; 0: the job's rows are taken one by one. */
 static int64_t wide_blocks(const struct batch *b, int i)
 {
-    const struct weight *w = b->jobs[i]->w;
     int least = b->self->state->twins.lookup_least;
-    if (!least || rows_of(b, i) < least || w->books * w->in_group > LOOKUP_WIDE_COLUMNS)
+    if (!least || rows_of(b, i) < least)
         return 0;
     return (rows_of(b, i) + LOOKUP_WIDE - 1) / LOOKUP_WIDE;
 }
@@ -200,7 +196,7 @@ static void make_tables(void *ctx, int64_t chunk, int thread)
     const struct twins *t = &b->self->state->twins;
     bool wide = wide_blocks(b, i) > 0;
     float *columns = b->self->state->scratch[thread];
-    float *products = columns + (wide ? WIDE_COLUMNS : COLUMNS);
+    float *products = columns + COLUMNS;
     chunk_range(b->units[i], b->chunks[i], chunk, &unit, &end);
     t->lookup_columns(j->w, columns);
     for (; unit < end; unit++) {

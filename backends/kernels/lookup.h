@@ -28,8 +28,6 @@ struct lookup_chunk {
  * than theirs take one by one. */
 #define LOOKUP_WIDE       16
 #define LOOKUP_WIDE_LINES 8 /* most lines of such a product */
-/* Most columns of all books for which there is room to make them. */
-#define LOOKUP_WIDE_COLUMNS 144
 struct lookup_wide {
     int16_t s[BOOK_LOOKUPS][256][LOOKUP_WIDE];
     float scale[LOOKUP_WIDE];

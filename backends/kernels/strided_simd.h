@@ -46,16 +46,15 @@ INLINE void quantize_lanes(const vf *y, const vf *zero, vf inverse, vf scale,
     vf bias = vf_zero(), squares = bias;
 #pragma GCC unroll 1
     for (int i = 0; i < TILE_K / 4; i++) {
-        vi four = vi_set(0);
+        vi q[4];
 #pragma GCC unroll 4
         for (int j = 0; j < 4; j++) {
-            vi q = vi_round(vf_mul(y[4 * i + j], inverse));
-            vf whole = vf_of_int(q);
+            q[j] = vi_round(vf_mul(y[4 * i + j], inverse));
+            vf whole = vf_of_int(q[j]);
             squares = vf_fma(whole, whole, squares);
             bias = vf_fma(zero[4 * i + j], whole, bias);
-            four = vi_or(four, vi_sll(j < 3 ? vi_and(q, vi_set(255)) : q, 8 * j));
         }
-        vi_store(to->q[i], four);
+        vi_store(to->q[i], vi_bytes(q[0], q[1], q[2], q[3]));
     }
     vf_store(to->scale, scale);
     vf_store(to->bias, bias);
@@ -99,6 +98,40 @@ INLINE void make_chunk(const float *x, const vf *scales, const vf *zero, struct 
         make_fine(y, zero, inverse, scale, energy, &to->fine);
 }
 
+/* Thirty-two BF16 parameters of each row, whose pairs are transposed as one. */
+static __attribute__((noinline)) void pairs_of(const void *p, const int64_t index[], vf v[TILE_K])
+{
+    vf pairs[LANES];
+#pragma GCC unroll 16
+    for (int r = 0; r < TILE_ROWS; r++)
+        pairs[r] = vf_of_bits(vi_load((const uint16_t *)p + index[r]));
+    vf_transpose(pairs);
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES; i++) {
+        v[2 * i] = vf_of_bits(vi_sll(vi_of_bits(pairs[i]), 16));
+        v[2 * i + 1] = vf_of_bits(vi_and(vi_of_bits(pairs[i]), vi_set((int32_t)0xffff0000)));
+    }
+}
+
+/* Scales and zeros of a chunk's columns, a column's rows in a vector. */
+INLINE void chunk_columns(const struct weight *w, struct row_places *p, vf scale[TILE_K],
+                          vf zero[TILE_K])
+{
+    int64_t last = 0;
+    for (int r = 0; r < TILE_ROWS; r++)
+        last = p->index[r] > last ? p->index[r] : last;
+    if (w->scale_dtype != DT_BF16 || w->zero_dtype != DT_BF16 || !w->zeros ||
+        last + TILE_K >= w->n_groups) {
+        for (int half = 0; half < TILE_K; half += LANES)
+            strided_columns(w, p, scale + half, zero + half);
+        return;
+    }
+    pairs_of(w->scales, p->index, scale);
+    pairs_of(w->zeros, p->index, zero);
+    for (int r = 0; r < TILE_ROWS; r++)
+        p->index[r] += TILE_K;
+}
+
 static void strided_rows_simd(const struct weight *w, int64_t tile, int64_t k, int64_t n,
                               const float *x, int64_t ldx, int m, struct strided_chunk *to)
 {
@@ -110,8 +143,7 @@ static void strided_rows_simd(const struct weight *w, int64_t tile, int64_t k, i
     for (int64_t r = p.rows; r < TILE_ROWS; r++)
         p.index[r] = weight_group(w, tile * TILE_ROWS + r, k);
     for (int64_t j = 0; j < n; j += TILE_K) {
-        for (int half = 0; half < TILE_K; half += LANES)
-            strided_columns(w, &p, scale + half, zero + half);
+        chunk_columns(w, &p, scale, zero);
         for (int i = 0; i < m; i++, to++) {
             float rest[TILE_K] = {0};
             const float *from = x + i * ldx + j;
@@ -124,13 +156,38 @@ static void strided_rows_simd(const struct weight *w, int64_t tile, int64_t k, i
 
 /* ---- products ---- */
 
+/* sum goes on with a chunk's dot. */
+INLINE vf add_dot(vi dot, const struct strided_part *y, vf sum)
+{
+    return vf_fma(vf_load(y->scale), vf_sub(vf_of_int(dot), vf_load(y->bias)), sum);
+}
+
 INLINE vf add_part(const enum kind kind, const vi codes[8], const struct strided_part *y, vf sum)
 {
-    bool nibbles = kind == KIND_BITS4 || kind == KIND_BITS3 || kind == KIND_BITS2;
-    vi dot = kind == KIND_BITS8 ? dots_lanes_bytes(codes, y->q)
-             : nibbles          ? dots_lanes_nibbles(codes, y->q)
-                                : dots_lanes(codes, y->q);
-    return vf_fma(vf_load(y->scale), vf_sub(vf_of_int(dot), vf_load(y->bias)), sum);
+    return add_dot(kind == KIND_BITS8 ? dots_lanes_bytes(codes, y->q) : dots_lanes(codes, y->q), y,
+                   sum);
+}
+
+/* A chunk's codes up to 15 times the first parts of m rows, each vector as soon as it is there. */
+INLINE void add_nibbles(const enum kind kind, const int m, const struct reader *r, int64_t chunk,
+                        int64_t ahead, const struct strided_chunk *y, vi codes[16], vf total[])
+{
+    static const struct tables none;
+    const uint8_t *data = chunk_data(kind, r, chunk, ahead);
+    vi dot[STRIDED_ROWS], line = vi_set(0);
+#pragma GCC unroll 4
+    for (int i = 0; i < m; i++)
+        dot[i] = vi_set(0);
+#pragma GCC unroll 8
+    for (int four = 0; four < TILE_K / 4; four++) {
+        codes[four] = quad_factors(kind, r, &none, chunk, data, four, &line);
+#pragma GCC unroll 4
+        for (int i = 0; i < m; i++)
+            dot[i] = lanes_add(dot[i], codes[four], y[i].coarse.q[four]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < m; i++)
+        total[i] = add_dot(lanes_sum(dot[i]), &y[i].coarse, total[i]);
 }
 
 INLINE void strided_tile(const enum kind kind, const int m, const struct weight *w, int64_t tile,
@@ -138,6 +195,7 @@ INLINE void strided_tile(const enum kind kind, const int m, const struct weight 
                          float *sum)
 {
     static const struct tables none;
+    const bool nibbles = has_nibbles(kind);
     struct reader r = {.w = w, .tile = tile};
     int64_t chunks = (n + TILE_K - 1) / TILE_K, first = tile * (w->k_padded / TILE_K) + k / TILE_K;
     vf total[STRIDED_ROWS];
@@ -147,13 +205,24 @@ INLINE void strided_tile(const enum kind kind, const int m, const struct weight 
         total[i] = vf_load(sum + i * TILE_ROWS);
     for (int64_t c = 0; c < chunks; c++, y += m) {
         vi codes[16];
-        chunk_factors(kind, &r, &none, c, ahead, codes);
+        int64_t fine = 0;
+        if (nibbles)
+            add_nibbles(kind, m, &r, c, ahead, y, codes, total);
+        else
+            chunk_factors(kind, &r, &none, c, ahead, codes);
+#pragma GCC unroll 4
+        for (int i = 0; i < m; i++) {
+            if (!nibbles)
+                total[i] = add_part(kind, codes, &y[i].coarse, total[i]);
+            fine |= y[i].has_fine;
+        }
+        if (__builtin_expect(!fine, 1))
+            continue;
+        if (CODES_AGAIN && nibbles)
+            chunk_factors(kind, &r, &none, c, 0, codes);
 #pragma GCC unroll 4
         for (int i = 0; i < m; i++)
-            total[i] = add_part(kind, codes, &y[i].coarse, total[i]);
-#pragma GCC unroll 4
-        for (int i = 0; i < m; i++)
-            if (__builtin_expect(y[i].has_fine != 0, 0))
+            if (y[i].has_fine)
                 total[i] = add_part(kind, codes, &y[i].fine, total[i]);
     }
 #pragma GCC unroll 4

@@ -130,11 +130,14 @@ TWINS_OF(neon)
 void fast_amx(struct twins *t);
 
 /* Rows that one pass of a large product packs, and the tiles it sums for them; sized so that a
- * thread's panel, packed rows and sums stay in 1 MiB of second-level cache. */
-#define PASS_ROWS  192
-#define PASS_TILES 16
-#define SCRATCH_FLOATS                                                                             \
-    (PANEL_K * TILE_ROWS + PANEL_K * PASS_ROWS + PASS_TILES * TILE_ROWS * PASS_ROWS)
+ * thread's panel, packed rows and sums stay in 1 MiB of second-level cache. Codebooks want most of
+ * a thread's scratch (lookup.c). */
+#define PASS_ROWS      192
+#define PASS_TILES     16
+#define SCRATCH_FLOATS (1 << 17)
+_Static_assert(PANEL_K *TILE_ROWS + PANEL_K * PASS_ROWS + PASS_TILES * TILE_ROWS * PASS_ROWS <=
+                   SCRATCH_FLOATS,
+               "panel, packed rows and sums fit");
 /* Most that many() is given, likewise. */
 #define MANY_ROWS  128
 #define MANY_TILES 16
