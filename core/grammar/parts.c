@@ -11,6 +11,8 @@
  * one each; they are a family (shift.h): one walk from the root notes of every token how many
  * shifts it survives, and the part of the n-th shift is the tokens that survive n. Where a walk
  * comes to what the shift does not know, it is a break: there the n-th shift walks by itself.
+ * In a repetition of repetitions the states differ in two counts; the longer one makes the
+ * families.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -37,8 +39,8 @@ struct part {
 };
 
 struct family {
-    int32_t seed, root, length;
-    int32_t *found; /* what follows lies there; NULL: not walked yet */
+    int32_t seed, image, root, length; /* image below 0: the shift is turned */
+    int32_t *found;                    /* what follows lies there; NULL: not walked yet */
     int32_t *tokens,
         *exits; /* the longest lived first; how many survive i shifts is [length - 1 - i] of */
     int32_t *tokens_to, *exits_to;
@@ -264,8 +266,11 @@ static bool make_family(struct tables *t, struct family *f)
     int32_t *n_breaks = calloc(length, sizeof *n_breaks);
     if (!n_breaks)
         return tables_fail(t, ST_OUT_OF_MEMORY);
-    shift_find(&t->shift, f->seed);
-    shift_turn(&t->shift);
+    shift_find(&t->shift, f->seed, f->image);
+    if (f->image < 0)
+        shift_turn(&t->shift);
+    else
+        shift_root(&t->shift, f->root);
     bool ok = walk_family(t, f, n_breaks);
     size_t n = t->tokens.n + t->exits.n + t->breaks.n + 4 * length;
     int32_t *v = ok ? malloc(n * sizeof *v) : NULL;
@@ -449,28 +454,72 @@ bool parts_allow(struct tables *t, int32_t stack, uint64_t *allowed)
 
 /* ---- opening, emptying ---- */
 
-/* The shift of a state becomes a family, if it is long enough. What its texts meet on the way from
- * one member to the next is not looked at again. */
-static bool add_family(struct tables *t, int32_t seed)
+/* The chain of the shift at hand becomes a family; its members from `first` on, as far as they have
+ * none. */
+static bool add_chain(struct tables *t, int32_t seed, int32_t image, int32_t first)
 {
-    struct shift *x = &t->shift;
-    shift_find(x, seed);
-    if (x->length < FAMILY_MIN)
-        return true;
+    const struct shift *x = &t->shift;
     struct family *f = tables_extend(t, &t->families, 1, sizeof *f);
     if (!f)
         return false;
-    for (size_t i = 0; i < x->n_met; i++)
-        if (t->family_of[x->met[i]] == NO_FAMILY && shift_moves(x, x->met[i]))
-            t->family_of[x->met[i]] = BETWEEN;
-    shift_turn(x);
-    *f = (struct family){.seed = seed, .root = x->chain[0], .length = x->length};
-    for (int32_t i = f->root != seed; i < f->length; i++) // a root behind has a family of its own
+    *f = (struct family){.seed = seed, .image = image, .root = x->chain[0], .length = x->length};
+    for (int32_t i = first; i < f->length; i++)
         if (t->family_of[x->chain[i]] < 0) {
             t->family_of[x->chain[i]] = (int32_t)t->families.n - 1;
             t->place_of[x->chain[i]] = i;
         }
     return true;
+}
+
+/* Where a repetition begins anew, its states differ by how often it may: all of them, for whatever
+ * it repeats, become families by one shift. */
+static bool add_rounds(struct tables *t, int32_t seed, int32_t image)
+{
+    struct shift *x = &t->shift;
+    bool ok = true;
+    for (size_t i = 0; i < x->n_met && ok; i++) {
+        int32_t state = x->met[i];
+        if (!shift_first(x, state) || !shift_moves(x, state) || t->family_of[state] >= 0)
+            continue;
+        shift_root(x, state);
+        if (x->length >= FAMILY_MIN)
+            ok = add_chain(t, seed, image, 0);
+    }
+    return ok;
+}
+
+/* Do texts from the root live about as long as it does, for a few bytes? */
+static bool lives(const struct shift *x)
+{
+    int32_t root = x->chain[0];
+    bool broken, good = x->length >= FAMILY_MIN;
+    const struct automaton_state *s = &x->a->states[root];
+    for (int32_t e = 0; e < s->n_bytes && good; e++)
+        good = shift_life(x, x->a->byte_edges[s->bytes + e].to, &broken) >= x->length - 1;
+    return good;
+}
+
+/* The shift of a state becomes a family, if it is long enough, the longer one of two guesses. What
+ * its texts meet on the way from one member to the next is not looked at again. */
+static bool add_family(struct tables *t, int32_t seed)
+{
+    struct shift *x = &t->shift;
+    int32_t image = shift_round(x, seed, t->family_of), length;
+    shift_find(x, seed, -1);
+    length = x->length;
+    if (image >= 0) {
+        shift_find(x, seed, image);
+        if (x->length > length && lives(x))
+            return add_rounds(t, seed, image);
+        shift_find(x, seed, -1);
+    }
+    if (length < FAMILY_MIN)
+        return true;
+    for (size_t i = 0; i < x->n_met; i++)
+        if (t->family_of[x->met[i]] == NO_FAMILY && shift_moves(x, x->met[i]))
+            t->family_of[x->met[i]] = BETWEEN;
+    shift_turn(x);
+    return add_chain(t, seed, -1, x->chain[0] != seed); // a root behind has a family of its own
 }
 
 static bool find_families(struct tables *t)

@@ -16,6 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define ROUND_BYTES 4
+
 enum status shift_open(const struct automaton *a, struct shift *out, struct error *err)
 {
     size_t n = (size_t)a->n_states + 1;
@@ -24,9 +26,10 @@ enum status shift_open(const struct automaton *a, struct shift *out, struct erro
     out->life = malloc(n * sizeof *out->life);
     out->broken = malloc(n * sizeof *out->broken);
     out->stamp = calloc(n, sizeof *out->stamp);
+    out->image = calloc(n, sizeof *out->image);
     out->met = malloc(n * sizeof *out->met);
     out->chain = malloc((n + 1) * sizeof *out->chain);
-    if (out->to && out->life && out->broken && out->stamp && out->met && out->chain)
+    if (out->to && out->life && out->broken && out->stamp && out->image && out->met && out->chain)
         return ST_OK;
     shift_close(out);
     return error_memory(err, "following a grammar");
@@ -38,6 +41,7 @@ void shift_close(struct shift *s)
     free(s->life);
     free(s->broken);
     free(s->stamp);
+    free(s->image);
     free(s->met);
     free(s->chain);
     *s = (struct shift){0};
@@ -164,6 +168,13 @@ static void begin(struct shift *s)
     s->n_met = 0;
 }
 
+void shift_root(struct shift *s, int32_t root)
+{
+    s->chain[0] = root;
+    for (s->length = 1; s->life[root] != SHIFT_ENDLESS && s->length < s->life[root]; s->length++)
+        s->chain[s->length] = s->to[s->chain[s->length - 1]];
+}
+
 /* Follows what was assigned; the chain is that of the root. */
 static void complete(struct shift *s, int32_t root)
 {
@@ -174,19 +185,57 @@ static void complete(struct shift *s, int32_t root)
     }
     for (size_t i = 0; i < s->n_met; i++) {
         s->life[s->met[i]] = 0;
-        s->broken[s->met[i]] = false;
+        s->broken[s->met[i]] = s->image[s->met[i]] = false;
+    }
+    for (size_t i = 0; i < s->n_met; i++) {
+        int32_t image = s->to[s->met[i]];
+        if (image >= 0 && image != s->met[i])
+            s->image[image] = true;
     }
     for (size_t i = 0; i < s->n_met; i++)
         find_life(s, s->met[i]);
-    s->chain[0] = root;
-    for (s->length = 1; s->life[root] != SHIFT_ENDLESS && s->length < s->life[root]; s->length++)
-        s->chain[s->length] = s->to[s->chain[s->length - 1]];
+    shift_root(s, root);
 }
 
-void shift_find(struct shift *s, int32_t state)
+/* Do both states take the same bytes? */
+static bool alike(struct shift *s, int32_t one, int32_t other)
+{
+    const struct automaton_state *x = &s->a->states[one], *y = &s->a->states[other];
+    int bytes[2] = {0, 0};
+    if (x->accepts != y->accepts || x->n_calls || y->n_calls)
+        return false;
+    for (int32_t e = 0; e < x->n_bytes; e++)
+        bytes[0] += width(&s->a->byte_edges[x->bytes + e]);
+    for (int32_t e = 0; e < y->n_bytes; e++)
+        bytes[1] += width(&s->a->byte_edges[y->bytes + e]);
+    return bytes[0] == bytes[1] && meet_all(s, x, y, false) == bytes[0];
+}
+
+/* It lies beside the way that most bytes take, a few of them on, and takes the bytes that the state
+ * takes. */
+int32_t shift_round(struct shift *s, int32_t state, const int32_t *counted)
+{
+    int32_t at = s->a->states[state].n_calls ? -1 : likely(s->a, state), image = -1;
+    for (int i = 0; i < ROUND_BYTES && at >= 0; i++) {
+        const struct automaton_state *x = &s->a->states[at];
+        int32_t next = x->n_calls ? -1 : likely(s->a, at);
+        if (counted[at] != -1)
+            return -1;
+        s->work += (size_t)x->n_bytes * (size_t)x->n_bytes;
+        for (int32_t e = 0; e < x->n_bytes && image < 0; e++) {
+            int32_t to = s->a->byte_edges[x->bytes + e].to;
+            if (to != state && to != next && to != at && alike(s, state, to))
+                image = to;
+        }
+        at = next;
+    }
+    return image;
+}
+
+void shift_find(struct shift *s, int32_t state, int32_t image)
 {
     const struct automaton_state *x = &s->a->states[state];
-    int32_t to = x->n_calls ? -1 : likely(s->a, state);
+    int32_t to = x->n_calls ? -1 : image >= 0 ? image : likely(s->a, state);
     begin(s);
     s->work += 1 + (size_t)x->n_bytes * (size_t)x->n_bytes;
     s->length = 1;
@@ -211,7 +260,7 @@ void shift_turn(struct shift *s)
         assign(s, s->chain[i], s->chain[i - 1]);
     complete(s, behind);
     if (s->length <= length)
-        shift_find(s, state);
+        shift_find(s, state, -1);
 }
 
 int32_t shift_life(const struct shift *s, int32_t state, bool *broken)
@@ -228,4 +277,9 @@ bool shift_fixed(const struct shift *s, int32_t state)
 bool shift_moves(const struct shift *s, int32_t state)
 {
     return known(s, state) && s->to[state] != state && s->to[state] != SHIFT_UNKNOWN;
+}
+
+bool shift_first(const struct shift *s, int32_t state)
+{
+    return known(s, state) && !s->image[state];
 }

@@ -208,6 +208,7 @@ static const struct {
      "{\"type\":\"array\",\"items\":{\"$ref\":\"#/$defs/t\"}}]}}}"},
     {GRAMMAR_REGEX, "(?:the |a ){1,3}[a-z]+(?:, [a-z]+)*\\."},
     {GRAMMAR_REGEX, ".*"},
+    {GRAMMAR_REGEX, "([A-Z]?[a-z]{1,6}[,;]? ){3,9}[a-z]{1,6}\\."},
     {GRAMMAR_CHOICE, "[\"yes\",\"yesterday\",\"no\",\" no\",\"\xE6\x97\xA5\"]"},
     {GRAMMAR_GBNF, "root ::= s \"!\"\ns ::= \"(\" s \")\" s | [a-c ]*"},
 };
@@ -373,6 +374,28 @@ static void put_schema(struct writer *w, int depth)
         put(w, "}}");
     }
 }
+
+/* Words of bounded length, so many of them. */
+static void put_list(struct writer *w)
+{
+    static const char *const firsts[] = {"", "[A-Z]?", "(the|a)?", "\"?", "[A-Z]"};
+    static const char *const letters[] = {"[a-z]", "[a-m]", "[^ ]", "[a-zé]", "."};
+    static const char *const lasts[] = {"", "[,;]?", "(, )?", "[.]{0,2}", "-?"};
+    static const char *const ends[] = {"", "[a-z]{1,4}\\.", "the", "[a-z]*", "\\.?"};
+    int least = 1 + roll(w, 3), from = roll(w, 5);
+    put(w, "(%s%s{%d,%d}%s ){%d,%d}%s", firsts[roll(w, 5)], letters[roll(w, 5)], least,
+        least + 1 + roll(w, 7), lasts[roll(w, 5)], from, from + 1 + roll(w, 9), ends[roll(w, 5)]);
+}
+
+START_TEST(lists_by_definition)
+{
+    struct writer w = {.random = 77000 * (uint32_t)_i};
+    put_list(&w);
+    struct grammar *g = get(GRAMMAR_REGEX, w.text);
+    check_walks(g, w.text, 1, 12, &w.random);
+    grammar_unref(g);
+}
+END_TEST
 
 START_TEST(random_by_definition)
 {
@@ -550,6 +573,7 @@ static Suite *suite(void)
     tcase_add_loop_test(t, refusals, 0, sizeof refused / sizeof refused[0]);
     tcase_add_loop_test(t, allowed_by_definition, 0, sizeof walked / sizeof walked[0]);
     tcase_add_loop_test(t, random_by_definition, 0, RANDOM_SETS);
+    tcase_add_loop_test(t, lists_by_definition, 0, RANDOM_SETS);
     tcase_add_test(t, followers_are_notes);
     tcase_add_test(t, one_shelf);
     tcase_add_test(t, too_ambiguous);
