@@ -469,10 +469,11 @@ INLINE void wide_products(const float *xt, int64_t in, const float *columns, flo
 static void lookup_tables_wide_simd(const struct weight *w, int64_t c, const float *x, int64_t ldx,
                                     int m, const float *columns, struct lookup_wide *to, float *t)
 {
-    float xt[LOOKUP_COLUMNS * LANES] = {0};
+    float xt[LOOKUP_COLUMNS * LANES];
     int64_t groups = lookup_groups(w), j = c * groups, in = w->in_group, l = 0;
     int64_t end = j + groups < w->k / in ? j + groups : w->k / in;
     vi largest = vi_set(0);
+    memset(xt, 0, (size_t)(in * LANES) * sizeof *xt); // lanes from m on
     for (; j < end; j++) {
         for (int64_t q = 0; q < in; q++)
             for (int i = 0; i < m; i++)
