@@ -390,10 +390,10 @@ INLINE void add_lines(const int lines, const struct lookup_chunk *t, int64_t n,
 #else
 
 /* Words in memory, for eight rows in turn: two loads of the three a cycle, 0.7 cycles a look-up.
- * Others, in a loop by themselves on a Sapphire Rapids: codes taken out of 64-bit words 0.65, in
- * that loop and no better where two threads share a core; gathers 0.52, but they are slow before
- * Alder Lake where microcode guards them, and on Zen; sixteen registers of 16 entries 1.2, of bytes
- * instead of words 0.57. NF4's 0.6 would be 0.25: AVX2 has no way there. */
+ * Others, in a loop by themselves on a Sapphire Rapids: codes taken out of 64-bit words 0.65, and
+ * no better where two threads share a core; gathers 0.52, said to be slow where microcode guards
+ * them and on Zen (not measured); sixteen registers of 16 entries 1.2, of bytes instead of words
+ * 0.57. NF4's 0.6 would be 0.25. */
 INLINE void add_lines(const int lines, const struct lookup_chunk *t, int64_t n,
                       const uint8_t *codes, int64_t line_bytes, float *out)
 {
