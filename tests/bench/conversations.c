@@ -107,6 +107,10 @@ int main(int argc, char **argv)
     }
     snprintf(path, sizeof path, "%s/chat_template.jinja", argv[1]);
     must(tokenizer_load(argv[1], &tokenizer, &err), &err);
+    if (!tokenizer) {
+        fprintf(stderr, "conversations: %s has no tokenizer.json\n", argv[1]);
+        return 1;
+    }
     must(json_read_text(argc > 2 ? argv[2] : path, 1 << 20, &text, &len, &err), &err);
     must(template_parse(text, len, &t, &err), &err);
     for (int messages = 1; messages <= 65; messages *= 8)
