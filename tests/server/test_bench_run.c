@@ -225,23 +225,29 @@ START_TEST(traffic_follows_zipf)
 }
 END_TEST
 
+static const struct timespec moment = {.tv_nsec = 50000000};
+
+/* A process that has been seen to stop has still to leave its processor. */
+static double seconds_at_rest(const struct bench_neighbour *n)
+{
+    nanosleep(&moment, NULL);
+    return bench_neighbour_seconds(n);
+}
+
 START_TEST(a_neighbour_computes_when_it_is_told_to)
 {
     struct bench_neighbour n = {0};
-    struct timespec moment = {.tv_nsec = 50000000};
     ck_assert_double_eq(bench_neighbour_seconds(&n), 0);
     bench_neighbour_run(&n); // there is none
     ck_assert_int_eq(bench_neighbour_start(&n, NULL), ST_OK);
-    double asleep = bench_neighbour_seconds(&n);
-    nanosleep(&moment, NULL);
-    ck_assert_double_eq(bench_neighbour_seconds(&n), asleep);
+    double asleep = seconds_at_rest(&n);
+    ck_assert_double_eq(seconds_at_rest(&n), asleep);
     bench_neighbour_run(&n);
     while (bench_neighbour_seconds(&n) < asleep + 0.02)
         nanosleep(&moment, NULL);
     bench_neighbour_rest(&n);
-    double worked = bench_neighbour_seconds(&n);
-    nanosleep(&moment, NULL);
-    ck_assert_double_eq(bench_neighbour_seconds(&n), worked);
+    double worked = seconds_at_rest(&n);
+    ck_assert_double_eq(seconds_at_rest(&n), worked);
     const struct bench_cpu before = bench_cpu_read(&(struct bench_neighbour){0}),
                            with = bench_cpu_read(&n);
     ck_assert_double_ge(with.own - before.own, worked);
