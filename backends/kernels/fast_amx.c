@@ -129,8 +129,7 @@ static void pack_side(struct side *s, const struct fast_rows *f, int64_t row, in
 INLINE void decode(const enum kind kind, const struct weight *w, int64_t tile,
                    const struct panel *p, struct many *to)
 {
-    const struct tables t = {byte_table(w->steps), float8_load(kind == KIND_E5M2, w->step,
-                                                               w->high_low[0], w->high_low[1])};
+    const struct tables t = tables_of(kind, w);
     const vi flip = vi_set(kind == KIND_TABLE4 || is_float8(kind) ? (int32_t)0x80808080 : 0);
     struct reader r;
     reader_open(kind, &r, w, tile, 0);

@@ -20,6 +20,14 @@ struct tables {
     struct float8_table float8;
 };
 
+INLINE struct tables tables_of(const enum kind kind, const struct weight *w)
+{
+    struct tables t = {.steps = byte_table(w->steps)};
+    if (is_float8(kind))
+        t.float8 = float8_load(kind == KIND_E5M2, w->step, w->high_low[0], w->high_low[1]);
+    return t;
+}
+
 /* Whether factors are codes up to 15. */
 INLINE bool has_nibbles(const enum kind kind)
 {

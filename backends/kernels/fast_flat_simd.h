@@ -103,7 +103,7 @@ INLINE void flat_step(const struct weight *w, struct flat_places *p, vf *scale, 
 INLINE void flat_tile(const enum kind kind, factors_function *factors, const int m,
                       const struct weight *w, int64_t tile, const struct fast_block *b, float *sum)
 {
-    const struct tables t = {.steps = byte_table(w->steps)};
+    const struct tables t = tables_of(kind, w);
     const float *parts = b->parts;
     struct reader r;
     struct flat_places p;

@@ -119,8 +119,7 @@ INLINE void fast_tile(const enum kind kind, const int m, const struct weight *w,
 {
     const float *parts = b->parts;
     int64_t chunks = w->k_padded / TILE_K, per = fast_group(w) / TILE_K, c = 0;
-    const struct tables t = {byte_table(w->steps), float8_load(kind == KIND_E5M2, w->step,
-                                                               w->high_low[0], w->high_low[1])};
+    const struct tables t = tables_of(kind, w);
     struct reader r;
     vf total[FAST_ROWS];
     reader_open(kind, &r, w, tile, 0);

@@ -488,8 +488,9 @@ static void lookup_tables_wide_simd(const struct weight *w, int64_t c, const flo
     vf inverse = vf_less(vf_zero(), limit, vf_div(top, peak), vf_zero());
     vf small = vf_less(peak, least, vf_zero(), vf_set(NAN));
     vf_store(to->scale, vf_less(vf_zero(), limit, vf_div(peak, top), small));
-    for (int64_t i = 0; i < l * 256; i++)
-        vi_store_words(to->s[0][i], vi_round(vf_mul(vf_load(t + i * LANES), inverse)));
+    for (int64_t i = 0; i < l; i++)
+        for (int v = 0; v < 256; v++, t += LANES)
+            vi_store_words(to->s[i][v], vi_round(vf_mul(vf_load(t), inverse)));
 }
 
 typedef int16_t words __attribute__((vector_size(2 * LOOKUP_WIDE)));
