@@ -59,11 +59,22 @@
     .close = "<｜tool▁calls▁end｜>", .inner = "<｜tool▁call▁begin｜>",                             \
     .skip = {"<｜tool▁call▁end｜>", "```"}, .named = true, .special = true
 
-static const struct tool_tags qwen = {"<function=",   ">",           "<parameter=", ">",  "",
-                                      "</parameter>", "</function>", true,          false};
-static const struct tool_tags glm = {
-    "",    "\n", "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>", "</tool_call>",
-    false, false};
+static const struct tool_tags qwen = {.name = "<function=",
+                                      .name_end = ">",
+                                      .key = "<parameter=",
+                                      .key_end = ">",
+                                      .value = "",
+                                      .stop = "</parameter>",
+                                      .close = "</function>",
+                                      .lines = true};
+
+static const struct tool_tags glm = {.name = "",
+                                     .name_end = "\n",
+                                     .key = "<arg_key>",
+                                     .key_end = "</arg_key>",
+                                     .value = "<arg_value>",
+                                     .stop = "</arg_value>",
+                                     .close = "</tool_call>"};
 
 static const struct tool_tags dsml = {.name = "<｜DSML｜invoke name=\"",
                                       .name_end = "\"",
