@@ -51,7 +51,7 @@ AVX512 = -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vbmi -mavx512vnni -m
 ISA_FLAGS = $(if $(findstring _avx512,$1),$(AVX512),$(if $(findstring _amx,$1),$(AVX512) -mamx-tile -mamx-int8,$(if \
   $(findstring _avx2,$1),-mavx2 -mfma -mf16c,$(if $(findstring _neon,$1),-march=armv8.2-a+dotprod,))))
 # Lines without variables for what is hot: following variables through it takes gcc as long as all the rest.
-HOT = $(if $(filter backends/kernels/% backends/encodings/% backends/hqq_quantize% backends/bnb_4bit_quantize% backends/torch_sum% core/adapters/rotation%,$1),-O3 $(if $(filter -g,$(CFLAGS)),-g1))
+HOT = $(if $(filter backends/kernels/% backends/encodings/% backends/hqq_quantize% backends/bnb_4bit_quantize% backends/torch_sum% core/adapters/rotation% core/tensor%,$1),-O3 $(if $(filter -g,$(CFLAGS)),-g1))
 
 $(BUILD)/obj/%.o: %.c Makefile VERSION
 	@mkdir -p $(@D)

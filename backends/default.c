@@ -226,18 +226,6 @@ static char *default_describe(const struct weight *w, char *buf, size_t size)
     return buf;
 }
 
-/* n floats to dtype, one after another. */
-static void round_row(const float *from, int64_t n, enum dtype dtype, void *to)
-{
-    if (dtype == DT_F32) {
-        memcpy(to, from, (size_t)n * sizeof *from);
-        return;
-    }
-    uint16_t *half = to;
-    for (int64_t i = 0; i < n; i++)
-        half[i] = dtype == DT_F16 ? f32_to_f16(from[i]) : f32_to_bf16(from[i]);
-}
-
 static enum status default_requantize(const struct weight *like, const float *w, struct weight *out,
                                       struct error *err)
 {
@@ -250,7 +238,7 @@ static enum status default_requantize(const struct weight *like, const float *w,
     for (int64_t tile = 0; !st && tile < out->n_tiles; tile++) {
         int64_t first = tile * TILE_ROWS;
         int64_t have = out->n - first < TILE_ROWS ? out->n - first : TILE_ROWS;
-        round_row(w + first * out->k, have * out->k, out->dtype, rows);
+        tensor_from_f32(w + first * out->k, have * out->k, out->dtype, rows);
         tile_pack_dense(out->data, out->k_padded, out->dtype, tile, rows, out->k, have, out->k);
     }
     if (!st)
@@ -277,7 +265,7 @@ static enum status default_store(const struct weight *w, struct tensor_sink *sin
         for (int64_t k = 0; k < w->k; k++) {
             float f = tile_dense(w->data, w->k_padded, w->dtype, r, k);
             int64_t at = format->transposed ? k * w->n + r : r * w->k + k;
-            round_row(&f, 1, w->dtype, bytes + (size_t)at * size);
+            tensor_from_f32(&f, 1, w->dtype, bytes + (size_t)at * size);
         }
     enum status st = sink->put(sink, "weight", w->dtype, format->rank, format->shape, bytes, err);
     free(bytes);

@@ -352,15 +352,23 @@ static enum status open_files(struct engine *e, struct progress *p, struct error
     return st;
 }
 
+/* What most requests compute in. */
+static enum compute usual_mode(const struct engine *e)
+{
+    return e->model->kind == MODEL_DECODER ? e->o.compute_generate : e->o.compute_forward;
+}
+
 static enum status open_adapters(struct engine *e, struct progress *p, struct error *err)
 {
     const struct engine_options *o = &e->o;
-    const struct registry_options r = {.roots = o->adapter_roots,
-                                       .n_roots = o->n_adapter_roots,
-                                       .base_name = o->served_name,
-                                       .memory = o->adapter_memory,
-                                       .autoload = o->autoload,
-                                       .adapter = o->adapter};
+    struct registry_options r = {.roots = o->adapter_roots,
+                                 .n_roots = o->n_adapter_roots,
+                                 .base_name = o->served_name,
+                                 .memory = o->adapter_memory,
+                                 .autoload = o->autoload,
+                                 .one_mode = !o->kernels.fast,
+                                 .adapter = o->adapter};
+    r.adapter.mode = o->kernels.fast ? usual_mode(e) : COMPUTE_EXACT;
     enum status st = registry_open(e->model, o->kernels.loader, &r, &e->registry, err);
     if (st == ST_OK)
         st = merged_open(e->model, route_left, e, &e->merged, err);

@@ -196,7 +196,7 @@ static enum status unload(const struct jobs_options *o, struct job *j, bool *par
 {
     enum status st = not_merged(o, j->unload[0], err);
     if (st == ST_OK)
-        st = registry_retire(o->registry, j->unload[0], &j->retired, err);
+        st = registry_retire(o->registry, j->unload[0], &j->retired, &j->retired_bytes, err);
     if (st != ST_OK || !j->retired)
         return st;
     if (j->timeout_s >= 0)
@@ -211,7 +211,7 @@ static bool unload_poll(struct job *j)
     bool idle = atomic_load(&j->retired->in_flight) == 0;
     if (!idle && !(j->deadline && ticket_now() >= j->deadline))
         return false;
-    j->result.bytes = idle ? j->retired->packed_bytes + j->retired->rotation_bytes : 0;
+    j->result.bytes = idle ? j->retired_bytes : 0;
     adapter_unref(j->retired);
     j->retired = NULL;
     return true;

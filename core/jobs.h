@@ -60,8 +60,9 @@ struct job {
     enum dtype dtype;
     struct job_result result;
 
-    int64_t deadline;           /* parked: CLOCK_MONOTONIC ns, 0: none */
-    struct adapter *retired;    /* unload: by reference */
+    int64_t deadline;        /* parked: CLOCK_MONOTONIC ns, 0: none */
+    struct adapter *retired; /* unload: by reference */
+    uint64_t retired_bytes;
     struct merged_entry *entry; /* merge in place: built, not published */
 };
 

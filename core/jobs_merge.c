@@ -50,6 +50,25 @@ static uint64_t room(const struct jobs_options *o)
     return o->merge_memory > used ? o->merge_memory - used : 0;
 }
 
+/* The merged weights of a chain: checked, then built of exact mode's rotations. */
+static enum status build_view(const struct jobs_options *o, struct ticket *t,
+                              struct adapter *const *adapters, const struct merge_options *options,
+                              struct view **out, struct error *err)
+{
+    struct job *j = t->job;
+    size_t n = (size_t)j->names.n;
+    struct adapter *exact[ADAPTERS_MAX] = {0};
+    enum status st = merge_check(o->model, adapters, n, options, &j->result.report, err);
+    for (size_t i = 0; i < n && st == ST_OK; i++)
+        st = registry_derive(o->registry, adapters[i], adapters[i]->strength, COMPUTE_EXACT,
+                             &exact[i], err);
+    if (st == ST_OK)
+        st = merge_build(o->model, o->chain, o->kernels, exact, n, options, wanted, t, out,
+                         &j->result.report, err);
+    drop(exact, j->names.n);
+    return st;
+}
+
 /* Everything up to the view; the entry says where it will stand. */
 static enum status build(const struct jobs_options *o, struct ticket *t, struct adapter **adapters,
                          struct merged_entry *entry, struct error *err)
@@ -59,10 +78,7 @@ static enum status build(const struct jobs_options *o, struct ticket *t, struct 
     if (st != ST_OK)
         return st;
     j->options.memory = room(o);
-    st = merge_check(o->model, adapters, (size_t)j->names.n, &j->options, &j->result.report, err);
-    if (st == ST_OK)
-        st = merge_build(o->model, o->chain, o->kernels, adapters, (size_t)j->names.n, &j->options,
-                         wanted, t, &entry->view, &j->result.report, err);
+    st = build_view(o, t, adapters, &j->options, &entry->view, err);
     if (st != ST_OK)
         return st;
     entry->modules = j->result.modules = j->result.report.n;
@@ -230,7 +246,6 @@ static enum status export_view(const struct jobs_options *o, struct ticket *t,
                                struct error *err)
 {
     struct job *j = t->job;
-    size_t n = (size_t)j->names.n;
     *out = j->plain ? NULL : merged_view(o->merged, adapters, j->names.n);
     if (*out)
         return ST_OK;
@@ -239,11 +254,7 @@ static enum status export_view(const struct jobs_options *o, struct ticket *t,
                                           .safe = true,
                                           .max_rel_fro = -1,
                                           .memory = j->trusted ? UINT64_MAX : room(o)};
-    enum status st = merge_check(o->model, adapters, n, &options, &j->result.report, err);
-    if (st == ST_OK)
-        st = merge_build(o->model, o->chain, o->kernels, adapters, n, &options, wanted, t, out,
-                         &j->result.report, err);
-    return st;
+    return build_view(o, t, adapters, &options, out, err);
 }
 
 static enum status export_to(const struct jobs_options *o, struct ticket *t, const char *path,

@@ -228,19 +228,18 @@ void weight_arrays(struct weight *w, struct weight_array out[WEIGHT_ARRAYS]);
 /*
  * A block-diagonal rotation R of a module's inputs: `blocks` blocks of [block, block], row-major,
  * or one that is used for all (shared). x' = x R: x'[i*block + c] = sum_k x[i*block + k] R_i[k][c].
- * data: F32 R, 64-byte aligned; block i at i * block * block.
- * Order: acc = fma(x[k], R[k][c], acc), k ascending from 0.
+ * data: 64-byte aligned; block i at i * block * block; in one of two forms:
  *
- * near: F16 D = R - I, laid out alike, by which fast mode rotates: x'[c] = x[c] + acc, acc =
- * fma(x[k], D[k][c], acc), k ascending from 0. Half the bytes, and what D loses is small beside x.
+ *   F32   R itself. x'[c] = acc, acc = fma(x[k], R[k][c], acc), k ascending from 0.
+ *   F16   D = R - I, in fast mode alone: x'[c] = x[c] + acc, acc = fma(x[k], D[k][c], acc), k
+ *         ascending from 0. Half the bytes, and what D loses is small beside x.
  */
 struct rotation {
     int64_t dim; /* = blocks * block */
     int32_t block, blocks;
     bool shared;
-    enum dtype dtype;
+    enum dtype dtype; /* of data */
     void *data;
-    const uint16_t *near; /* NULL: there is none, fast mode rotates by data */
 };
 
 /* Rows [first, first + count) of an input go through r[0], then r[1], ... (n of them; n 0:

@@ -122,6 +122,23 @@ static void f16_values(const char *p, int64_t n, float *out)
         out[i] = f16_to_f32(load_u16(p + 2 * i));
 }
 
+/* What f32_to_f16 answers; without a branch, so that many go through vectors. */
+static inline uint16_t half_of(float f)
+{
+    uint32_t u, small;
+    memcpy(&u, &f, 4);
+    uint32_t sign = u >> 16 & 0x8000;
+    u &= 0x7fffffff;
+    memcpy(&f, &u, 4);
+    f += 0.5f; // has the ulp 2^-24: what is below 2^-14 is rounded to such units by the adder
+    memcpy(&small, &f, 4);
+    uint32_t h = (u + 0xfff + (u >> 13 & 1) - 0x38000000) >> 13;
+    h = u < 0x38800000 ? small - 0x3f000000 : h;
+    h = u >= 0x477ff000 ? 0x7c00 : h; // 65520 and above round to Inf
+    h = u > 0x7f800000 ? 0x7e00 | (u >> 13 & 0x3ff) : h;
+    return (uint16_t)(sign | h);
+}
+
 void tensor_to_f32(const struct tensor *t, int64_t first, int64_t n, float *out)
 {
     const char *p = (const char *)t->data + (size_t)first * dtype_size(t->dtype);
@@ -140,6 +157,19 @@ void tensor_to_f32(const struct tensor *t, int64_t first, int64_t n, float *out)
         for (int64_t i = 0; i < n; i++)
             out[i] = NAN;
     }
+}
+
+void tensor_from_f32(const float *v, int64_t n, enum dtype dtype, void *out)
+{
+    uint16_t *half = out;
+    if (dtype == DT_F32)
+        memcpy(out, v, (size_t)n * sizeof *v);
+    else if (dtype == DT_F16)
+        for (int64_t i = 0; i < n; i++)
+            half[i] = half_of(v[i]);
+    else
+        for (int64_t i = 0; i < n; i++)
+            half[i] = f32_to_bf16(v[i]);
 }
 
 bool size_product(const int64_t *v, int n, int64_t *out)
@@ -180,23 +210,7 @@ float f16_to_f32(uint16_t h)
 
 uint16_t f32_to_f16(float f)
 {
-    uint32_t u;
-    memcpy(&u, &f, 4);
-    uint32_t sign = u >> 16 & 0x8000;
-    u &= 0x7fffffff;
-    if (u > 0x7f800000)
-        return (uint16_t)(sign | 0x7e00 | (u >> 13 & 0x3ff));
-    if (u >= 0x477ff000) // 65520 and above round to Inf
-        return (uint16_t)(sign | 0x7c00);
-    if (u < 0x38800000) { // below 2^-14: in units of 2^-24, by the float adder's own rounding
-        float a;
-        memcpy(&a, &u, 4);
-        a += 0.5f; // 0.5 has the ulp 2^-24
-        memcpy(&u, &a, 4);
-        return (uint16_t)(sign | (u - 0x3f000000));
-    }
-    u += 0xfff + (u >> 13 & 1);
-    return (uint16_t)(sign | (u - 0x38000000) >> 13);
+    return half_of(f);
 }
 
 float round_to_dtype(float f, enum dtype d)

@@ -70,6 +70,8 @@ bool tensor_shape_is(const struct tensor *t, int rank, const int64_t *shape);
 float tensor_f32(const struct tensor *t, int64_t i);
 /* Elements [first, first + n) of a float tensor to f32, exactly. */
 void tensor_to_f32(const struct tensor *t, int64_t first, int64_t n, float *out);
+/* n floats to dtype (F32, F16, BF16), one after another, each rounded as f32_to_ does below. */
+void tensor_from_f32(const float *v, int64_t n, enum dtype dtype, void *out);
 /* Overflow-checked product; false if it exceeds INT64_MAX or a factor is negative. */
 bool size_product(const int64_t *v, int n, int64_t *out);
 

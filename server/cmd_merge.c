@@ -22,6 +22,7 @@ struct merging {
 static enum status load_adapters(const struct config *c, struct merging *m, struct error *err)
 {
     const struct adapter_options options = {
+        .mode = COMPUTE_EXACT,
         .permissive = c->adapter_checks == CONFIG_CHECKS_PERMISSIVE,
         .neumann_peft = c->neumann_series == CONFIG_NEUMANN_PEFT};
     m->adapters = calloc(c->merge_adapter.n + 1, sizeof *m->adapters);

@@ -13,29 +13,22 @@
 
 static struct adapter_options options_of(const struct config *c)
 {
-    return (struct adapter_options){.permissive = c->adapter_checks == CONFIG_CHECKS_PERMISSIVE,
+    return (struct adapter_options){.mode = COMPUTE_EXACT,
+                                    .permissive = c->adapter_checks == CONFIG_CHECKS_PERMISSIVE,
                                     .neumann_peft = c->neumann_series == CONFIG_NEUMANN_PEFT};
 }
 
-/* R as F32 [rows, B, B]; t->data is malloc'ed, NULL when memory runs out. What is kept as D = R - I
- * gets its ones back. */
-static void rotation_tensor(const struct rotation *r, const char *name, const char *path,
-                            struct tensor *t)
+/* R as F32 [rows, B, B], which stays where it is. */
+static struct tensor rotation_tensor(const struct rotation *r, const char *name, const char *path)
 {
     int64_t rows = r->shared ? 1 : r->blocks, square = (int64_t)r->block * r->block;
-    float *v = malloc((size_t)(rows * square) * sizeof *v);
-    for (int64_t i = 0; v && i < rows * square; i++) {
-        bool diagonal = i % square % (r->block + 1) == 0;
-        v[i] = r->dtype == DT_F32 ? ((const float *)r->data)[i]
-                                  : f16_to_f32(((const uint16_t *)r->data)[i]) + (float)diagonal;
-    }
-    *t = (struct tensor){.name = name,
-                         .file = path,
-                         .dtype = DT_F32,
-                         .rank = 3,
-                         .shape = {rows, r->block, r->block},
-                         .data = v,
-                         .bytes = (size_t)(rows * square) * sizeof *v};
+    return (struct tensor){.name = name,
+                           .file = path,
+                           .dtype = DT_F32,
+                           .rank = 3,
+                           .shape = {rows, r->block, r->block},
+                           .data = r->data,
+                           .bytes = (size_t)(rows * square) * sizeof(float)};
 }
 
 static enum status write_rotations(const struct model *m, const struct adapter *a, const char *path,
@@ -43,18 +36,12 @@ static enum status write_rotations(const struct model *m, const struct adapter *
 {
     struct tensor *t = calloc(m->n_modules + 1, sizeof *t);
     size_t n = 0;
-    bool whole = true;
     if (!t)
         return error_memory(err, "writing rotations");
-    for (size_t i = 0; i < m->n_modules && whole; i++) {
-        if (!a->host.rotation[i])
-            continue;
-        rotation_tensor(a->host.rotation[i], m->modules[i].name, path, &t[n]);
-        whole = t[n++].data != NULL;
-    }
-    enum status s = whole ? writer_file(path, t, n, err) : error_memory(err, "writing rotations");
-    for (size_t i = 0; i < n; i++)
-        free((void *)t[i].data);
+    for (size_t i = 0; i < m->n_modules; i++)
+        if (a->host.rotation[i])
+            t[n++] = rotation_tensor(a->host.rotation[i], m->modules[i].name, path);
+    enum status s = writer_file(path, t, n, err);
     free(t);
     return s;
 }

@@ -16,6 +16,7 @@
  *   buffer   rows x stride floats (the result), then a row of `stride` floats for each thread, then
  *            in fast mode the rows' bytes (fast.c)
  */
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -100,7 +101,6 @@ struct prepare {
 
 struct region {
     const struct kernels_state *state;
-    bool near;
     struct prepare p[JOBS_AT_ONCE];
     int n;
     int64_t units, chunks;
@@ -186,8 +186,8 @@ static void rotate_block(const struct region *region, int64_t width, const struc
 {
     int64_t at = r->shared ? 0 : block * r->block * r->block;
     struct rotate_block b = {.size = r->block, .ahead = r->shared ? 0 : width * r->block};
-    if (region->near && r->near) {
-        b.elements = r->near + at;
+    if (r->dtype == DT_F16) {
+        b.elements = (const uint16_t *)r->data + at;
         region->state->twins.rotate_near(x, ldx, rows, &b, out, ldo);
     } else {
         b.elements = (const float *)r->data + at;
@@ -279,14 +279,15 @@ static void unit_chunk(void *ctx, int64_t chunk, int thread)
     }
 }
 
-static double unit_cycles(const struct region *region, const struct prepare *p)
+static double unit_cycles(const struct kernels *self, const struct prepare *p)
 {
     const struct prepare_job *j = p->job;
     double cycles = p->bytes ? CYCLES_QUANTIZE * (double)(j->rows * j->k) : 0;
     for (int32_t i = 0; i < j->n_groups; i++)
         for (int32_t s = 0; s < j->groups[i].n && is_rotated(&j->groups[i]); s++) {
             const struct rotation *r = j->groups[i].r[s];
-            double read = region->near && r->near ? CYCLES_READ_D : CYCLES_READ_R;
+            assert(r->dtype == DT_F32 || self->mode == COMPUTE_FAST);
+            double read = r->dtype == DT_F16 ? CYCLES_READ_D : CYCLES_READ_R;
             cycles += (double)(j->k * r->block) * (read + CYCLES_ROTATE * j->groups[i].count);
         }
     return cycles;
@@ -334,13 +335,13 @@ static void run_rows(const struct kernels *self, const struct prepare *p)
 
 static void prepare_some(const struct kernels *self, const struct prepare_job *jobs, int n)
 {
-    struct region region = {.state = self->state, .near = self->mode == COMPUTE_FAST, .n = n};
+    struct region region = {.state = self->state, .n = n};
     double cycles = 0;
     for (int i = 0; i < n; i++) {
         open_job(self, &jobs[i], &region.p[i]);
         region.units += region.p[i].units;
         if (region.p[i].units)
-            cycles += unit_cycles(&region, &region.p[i]);
+            cycles += unit_cycles(self, &region.p[i]);
     }
     if (region.units) {
         region.chunks = chunk_count(self, region.units, cycles / (double)region.units);

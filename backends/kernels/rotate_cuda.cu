@@ -9,6 +9,8 @@
  *   buffer   two matrices [rows, stride]: a chain goes to and fro between them and ends in the
  *            first, or in the second where a weight's permutation has to bring it to the first
  */
+#include <assert.h>
+
 #include "backends/kernels/device_cuda.cuh"
 
 #define SEGMENT_ROWS 8
@@ -142,6 +144,7 @@ static void add(struct list *l, const struct journey *t, int64_t first, int64_t 
         s->ldo = t->stride;
         s->k = j->k;
         s->rows = end - first < SEGMENT_ROWS ? (int32_t)(end - first) : SEGMENT_ROWS;
+        assert(!r || r->dtype == DT_F32);
         s->r = r ? (const float *)r->data : NULL;
         s->block = r ? r->block : 1;
         s->shared = r && r->shared;

@@ -1,12 +1,17 @@
 /*
  * Owns the life of one generation: files -> checks -> packed vectors (copied out of the file, so
- * that its other bytes can go; a file that has no others is kept) -> R of every block -> an
- * immutable value. A derived generation (strength) has its own R and shares the packed vectors with
- * the one it came from.
+ * that its other bytes can go; a file that has no others is kept) -> the rotation of every block
+ * -> an immutable value. A derived generation (of another strength, or for the other mode) has its
+ * own rotations and shares the packed vectors with the one it came from.
  *
  *     adapter -> data -> packed (refcounted): one tensor view a module into one allocation, biases,
  *                                             a classification head
  *                     -> rotations:           one struct rotation a module into one allocation
+ *                     -> wide:                R of a module whose D no F16 holds, each its own
+ *
+ * For exact mode a rotation is R, for fast mode D = R - I in halves (kernels.h). Which entries D
+ * has is only known when it is made; one that is beyond F16, which only a diverging series makes,
+ * leaves its module R.
  *
  * What steps read is placed where they compute (core/place.h): the biases and the head once, with
  * the packed vectors, the rotations with each generation.
@@ -53,8 +58,9 @@ struct adapter_data {
     struct packed *packed;
     struct rotation *rotations;       /* [n_modules] */
     const struct rotation **pointers; /* [n_modules] */
-    void *memory;                     /* of all R */
+    void *memory;                     /* of all R or D */
     size_t memory_size;
+    float **wide; /* [n_modules]; NULL: of none */
     struct place place;
     struct rotation *placed; /* [n_modules], then as many pointers; NULL: steps read the others */
 };
@@ -84,28 +90,26 @@ static void packed_unref(struct packed *p)
     free(p);
 }
 
-static int64_t rotation_elements(const struct tensor *packed, int32_t block)
+static enum dtype rotation_dtype(enum compute mode)
 {
-    return packed->shape[0] * block * block;
+    return mode == COMPUTE_FAST ? DT_F16 : DT_F32;
 }
 
-/* R, then D, which is in halves. */
-static size_t rotation_size(const struct tensor *packed, int32_t block)
+static size_t rotation_size(const struct tensor *packed, int32_t block, enum dtype d)
 {
-    size_t n = (size_t)rotation_elements(packed, block);
-    return align64(n * sizeof(float)) + align64(n * sizeof(uint16_t));
+    return align64((size_t)(packed->shape[0] * block * block) * dtype_size(d));
 }
 
-/* Bytes of the vectors, of the rotations made of them, and of the biases. */
-static void measure(const struct source *src, size_t n_modules, size_t *vectors, size_t *rotations,
-                    size_t *biases)
+/* Bytes of the vectors, of the rotations made of them for `mode`, and of the biases. */
+static void measure(const struct source *src, size_t n_modules, enum compute mode, size_t *vectors,
+                    size_t *rotations, size_t *biases)
 {
     *vectors = *rotations = *biases = 0;
     for (size_t i = 0; i < n_modules; i++) {
         const struct source_module *s = &src->modules[i];
         if (s->rotation) {
             *vectors += align64(s->rotation->bytes);
-            *rotations += rotation_size(s->rotation, s->block);
+            *rotations += rotation_size(s->rotation, s->block, rotation_dtype(mode));
         }
         if (s->bias)
             *biases += align64((size_t)s->bias->shape[0] * sizeof(float));
@@ -156,7 +160,7 @@ static struct packed *packed_new(const struct source *src, const struct model *m
                                  const struct adapter_options *options, struct package *files)
 {
     size_t vectors, rotations, biases, n_modules = m->n_modules;
-    measure(src, n_modules, &vectors, &rotations, &biases);
+    measure(src, n_modules, options->mode, &vectors, &rotations, &biases);
     bool keep = package_size(files) - package_size(files) / LITTLE_ELSE <= vectors;
     if (keep)
         vectors = package_size(files);
@@ -237,6 +241,9 @@ void adapter_unref(struct adapter *a)
     if (a->data) {
         ledger_leave(a->data->packed->ledger, a->data->memory, a->data->memory_size);
         ledger_sub(a->data->packed->ledger, a->rotation_bytes);
+        for (size_t i = 0; a->data->wide && i < a->data->packed->n_modules; i++)
+            memory_free(a->data->wide[i]);
+        free(a->data->wide);
         packed_unref(a->data->packed);
         free(a->data->rotations);
         free(a->data->pointers);
@@ -290,7 +297,7 @@ static bool set_sizes(struct adapter *a, const struct packed *p)
 /* Everything but the numbers of R. p is borrowed; the new adapter holds its own reference. */
 static struct adapter *adapter_new(const struct model *m, struct packed *p, const char *name,
                                    const char *path, const uint8_t digest[DIGEST_SIZE],
-                                   int32_t strength)
+                                   int32_t strength, enum compute mode)
 {
     struct adapter *a = calloc(1, sizeof *a);
     struct adapter_data *d = calloc(1, sizeof *d);
@@ -309,13 +316,14 @@ static struct adapter *adapter_new(const struct model *m, struct packed *p, cons
     a->path = strdup(path);
     memcpy(a->digest, digest, DIGEST_SIZE);
     a->strength = strength;
+    a->mode = mode;
     a->n_total = (int32_t)m->n_modules;
     a->neumann = p->rule.neumann;
     a->terms = p->rule.terms;
     set_identity(a);
     for (size_t i = 0; i < p->n_modules; i++)
         if (p->vectors[i].data)
-            a->rotation_bytes += rotation_size(&p->vectors[i], p->blocks[i]);
+            a->rotation_bytes += rotation_size(&p->vectors[i], p->blocks[i], rotation_dtype(mode));
     ledger_add(p->ledger, a->rotation_bytes);
     d->rotations = calloc(p->n_modules + 1, sizeof *d->rotations);
     d->pointers = calloc(p->n_modules + 1, sizeof *d->pointers);
@@ -387,17 +395,39 @@ static enum status place_rotations(const struct model *m, struct adapter *a, str
         if (!r)
             continue;
         d->placed[i] = *r;
-        d->placed[i].data = (char *)copy + ((char *)r->data - (char *)d->memory);
-        if (r->near)
-            d->placed[i].near =
-                (const uint16_t *)(copy + ((const char *)r->near - (char *)d->memory));
+        if (d->wide && d->wide[i])
+            d->placed[i].data = (void *)place_copy(
+                &d->place, r->data, rotation_size(&d->packed->vectors[i], r->block, DT_F32));
+        else
+            d->placed[i].data = (char *)copy + ((char *)r->data - (char *)d->memory);
+        if (!d->placed[i].data)
+            return error_memory(err, "placing an adapter");
         to[i] = &d->placed[i];
     }
     a->adapted.rotation = to;
     return ST_OK;
 }
 
-/* Fills R; f NULL: nobody wants to know. */
+/* R of a module whose D there is not; what is to be known of it is known. */
+static enum status build_wide(const struct kernels *k, const struct rotation_rule *rule,
+                              struct adapter *a, size_t i, struct rotation *r, struct error *err)
+{
+    struct adapter_data *d = a->data;
+    const struct tensor *v = &d->packed->vectors[i];
+    size_t bytes = rotation_size(v, r->block, DT_F32);
+    struct rotation_stats known = {0};
+    if (!d->wide)
+        d->wide = calloc(d->packed->n_modules, sizeof *d->wide);
+    if (!d->wide || !(d->wide[i] = memory_alloc(bytes)))
+        return error_memory(err, "building rotations");
+    ledger_add(d->packed->ledger, bytes);
+    a->rotation_bytes += bytes;
+    r->dtype = DT_F32;
+    r->data = d->wide[i];
+    return rotation_build(k, rule, v, r->block, DT_F32, r->data, &known, err);
+}
+
+/* Fills the rotations; f NULL: nobody wants to know. */
 static enum status build(const struct model *m, const struct kernels *k, struct adapter *a,
                          bool permissive, struct findings *f, struct error *err)
 {
@@ -405,6 +435,7 @@ static enum status build(const struct model *m, const struct kernels *k, struct 
     struct rotation_rule rule = p->rule;
     rule.strength = a->strength / 100.0;
     char *at = a->data->memory;
+    enum dtype dtype = rotation_dtype(a->mode);
     for (size_t i = 0; i < p->n_modules; i++) {
         const struct tensor *v = &p->vectors[i];
         if (!v->data)
@@ -416,17 +447,15 @@ static enum status build(const struct model *m, const struct kernels *k, struct 
                                .block = p->blocks[i],
                                .blocks = (int32_t)(m->modules[i].rotate_dim / p->blocks[i]),
                                .shared = p->shared,
-                               .dtype = DT_F32,
+                               .dtype = dtype,
                                .data = at};
-        uint16_t *near =
-            (uint16_t *)(at + align64((size_t)rotation_elements(v, r->block) * sizeof(float)));
-        at += rotation_size(v, p->blocks[i]);
+        at += rotation_size(v, r->block, dtype);
         a->data->pointers[i] = r;
-        enum status s = rotation_build(k, &rule, v, r->block, r->data, &stats, err);
+        enum status s = rotation_build(k, &rule, v, r->block, dtype, r->data, &stats, err);
+        if (!s && stats.beyond)
+            s = build_wide(k, &rule, a, i, r, err);
         if (s)
             return s;
-        if (rotation_near(r->data, v->shape[0], r->block, near))
-            r->near = near;
         if (f)
             judge(m, i, a->path, &stats, permissive, f);
         a->orthogonality_defect = fmax(a->orthogonality_defect, stats.defect);
@@ -463,10 +492,11 @@ static void check_biases(const struct model *m, const struct packed *p, const ch
 
 /* Does what the files need fit the bound? */
 static void check_capacity(const struct model *m, const struct source *src, const char *path,
-                           uint64_t max_bytes, struct findings *f)
+                           const struct adapter_options *options, struct findings *f)
 {
     size_t vectors, rotations, biases;
-    measure(src, m->n_modules, &vectors, &rotations, &biases);
+    uint64_t max_bytes = options->max_bytes;
+    measure(src, m->n_modules, options->mode, &vectors, &rotations, &biases);
     uint64_t need = (uint64_t)vectors + rotations + biases + head_bytes(&src->head);
     char expected[64], got[64];
     if (!max_bytes || need <= max_bytes)
@@ -495,7 +525,7 @@ static enum status load(const struct model *m, const struct kernels *k, const ch
     if (!s)
         s = source_check(&files, m, k, options->permissive, &src, findings, err);
     if (!s && !findings->errors)
-        check_capacity(m, &src, dir, options->max_bytes, findings);
+        check_capacity(m, &src, dir, options, findings);
     if (s || findings->errors)
         goto done;
     package_digest(&files, digest);
@@ -504,7 +534,7 @@ static enum status load(const struct model *m, const struct kernels *k, const ch
     package_clear(&files);
     turns_pause();
     if (packed)
-        a = adapter_new(m, packed, name, dir, digest, 100);
+        a = adapter_new(m, packed, name, dir, digest, 100, options->mode);
     if (!a) {
         s = error_memory(err, "loading an adapter");
         goto done;
@@ -553,14 +583,14 @@ enum status adapter_validate(const struct model *m, const struct kernels *kernel
 }
 
 enum status adapter_derive(const struct model *m, const struct kernels *kernels,
-                           const struct adapter *from, int32_t strength, struct adapter **out,
-                           struct error *err)
+                           const struct adapter *from, int32_t strength, enum compute mode,
+                           struct adapter **out, struct error *err)
 {
     *out = NULL;
     struct adapter *a =
-        adapter_new(m, from->data->packed, from->name, from->path, from->digest, strength);
+        adapter_new(m, from->data->packed, from->name, from->path, from->digest, strength, mode);
     if (!a)
-        return error_memory(err, "scaling an adapter");
+        return error_memory(err, "deriving from an adapter");
     a->generation = from->generation;
     enum status s = build(m, kernels, a, true, NULL, err);
     if (s) {

@@ -23,7 +23,8 @@ struct adapter {
     uint64_t generation;         /* counts loads in this process, from 1 */
     uint8_t digest[DIGEST_SIZE]; /* of the files */
     char digest_text[DIGEST_TEXT];
-    int32_t strength; /* in 1/100; 100 is the adapter itself; others are derived generations */
+    int32_t strength;  /* in 1/100; 100: as the files say */
+    enum compute mode; /* its rotations are exact mode's, which any table can use, or fast mode's */
     uint8_t identity[DIGEST_SIZE]; /* digest and strength: what KV blocks and caches are keyed by */
     struct adapted adapted;        /* where steps compute (core/place.h) */
     struct adapted host;           /* the same as the loader reads it */
@@ -44,14 +45,15 @@ struct adapter_options {
     bool permissive;   /* neumann_divergent and base_model_mismatch become warnings */
     bool neumann_peft; /* PEFT's newer series for files older than 0.18 */
     const char
-        *beneath; /* a real path below which the files must lie, or NULL (PATH_OUTSIDE_ROOT) */
+        *beneath;      /* a real path below which the files must lie, or NULL (PATH_OUTSIDE_ROOT) */
+    enum compute mode; /* what the rotations are for */
     struct ledger *ledger; /* counts what the adapter takes while it lives, or NULL */
     uint64_t max_bytes; /* packed vectors and rotations together (CAPACITY_EXCEEDED); 0: no bound */
 };
 
-/* Reads dir, checks everything against the model (all findings at once in err->findings), builds R
- * with `kernels` (the loader's table). On success *out has one reference. err->findings may hold
- * warnings on success: they are moved into the adapter. */
+/* Reads dir, checks everything against the model (all findings at once in err->findings), builds
+ * the rotations with `kernels` (the loader's table). On success *out has one reference.
+ * err->findings may hold warnings on success: they are moved into the adapter. */
 enum status adapter_load(const struct model *m, const struct kernels *kernels, const char *dir,
                          const char *name, const struct adapter_options *options,
                          struct adapter **out, struct error *err);
@@ -60,10 +62,10 @@ enum status adapter_load(const struct model *m, const struct kernels *kernels, c
 enum status adapter_validate(const struct model *m, const struct kernels *kernels, const char *dir,
                              const struct adapter_options *options, struct findings *findings,
                              struct error *err);
-/* The generation with R(t S), t = strength / 100, 0..99. */
+/* The generation with R(t S), t = strength / 100, 0..100, for a mode. */
 enum status adapter_derive(const struct model *m, const struct kernels *kernels,
-                           const struct adapter *from, int32_t strength, struct adapter **out,
-                           struct error *err);
+                           const struct adapter *from, int32_t strength, enum compute mode,
+                           struct adapter **out, struct error *err);
 struct adapter *adapter_ref(struct adapter *a);
 void adapter_unref(struct adapter *a); /* NULL is fine */
 /* Do two adapters of a chain replace biases? The base's are overwritten, so only one can; PEFT

@@ -58,7 +58,7 @@ static bool copy_adapter(struct adapter_info *out, const struct adapter *a)
     return out->block_sizes && out->path;
 }
 
-bool listing_describe(const struct slot *s, struct adapter_info *out)
+bool listing_describe(const struct table *t, const struct slot *s, struct adapter_info *out)
 {
     memset(out, 0, sizeof *out);
     out->state = s->a ? ADAPTER_READY : s->mark;
@@ -66,6 +66,8 @@ bool listing_describe(const struct slot *s, struct adapter_info *out)
     out->name = strdup(s->name);
     out->error = s->error ? strdup(s->error) : NULL;
     bool whole = out->name && (!s->error || out->error) && (!s->a || copy_adapter(out, s->a));
+    if (whole && t && s->a)
+        out->rotation_bytes += slots_derived_bytes(t, s->a);
     if (!whole)
         adapter_info_clear(out);
     return whole;
@@ -125,7 +127,7 @@ void listing_add(struct listing *l, const struct table *t)
 {
     for (size_t i = 0; i < t->named.n && !l->failed; i++) {
         struct adapter_info *info = listing_slot(l);
-        l->failed = !info || !listing_describe(&t->named.v[i], info);
+        l->failed = !info || !listing_describe(t, &t->named.v[i], info);
         l->n += !l->failed;
     }
 }

@@ -11,8 +11,9 @@ struct listing {
     bool failed; /* memory ran out */
 };
 
-/* (registry's lock) false when memory runs out; *out is cleared then. */
-bool listing_describe(const struct slot *s, struct adapter_info *out);
+/* (registry's lock, where there is a table, whose derived generations count) false when memory runs
+ * out; *out is cleared then. */
+bool listing_describe(const struct table *t, const struct slot *s, struct adapter_info *out);
 /* (registry's lock) Adds every slot. */
 void listing_add(struct listing *l, const struct table *t);
 /* Adds the adapter folders of the roots. */

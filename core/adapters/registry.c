@@ -7,6 +7,7 @@
  */
 #include "core/adapters/registry.h"
 
+#include <assert.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,9 +53,11 @@ enum status registry_open(const struct model *m, const struct kernels *kernels,
     r->m = m;
     r->k = kernels;
     r->options = options->adapter;
+    assert(!options->one_mode || options->adapter.mode == COMPUTE_EXACT);
     r->options.max_bytes = options->memory;
     r->table.memory = options->memory;
     r->autoload = options->autoload;
+    r->one_mode = options->one_mode;
     r->n_roots = options->n_roots;
     r->base_name = strdup(options->base_name ? options->base_name : "");
     r->table.ledger = r->options.ledger = ledger_new();
@@ -85,11 +88,14 @@ struct adapter *registry_acquire(struct registry *r, const char *name)
     return a;
 }
 
-struct adapter *registry_acquire_strength(struct registry *r, const struct adapter *a,
-                                          int32_t strength)
+struct adapter *registry_acquire_derived(struct registry *r, struct adapter *a, int32_t strength,
+                                         enum compute mode)
 {
+    mode = r->one_mode ? COMPUTE_EXACT : mode;
+    if (strength == a->strength && mode == a->mode)
+        return adapter_ref(a);
     pthread_mutex_lock(&r->lock);
-    struct adapter *d = slots_derived(&r->table, a, strength);
+    struct adapter *d = slots_derived(&r->table, a, strength, mode);
     if (d)
         atomic_store(&d->last_used, slots_now());
     adapter_ref(d);
@@ -321,7 +327,7 @@ static enum status describe(struct registry *r, const struct pending *p, struct 
         return s;
     }
     const struct slot slot = {.name = p->name, .a = p->a, .pinned = p->req->pinned};
-    return listing_describe(&slot, out) ? ST_OK : error_memory(err, "describing an adapter");
+    return listing_describe(NULL, &slot, out) ? ST_OK : error_memory(err, "describing an adapter");
 }
 
 enum status registry_load(struct registry *r, const struct adapter_request *req, bool *replaced,
@@ -408,19 +414,20 @@ enum status registry_autoload(struct registry *r, const char *name, struct error
 }
 
 enum status registry_derive(struct registry *r, struct adapter *a, int32_t strength,
-                            struct adapter **out, struct error *err)
+                            enum compute mode, struct adapter **out, struct error *err)
 {
     struct trash trash = {0};
-    *out = strength == 100 ? adapter_ref(a) : registry_acquire_strength(r, a, strength);
+    *out = registry_acquire_derived(r, a, strength, mode);
     if (*out)
         return ST_OK;
     struct adapter *d = NULL;
-    enum status s = adapter_derive(r->m, r->k, a, strength, &d, err);
+    enum status s =
+        adapter_derive(r->m, r->k, a, strength, r->one_mode ? COMPUTE_EXACT : mode, &d, err);
     if (s)
         return s;
     pthread_mutex_lock(&r->lock);
     if (!slots_reserve(&r->table.derived, 1) || !slots_trash(&r->table, &trash))
-        s = error_memory(err, "scaling an adapter");
+        s = error_memory(err, "deriving from an adapter");
     if (!s)
         s = slots_make_room(&r->table, err);
     if (s) {
@@ -431,8 +438,7 @@ enum status registry_derive(struct registry *r, struct adapter *a, int32_t stren
         // the parent may have been replaced meanwhile: then only this request uses it
         struct slot *parent = slots_loaded(&r->table, a->name);
         if (parent && parent->a->generation == a->generation)
-            r->table.derived.v[r->table.derived.n++] =
-                (struct slot){.a = adapter_ref(d), .since = slots_now()};
+            slots_keep_derived(&r->table, d);
         *out = d;
         d = NULL;
     }
@@ -443,15 +449,19 @@ enum status registry_derive(struct registry *r, struct adapter *a, int32_t stren
 }
 
 enum status registry_retire(struct registry *r, const char *name, struct adapter **out,
-                            struct error *err)
+                            uint64_t *bytes, struct error *err)
 {
     struct trash trash = {0};
     *out = NULL;
+    *bytes = 0;
     pthread_mutex_lock(&r->lock);
     struct slot *s = slots_removable(&r->table, name);
     bool room = s && slots_trash(&r->table, &trash);
     if (room) {
         *out = adapter_ref(s->a);
+        if (s->a)
+            *bytes =
+                s->a->packed_bytes + s->a->rotation_bytes + slots_derived_bytes(&r->table, s->a);
         s->leaving = true;
         slots_leave_derived(&r->table);
         slots_sweep(&r->table, &trash);

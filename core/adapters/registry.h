@@ -17,7 +17,9 @@ struct registry_options {
     const char *base_name; /* an adapter must not be named like it */
     uint64_t memory;       /* --adapter-memory: bytes of all generations in memory */
     bool autoload;
-    struct adapter_options adapter;
+    bool one_mode;                  /* steps of both modes go through exact mode's rotations */
+    struct adapter_options adapter; /* its mode: what is loaded has the rotations of; those of the
+                                       other are derived when a request first wants them */
 };
 
 enum status registry_open(const struct model *m, const struct kernels *kernels,
@@ -31,9 +33,10 @@ bool registry_name_valid(const char *name);
 /* The serving generation of name with one reference for the caller; NULL if none is loaded. Touches
  * last_used. */
 struct adapter *registry_acquire(struct registry *r, const char *name);
-/* A derived generation that is resident already; NULL: registry_derive must make it. */
-struct adapter *registry_acquire_strength(struct registry *r, const struct adapter *a,
-                                          int32_t strength);
+/* a with a strength (in 1/100) and the rotations of a mode: a itself or a derived generation that
+ * is resident already; NULL: registry_derive must make it. Touches last_used. */
+struct adapter *registry_acquire_derived(struct registry *r, struct adapter *a, int32_t strength,
+                                         enum compute mode);
 /* Is name in a root (and autoload on)? */
 bool registry_discoverable(struct registry *r, const char *name);
 
@@ -60,7 +63,8 @@ struct adapter_info {
     enum adapter_state state;
     uint64_t generation;
     char digest[DIGEST_TEXT]; /* "" where unknown */
-    uint64_t packed_bytes, rotation_bytes;
+    uint64_t packed_bytes;
+    uint64_t rotation_bytes; /* with those of what was derived of it */
     bool pinned;
     int32_t in_flight;
     double last_used; /* UNIX seconds; 0: never */
@@ -91,14 +95,15 @@ enum status registry_validate(struct registry *r, const struct adapter_request *
                               struct findings *findings, struct error *err);
 /* (loader) For a request that names an adapter that is only on disk. */
 enum status registry_autoload(struct registry *r, const char *name, struct error *err);
-/* (loader) R(t S), cached in the registry under the budget; one reference for the caller. */
+/* (loader) The same, made if need be and kept in the registry under the budget; one reference for
+ * the caller. */
 enum status registry_derive(struct registry *r, struct adapter *a, int32_t strength,
-                            struct adapter **out, struct error *err);
-/* Takes name out (new requests no longer find it); the caller holds the reference and waits for
- * in_flight to become 0 if it wants to know the bytes are free. *out is NULL where only a load that
- * failed was listed. ADAPTER_NOT_FOUND. */
+                            enum compute mode, struct adapter **out, struct error *err);
+/* Takes name out (new requests no longer find it), with what was derived of it; the caller holds
+ * the reference and waits for in_flight to become 0 if it wants to know that *bytes, all of them,
+ * are free. *out is NULL where only a load that failed was listed. ADAPTER_NOT_FOUND. */
 enum status registry_retire(struct registry *r, const char *name, struct adapter **out,
-                            struct error *err);
+                            uint64_t *bytes, struct error *err);
 /* Marks a name as loading (listings show it) or failed with a sentence. */
 void registry_mark(struct registry *r, const char *name, enum adapter_state state,
                    const char *error);

@@ -116,7 +116,7 @@ enum status registry_info(struct registry *r, const char *name, struct adapter_i
     memset(out, 0, sizeof *out);
     pthread_mutex_lock(&r->lock);
     struct slot *s = slots_find(&r->table, name);
-    bool whole = s && listing_describe(s, out);
+    bool whole = s && listing_describe(&r->table, s, out);
     pthread_mutex_unlock(&r->lock);
     if (s)
         return whole ? ST_OK : error_memory(err, "describing an adapter");

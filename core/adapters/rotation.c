@@ -74,6 +74,7 @@ struct scratch {
     const struct kernels *k;
     float *v;             /* packed vector */
     float *s, *p, *acc;   /* S, S^2, Horner's value */
+    float *r;             /* R on its way to D */
     double *da, *db, *dv; /* block^2 doubles; a vector of 2 block */
     int32_t *pivots;
     void *memory;
@@ -85,7 +86,7 @@ static enum status scratch_open(struct scratch *w, const struct kernels *k, int3
     size_t n = (size_t)b * (size_t)b;
     w->b = b;
     w->k = k;
-    w->memory = memory_alloc(n * (4 * sizeof(float) + 2 * sizeof(double)) +
+    w->memory = memory_alloc(n * (5 * sizeof(float) + 2 * sizeof(double)) +
                              (size_t)b * (2 * sizeof(double) + sizeof(int32_t)));
     if (!w->memory)
         return error_memory(err, "building rotations");
@@ -96,7 +97,8 @@ static enum status scratch_open(struct scratch *w, const struct kernels *k, int3
     w->s = floats;
     w->p = w->s + n;
     w->acc = w->p + n;
-    w->v = w->acc + n;
+    w->r = w->acc + n;
+    w->v = w->r + n;
     void *ints = w->v + n;
     w->pivots = ints;
     return ST_OK;
@@ -107,18 +109,18 @@ static void multiply(const struct scratch *w, bool ta, const float *a, const flo
     w->k->gemm(w->k, ta, false, w->b, w->b, w->b, a, w->b, b, w->b, c, w->b);
 }
 
-/* S = scale * skew(v). */
+/* S = scale * skew(v), v being scaled on the way. */
 static void skew(const struct scratch *w, double scale)
 {
-    const float *v = w->v;
-    int32_t b = w->b;
-    for (int32_t p = 0; p < b; p++) {
-        w->s[p * (size_t)b + p] = 0;
-        for (int32_t q = p + 1; q < b; q++) {
-            float x = (float)(scale * *v++);
-            w->s[p * (size_t)b + q] = x;
-            w->s[q * (size_t)b + p] = -x;
-        }
+    float *v = w->v, *restrict s = w->s;
+    size_t b = (size_t)w->b;
+    for (int64_t i = 0, n = rotation_packed(w->b); i < n && scale != 1; i++)
+        v[i] = (float)(scale * v[i]);
+    for (size_t p = 0; p < b; p++) {
+        s[p * b + p] = 0;
+        memcpy(s + p * b + p + 1, v, (b - p - 1) * sizeof *v);
+        for (size_t q = p + 1; q < b; q++)
+            s[q * b + p] = -*v++;
     }
 }
 
@@ -148,25 +150,27 @@ static float coefficient(const struct rotation_rule *rule, int32_t i, int32_t la
 }
 
 /* m = c0 I + c1 S + m */
-static void add_linear(const struct scratch *w, float *m, float c0, float c1)
+static void add_linear(const struct scratch *w, float *restrict m, float c0, float c1)
 {
     size_t n = (size_t)w->b * (size_t)w->b;
+    const float *restrict s = w->s;
     for (size_t i = 0; i < n; i++)
-        m[i] += c1 * w->s[i];
+        m[i] += c1 * s[i];
     for (size_t i = 0; i < n; i += (size_t)w->b + 1)
         m[i] += c0;
 }
 
 /* m = c0 I + c1 S + c2 P; P, which may have overflowed, is left out where c2 is 0. */
-static void set_quadratic(const struct scratch *w, float *m, float c0, float c1, float c2)
+static void set_quadratic(const struct scratch *w, float *restrict m, float c0, float c1, float c2)
 {
     size_t n = (size_t)w->b * (size_t)w->b;
+    const float *restrict s = w->s, *restrict p = w->p;
     if (c2 != 0)
         for (size_t i = 0; i < n; i++)
-            m[i] = c2 * w->p[i] + c1 * w->s[i];
+            m[i] = c2 * p[i] + c1 * s[i];
     else
         for (size_t i = 0; i < n; i++)
-            m[i] = c1 * w->s[i];
+            m[i] = c1 * s[i];
     for (size_t i = 0; i < n; i += (size_t)w->b + 1)
         m[i] += c0;
 }
@@ -361,15 +365,30 @@ static void build_block(const struct scratch *w, const struct rotation_rule *rul
     stats->defect = fmax(stats->defect, defect(w, r));
 }
 
+/* D of the block whose R is in w->r; false: an entry is beyond what F16 holds. */
+static bool store_near(const struct scratch *w, uint16_t *out)
+{
+    size_t n = (size_t)w->b * (size_t)w->b;
+    uint32_t beyond = 0;
+    for (size_t i = 0; i < n; i += (size_t)w->b + 1)
+        w->r[i] -= 1;
+    tensor_from_f32(w->r, (int64_t)n, DT_F16, out);
+    for (size_t i = 0; i < n; i++)
+        beyond |= (out[i] & 0x7c00) == 0x7c00;
+    return !beyond;
+}
+
 enum status rotation_build(const struct kernels *k, const struct rotation_rule *rule,
-                           const struct tensor *packed, int32_t block, float *out,
+                           const struct tensor *packed, int32_t block, enum dtype dtype, void *out,
                            struct rotation_stats *stats, struct error *err)
 {
     int64_t rows = packed->shape[0], n = rotation_packed(block);
+    size_t step = (size_t)block * (size_t)block * dtype_size(dtype);
     stats->rows += rows;
     if (block == 1) {
-        for (int64_t i = 0; i < rows; i++)
-            out[i] = 1;
+        memset(out, 0, (size_t)rows * step);
+        for (int64_t i = 0; i < rows && dtype == DT_F32; i++)
+            ((float *)out)[i] = 1;
         return ST_OK;
     }
     struct scratch w = {0};
@@ -377,21 +396,16 @@ enum status rotation_build(const struct kernels *k, const struct rotation_rule *
     if (s)
         return s;
     for (int64_t i = 0; i < rows; i++) {
+        void *to = (char *)out + (size_t)i * step;
         turns_pause();
         tensor_to_f32(packed, i * n, n, w.v);
-        build_block(&w, rule, packed, out + (size_t)i * (size_t)block * (size_t)block, stats);
+        if (dtype == DT_F32) {
+            build_block(&w, rule, packed, to, stats);
+        } else {
+            build_block(&w, rule, packed, w.r, stats);
+            stats->beyond += !store_near(&w, to);
+        }
     }
     memory_free(w.memory);
     return ST_OK;
-}
-
-bool rotation_near(const float *r, int64_t rows, int32_t block, uint16_t *out)
-{
-    bool fits = true;
-    for (int64_t i = 0; i < rows * block; i++) // a row of a block
-        for (int32_t c = 0; c < block; c++, r++, out++) {
-            *out = f32_to_f16(c == i % block ? *r - 1 : *r);
-            fits &= (*out & 0x7c00) != 0x7c00;
-        }
-    return fits;
 }

@@ -29,6 +29,7 @@ struct rotation_stats {
     int64_t divergent;  /* Neumann: blocks whose S has a spectral norm >= 1 */
     double norm;        /* the largest such spectral norm, if any */
     int64_t non_finite; /* vectors that hold NaN or Inf; their R is I */
+    int64_t beyond;     /* F16: blocks with an entry of D that F16 does not hold */
 };
 
 /* Entries a block's packed vector has: block (block - 1) / 2. */
@@ -41,12 +42,10 @@ int64_t rotation_unpacked(int64_t packed);
 int64_t rotation_block(int64_t dim, int64_t blocks, int64_t block);
 
 /* Builds the R of every row of packed [rows, rotation_packed(block)] (F32, F16 or BF16) into out
- * [rows, block, block] F32, and adds what it saw to *stats (which starts zeroed). OUT_OF_MEMORY. */
+ * [rows, block, block], as R (dtype F32) or as D = R - I (F16), and adds what it saw to *stats
+ * (which starts zeroed). OUT_OF_MEMORY. */
 enum status rotation_build(const struct kernels *k, const struct rotation_rule *rule,
-                           const struct tensor *packed, int32_t block, float *out,
+                           const struct tensor *packed, int32_t block, enum dtype dtype, void *out,
                            struct rotation_stats *stats, struct error *err);
-
-/* D = R - I of `rows` blocks, in F16; false: an entry is beyond what F16 holds. */
-bool rotation_near(const float *r, int64_t rows, int32_t block, uint16_t *out);
 
 #endif

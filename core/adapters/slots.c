@@ -103,23 +103,77 @@ struct slot *slots_insert(struct table *t, char *name)
     return &t->named.v[i];
 }
 
-struct adapter *slots_derived(struct table *t, const struct adapter *a, int32_t strength)
+/* ---- derived generations ---- */
+
+static int compare_derived(const struct adapter *d, uint64_t generation, int32_t strength,
+                           enum compute mode)
 {
-    for (size_t i = 0; i < t->derived.n; i++) {
-        struct adapter *d = t->derived.v[i].a;
-        if (d->generation == a->generation && d->strength == strength)
-            return d;
-    }
-    return NULL;
+    if (d->generation != generation)
+        return d->generation < generation ? -1 : 1;
+    if (d->strength != strength)
+        return d->strength < strength ? -1 : 1;
+    return (int)d->mode - (int)mode;
 }
 
-/* Bytes that dropping the table's reference gives back: a derived generation shares its packed
- * vectors, and one that somebody else holds gives nothing yet. */
+/* The first that is not less. */
+static size_t derived_place(const struct slots *l, uint64_t generation, int32_t strength,
+                            enum compute mode)
+{
+    size_t low = 0, high = l->n;
+    while (low < high) {
+        size_t mid = (low + high) / 2;
+        if (compare_derived(l->v[mid].a, generation, strength, mode) < 0)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
+static size_t first_derived(const struct table *t, const struct adapter *a)
+{
+    return derived_place(&t->derived, a->generation, 0, COMPUTE_EXACT);
+}
+
+static bool is_of(const struct table *t, size_t i, const struct adapter *a)
+{
+    return i < t->derived.n && t->derived.v[i].a->generation == a->generation;
+}
+
+struct adapter *slots_derived(struct table *t, const struct adapter *a, int32_t strength,
+                              enum compute mode)
+{
+    size_t i = derived_place(&t->derived, a->generation, strength, mode);
+    if (!is_of(t, i, a) || compare_derived(t->derived.v[i].a, a->generation, strength, mode))
+        return NULL;
+    return t->derived.v[i].a;
+}
+
+void slots_keep_derived(struct table *t, struct adapter *d)
+{
+    struct slots *l = &t->derived;
+    size_t i = derived_place(l, d->generation, d->strength, d->mode);
+    memmove(&l->v[i + 1], &l->v[i], (l->n++ - i) * sizeof *l->v);
+    l->v[i] = (struct slot){.a = adapter_ref(d), .since = slots_now()};
+}
+
+uint64_t slots_derived_bytes(const struct table *t, const struct adapter *a)
+{
+    uint64_t bytes = 0;
+    for (size_t i = first_derived(t, a); is_of(t, i, a); i++)
+        bytes += t->derived.v[i].a->rotation_bytes;
+    return bytes;
+}
+
+/* ---- room ---- */
+
+/* Bytes that dropping the table's reference gives back: a derived generation has no packed vectors
+ * of its own (0), and one that somebody else holds gives nothing yet. */
 static uint64_t bytes_freed(const struct slot *s)
 {
     if (!s->leaving || !s->a || atomic_load(&s->a->refs) > 1)
         return 0;
-    return s->a->rotation_bytes + (s->a->strength == 100 ? s->a->packed_bytes : 0);
+    return s->a->rotation_bytes + s->a->packed_bytes;
 }
 
 /* Bytes that stay in memory: generations that stay in the table, those that requests hold, and
@@ -192,11 +246,11 @@ size_t slots_leaving(const struct table *t)
 
 void slots_leave_derived(struct table *t)
 {
-    for (size_t i = 0; i < t->derived.n; i++)
-        for (size_t j = 0; j < t->named.n; j++)
-            if (t->named.v[j].leaving && t->named.v[j].a &&
-                t->named.v[j].a->generation == t->derived.v[i].a->generation)
-                t->derived.v[i].leaving = true;
+    for (size_t i = 0; i < t->named.n; i++) {
+        const struct adapter *a = t->named.v[i].leaving ? t->named.v[i].a : NULL;
+        for (size_t d = a ? first_derived(t, a) : 0; a && is_of(t, d, a); d++)
+            t->derived.v[d].leaving = true;
+    }
 }
 
 /* The references of what leaves go to the trash, which has room. */

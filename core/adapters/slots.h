@@ -26,7 +26,7 @@ struct slots {
 
 struct table {
     struct slots named;    /* sorted by name */
-    struct slots derived;  /* in order of making */
+    struct slots derived;  /* sorted by generation, strength and mode */
     uint64_t memory;       /* the budget; 0: none */
     struct ledger *ledger; /* what all generations take, in the table or not; by reference */
 };
@@ -49,7 +49,13 @@ struct slot *slots_find(struct table *t, const char *name);
 struct slot *slots_loaded(struct table *t, const char *name);
 /* The same with a generation or a load that failed: it can be taken out. */
 struct slot *slots_removable(struct table *t, const char *name);
-struct adapter *slots_derived(struct table *t, const struct adapter *a, int32_t strength);
+/* What was derived of a's generation, or NULL. */
+struct adapter *slots_derived(struct table *t, const struct adapter *a, int32_t strength,
+                              enum compute mode);
+/* Keeps a reference of its own to d, in room that was reserved. */
+void slots_keep_derived(struct table *t, struct adapter *d);
+/* Bytes of the rotations of all that was derived of a's generation. */
+uint64_t slots_derived_bytes(const struct table *t, const struct adapter *a);
 /* The slot of name, made if need be in room that was reserved; name is consumed. */
 struct slot *slots_insert(struct table *t, char *name);
 

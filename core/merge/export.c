@@ -378,20 +378,10 @@ static enum status write_data(struct export *x, struct writer *w, const void *da
     return error_set(err, ST_CANCELLED, "the export was cancelled");
 }
 
-/* n floats in dtype to out. */
-static void round_floats(const float *from, size_t n, enum dtype dtype, void *out)
-{
-    uint16_t *half = out;
-    if (dtype == DT_F32)
-        memcpy(out, from, n * sizeof *from);
-    for (size_t i = 0; i < n && dtype != DT_F32; i++)
-        half[i] = dtype == DT_F16 ? f32_to_f16(from[i]) : f32_to_bf16(from[i]);
-}
-
 static enum status write_floats(struct export *x, struct writer *w, const float *from, size_t n,
                                 enum dtype dtype, float *buffer, struct error *err)
 {
-    round_floats(from, n, dtype, buffer);
+    tensor_from_f32(from, (int64_t)n, dtype, buffer);
     return write_data(x, w, buffer, n * dtype_size(dtype), err);
 }
 

@@ -38,7 +38,8 @@ void merge_report_clear(struct merge_report *r);
 /* The rules that hold for the whole base, before any adapter is looked up (GPTQ, layer
  * replication). */
 enum status merge_check_base(const struct model *m, struct error *err);
-/* All rules for these adapters (in order). Warnings (tied embedding) go to report->warnings. */
+/* All rules for these adapters (in order, of any mode). Warnings (tied embedding) go to
+ * report->warnings. */
 enum status merge_check(const struct model *m, struct adapter *const *adapters, size_t n,
                         const struct merge_options *options, struct merge_report *report,
                         struct error *err);

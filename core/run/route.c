@@ -27,16 +27,15 @@ static enum status find(const char *name, struct registry *registry, bool may_lo
     return ST_OK;
 }
 
-static enum status with_strength(struct adapter *a, int32_t strength, struct registry *registry,
-                                 bool may_load, bool *pending, struct adapter **out,
-                                 struct error *err)
+static enum status derived(struct adapter *a, int32_t strength, enum compute compute,
+                           struct registry *registry, bool may_load, bool *pending,
+                           struct adapter **out, struct error *err)
 {
-    *out =
-        strength == a->strength ? adapter_ref(a) : registry_acquire_strength(registry, a, strength);
+    *out = registry_acquire_derived(registry, a, strength, compute);
     if (*out)
         return ST_OK;
     if (may_load)
-        return registry_derive(registry, a, strength, out, err);
+        return registry_derive(registry, a, strength, compute, out, err);
     *pending = true;
     return ST_OK;
 }
@@ -114,8 +113,8 @@ enum status route_enter(struct route *r, const struct chain_names *names, enum c
     for (int32_t i = 0; i < r->n && st == ST_OK; i++) {
         st = find(names->names[i], registry, may_load, pending, &r->adapters[i], err);
         if (st == ST_OK && r->adapters[i])
-            st = with_strength(r->adapters[i], names->strength[i], registry, may_load, pending,
-                               &r->used[i], err);
+            st = derived(r->adapters[i], names->strength[i], compute, registry, may_load, pending,
+                         &r->used[i], err);
     }
     if (st == ST_OK && !*pending)
         st = check_biases(r, err);

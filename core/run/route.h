@@ -23,7 +23,8 @@ struct chain_names {
 
 struct route {
     struct adapter *adapters[ADAPTERS_MAX]; /* as named, by reference */
-    struct adapter *used[ADAPTERS_MAX]; /* with the strength: the same or derived, by reference */
+    struct adapter *used[ADAPTERS_MAX]; /* with the strength, for the mode: the same or derived, by
+                                           reference */
     int32_t n;
     const struct adapted *adapted[ADAPTERS_MAX]; /* what rows go through */
     struct adapted unmerged[ADAPTERS_MAX];
@@ -38,9 +39,9 @@ struct route {
 };
 
 /* Finds generations and view. may_load (the loader's thread): adapters on disk are loaded,
- * strengths derived; otherwise *pending tells that the loader has to. On failure the route holds
- * nothing. ADAPTER_NOT_FOUND, BIAS_CONFLICT, MODULES_TO_SAVE_UNSUPPORTED, MODEL_IS_MERGED,
- * OUT_OF_MEMORY, and what loading answers. */
+ * strengths and the other mode's rotations derived; otherwise *pending tells that the loader has
+ * to. On failure the route holds nothing. ADAPTER_NOT_FOUND, BIAS_CONFLICT,
+ * MODULES_TO_SAVE_UNSUPPORTED, MODEL_IS_MERGED, OUT_OF_MEMORY, and what loading answers. */
 enum status route_enter(struct route *r, const struct chain_names *names, enum compute compute,
                         struct registry *registry, struct merged *merged, bool may_load,
                         bool *pending, struct arena *arena, struct error *err);

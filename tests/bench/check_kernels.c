@@ -128,7 +128,6 @@ static void release(struct data *d)
     for (int i = 0; i < 2; i++) {
         memory_free(d->buffer[i]);
         memory_free(d->r[i].data);
-        memory_free((void *)d->r[i].near);
         memory_free(d->kv[i].k);
         memory_free(d->kv[i].v);
     }
@@ -267,19 +266,23 @@ static void run_prepare(struct kernels *t, struct data *d, int which)
     memory_free(buffer);
 }
 
+/* R, in fast mode D, where any will do. */
 static struct rotation random_rotation(int64_t k, int32_t block, bool shared)
 {
+    bool near = oracle->mode == COMPUTE_FAST;
     struct rotation r = {.dim = k,
                          .block = block,
                          .blocks = (int32_t)(k / block),
                          .shared = shared,
-                         .dtype = DT_F32};
+                         .dtype = near ? DT_F16 : DT_F32};
     int64_t n = (shared ? 1 : r.blocks) * (int64_t)block * block;
-    r.data = floats(n);
-    uint16_t *near = memory_alloc((size_t)n * sizeof *near);
-    for (int64_t i = 0; near && i < n; i++) // any D will do
-        near[i] = f32_to_f16(((float *)r.data)[n - 1 - i]);
-    r.near = near;
+    float *v = floats(n);
+    r.data = v;
+    if (near) {
+        r.data = memory_alloc((size_t)n * sizeof(uint16_t));
+        tensor_from_f32(v, n, DT_F16, r.data);
+        memory_free(v);
+    }
     return r;
 }
 

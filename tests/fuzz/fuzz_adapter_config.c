@@ -27,7 +27,7 @@ static void build(const struct toy *toy, const struct source *s)
             abort();
         float out[TOY_HIDDEN * TOY_HIDDEN * TOY_HIDDEN];
         struct rotation_stats stats = {0};
-        rotation_build(&toy_kernels, &rule, mod->rotation, mod->block, out, &stats, NULL);
+        rotation_build(&toy_kernels, &rule, mod->rotation, mod->block, DT_F32, out, &stats, NULL);
     }
 }
 

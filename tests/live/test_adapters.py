@@ -48,6 +48,20 @@ def test_load_and_unload(d):
     assert d.call("DELETE", "/v1/adapters/one?timeout_s=x").status == 400
 
 
+def test_each_mode_has_its_rotations(d):
+    """Of 2 bytes an entry for fast mode, and of 4 once an exact request wanted them; the same answer either way."""
+    d.post("/v1/adapters", {"name": "one", "path": "devil"})
+    ask = {"model": "one", "prompt": "The", "max_tokens": 4, "temperature": 0}
+    d.ok("POST", "/v1/completions", {**ask, "compute": "fast"})
+    own = d.ok("GET", "/v1/adapters/one")["bytes"]
+    first = d.ok("POST", "/v1/completions", {**ask, "compute": "exact"})
+    both = d.ok("GET", "/v1/adapters/one")["bytes"]
+    assert both == {"packed": own["packed"], "rotations": 3 * own["rotations"]}, (own, both)
+    again = d.ok("POST", "/v1/completions", {**ask, "compute": "exact"})
+    assert again["choices"] == first["choices"] and d.ok("GET", "/v1/adapters/one")["bytes"] == both
+    assert d.ok("DELETE", "/v1/adapters/one") == {"name": "one", "bytes": sum(both.values())}
+
+
 def test_load_without_waiting(d):
     r = d.post("/v1/adapters?wait=false", {"name": "later", "path": "scripture"})
     assert r.status == 202 and r.json()["state"] == "loading"

@@ -100,7 +100,6 @@ static struct rotation *bring_rotation(struct call *c, const struct rotation *r)
     size_t n = (size_t)(r->shared ? 1 : r->blocks) * (size_t)r->block * (size_t)r->block;
     *copy = *r;
     copy->data = bring(c, r->data, n * sizeof(float), false);
-    copy->near = NULL;
     return copy;
 }
 

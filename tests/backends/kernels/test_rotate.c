@@ -5,39 +5,40 @@
 #include "tests/backends/kernels/open_table.h"
 #include "tests/backends/kernels/random_weight.h"
 
-static struct rotation random_rotation(int64_t k, int32_t block, bool shared)
+/* R, or where near any D will do. */
+static struct rotation random_rotation(int64_t k, int32_t block, bool shared, bool near)
 {
     struct rotation r = {.dim = k,
                          .block = block,
                          .blocks = (int32_t)(k / block),
                          .shared = shared,
-                         .dtype = DT_F32};
+                         .dtype = near ? DT_F16 : DT_F32};
     int64_t n = (shared ? 1 : r.blocks) * (int64_t)block * block;
-    r.data = memory_alloc((size_t)n * sizeof(float));
-    random_floats(r.data, n);
-    uint16_t *near = memory_alloc((size_t)n * sizeof *near);
-    for (int64_t i = 0; i < n; i++) // any D will do
-        near[i] = f32_to_f16(0.1F * ((float *)r.data)[n - 1 - i]);
-    r.near = near;
+    float *v = memory_alloc((size_t)n * sizeof *v);
+    random_floats(v, n);
+    if (!near) {
+        r.data = v;
+        return r;
+    }
+    for (int64_t i = 0; i < n; i++)
+        v[i] *= 0.1F;
+    r.data = memory_alloc((size_t)n * sizeof(uint16_t));
+    tensor_from_f32(v, n, DT_F16, r.data);
+    memory_free(v);
     return r;
 }
 
-static void rotation_free(struct rotation *r)
+static void rotate_by_definition(const struct rotation *r, float *x)
 {
-    memory_free(r->data);
-    memory_free((void *)r->near);
-}
-
-static void rotate_by_definition(const struct rotation *r, bool near, float *x)
-{
+    const struct tensor elements = {.dtype = r->dtype, .data = r->data};
+    bool near = r->dtype == DT_F16;
     float *y = malloc((size_t)r->dim * sizeof *y);
     for (int64_t i = 0; i < r->dim; i++) {
         int64_t b = i / r->block, c = i % r->block;
         int64_t at = (r->shared ? 0 : b * r->block * r->block) + c;
         float acc = 0;
         for (int32_t k = 0; k < r->block; k++, at += r->block)
-            acc = fmaf(x[b * r->block + k], near ? f16_to_f32(r->near[at]) : ((float *)r->data)[at],
-                       acc);
+            acc = fmaf(x[b * r->block + k], tensor_f32(&elements, at), acc);
         y[i] = near ? x[i] + acc : acc;
     }
     memcpy(x, y, (size_t)r->dim * sizeof *y);
@@ -48,8 +49,12 @@ enum { K = 96, ROWS = 11, WIDE = 1024 };
 
 START_TEST(definition)
 {
-    struct rotation a = random_rotation(K, 32, false), b = random_rotation(K, 6, true);
-    const struct rotation *one[1] = {&a}, *two[2] = {&a, &b};
+    struct rotation a[2], b[2];
+    for (int near = 0; near < 2; near++) {
+        a[near] = random_rotation(K, 32, false, near);
+        b[near] = random_rotation(K, 6, true, near);
+    }
+    const struct rotation *one[1], *two[2];
     struct rotate_group g[3] = {{.first = 1, .count = 4, .n = 1, .r = one},
                                 {.first = 5, .count = 1, .n = 0, .r = NULL},
                                 {.first = 7, .count = 3, .n = 2, .r = two}};
@@ -59,13 +64,15 @@ START_TEST(definition)
     random_floats(x, ROWS * (K + 3));
     for (int which = 0; which < 4; which++) {
         bool perm = which & 1, near = which & 2;
+        one[0] = two[0] = &a[near];
+        two[1] = &b[near];
         for (int i = 0; i < ROWS; i++) {
             float row[K];
             memcpy(row, x + i * (K + 3), sizeof row);
             if ((i >= 1 && i < 5) || (i >= 7 && i < 10))
-                rotate_by_definition(&a, near, row);
+                rotate_by_definition(one[0], row);
             if (i >= 7 && i < 10)
-                rotate_by_definition(&b, near, row);
+                rotate_by_definition(two[1], row);
             for (int k = 0; k < K; k++)
                 want[i * K + k] = perm ? row[w.perm[k]] : row[k];
         }
@@ -93,8 +100,10 @@ START_TEST(definition)
             k->close(k);
         }
     }
-    rotation_free(&a);
-    rotation_free(&b);
+    for (int near = 0; near < 2; near++) {
+        memory_free(a[near].data);
+        memory_free(b[near].data);
+    }
     weight_clear(&w);
 }
 END_TEST
@@ -142,7 +151,9 @@ static bool same_bytes(const struct act *a, const struct act *b, int64_t row)
  * several inputs; in fast mode also its products, whose bytes were made on the way. */
 static void check_company(enum compute mode, const struct weight *w)
 {
-    struct rotation r = random_rotation(WIDE, 64, false), s = random_rotation(WIDE, 128, false);
+    bool near = mode == COMPUTE_FAST;
+    struct rotation r = random_rotation(WIDE, 64, false, near),
+                    s = random_rotation(WIDE, 128, false, near);
     const struct rotation *both[2] = {&r, &s}, *one[1] = {&s};
     float *x = malloc(64 * WIDE * sizeof *x), first[WIDE], *product = NULL;
     random_floats(x, 64 * WIDE);
@@ -188,8 +199,8 @@ static void check_company(enum compute mode, const struct weight *w)
             }
     free(x);
     free(product);
-    rotation_free(&r);
-    rotation_free(&s);
+    memory_free(r.data);
+    memory_free(s.data);
 }
 
 START_TEST(company)

@@ -101,7 +101,7 @@ START_TEST(heads_of_each_family)
     struct adapter *half, *t = families[_i].tokens ? load(&b, family, "t") : NULL;
     ck_assert(!t || (t->adapted.classifier->kind == CLASSIFIER_TOKEN &&
                      t->adapted.classifier->labels == 4 && t->adapted.classifier->layers[0].bias));
-    ck_assert(adapter_derive(b.m, cpu, a, 50, &half, NULL) == ST_OK);
+    ck_assert(adapter_derive(b.m, cpu, a, 50, COMPUTE_EXACT, &half, NULL) == ST_OK);
     ck_assert(half->adapted.classifier == head); // a strength is of rotations
     adapter_unref(half);
     adapter_unref(a);

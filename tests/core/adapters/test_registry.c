@@ -26,13 +26,23 @@ static void write_adapter(const char *name, float scale)
     toy_adapter(toy_path(path), toy_config(CONFIG), v, 2);
 }
 
-static void open_registry(uint64_t memory)
+static void open_for(uint64_t memory, enum compute mode, bool one_mode)
 {
     const char *root = toy_path("root");
     registry_close(r);
-    struct registry_options options = {
-        .roots = &root, .n_roots = 1, .base_name = "base", .memory = memory, .autoload = true};
+    struct registry_options options = {.roots = &root,
+                                       .n_roots = 1,
+                                       .base_name = "base",
+                                       .memory = memory,
+                                       .autoload = true,
+                                       .one_mode = one_mode,
+                                       .adapter = {.mode = mode}};
     ck_assert_int_eq(registry_open(&toy.m, &toy_kernels, &options, &r, &err), ST_OK);
+}
+
+static void open_registry(uint64_t memory)
+{
+    open_for(memory, COMPUTE_EXACT, false);
 }
 
 static void setup(void)
@@ -180,9 +190,10 @@ START_TEST(failed_ones_go)
         ck_assert(registry_lists(r, broken[i]));
     }
     struct adapter *out;
-    ck_assert_int_eq(registry_retire(r, "x", &out, &err), ST_OK);
+    uint64_t bytes;
+    ck_assert_int_eq(registry_retire(r, "x", &out, &bytes, &err), ST_OK);
     ck_assert_ptr_null(out);
-    ck_assert_int_eq(registry_retire(r, "x", &out, &err), ST_ADAPTER_NOT_FOUND);
+    ck_assert_int_eq(registry_retire(r, "x", &out, &bytes, &err), ST_ADAPTER_NOT_FOUND);
     error_clear(&err);
     struct adapter_request c = {.name = "c"};
     const char *unload[] = {"y", "a", "nobody"};
@@ -198,7 +209,7 @@ START_TEST(failed_ones_go)
     adapter_info_clear(&info);
     registry_mark(r, "z", ADAPTER_LOADING, NULL);
     ck_assert(registry_lists(r, "z"));
-    ck_assert_int_eq(registry_retire(r, "z", &out, &err), ST_ADAPTER_NOT_FOUND);
+    ck_assert_int_eq(registry_retire(r, "z", &out, &bytes, &err), ST_ADAPTER_NOT_FOUND);
 }
 END_TEST
 
@@ -276,13 +287,13 @@ START_TEST(strengths)
     open_registry(3 * one);
     ck_assert_int_eq(load("a", NULL, REPLACE_NEVER), ST_OK);
     struct adapter *a = registry_acquire(r, "a"), *half, *again, *whole;
-    ck_assert_ptr_null(registry_acquire_strength(r, a, 50));
-    ck_assert_int_eq(registry_derive(r, a, 50, &half, &err), ST_OK);
-    ck_assert_int_eq(registry_derive(r, a, 50, &again, &err), ST_OK);
+    ck_assert_ptr_null(registry_acquire_derived(r, a, 50, COMPUTE_EXACT));
+    ck_assert_int_eq(registry_derive(r, a, 50, COMPUTE_EXACT, &half, &err), ST_OK);
+    ck_assert_int_eq(registry_derive(r, a, 50, COMPUTE_EXACT, &again, &err), ST_OK);
     ck_assert_ptr_eq(half, again);
-    ck_assert_int_eq(registry_derive(r, a, 100, &whole, &err), ST_OK);
+    ck_assert_int_eq(registry_derive(r, a, 100, COMPUTE_EXACT, &whole, &err), ST_OK);
     ck_assert_ptr_eq(whole, a);
-    again = (adapter_unref(again), registry_acquire_strength(r, a, 50));
+    again = (adapter_unref(again), registry_acquire_derived(r, a, 50, COMPUTE_EXACT));
     ck_assert_ptr_eq(half, again);
     struct registry_stats stats;
     registry_stats(r, &stats);
@@ -293,7 +304,8 @@ START_TEST(strengths)
     registry_stats(r, &stats);
     ck_assert_int_eq(stats.bytes, 2 * one); // the old one is held here
     size_t rotations = a->rotation_bytes;
-    ck_assert_int_eq(registry_derive(r, a, 50, &half, &err), ST_OK); // of the old one: not kept
+    ck_assert_int_eq(registry_derive(r, a, 50, COMPUTE_EXACT, &half, &err),
+                     ST_OK); // of the old one: not kept
     registry_stats(r, &stats);
     ck_assert_int_eq(stats.bytes, 2 * one + rotations);
     adapter_unref(half);
@@ -308,6 +320,73 @@ END_TEST
 
 /* A generation that was replaced while a request holds it takes its bytes, and its part of the
  * budget, until the request lets go; then both are free at once. */
+static uint64_t rotation_bytes(const char *name)
+{
+    struct adapter_info info;
+    ck_assert_int_eq(registry_info(r, name, &info, &err), ST_OK);
+    uint64_t bytes = info.rotation_bytes;
+    adapter_info_clear(&info);
+    return bytes;
+}
+
+START_TEST(modes)
+{
+    open_for(1 << 20, COMPUTE_FAST, false);
+    ck_assert_int_eq(load("a", NULL, REPLACE_NEVER), ST_OK);
+    ck_assert_int_eq(load("b", NULL, REPLACE_NEVER), ST_OK);
+    struct adapter *a = registry_acquire(r, "a"), *b = registry_acquire(r, "b"), *d;
+    d = registry_acquire_derived(r, a, 100, COMPUTE_FAST);
+    ck_assert_ptr_eq(d, a);
+    adapter_unref(d);
+    ck_assert_ptr_null(registry_acquire_derived(r, a, 100, COMPUTE_EXACT));
+    uint64_t own = rotation_bytes("b"), all = own, bytes;
+    const struct {
+        int32_t strength;
+        enum compute mode;
+    } forms[] = {{50, COMPUTE_FAST},  {100, COMPUTE_EXACT}, {0, COMPUTE_EXACT},
+                 {50, COMPUTE_EXACT}, {99, COMPUTE_FAST},   {0, COMPUTE_FAST}};
+    for (int i = 0; i < 6; i++) { // of two generations in turns
+        ck_assert_int_eq(registry_derive(r, i % 2 ? a : b, 70, COMPUTE_EXACT, &d, &err), ST_OK);
+        adapter_unref(d);
+        ck_assert_int_eq(registry_derive(r, b, forms[i].strength, forms[i].mode, &d, &err), ST_OK);
+        all += d->rotation_bytes;
+        adapter_unref(d);
+    }
+    d = registry_acquire_derived(r, b, 70, COMPUTE_EXACT);
+    all += d->rotation_bytes;
+    adapter_unref(d);
+    for (int i = 0; i < 6; i++) {
+        d = registry_acquire_derived(r, b, forms[i].strength, forms[i].mode);
+        ck_assert(d && d->generation == b->generation && d->strength == forms[i].strength &&
+                  d->mode == forms[i].mode);
+        adapter_unref(d);
+        ck_assert_ptr_null(registry_acquire_derived(r, a, forms[i].strength, forms[i].mode));
+    }
+    ck_assert_uint_eq(rotation_bytes("b"), all);
+    struct adapter *out;
+    ck_assert_int_eq(registry_retire(r, "b", &out, &bytes, &err), ST_OK);
+    ck_assert_uint_eq(bytes, all + out->packed_bytes);
+    adapter_unref(out);
+    for (int i = 0; i < 6; i++)
+        ck_assert_ptr_null(registry_acquire_derived(r, b, forms[i].strength, forms[i].mode));
+    d = registry_acquire_derived(r, a, 70, COMPUTE_EXACT); // a's stayed
+    ck_assert_uint_eq(rotation_bytes("a"), own + d->rotation_bytes);
+    adapter_unref(d);
+    adapter_unref(a);
+    adapter_unref(b);
+    open_for(1 << 20, COMPUTE_EXACT, true);
+    ck_assert_int_eq(load("a", NULL, REPLACE_NEVER), ST_OK);
+    a = registry_acquire(r, "a");
+    d = registry_acquire_derived(r, a, 100, COMPUTE_FAST);
+    ck_assert_ptr_eq(d, a);
+    adapter_unref(d);
+    ck_assert_int_eq(registry_derive(r, a, 50, COMPUTE_FAST, &d, &err), ST_OK);
+    ck_assert_int_eq(d->mode, COMPUTE_EXACT);
+    adapter_unref(d);
+    adapter_unref(a);
+}
+END_TEST
+
 START_TEST(replaced_generations_count)
 {
     uint64_t one = size_of_one();
@@ -337,7 +416,8 @@ START_TEST(replaced_generations_count)
     ck_assert_int_eq(load("b", NULL, REPLACE_NEVER), ST_OK);
     held = registry_acquire(r, "b"); // an unload that drains counts too
     struct adapter *out;
-    ck_assert_int_eq(registry_retire(r, "b", &out, NULL), ST_OK);
+    uint64_t bytes;
+    ck_assert_int_eq(registry_retire(r, "b", &out, &bytes, NULL), ST_OK);
     adapter_unref(out);
     ck_assert_int_eq(load("c", NULL, REPLACE_NEVER), ST_CAPACITY_EXCEEDED);
     registry_close(r); // a request may outlive it
@@ -355,11 +435,12 @@ START_TEST(autoload_and_retire)
     ck_assert_int_eq(registry_autoload(r, "a", &err), ST_OK);
     ck_assert_int_eq(registry_autoload(r, "x", &err), ST_ADAPTER_NOT_FOUND);
     struct adapter *out;
-    ck_assert_int_eq(registry_retire(r, "a", &out, &err), ST_OK);
+    uint64_t bytes;
+    ck_assert_int_eq(registry_retire(r, "a", &out, &bytes, &err), ST_OK);
     ck_assert_ptr_null(registry_acquire(r, "a"));
     ck_assert_int_eq(atomic_load(&out->refs), 1);
     adapter_unref(out);
-    ck_assert_int_eq(registry_retire(r, "a", &out, &err), ST_ADAPTER_NOT_FOUND);
+    ck_assert_int_eq(registry_retire(r, "a", &out, &bytes, &err), ST_ADAPTER_NOT_FOUND);
 }
 END_TEST
 
@@ -438,7 +519,7 @@ START_TEST(memory_runs_out)
         registry_mark(r, "failed", ADAPTER_FAILED, "why");
         enum status s = registry_list(r, true, &v, &count, &e);
         if (!s)
-            s = registry_derive(r, a, 40, &d, &e);
+            s = registry_derive(r, a, 40, COMPUTE_EXACT, &d, &e);
         if (!s)
             s = registry_open(&toy.m, &toy_kernels, &options, &other, &e);
         bool fired = fault_disarm();
@@ -502,6 +583,7 @@ static Suite *suite(void)
     tcase_add_test(t, eviction);
     tcase_add_test(t, batches);
     tcase_add_test(t, strengths);
+    tcase_add_test(t, modes);
     tcase_add_test(t, replaced_generations_count);
     tcase_add_test(t, autoload_and_retire);
     tcase_add_test(t, listings);

@@ -66,7 +66,8 @@ static bool serves_first(void)
 static enum status retire(const char *name, struct error *err)
 {
     struct adapter *out = NULL;
-    enum status s = registry_retire(r, name, &out, err);
+    uint64_t bytes;
+    enum status s = registry_retire(r, name, &out, &bytes, err);
     adapter_unref(out);
     return s;
 }

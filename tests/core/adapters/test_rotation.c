@@ -82,7 +82,7 @@ static void build(const struct rotation_rule *rule, const float *v, int64_t rows
 {
     struct tensor t = packed_of(v, rows, rotation_packed(b));
     memset(stats, 0, sizeof *stats);
-    ck_assert_int_eq(rotation_build(&toy_kernels, rule, &t, b, out, stats, NULL), ST_OK);
+    ck_assert_int_eq(rotation_build(&toy_kernels, rule, &t, b, DT_F32, out, stats, NULL), ST_OK);
 }
 
 static void expect(const float *r, const double *want, int n, double tolerance)
@@ -316,7 +316,8 @@ START_TEST(half_precision_files)
         t.dtype = bf ? DT_BF16 : DT_F16;
         t.data = h;
         t.bytes = sizeof h;
-        ck_assert_int_eq(rotation_build(&toy_kernels, &rule, &t, 8, r16, &stats, NULL), ST_OK);
+        ck_assert_int_eq(rotation_build(&toy_kernels, &rule, &t, 8, DT_F32, r16, &stats, NULL),
+                         ST_OK);
         build(&rule, v, 1, 8, r32, &stats);
         ck_assert_mem_eq(r16, r32, sizeof r16);
     }
@@ -341,15 +342,45 @@ START_TEST(block_sizes)
 }
 END_TEST
 
+/* D of rows blocks is the R of the same blocks less I, and no other number differs. */
+static void expect_near(const struct rotation_rule *rule, const float *v, int rows, int b)
+{
+    struct rotation_stats stats, same = {0};
+    float r[4 * 64];
+    uint16_t d[4 * 64];
+    build(rule, v, rows, b, r, &stats);
+    const struct tensor t = {
+        .dtype = DT_F32, .rank = 2, .shape = {rows, rotation_packed(b)}, .data = v};
+    ck_assert_int_eq(rotation_build(&toy_kernels, rule, &t, b, DT_F16, d, &same, NULL), ST_OK);
+    for (int i = 0; i < rows * b * b; i++)
+        ck_assert_int_eq(d[i], f32_to_f16(i % (b * b) % (b + 1) == 0 ? r[i] - 1 : r[i]));
+    same.beyond = stats.beyond;
+    ck_assert_mem_eq(&same, &stats, sizeof stats);
+}
+
 START_TEST(near)
 {
-    float r[2 * 9] = {1, 0.25F, -0.1F, -0.25F, 0.5F, 0, 0.1F, 0, 1.5F, 1, 0, 0, 0, 1, 0, 0, 0, 1};
-    uint16_t d[2 * 9];
-    ck_assert(rotation_near(r, 2, 3, d));
-    for (int i = 0; i < 18; i++)
-        ck_assert_int_eq(d[i], f32_to_f16(i % 9 % 4 == 0 ? r[i] - 1 : r[i]));
-    r[5] = -65520; // rounds to infinity
-    ck_assert(!rotation_near(r, 2, 3, d));
+    float v[4 * 28];
+    for (int i = 0; i < 4 * 28; i++)
+        v[i] = 0.2F * sinf((float)i);
+    for (int terms = 1; terms < 7; terms++)
+        expect_near(&(struct rotation_rule){.neumann = true, .terms = terms, .strength = 0.7}, v, 4,
+                    8);
+    const struct rotation_rule exact = {.strength = 1};
+    expect_near(&exact, v, 3, 8);
+    expect_near(&exact, v, 3, 1);
+}
+END_TEST
+
+START_TEST(beyond_halves)
+{
+    const struct rotation_rule rule = {.neumann = true, .terms = 2, .strength = 1}; // I + 2 S
+    const float v[] = {1, 32752, -32759.9F, 32760}; // 65520 rounds to infinity
+    const struct tensor t = {.dtype = DT_F32, .rank = 2, .shape = {4, 1}, .data = v};
+    uint16_t d[16];
+    struct rotation_stats stats = {0};
+    ck_assert_int_eq(rotation_build(&toy_kernels, &rule, &t, 2, DT_F16, d, &stats, NULL), ST_OK);
+    ck_assert_int_eq(stats.beyond, 1);
 }
 END_TEST
 
@@ -359,6 +390,7 @@ static Suite *suite(void)
     TCase *t = tcase_create("all");
     tcase_add_test(t, examples);
     tcase_add_test(t, near);
+    tcase_add_test(t, beyond_halves);
     tcase_add_test(t, example_of_two);
     tcase_add_test(t, projection);
     tcase_add_test(t, random_against_double);

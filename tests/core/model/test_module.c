@@ -18,7 +18,7 @@ static struct rotation *rotation_new(int64_t dim, int32_t block, bool shared)
 {
     struct rotation *r = calloc(1, sizeof *r);
     int32_t n = shared ? 1 : (int32_t)(dim / block);
-    *r = (struct rotation){dim, block, (int32_t)(dim / block), shared, DT_F32, NULL, NULL};
+    *r = (struct rotation){dim, block, (int32_t)(dim / block), shared, DT_F32, NULL};
     r->data = memory_alloc((size_t)n * (size_t)block * (size_t)block * sizeof(float));
     return r;
 }

@@ -145,6 +145,33 @@ START_TEST(what_has_to_be_loaded_is_pending)
 }
 END_TEST
 
+/* The registry here keeps exact mode's rotations: the other mode's are derived once. */
+START_TEST(each_mode_has_its_rotations)
+{
+    struct route exact, fast, again;
+    const struct chain_names names = {.names = {"plain"}, .strength = {100}, .n = 1};
+    bool pending;
+    ck_assert_int_eq(enter_as(&exact, &names, true, &pending), ST_OK);
+    ck_assert_int_eq(exact.adapted[0]->rotation[TOY_Q0]->dtype, DT_F32);
+    fast = again = (struct route){0};
+    ck_assert_int_eq(
+        route_enter(&fast, &names, COMPUTE_FAST, r, merged, false, &pending, &arena, &err), ST_OK);
+    ck_assert(pending && !fast.entered && fast.n == 0);
+    ck_assert_int_eq(
+        route_enter(&fast, &names, COMPUTE_FAST, r, merged, true, &pending, &arena, &err), ST_OK);
+    ck_assert_int_eq(fast.adapted[0]->rotation[TOY_Q0]->dtype, DT_F16);
+    ck_assert_ptr_eq(fast.adapters[0], exact.adapters[0]);
+    ck_assert_int_eq(
+        route_enter(&again, &names, COMPUTE_FAST, r, merged, false, &pending, &arena, &err), ST_OK);
+    ck_assert(!pending && again.used[0] == fast.used[0]);
+    ck_assert_int_eq(in_flight("plain"), 3);
+    route_leave(&exact, merged);
+    route_leave(&fast, merged);
+    route_leave(&again, merged);
+    ck_assert_int_eq(in_flight("plain"), 0);
+}
+END_TEST
+
 /* PEFT refuses a second adapter with biases ("supports only 1 adapter with bias"), and takes any
  * number of adapters without. */
 START_TEST(one_adapter_may_bring_biases)
@@ -239,6 +266,7 @@ static Suite *suite(void)
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, holds_what_it_runs_on);
     tcase_add_test(t, what_has_to_be_loaded_is_pending);
+    tcase_add_test(t, each_mode_has_its_rotations);
     tcase_add_test(t, one_adapter_may_bring_biases);
     tcase_add_test(t, keys);
     tcase_add_test(t, memory_runs_out);
