@@ -228,11 +228,14 @@ void weight_arrays(struct weight *w, struct weight_array out[WEIGHT_ARRAYS]);
 /*
  * A block-diagonal rotation R of a module's inputs: `blocks` blocks of [block, block], row-major,
  * or one that is used for all (shared). x' = x R: x'[i*block + c] = sum_k x[i*block + k] R_i[k][c].
- * data: 64-byte aligned; block i at i * block * block; in one of two forms:
+ * data: 64-byte aligned; block i at i * rotation_block_bytes(dtype, block); in one of three forms:
  *
  *   F32   R itself. x'[c] = acc, acc = fma(x[k], R[k][c], acc), k ascending from 0.
  *   F16   D = R - I, in fast mode alone: x'[c] = x[c] + acc, acc = fma(x[k], D[k][c], acc), k
  *         ascending from 0. Half the bytes, and what D loses is small beside x.
+ *   I8    D in bytes, in fast mode alone: q [block, block], at the next multiple of 4 a step (F32)
+ *         for each column; D[k][c] = step[c] q[k][c]. x'[c] = fma(step[c], acc, x[c]), acc =
+ *         fma(x[k], q[k][c], acc), k ascending from 0.
  */
 struct rotation {
     int64_t dim; /* = blocks * block */
@@ -241,6 +244,18 @@ struct rotation {
     enum dtype dtype; /* of data */
     void *data;
 };
+
+/* From a block's elements to the steps of I8. */
+static inline size_t rotation_steps_at(int32_t block)
+{
+    return ((size_t)block * (size_t)block + 3) / 4 * 4;
+}
+
+static inline size_t rotation_block_bytes(enum dtype dtype, int32_t block)
+{
+    return dtype == DT_I8 ? rotation_steps_at(block) + (size_t)block * sizeof(float)
+                          : (size_t)block * (size_t)block * (dtype == DT_F16 ? 2 : 4);
+}
 
 /* Rows [first, first + count) of an input go through r[0], then r[1], ... (n of them; n 0:
  * untouched). */

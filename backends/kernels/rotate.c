@@ -62,10 +62,25 @@ static void rotate_near(const float *x, int64_t ldx, int32_t rows, const struct 
         }
 }
 
+static void rotate_bytes(const float *x, int64_t ldx, int32_t rows, const struct rotate_block *d,
+                         float *out, int64_t ldo)
+{
+    const int8_t *elements = d->elements;
+    const char *steps = (const char *)d->elements + rotation_steps_at(d->size);
+    for (int32_t i = 0; i < rows; i++)
+        for (int32_t c = 0; c < d->size; c++) {
+            float acc = 0;
+            for (int32_t k = 0; k < d->size; k++)
+                acc = fmaf(x[i * ldx + k], elements[(int64_t)k * d->size + c], acc);
+            out[i * ldo + c] = fmaf(load_f32(steps + c * sizeof(float)), acc, x[i * ldx + c]);
+        }
+}
+
 void rotate_portable(struct twins *t)
 {
     t->rotate = rotate;
     t->rotate_near = rotate_near;
+    t->rotate_bytes = rotate_bytes;
 }
 
 /* Floats from row to row: whole tiles, and never a power of two, whose rows would share the few
@@ -184,15 +199,18 @@ static void rotate_block(const struct region *region, int64_t width, const struc
                          int64_t block, const float *x, int64_t ldx, int32_t rows, float *out,
                          int64_t ldo)
 {
-    int64_t at = r->shared ? 0 : block * r->block * r->block;
-    struct rotate_block b = {.size = r->block, .ahead = r->shared ? 0 : width * r->block};
-    if (r->dtype == DT_F16) {
-        b.elements = (const uint16_t *)r->data + at;
-        region->state->twins.rotate_near(x, ldx, rows, &b, out, ldo);
-    } else {
-        b.elements = (const float *)r->data + at;
-        region->state->twins.rotate(x, ldx, rows, &b, out, ldo);
-    }
+    const struct twins *t = &region->state->twins;
+    int64_t bytes = (int64_t)rotation_block_bytes(r->dtype, r->block);
+    const struct rotate_block b = {.size = r->block,
+                                   .elements =
+                                       (const char *)r->data + (r->shared ? 0 : block * bytes),
+                                   .ahead = r->shared ? 0 : width / r->block * bytes};
+    if (r->dtype == DT_I8)
+        t->rotate_bytes(x, ldx, rows, &b, out, ldo);
+    else if (r->dtype == DT_F16)
+        t->rotate_near(x, ldx, rows, &b, out, ldo);
+    else
+        t->rotate(x, ldx, rows, &b, out, ldo);
 }
 
 /* Rotation s of a group over the part. */
@@ -287,7 +305,7 @@ static double unit_cycles(const struct kernels *self, const struct prepare *p)
         for (int32_t s = 0; s < j->groups[i].n && is_rotated(&j->groups[i]); s++) {
             const struct rotation *r = j->groups[i].r[s];
             assert(r->dtype == DT_F32 || self->mode == COMPUTE_FAST);
-            double read = r->dtype == DT_F16 ? CYCLES_READ_D : CYCLES_READ_R;
+            double read = r->dtype == DT_F32 ? CYCLES_READ_R : CYCLES_READ_D;
             cycles += (double)(j->k * r->block) * (read + CYCLES_ROTATE * j->groups[i].count);
         }
     return cycles;

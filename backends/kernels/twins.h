@@ -18,12 +18,12 @@
 #include "backends/kernels/strided.h"
 #include "core/kernels.h"
 
-/* A block of R (F32) or of D (F16), [size, size]. */
+/* A block of a rotation (kernels.h), [size, size]. */
 struct rotate_block {
     const void *elements;
     int32_t size;
-    int64_t ahead; /* elements from this block to the one whose lines are fetched meanwhile; 0: to
-                      none */
+    int64_t ahead; /* bytes from this block to the one whose lines are fetched meanwhile; 0: to none
+                    */
 };
 
 struct twins {
@@ -89,12 +89,14 @@ struct twins {
     void (*eights)(const struct weight *w, int64_t row, int64_t rows, const float *x, int64_t ldx,
                    int m, float *out, int64_t ldo);
 
-    /* ---- rotate.c: one block of a rotation, out [rows, ldo] = x [rows, ldx] R, or x + x D; out
-     * is not x. */
+    /* ---- rotate.c: one block of a rotation, out [rows, ldo] = x [rows, ldx] R, or x + x D with D
+     * in F16 or I8; out is not x. */
     void (*rotate)(const float *x, int64_t ldx, int32_t rows, const struct rotate_block *r,
                    float *out, int64_t ldo);
     void (*rotate_near)(const float *x, int64_t ldx, int32_t rows, const struct rotate_block *d,
                         float *out, int64_t ldo);
+    void (*rotate_bytes)(const float *x, int64_t ldx, int32_t rows, const struct rotate_block *d,
+                         float *out, int64_t ldo);
 
     /* ---- attention.c: the keys [from, end) of a row, which lie in one span, and `heads` query
      * heads from `head` on, up to ATTENTION_HEADS of one kv head; scratch of ATTEND_SCRATCH */

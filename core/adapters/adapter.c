@@ -9,9 +9,9 @@
  *                     -> rotations:           one struct rotation a module into one allocation
  *                     -> wide:                R of a module whose D no F16 holds, each its own
  *
- * For exact mode a rotation is R, for fast mode D = R - I in halves (kernels.h). Which entries D
- * has is only known when it is made; one that is beyond F16, which only a diverging series makes,
- * leaves its module R.
+ * For exact mode a rotation is R, for fast mode D = R - I in bytes or, where they would lose too
+ * much, in halves (rotation_near). Which entries D has is only known when it is made; one that is
+ * beyond F16, which only a diverging series makes, leaves its module R.
  *
  * What steps read is placed where they compute (core/place.h): the biases and the head once, with
  * the packed vectors, the rotations with each generation.
@@ -41,6 +41,7 @@ struct packed {
     size_t n_modules;
     struct tensor *vectors; /* [n_modules]; data NULL: the module is untouched */
     int32_t *blocks;        /* [n_modules] block sizes */
+    enum dtype *near;       /* [n_modules] form of D; I8 is one for every strength */
     const float **biases;   /* [n_modules] */
     void *memory, *bias_memory;
     size_t memory_size;
@@ -78,6 +79,7 @@ static void packed_unref(struct packed *p)
         return;
     free(p->vectors);
     free(p->blocks);
+    free(p->near);
     free(p->biases);
     place_close(&p->place);
     if (p->placed_biases != p->biases)
@@ -90,27 +92,34 @@ static void packed_unref(struct packed *p)
     free(p);
 }
 
-static enum dtype rotation_dtype(enum compute mode)
+static enum dtype rotation_form(const struct packed *p, size_t i, enum compute mode)
 {
-    return mode == COMPUTE_FAST ? DT_F16 : DT_F32;
+    return mode == COMPUTE_FAST ? p->near[i] : DT_F32;
 }
 
-static size_t rotation_size(const struct tensor *packed, int32_t block, enum dtype d)
+static size_t rotation_size(const struct packed *p, size_t i, enum dtype form)
 {
-    return align64((size_t)(packed->shape[0] * block * block) * dtype_size(d));
+    return align64((size_t)p->vectors[i].shape[0] * rotation_block_bytes(form, p->blocks[i]));
 }
 
-/* Bytes of the vectors, of the rotations made of them for `mode`, and of the biases. */
-static void measure(const struct source *src, size_t n_modules, enum compute mode, size_t *vectors,
-                    size_t *rotations, size_t *biases)
+/* Bytes of all rotations for `mode`. */
+static size_t rotations_size(const struct packed *p, enum compute mode)
 {
-    *vectors = *rotations = *biases = 0;
+    size_t bytes = 0;
+    for (size_t i = 0; i < p->n_modules; i++)
+        if (p->vectors[i].data)
+            bytes += rotation_size(p, i, rotation_form(p, i, mode));
+    return bytes;
+}
+
+/* Bytes of the vectors and of the biases. */
+static void measure(const struct source *src, size_t n_modules, size_t *vectors, size_t *biases)
+{
+    *vectors = *biases = 0;
     for (size_t i = 0; i < n_modules; i++) {
         const struct source_module *s = &src->modules[i];
-        if (s->rotation) {
+        if (s->rotation)
             *vectors += align64(s->rotation->bytes);
-            *rotations += rotation_size(s->rotation, s->block, rotation_dtype(mode));
-        }
         if (s->bias)
             *biases += align64((size_t)s->bias->shape[0] * sizeof(float));
     }
@@ -128,6 +137,7 @@ static void take_module(struct packed *p, size_t i, const struct source_module *
             p->vectors[i].data = memcpy(*at, s->rotation->data, s->rotation->bytes);
             *at += align64(s->rotation->bytes);
         }
+        p->near[i] = rotation_near(&p->rule, &p->vectors[i], s->block);
     }
     if (s->bias) {
         float *to = *bias_at;
@@ -159,8 +169,8 @@ static bool place_packed(struct packed *p, const struct model *m, size_t bytes)
 static struct packed *packed_new(const struct source *src, const struct model *m,
                                  const struct adapter_options *options, struct package *files)
 {
-    size_t vectors, rotations, biases, n_modules = m->n_modules;
-    measure(src, n_modules, options->mode, &vectors, &rotations, &biases);
+    size_t vectors, biases, n_modules = m->n_modules;
+    measure(src, n_modules, &vectors, &biases);
     bool keep = package_size(files) - package_size(files) / LITTLE_ELSE <= vectors;
     if (keep)
         vectors = package_size(files);
@@ -174,13 +184,14 @@ static struct packed *packed_new(const struct source *src, const struct model *m
     ledger_add(p->ledger, p->bytes);
     p->vectors = calloc(n_modules + 1, sizeof *p->vectors);
     p->blocks = calloc(n_modules + 1, sizeof *p->blocks);
+    p->near = calloc(n_modules + 1, sizeof *p->near);
     p->biases = calloc(n_modules + 1, sizeof *p->biases);
     p->memory_size = vectors + 64;
     p->memory =
         keep ? package_take(files, &p->memory_size) : ledger_take(p->ledger, p->memory_size);
     p->bias_memory = biases ? memory_alloc(biases) : NULL;
-    if (!p->vectors || !p->blocks || !p->biases || !p->memory || (biases && !p->bias_memory) ||
-        head_load(&src->head, m, &p->head, NULL)) {
+    if (!p->vectors || !p->blocks || !p->near || !p->biases || !p->memory ||
+        (biases && !p->bias_memory) || head_load(&src->head, m, &p->head, NULL)) {
         packed_unref(p);
         return NULL;
     }
@@ -321,9 +332,7 @@ static struct adapter *adapter_new(const struct model *m, struct packed *p, cons
     a->neumann = p->rule.neumann;
     a->terms = p->rule.terms;
     set_identity(a);
-    for (size_t i = 0; i < p->n_modules; i++)
-        if (p->vectors[i].data)
-            a->rotation_bytes += rotation_size(&p->vectors[i], p->blocks[i], rotation_dtype(mode));
+    a->rotation_bytes = rotations_size(p, mode);
     ledger_add(p->ledger, a->rotation_bytes);
     d->rotations = calloc(p->n_modules + 1, sizeof *d->rotations);
     d->pointers = calloc(p->n_modules + 1, sizeof *d->pointers);
@@ -396,8 +405,8 @@ static enum status place_rotations(const struct model *m, struct adapter *a, str
             continue;
         d->placed[i] = *r;
         if (d->wide && d->wide[i])
-            d->placed[i].data = (void *)place_copy(
-                &d->place, r->data, rotation_size(&d->packed->vectors[i], r->block, DT_F32));
+            d->placed[i].data =
+                (void *)place_copy(&d->place, r->data, rotation_size(d->packed, i, DT_F32));
         else
             d->placed[i].data = (char *)copy + ((char *)r->data - (char *)d->memory);
         if (!d->placed[i].data)
@@ -414,7 +423,7 @@ static enum status build_wide(const struct kernels *k, const struct rotation_rul
 {
     struct adapter_data *d = a->data;
     const struct tensor *v = &d->packed->vectors[i];
-    size_t bytes = rotation_size(v, r->block, DT_F32);
+    size_t bytes = rotation_size(d->packed, i, DT_F32);
     struct rotation_stats known = {0};
     if (!d->wide)
         d->wide = calloc(d->packed->n_modules, sizeof *d->wide);
@@ -435,7 +444,6 @@ static enum status build(const struct model *m, const struct kernels *k, struct 
     struct rotation_rule rule = p->rule;
     rule.strength = a->strength / 100.0;
     char *at = a->data->memory;
-    enum dtype dtype = rotation_dtype(a->mode);
     for (size_t i = 0; i < p->n_modules; i++) {
         const struct tensor *v = &p->vectors[i];
         if (!v->data)
@@ -447,11 +455,11 @@ static enum status build(const struct model *m, const struct kernels *k, struct 
                                .block = p->blocks[i],
                                .blocks = (int32_t)(m->modules[i].rotate_dim / p->blocks[i]),
                                .shared = p->shared,
-                               .dtype = dtype,
+                               .dtype = rotation_form(p, i, a->mode),
                                .data = at};
-        at += rotation_size(v, r->block, dtype);
+        at += rotation_size(p, i, r->dtype);
         a->data->pointers[i] = r;
-        enum status s = rotation_build(k, &rule, v, r->block, dtype, r->data, &stats, err);
+        enum status s = rotation_build(k, &rule, v, r->block, r->dtype, r->data, &stats, err);
         if (!s && stats.beyond)
             s = build_wide(k, &rule, a, i, r, err);
         if (s)
@@ -491,21 +499,18 @@ static void check_biases(const struct model *m, const struct packed *p, const ch
 }
 
 /* Does what the files need fit the bound? */
-static void check_capacity(const struct model *m, const struct source *src, const char *path,
+static void check_capacity(const struct packed *p, const char *path,
                            const struct adapter_options *options, struct findings *f)
 {
-    size_t vectors, rotations, biases;
-    uint64_t max_bytes = options->max_bytes;
-    measure(src, m->n_modules, options->mode, &vectors, &rotations, &biases);
-    uint64_t need = (uint64_t)vectors + rotations + biases + head_bytes(&src->head);
+    uint64_t max_bytes = options->max_bytes, need = p->bytes + rotations_size(p, options->mode);
     char expected[64], got[64];
     if (!max_bytes || need <= max_bytes)
         return;
     snprintf(expected, sizeof expected, "at most %" PRIu64 " bytes", max_bytes);
     snprintf(got, sizeof got, "%" PRIu64 " bytes", need);
     findings_add(f, SEVERITY_ERROR, ST_CAPACITY_EXCEEDED, NULL, NULL, expected, got,
-                 "%s: its rotations need %" PRIu64 " bytes, the budget is %" PRIu64, path, need,
-                 max_bytes);
+                 "%s: its vectors and rotations need %" PRIu64 " bytes, the budget is %" PRIu64,
+                 path, need, max_bytes);
 }
 
 /* Files to a generation. What is wrong with them goes to findings, and then *out is NULL; other
@@ -524,8 +529,6 @@ static enum status load(const struct model *m, const struct kernels *k, const ch
                                  findings, err);
     if (!s)
         s = source_check(&files, m, k, options->permissive, &src, findings, err);
-    if (!s && !findings->errors)
-        check_capacity(m, &src, dir, options, findings);
     if (s || findings->errors)
         goto done;
     package_digest(&files, digest);
@@ -533,6 +536,10 @@ static enum status load(const struct model *m, const struct kernels *k, const ch
     source_clear(&src);
     package_clear(&files);
     turns_pause();
+    if (packed)
+        check_capacity(packed, dir, options, findings);
+    if (findings->errors)
+        goto done;
     if (packed)
         a = adapter_new(m, packed, name, dir, digest, 100, options->mode);
     if (!a) {

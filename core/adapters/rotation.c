@@ -35,6 +35,9 @@
 
 #define CHOLESKY_MAX 512
 #define POWER_STEPS  200
+/* What an input may lose by a rotation in bytes: a third of what fast mode takes from it anyhow
+ * when it becomes bytes itself (about 0.7 %). */
+#define BYTES_MAY_LOSE 0.0025
 
 int64_t rotation_packed(int64_t block)
 {
@@ -365,17 +368,84 @@ static void build_block(const struct scratch *w, const struct rotation_rule *rul
     stats->defect = fmax(stats->defect, defect(w, r));
 }
 
-/* D of the block whose R is in w->r; false: an entry is beyond what F16 holds. */
-static bool store_near(const struct scratch *w, uint16_t *out)
+/* What bytes would lose of a block, squared, in parts of its inputs: an output's error is that of
+ * `block` inputs times bytes that are off by a part of a step that is uniform, and the step of a
+ * column is the 127th of its largest entry. That is estimated: D is about 2 S, and on its diagonal
+ * 2 S^2. sum: of v's squares. */
+static double bytes_lose(int32_t block, double most, double sum)
+{
+    double linear = 2 * most, square = 4 * sum / block;
+    double step = (linear > square ? linear : square) / 127; // NaN where sum is
+    return block * step * step / 12;
+}
+
+enum dtype rotation_near(const struct rotation_rule *rule, const struct tensor *packed,
+                         int32_t block)
+{
+    float v[1024];
+    int64_t rows = packed->shape[0], n = rotation_packed(block);
+    double lost = 0, t = rule->strength;
+    for (int64_t i = 0; i < rows; i++) {
+        double sum = 0, most = 0;
+        turns_pause();
+        for (int64_t at = 0; at < n; at += 1024) {
+            int64_t some = n - at < 1024 ? n - at : 1024;
+            tensor_to_f32(packed, i * n + at, some, v);
+            sum += squares(v, some);
+            most = fmax(most, largest(v, (size_t)some));
+        }
+        lost += bytes_lose(block, t * most, t * t * sum);
+    }
+    return lost <= BYTES_MAY_LOSE * BYTES_MAY_LOSE * (double)rows ? DT_I8 : DT_F16;
+}
+
+/* D of the block whose R is in w->r, in halves; false: an entry is beyond what F16 holds. */
+static bool store_halves(const struct scratch *w, uint16_t *out)
 {
     size_t n = (size_t)w->b * (size_t)w->b;
     uint32_t beyond = 0;
-    for (size_t i = 0; i < n; i += (size_t)w->b + 1)
-        w->r[i] -= 1;
     tensor_from_f32(w->r, (int64_t)n, DT_F16, out);
     for (size_t i = 0; i < n; i++)
         beyond |= (out[i] & 0x7c00) == 0x7c00;
     return !beyond;
+}
+
+/* The same in bytes, whose steps lie behind them; w->v is free. */
+static void store_bytes(const struct scratch *w, int8_t *restrict out)
+{
+    size_t b = (size_t)w->b;
+    float *restrict peak = w->v, *restrict inverse = w->v + b;
+    memset(peak, 0, b * sizeof *peak);
+    for (size_t k = 0; k < b; k++)
+        for (size_t c = 0; c < b; c++) {
+            float d = fabsf(w->r[k * b + c]);
+            peak[c] = d > peak[c] ? d : peak[c];
+        }
+    for (size_t c = 0; c < b; c++) {
+        inverse[c] = peak[c] > 0 ? 127 / peak[c] : 0;
+        peak[c] /= 127;
+    }
+    memcpy(out + rotation_steps_at(w->b), peak, b * sizeof *peak);
+    for (size_t k = 0; k < b; k++)
+        for (size_t c = 0; c < b; c++) {
+            // the sum's last bits are the product rounded to an integer
+            float sum = w->r[k * b + c] * inverse[c] + 0x1.8p23f;
+            uint32_t u;
+            memcpy(&u, &sum, sizeof u);
+            out[k * b + c] = (int8_t)u;
+        }
+}
+
+/* false: the form does not hold D. */
+static bool store_near(const struct scratch *w, enum dtype dtype, void *out)
+{
+    size_t n = (size_t)w->b * (size_t)w->b;
+    for (size_t i = 0; i < n; i += (size_t)w->b + 1)
+        w->r[i] -= 1;
+    if (dtype == DT_F16)
+        return store_halves(w, out);
+    store_bytes(w, out);
+    return true;
 }
 
 enum status rotation_build(const struct kernels *k, const struct rotation_rule *rule,
@@ -383,7 +453,7 @@ enum status rotation_build(const struct kernels *k, const struct rotation_rule *
                            struct rotation_stats *stats, struct error *err)
 {
     int64_t rows = packed->shape[0], n = rotation_packed(block);
-    size_t step = (size_t)block * (size_t)block * dtype_size(dtype);
+    size_t step = rotation_block_bytes(dtype, block);
     stats->rows += rows;
     if (block == 1) {
         memset(out, 0, (size_t)rows * step);
@@ -403,7 +473,7 @@ enum status rotation_build(const struct kernels *k, const struct rotation_rule *
             build_block(&w, rule, packed, to, stats);
         } else {
             build_block(&w, rule, packed, w.r, stats);
-            stats->beyond += !store_near(&w, to);
+            stats->beyond += !store_near(&w, dtype, to);
         }
     }
     memory_free(w.memory);

@@ -29,7 +29,7 @@ struct rotation_stats {
     int64_t divergent;  /* Neumann: blocks whose S has a spectral norm >= 1 */
     double norm;        /* the largest such spectral norm, if any */
     int64_t non_finite; /* vectors that hold NaN or Inf; their R is I */
-    int64_t beyond;     /* F16: blocks with an entry of D that F16 does not hold */
+    int64_t beyond;     /* F16: blocks with an entry of D that it does not hold */
 };
 
 /* Entries a block's packed vector has: block (block - 1) / 2. */
@@ -41,9 +41,14 @@ int64_t rotation_unpacked(int64_t packed);
  * two is >= 1. */
 int64_t rotation_block(int64_t dim, int64_t blocks, int64_t block);
 
-/* Builds the R of every row of packed [rows, rotation_packed(block)] (F32, F16 or BF16) into out
- * [rows, block, block], as R (dtype F32) or as D = R - I (F16), and adds what it saw to *stats
- * (which starts zeroed). OUT_OF_MEMORY. */
+/* The form in which fast mode shall have the rotations of packed: I8 where that loses little, else
+ * F16. */
+enum dtype rotation_near(const struct rotation_rule *rule, const struct tensor *packed,
+                         int32_t block);
+
+/* Builds the R of every row of packed [rows, rotation_packed(block)] (F32, F16 or BF16) into out,
+ * rows blocks of rotation_block_bytes, as R (dtype F32) or as D = R - I (F16, I8; kernels.h), and
+ * adds what it saw to *stats (which starts zeroed). OUT_OF_MEMORY. */
 enum status rotation_build(const struct kernels *k, const struct rotation_rule *rule,
                            const struct tensor *packed, int32_t block, enum dtype dtype, void *out,
                            struct rotation_stats *stats, struct error *err);

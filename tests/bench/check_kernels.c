@@ -266,23 +266,31 @@ static void run_prepare(struct kernels *t, struct data *d, int which)
     memory_free(buffer);
 }
 
-/* R, in fast mode D, where any will do. */
-static struct rotation random_rotation(int64_t k, int32_t block, bool shared)
+/* R; in fast mode any D, in halves or in bytes. */
+static struct rotation random_rotation(int64_t k, int32_t block, bool shared, bool bytes)
 {
-    bool near = oracle->mode == COMPUTE_FAST;
     struct rotation r = {.dim = k,
                          .block = block,
                          .blocks = (int32_t)(k / block),
                          .shared = shared,
-                         .dtype = near ? DT_F16 : DT_F32};
-    int64_t n = (shared ? 1 : r.blocks) * (int64_t)block * block;
-    float *v = floats(n);
-    r.data = v;
-    if (near) {
-        r.data = memory_alloc((size_t)n * sizeof(uint16_t));
-        tensor_from_f32(v, n, DT_F16, r.data);
-        memory_free(v);
+                         .dtype = oracle->mode == COMPUTE_EXACT ? DT_F32
+                                  : bytes                       ? DT_I8
+                                                                : DT_F16};
+    int64_t rows = shared ? 1 : r.blocks, n = (int64_t)block * block;
+    size_t size = rotation_block_bytes(r.dtype, block);
+    float *v = floats(rows * n), *steps = floats(rows * block);
+    r.data = memory_alloc((size_t)rows * size);
+    for (int64_t i = 0; i < rows; i++) {
+        char *to = (char *)r.data + (size_t)i * size;
+        for (int64_t e = 0; e < n && r.dtype == DT_I8; e++)
+            to[e] = (char)(127 * v[i * n + e]);
+        if (r.dtype == DT_I8)
+            memcpy(to + rotation_steps_at(block), steps + i * block, (size_t)block * sizeof *steps);
+        else
+            tensor_from_f32(v + i * n, n, r.dtype, to);
     }
+    memory_free(v);
+    memory_free(steps);
     return r;
 }
 
@@ -297,8 +305,9 @@ static void check_prepare(void)
             d.w.k = d.k;
             random_perm(&d.w);
             d.x = floats(d.rows * d.k);
-            d.r[0] = random_rotation(d.k, blocks[b], b & 1);
-            d.r[1] = random_rotation(d.k, blocks[b] % 2 ? blocks[b] * 2 : blocks[b] / 2, false);
+            d.r[0] = random_rotation(d.k, blocks[b], b & 1, r % 2);
+            d.r[1] =
+                random_rotation(d.k, blocks[b] % 2 ? blocks[b] * 2 : blocks[b] / 2, false, r / 2);
             outputs(&d, d.rows * d.k);
             char what[32];
             snprintf(what, sizeof what, "block %d", (int)blocks[b]);

@@ -49,14 +49,14 @@ def test_load_and_unload(d):
 
 
 def test_each_mode_has_its_rotations(d):
-    """Of 2 bytes an entry for fast mode, and of 4 once an exact request wanted them; the same answer either way."""
+    """Of a byte an entry for fast mode, and of 4 once an exact request wanted them; the same answer either way."""
     d.post("/v1/adapters", {"name": "one", "path": "devil"})
     ask = {"model": "one", "prompt": "The", "max_tokens": 4, "temperature": 0}
     d.ok("POST", "/v1/completions", {**ask, "compute": "fast"})
     own = d.ok("GET", "/v1/adapters/one")["bytes"]
     first = d.ok("POST", "/v1/completions", {**ask, "compute": "exact"})
     both = d.ok("GET", "/v1/adapters/one")["bytes"]
-    assert both == {"packed": own["packed"], "rotations": 3 * own["rotations"]}, (own, both)
+    assert both["packed"] == own["packed"] and 4 < both["rotations"] / own["rotations"] < 5, (own, both)
     again = d.ok("POST", "/v1/completions", {**ask, "compute": "exact"})
     assert again["choices"] == first["choices"] and d.ok("GET", "/v1/adapters/one")["bytes"] == both
     assert d.ok("DELETE", "/v1/adapters/one") == {"name": "one", "bytes": sum(both.values())}

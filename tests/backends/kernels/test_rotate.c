@@ -5,41 +5,52 @@
 #include "tests/backends/kernels/open_table.h"
 #include "tests/backends/kernels/random_weight.h"
 
-/* R, or where near any D will do. */
-static struct rotation random_rotation(int64_t k, int32_t block, bool shared, bool near)
+static const enum dtype forms[] = {DT_F32, DT_F16, DT_I8};
+enum { FORMS = 3 };
+
+/* R, or any D. */
+static struct rotation random_rotation(int64_t k, int32_t block, bool shared, enum dtype form)
 {
-    struct rotation r = {.dim = k,
-                         .block = block,
-                         .blocks = (int32_t)(k / block),
-                         .shared = shared,
-                         .dtype = near ? DT_F16 : DT_F32};
-    int64_t n = (shared ? 1 : r.blocks) * (int64_t)block * block;
+    struct rotation r = {
+        .dim = k, .block = block, .blocks = (int32_t)(k / block), .shared = shared, .dtype = form};
+    int64_t rows = shared ? 1 : r.blocks, n = (int64_t)block * block;
+    size_t bytes = rotation_block_bytes(form, block);
+    r.data = memory_alloc((size_t)rows * bytes);
     float *v = memory_alloc((size_t)n * sizeof *v);
-    random_floats(v, n);
-    if (!near) {
-        r.data = v;
-        return r;
+    for (int64_t i = 0; i < rows; i++) {
+        char *to = (char *)r.data + (size_t)i * bytes;
+        random_floats(v, n);
+        for (int64_t e = 0; e < n && form == DT_F16; e++)
+            v[e] *= 0.1F;
+        for (int64_t e = 0; e < n && form == DT_I8; e++)
+            to[e] = (char)(127 * v[e]);
+        if (form == DT_I8)
+            random_floats((float *)(void *)(to + rotation_steps_at(block)), block);
+        else
+            tensor_from_f32(v, n, form, to);
     }
-    for (int64_t i = 0; i < n; i++)
-        v[i] *= 0.1F;
-    r.data = memory_alloc((size_t)n * sizeof(uint16_t));
-    tensor_from_f32(v, n, DT_F16, r.data);
     memory_free(v);
     return r;
 }
 
 static void rotate_by_definition(const struct rotation *r, float *x)
 {
-    const struct tensor elements = {.dtype = r->dtype, .data = r->data};
-    bool near = r->dtype == DT_F16;
     float *y = malloc((size_t)r->dim * sizeof *y);
     for (int64_t i = 0; i < r->dim; i++) {
         int64_t b = i / r->block, c = i % r->block;
-        int64_t at = (r->shared ? 0 : b * r->block * r->block) + c;
+        const char *data = (const char *)r->data +
+                           (r->shared ? 0 : b) * (int64_t)rotation_block_bytes(r->dtype, r->block);
+        const struct tensor block = {.dtype = r->dtype, .data = data};
         float acc = 0;
-        for (int32_t k = 0; k < r->block; k++, at += r->block)
-            acc = fmaf(x[b * r->block + k], tensor_f32(&elements, at), acc);
-        y[i] = near ? x[i] + acc : acc;
+        for (int32_t k = 0; k < r->block; k++) {
+            int64_t at = (int64_t)k * r->block + c;
+            float e = r->dtype == DT_I8 ? ((const int8_t *)data)[at] : tensor_f32(&block, at);
+            acc = fmaf(x[b * r->block + k], e, acc);
+        }
+        y[i] = r->dtype == DT_F32 ? acc
+               : r->dtype == DT_F16
+                   ? x[i] + acc
+                   : fmaf(load_f32(data + rotation_steps_at(r->block) + c * 4), acc, x[i]);
     }
     memcpy(x, y, (size_t)r->dim * sizeof *y);
     free(y);
@@ -49,10 +60,10 @@ enum { K = 96, ROWS = 11, WIDE = 1024 };
 
 START_TEST(definition)
 {
-    struct rotation a[2], b[2];
-    for (int near = 0; near < 2; near++) {
-        a[near] = random_rotation(K, 32, false, near);
-        b[near] = random_rotation(K, 6, true, near);
+    struct rotation a[FORMS], b[FORMS];
+    for (int f = 0; f < FORMS; f++) {
+        a[f] = random_rotation(K, 32, false, forms[f]);
+        b[f] = random_rotation(K, 6, true, forms[f]);
     }
     const struct rotation *one[1], *two[2];
     struct rotate_group g[3] = {{.first = 1, .count = 4, .n = 1, .r = one},
@@ -62,10 +73,10 @@ START_TEST(definition)
     random_perm(&w);
     float x[ROWS * (K + 3)], want[ROWS * K];
     random_floats(x, ROWS * (K + 3));
-    for (int which = 0; which < 4; which++) {
-        bool perm = which & 1, near = which & 2;
-        one[0] = two[0] = &a[near];
-        two[1] = &b[near];
+    for (int which = 0; which < 2 * FORMS; which++) {
+        bool perm = which & 1, near = which / 2 > 0;
+        one[0] = two[0] = &a[which / 2];
+        two[1] = &b[which / 2];
         for (int i = 0; i < ROWS; i++) {
             float row[K];
             memcpy(row, x + i * (K + 3), sizeof row);
@@ -100,9 +111,9 @@ START_TEST(definition)
             k->close(k);
         }
     }
-    for (int near = 0; near < 2; near++) {
-        memory_free(a[near].data);
-        memory_free(b[near].data);
+    for (int f = 0; f < FORMS; f++) {
+        memory_free(a[f].data);
+        memory_free(b[f].data);
     }
     weight_clear(&w);
 }
@@ -149,11 +160,10 @@ static bool same_bytes(const struct act *a, const struct act *b, int64_t row)
 
 /* Row 0 in the company of up to 63 others, with one thread and three, alone and as the second of
  * several inputs; in fast mode also its products, whose bytes were made on the way. */
-static void check_company(enum compute mode, const struct weight *w)
+static void check_company(enum compute mode, enum dtype form, const struct weight *w)
 {
-    bool near = mode == COMPUTE_FAST;
-    struct rotation r = random_rotation(WIDE, 64, false, near),
-                    s = random_rotation(WIDE, 128, false, near);
+    struct rotation r = random_rotation(WIDE, 64, false, form),
+                    s = random_rotation(WIDE, 128, false, form);
     const struct rotation *both[2] = {&r, &s}, *one[1] = {&s};
     float *x = malloc(64 * WIDE * sizeof *x), first[WIDE], *product = NULL;
     random_floats(x, 64 * WIDE);
@@ -205,8 +215,9 @@ static void check_company(enum compute mode, const struct weight *w)
 
 START_TEST(company)
 {
-    check_company(COMPUTE_EXACT, NULL);
-    check_company(COMPUTE_FAST, NULL);
+    check_company(COMPUTE_EXACT, DT_F32, NULL);
+    for (int f = 0; f < FORMS; f++)
+        check_company(COMPUTE_FAST, forms[f], NULL);
 }
 END_TEST
 
@@ -220,7 +231,7 @@ START_TEST(company_in_bytes)
         for (size_t i = 0; i < sizeof names / sizeof *names; i++)
             if (!strcmp(c->name, names[i])) {
                 struct weight w = random_weight(c, 40, WIDE);
-                check_company(COMPUTE_FAST, &w);
+                check_company(COMPUTE_FAST, i % 2 ? DT_F16 : DT_I8, &w);
                 weight_clear(&w);
             }
 }

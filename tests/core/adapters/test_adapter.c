@@ -404,23 +404,34 @@ static void expect_rotation(const struct adapter *a, int module, enum dtype d,
 {
     const struct rotation *r = a->adapted.rotation[module];
     const float *want = exact->adapted.rotation[module]->data;
-    ck_assert(r->dtype == d && (uintptr_t)r->data % 64 == 0);
-    for (int e = 0; e < 48; e++)
-        if (d == DT_F32)
+    ck_assert_int_eq(r->dtype, d);
+    ck_assert((uintptr_t)r->data % 64 == 0);
+    for (int e = 0; e < 48; e++) {
+        float near = e % 16 % 5 == 0 ? want[e] - 1 : want[e];
+        const char *block = (const char *)r->data + e / 16 * rotation_block_bytes(d, 4);
+        if (d == DT_F32) {
             ck_assert(((const float *)r->data)[e] == want[e]);
-        else
-            ck_assert(((const uint16_t *)r->data)[e] ==
-                      f32_to_f16(e % 16 % 5 == 0 ? want[e] - 1 : want[e]));
+        } else if (d == DT_F16) {
+            ck_assert(((const uint16_t *)r->data)[e] == f32_to_f16(near));
+        } else {
+            float step = load_f32(block + rotation_steps_at(4) + e % 4 * 4);
+            ck_assert(fabsf(((const signed char *)block)[e % 16] * step - near) <= 0.501F * step);
+        }
+    }
 }
 
 START_TEST(modes)
 {
     const struct adapter_options exact = {.permissive = true},
                                  fast = {.permissive = true, .mode = COMPUTE_FAST};
-    const struct toy_tensor far[] = {good[0], {Q(1), DT_F32, 3, 6, 500}};
+    static const struct {
+        float scale; /* of the second module's vectors */
+        enum dtype form;
+        size_t bytes;
+    } cases[] = {{0.1F, DT_I8, 128}, {0.6F, DT_F16, 128}, {500, DT_F32, 128 + 192}};
     struct adapter *e, *f, *d;
-    for (int beyond = 0; beyond < 2; beyond++) {
-        write_adapter(QV, beyond ? far : good, 2);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        write_adapter(QV, (struct toy_tensor[]){good[0], {Q(1), DT_F32, 3, 6, cases[i].scale}}, 2);
         ck_assert_int_eq(adapter_load(&toy.m, &toy_kernels, toy_path("a"), "x", &exact, &e, NULL),
                          ST_OK);
         ck_assert_int_eq(adapter_load(&toy.m, &toy_kernels, toy_path("a"), "x", &fast, &f, NULL),
@@ -428,11 +439,11 @@ START_TEST(modes)
         ck_assert(e->mode == COMPUTE_EXACT && f->mode == COMPUTE_FAST);
         ck_assert_mem_eq(e->identity, f->identity, DIGEST_SIZE);
         ck_assert_int_eq(e->rotation_bytes, 2 * 48 * sizeof(float));
-        ck_assert_int_eq(f->rotation_bytes, 2 * 128 + (beyond ? 48 * sizeof(float) : 0));
+        ck_assert_int_eq(f->rotation_bytes, 128 + cases[i].bytes);
         ck_assert(e->orthogonality_defect == f->orthogonality_defect);
         ck_assert_int_eq(e->warnings.n, f->warnings.n);
-        expect_rotation(f, TOY_Q0, DT_F16, e);
-        expect_rotation(f, TOY_Q1, beyond ? DT_F32 : DT_F16, e);
+        expect_rotation(f, TOY_Q0, DT_I8, e);
+        expect_rotation(f, TOY_Q1, cases[i].form, e);
         ck_assert_int_eq(adapter_derive(&toy.m, &toy_kernels, f, 100, COMPUTE_EXACT, &d, NULL),
                          ST_OK);
         expect_rotation(d, TOY_Q0, DT_F32, e);

@@ -372,6 +372,68 @@ START_TEST(near)
 }
 END_TEST
 
+/* Each entry of D within half a step, the steps being the 127th parts of the columns' peaks. */
+static void expect_bytes(const struct rotation_rule *rule, const float *v, int rows, int b)
+{
+    struct rotation_stats stats, same = {0};
+    float r[4 * 64], steps[8];
+    char bytes[4 * (64 + 4 * 8)];
+    size_t size = rotation_block_bytes(DT_I8, b);
+    build(rule, v, rows, b, r, &stats);
+    const struct tensor t = {
+        .dtype = DT_F32, .rank = 2, .shape = {rows, rotation_packed(b)}, .data = v};
+    ck_assert_int_eq(rotation_build(&toy_kernels, rule, &t, b, DT_I8, bytes, &same, NULL), ST_OK);
+    ck_assert_mem_eq(&same, &stats, sizeof stats);
+    for (int i = 0; i < rows; i++) {
+        const signed char *q = (const signed char *)bytes + (size_t)i * size;
+        memcpy(steps, q + rotation_steps_at(b), (size_t)b * sizeof *steps);
+        for (int c = 0; c < b; c++) {
+            double peak = 0;
+            for (int k = 0; k < b; k++) {
+                double d = r[(i * b + k) * b + c] - (k == c);
+                ck_assert_double_le(fabs(d - (double)q[k * b + c] * steps[c]), 0.501 * steps[c]);
+                peak = fmax(peak, fabs(d));
+            }
+            ck_assert_double_le(fabs(steps[c] - peak / 127), 1e-6 * peak);
+        }
+    }
+}
+
+START_TEST(in_bytes)
+{
+    float v[4 * 28];
+    for (int i = 0; i < 4 * 28; i++)
+        v[i] = 0.2F * sinf((float)i);
+    const struct rotation_rule rule = {.neumann = true, .terms = 5, .strength = 0.7},
+                               exact = {.strength = 1};
+    expect_bytes(&rule, v, 4, 8);
+    expect_bytes(&rule, v, 4, 3);
+    expect_bytes(&exact, v, 4, 8);
+    expect_bytes(&exact, v, 4, 1);
+}
+END_TEST
+
+/* Bytes where D is small, which is measured here on D itself: the error of an output of inputs that
+ * are one. */
+START_TEST(form_of_near)
+{
+    static const struct {
+        float scale, strength;
+        enum dtype form;
+    } cases[] = {{0.02F, 1, DT_I8}, {0.05F, 1, DT_I8}, {0.3F, 1, DT_F16}, {0.3F, 0.1F, DT_I8},
+                 {1000, 1, DT_F16}, {NAN, 1, DT_F16},  {0, 1, DT_I8}};
+    float v[496];
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        for (int e = 0; e < 496; e++)
+            v[e] = cases[i].scale * sinf((float)(e * e));
+        const struct rotation_rule rule = {
+            .neumann = true, .terms = 5, .strength = (double)cases[i].strength};
+        const struct tensor t = {.dtype = DT_F32, .rank = 2, .shape = {1, 496}, .data = v};
+        ck_assert_msg(rotation_near(&rule, &t, 32) == cases[i].form, "case %zu", i);
+    }
+}
+END_TEST
+
 START_TEST(beyond_halves)
 {
     const struct rotation_rule rule = {.neumann = true, .terms = 2, .strength = 1}; // I + 2 S
@@ -390,6 +452,8 @@ static Suite *suite(void)
     TCase *t = tcase_create("all");
     tcase_add_test(t, examples);
     tcase_add_test(t, near);
+    tcase_add_test(t, in_bytes);
+    tcase_add_test(t, form_of_near);
     tcase_add_test(t, beyond_halves);
     tcase_add_test(t, example_of_two);
     tcase_add_test(t, projection);

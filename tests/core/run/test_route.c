@@ -159,7 +159,7 @@ START_TEST(each_mode_has_its_rotations)
     ck_assert(pending && !fast.entered && fast.n == 0);
     ck_assert_int_eq(
         route_enter(&fast, &names, COMPUTE_FAST, r, merged, true, &pending, &arena, &err), ST_OK);
-    ck_assert_int_eq(fast.adapted[0]->rotation[TOY_Q0]->dtype, DT_F16);
+    ck_assert_int_eq(fast.adapted[0]->rotation[TOY_Q0]->dtype, DT_I8);
     ck_assert_ptr_eq(fast.adapters[0], exact.adapters[0]);
     ck_assert_int_eq(
         route_enter(&again, &names, COMPUTE_FAST, r, merged, false, &pending, &arena, &err), ST_OK);
