@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "core/grow.h"
+#include "core/utf8.h"
 
 char *buffer_room(struct buffer *b, size_t n)
 {
@@ -50,30 +51,10 @@ void buffer_format(struct buffer *b, const char *fmt, ...)
     b->len += (size_t)n;
 }
 
-/* Length of the valid UTF-8 character at s (at most n bytes are there), 0 if there is none. */
-static size_t utf8_length(const unsigned char *s, size_t n)
+/* Bytes that a JSON string holds as they are. */
+static bool is_plain(unsigned char c)
 {
-    static const struct {
-        unsigned char mask, lead, len;
-        uint32_t min;
-    } kinds[] = {{0xe0, 0xc0, 2, 0x80}, {0xf0, 0xe0, 3, 0x800}, {0xf8, 0xf0, 4, 0x10000}};
-    if (s[0] < 0x80)
-        return 1;
-    for (size_t i = 0; i < 3; i++) {
-        if ((s[0] & kinds[i].mask) != kinds[i].lead)
-            continue;
-        if (n < kinds[i].len)
-            return 0;
-        uint32_t c = s[0] & (uint32_t)~kinds[i].mask & 0xff;
-        for (size_t j = 1; j < kinds[i].len; j++) {
-            if ((s[j] & 0xc0) != 0x80)
-                return 0;
-            c = c << 6 | (s[j] & 0x3f);
-        }
-        bool valid = c >= kinds[i].min && c <= 0x10ffff && (c < 0xd800 || c > 0xdfff);
-        return valid ? kinds[i].len : 0;
-    }
-    return 0;
+    return c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
 }
 
 static void add_escape(struct buffer *b, unsigned char c)
@@ -109,13 +90,14 @@ void buffer_string(struct buffer *b, const char *s, size_t len)
     size_t start = 0, i = 0;
     buffer_text(b, "\"");
     while (i < len) {
-        size_t n = utf8_length(u + i, len - i);
-        if (n && u[i] >= 0x20 && u[i] != '"' && u[i] != '\\' && u[i] != 0x7f) {
+        size_t n = 1;
+        bool plain = is_plain(u[i]), good = plain || utf8_scan(s + i, len - i, &n) == UTF8_GOOD;
+        if (plain || (good && u[i] >= 0x80)) {
             i += n;
             continue;
         }
         buffer_add(b, s + start, i - start);
-        if (n)
+        if (good)
             add_escape(b, u[i]);
         else
             buffer_text(b, "\xef\xbf\xbd");

@@ -1,15 +1,12 @@
 /*
- * Owns the step from JSON text to jansson values with the daemon's limits, and the two small
- * services that every reader and writer of JSON needs: the nearest known word, and a float that
- * reads back. jansson parses; it is asked to refuse duplicates and to allow NUL. Depth is checked
- * before it, since its own limit is a build constant.
+ * Owns the way from a file to JSON values (json_parse.c reads the text itself), and the small
+ * services that every reader and writer of JSON needs: the shape of a text, copies and texts of
+ * values, the nearest known word, and a float that reads back.
  */
 #include "core/json.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
-#include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +14,6 @@
 #include <unistd.h>
 
 #include "core/buffer.h"
-#include "core/grow.h"
 
 /* Where the string that begins before at ends, or the text. */
 static const char *string_end(const char *at, const char *end)
@@ -58,120 +54,6 @@ struct json_shape json_shape(const char *text, size_t len)
         }
     }
     return shape;
-}
-
-/*
- * jansson 2.14 does not survive an allocation that fails while it parses: its lexer does not look
- * whether its buffer grew and then reads past it (an assertion at best), or calls it a syntax
- * error. So while a thread parses, a failed allocation leaves the parser at once, and what it had
- * taken, which is known here, is freed. What it gives back is nearly always what it took last, and
- * is freed at once; the rest, such as a long list whose end is wrong, when it has ended, for to
- * look it up among all that was taken would be quadratic. The memory of values is plain malloc's as
- * ever: free() fits what jansson returns.
- */
-#define LATEST 32
-
-struct pointers {
-    void **v;
-    size_t n, cap;
-};
-
-static _Thread_local struct {
-    jmp_buf leave;
-    struct pointers taken; /* in the order of allocation; NULL: freed again */
-    struct pointers later; /* of them, those to free at the end */
-    bool on;
-} parsing;
-
-/* Leaves the parser when memory runs out. */
-static void **parse_room(struct pointers *p)
-{
-    if (!GROW(p->v, p->cap, p->n + 1, 64))
-        longjmp(parsing.leave, 1);
-    return &p->v[p->n];
-}
-
-static void *parse_malloc(size_t size)
-{
-    if (!parsing.on)
-        return malloc(size);
-    void **to = parse_room(&parsing.taken);
-    *to = malloc(size);
-    if (!*to)
-        longjmp(parsing.leave, 1);
-    parsing.taken.n++;
-    return *to;
-}
-
-static void parse_free(void *p)
-{
-    struct pointers *t = &parsing.taken;
-    if (!parsing.on || !p) {
-        free(p);
-        return;
-    }
-    size_t i = t->n, end = t->n > LATEST ? t->n - LATEST : 0;
-    while (i > end && t->v[i - 1] != p)
-        i--;
-    if (i == end) {
-        *parse_room(&parsing.later) = p;
-        parsing.later.n++;
-        return;
-    }
-    t->v[i - 1] = NULL;
-    while (t->n && !t->v[t->n - 1])
-        t->n--;
-    free(p);
-}
-
-static void watch(void)
-{
-    json_set_alloc_funcs(parse_malloc, parse_free);
-}
-
-static void parsing_end(struct pointers *unwanted)
-{
-    parsing.on = false;
-    for (size_t i = 0; i < unwanted->n; i++)
-        free(unwanted->v[i]);
-    free(parsing.taken.v);
-    free(parsing.later.v);
-    parsing.taken = parsing.later = (struct pointers){0};
-}
-
-/* json_loadb; false when memory ran out. */
-static bool load(const char *text, size_t len, json_t **out, json_error_t *e)
-{
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, watch);
-    if (setjmp(parsing.leave)) {
-        parsing_end(&parsing.taken);
-        return false;
-    }
-    parsing.on = true;
-    *out = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, e);
-    parsing_end(&parsing.later);
-    return true;
-}
-
-enum status json_parse(const char *text, size_t len, int max_depth, const char *what, json_t **out,
-                       struct error *err)
-{
-    *out = NULL;
-    if (json_shape(text, len).depth > max_depth)
-        return error_set(err, ST_INVALID_JSON, "%s: nested deeper than %d levels", what, max_depth);
-    json_error_t e;
-    if (!load(text, len, out, &e))
-        return error_memory(err, "parsing JSON");
-    if (*out)
-        return ST_OK;
-    switch (json_error_code(&e)) {
-    case json_error_duplicate_key:
-        return error_set(err, ST_CONFIG_DUPLICATE_KEY, "%s: line %d: %s", what, e.line, e.text);
-    default:
-        return error_set(err, ST_INVALID_JSON, "%s: line %d, column %d: %s", what, e.line, e.column,
-                         e.text);
-    }
 }
 
 enum status json_read_text(const char *path, size_t max_bytes, char **out, size_t *len,

@@ -167,7 +167,7 @@ json_t *reply_text_json(const char *s)
     struct buffer b = {0};
     buffer_cstring(&b, s);
     if (!b.failed)
-        value = json_loadb(b.v, b.len, JSON_DECODE_ANY, NULL);
+        json_parse(b.v, b.len, 0, "a text", &value, NULL);
     buffer_free(&b);
     return value;
 }

@@ -16,7 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "core/tokenizer/utf8.h"
+#include "core/utf8.h"
 
 #define KEY_PREFIX "tokenizer.ggml."
 

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/tokenizer/utf8.h"
+#include "core/utf8.h"
 
 void chars_add(struct builder *b, struct chars *set, uint32_t first, uint32_t last)
 {

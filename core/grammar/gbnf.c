@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "core/grammar/chars.h"
-#include "core/tokenizer/utf8.h"
+#include "core/utf8.h"
 
 #define DEPTH_MAX  100
 #define REPEAT_MAX 10000

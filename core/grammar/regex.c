@@ -11,7 +11,7 @@
 #include <utf8proc.h>
 
 #include "core/grammar/chars.h"
-#include "core/tokenizer/utf8.h"
+#include "core/utf8.h"
 
 #define DEPTH_MAX  200
 #define REPEAT_MAX 10000

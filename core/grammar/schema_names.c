@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "core/tokenizer/utf8.h"
+#include "core/utf8.h"
 
 struct names {
     const char **v; /* what is left of each name below a node; in the arena */

@@ -8,7 +8,7 @@
 #include <utf8proc.h>
 
 #include "core/tokenizer/unicode.h"
-#include "core/tokenizer/utf8.h"
+#include "core/utf8.h"
 
 enum set { DIGIT, NUMERIC, UPPER, LOWER };
 

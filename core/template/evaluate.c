@@ -214,6 +214,8 @@ enum status evaluate_native(struct render *r, const struct native *native, struc
     struct call whole = *given, bound;
     whole.native = native;
     whole.self = self;
+    if (!native->parameters[0] && !given->n && !given->n_named) // nothing to bind
+        return native->call(r, &whole, out);
     enum status s = natives_bind(r, &whole, args, &bound);
     return s ? s : native->call(r, &bound, out);
 }
@@ -467,13 +469,15 @@ static enum status walk(struct render *r, const struct node *n, struct frame *f,
     }
 }
 
-enum status evaluate(struct render *r, const struct node *n, struct frame *f, struct value *out)
+/* A step, a level, and what it takes to walk: not for leaves, which are most of a tree. */
+static __attribute__((noinline)) enum status inner(struct render *r, const struct node *n,
+                                                   struct frame *f, struct value *out)
 {
     enum status s = render_deeper(r);
     *out = (struct value){0};
     if (!s)
         s = render_work(r, 1);
-    if (!s && n->kind == NODE_CONST) // leaves are most of a tree
+    if (!s && n->kind == NODE_CONST)
         *out = n->value;
     else if (!s && n->kind == NODE_NAME)
         read_name(n, f, out);
@@ -481,6 +485,18 @@ enum status evaluate(struct render *r, const struct node *n, struct frame *f, st
         s = walk(r, n, f, out);
     r->depth--;
     return s;
+}
+
+enum status evaluate(struct render *r, const struct node *n, struct frame *f, struct value *out)
+{
+    if (n->kind > NODE_NAME || !r->steps || r->depth >= RENDER_LEVELS)
+        return inner(r, n, f, out);
+    r->steps--;
+    if (n->kind == NODE_CONST)
+        *out = n->value;
+    else
+        read_name(n, f, out);
+    return ST_OK;
 }
 
 static enum status assign_member(struct render *r, const struct node *n, struct frame *f,

@@ -14,7 +14,7 @@
 #include "core/template/operate.h"
 #include "core/template/show.h"
 #include "core/template/strings.h"
-#include "core/tokenizer/utf8.h"
+#include "core/utf8.h"
 
 #define FILTER(name)                                                                               \
     enum status filters_##name(struct render *r, const struct call *c, struct value *out)

@@ -14,7 +14,7 @@
 #include "core/template/natives.h"
 #include "core/template/operate.h"
 #include "core/template/show.h"
-#include "core/tokenizer/utf8.h"
+#include "core/utf8.h"
 
 #define DIGITS_MAX 4096 /* of a precision */
 

@@ -9,7 +9,7 @@
 #include "core/template/dict.h"
 #include "core/template/natives.h"
 #include "core/template/operate.h"
-#include "core/tokenizer/utf8.h"
+#include "core/utf8.h"
 
 static enum status next_nothing(struct render *r, struct iterator *i, struct value *out, bool *more)
 {

@@ -13,7 +13,7 @@
 #include <utf8proc.h>
 
 #include "core/template/characters.h"
-#include "core/tokenizer/utf8.h"
+#include "core/utf8.h"
 
 #define NESTING_MAX 256
 

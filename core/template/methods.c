@@ -10,7 +10,7 @@
 #include "core/template/natives.h"
 #include "core/template/operate.h"
 #include "core/template/strings.h"
-#include "core/tokenizer/utf8.h"
+#include "core/utf8.h"
 
 #define METHOD(name)                                                                               \
     enum status methods_##name(struct render *r, const struct call *c, struct value *out)

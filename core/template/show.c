@@ -13,7 +13,7 @@
 #include "core/template/dict.h"
 #include "core/template/iterate.h"
 #include "core/template/operate.h"
-#include "core/tokenizer/utf8.h"
+#include "core/utf8.h"
 
 static enum status add(struct render *r, struct buffer *b, const char *s)
 {

@@ -10,7 +10,7 @@
 #include "core/template/iterate.h"
 #include "core/template/operate.h"
 #include "core/template/show.h"
-#include "core/tokenizer/utf8.h"
+#include "core/utf8.h"
 
 /* ---- cases ------------------------------------------------------------------------------------
  */

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "core/template/dict.h"
-#include "core/tokenizer/utf8.h"
+#include "core/utf8.h"
 
 /* Where bytes of a text may be put behind it. */
 struct room {

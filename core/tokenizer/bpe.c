@@ -15,7 +15,7 @@
 #include <string.h>
 
 #include "core/grow.h"
-#include "core/tokenizer/utf8.h"
+#include "core/utf8.h"
 
 #define SHORT      24    /* symbols that are scanned rather than heaped */
 #define DIRECT     0x250 /* characters whose ids are in a table: ASCII, byte-level letters */

@@ -4,7 +4,7 @@
  */
 #include "core/tokenizer/bytelevel.h"
 
-#include "core/tokenizer/utf8.h"
+#include "core/utf8.h"
 
 static bool itself(unsigned c)
 {

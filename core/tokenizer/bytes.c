@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "core/grow.h"
-#include "core/tokenizer/utf8.h"
+#include "core/utf8.h"
 
 bool bytes_reserve(struct bytes *b, size_t more)
 {

@@ -11,7 +11,7 @@
 #include <utf8proc.h>
 
 #include "core/grow.h"
-#include "core/tokenizer/utf8.h"
+#include "core/utf8.h"
 
 static const struct {
     uint32_t first, last;

@@ -18,7 +18,7 @@
 #include <string.h>
 #include <utf8proc.h>
 
-#include "core/tokenizer/utf8.h"
+#include "core/utf8.h"
 
 #define REPLACEMENT_MAX 128 /* bytes; the longest in use is 33 */
 

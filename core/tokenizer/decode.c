@@ -18,7 +18,7 @@
 #include <string.h>
 
 #include "core/tokenizer/bytelevel.h"
-#include "core/tokenizer/utf8.h"
+#include "core/utf8.h"
 
 #define STAGES_MAX 32
 #define STRIP_MAX  255

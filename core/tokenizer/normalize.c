@@ -10,7 +10,7 @@
 #include "core/tokenizer/canonical.h"
 #include "core/tokenizer/charsmap.h"
 #include "core/tokenizer/unicode.h"
-#include "core/tokenizer/utf8.h"
+#include "core/utf8.h"
 
 #define STEPS_MAX 64
 

@@ -25,7 +25,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "core/tokenizer/utf8.h"
+#include "core/utf8.h"
 
 #define SPACES                                                                                     \
     "\\x{9}-\\x{D}\\x{20}\\x{85}\\x{A0}\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}\\x{202F}"    \

@@ -17,7 +17,7 @@
 
 #include "core/tokenizer/bytelevel.h"
 #include "core/tokenizer/unicode.h"
-#include "core/tokenizer/utf8.h"
+#include "core/utf8.h"
 
 #define STEPS_MAX 64
 #define GPT2_REGEX                                                                                 \

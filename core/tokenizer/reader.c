@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "core/tokenizer/utf8.h"
+#include "core/utf8.h"
 
 #define DEPTH_MAX 8 /* of Sequences in Sequences */
 

@@ -22,7 +22,7 @@
 #include "core/json.h"
 #include "core/tokenizer/added.h"
 #include "core/tokenizer/parts.h"
-#include "core/tokenizer/utf8.h"
+#include "core/utf8.h"
 
 #define FILE_BYTES_MAX ((size_t)256 << 20)
 #define TEXT_BYTES_MAX ((size_t)1 << 30)

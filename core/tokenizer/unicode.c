@@ -7,7 +7,7 @@
 
 #include <utf8proc.h>
 
-#include "core/tokenizer/utf8.h"
+#include "core/utf8.h"
 
 enum class { PUNCTUATION, NUMERIC, MARK, NONSPACING, CONTROL };
 

@@ -15,7 +15,7 @@
 #include <string.h>
 
 #include "core/tokenizer/trie.h"
-#include "core/tokenizer/utf8.h"
+#include "core/utf8.h"
 
 #define PENALTY   10.0
 #define ENTRY_MAX 1024 /* bytes of an entry: bounds the time per character */

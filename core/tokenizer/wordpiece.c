@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "core/tokenizer/trie.h"
-#include "core/tokenizer/utf8.h"
+#include "core/utf8.h"
 
 #define WORD_CHARS_MAX 1000
 

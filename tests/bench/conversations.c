@@ -1,8 +1,8 @@
 /*
  * conversations DIR [TEMPLATE.jinja]: what a request of 8 KB costs before the model sees it:
- * reading its JSON, rendering the base's chat template, tokenizing the text, each apart. DIR holds
- * tokenizer.json and the template, unless another one is named. Prints microseconds of processor
- * time, the median and the least of many.
+ * reading its JSON (beside it: by jansson), rendering the base's chat template, tokenizing the
+ * text, each apart. DIR holds tokenizer.json and the template, unless another one is named. Prints
+ * microseconds of processor time, the median and the least of many.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -63,7 +63,7 @@ static size_t write_body(char *text, int messages)
 
 static void measure(const struct template *t, const struct tokenizer *tokenizer, int messages)
 {
-    static double parse[TIMES], render[TIMES], encode[TIMES];
+    static double parse[TIMES], jansson[TIMES], render[TIMES], encode[TIMES];
     struct error err = ERROR_INIT;
     char *body = malloc(2 * SIZE);
     size_t len = write_body(body, messages), out_len = 0;
@@ -71,6 +71,10 @@ static void measure(const struct template *t, const struct tokenizer *tokenizer,
     for (int i = 0; i < TIMES; i++) {
         json_t *v;
         struct buffer out = {0};
+        double other = now();
+        v = json_loadb(body, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
+        jansson[i] = now() - other;
+        json_decref(v);
         double start = now();
         must(json_parse(body, len, JSON_DEPTH_MAX, "the body", &v, &err), &err);
         double parsed = now();
@@ -88,6 +92,7 @@ static void measure(const struct template *t, const struct tokenizer *tokenizer,
     printf("\n%d messages, %zu bytes of JSON, %zu of prompt, %zu tokens\n%-12s %8s %8s\n", messages,
            len, out_len, (size_t)ids.n, "us", "median", "least");
     print("JSON", parse);
+    print("  jansson", jansson);
     print("template", render);
     print("tokens", encode);
     token_ids_free(&ids);

@@ -5,8 +5,11 @@ MODEL_DIR is make_model.py's. It brings no tokenizer: its weights are served wit
 the model's vocabulary, and with the demo's chat template. Printed, each with both parts:
 
   chat, of completions   the time of so many chat streams, of as many completions streams on the same rendered prompt,
-                         taken in turn (median of the ratios); and the same of the daemon's processor time, which a
-                         busy machine moves less
+                         taken in turn (median of the ratios); the same of the daemon's processor time, which a busy
+                         machine moves less; and of what the daemon does outside of passes through the model, which
+                         are the same in both
+  more, of all           what chat costs more there, of all processor time of completions: the passes, whose time is
+                         the machine's, do not blur it
   outside of passes      of the worker's steps, the time that is no pass through the model (/metrics)
   HTTP's processor time  of the daemon's, what threads other than the two that compute take
 
@@ -76,44 +79,65 @@ def crowd(daemon, path, body, streams):
 
 
 def threads(pid):
-    """Processor ticks by thread."""
-    ticks = {}
+    """Seconds of processor time by thread."""
+    spent = {}
     for t in os.listdir(f"/proc/{pid}/task"):
-        with open(f"/proc/{pid}/task/{t}/stat") as f:
-            fields = f.read().rsplit(")", 1)[1].split()
-        ticks[t] = int(fields[11]) + int(fields[12])
-    return ticks
+        with open(f"/proc/{pid}/task/{t}/schedstat") as f:
+            spent[t] = int(f.read().split()[0]) / 1e9
+    return spent
 
 
-def measure(o):
+def counted(daemon):
+    """What grows: all processor time, that of threads other than the two that compute, steps, their time, their passes'."""
+    spent, metrics = sorted(threads(daemon.process.pid).values(), reverse=True), daemon.metrics()
+    return {"cpu": sum(spent), "http": sum(spent[2:]), "steps": metrics["oftd_steps_total"],
+            "step": metrics["oftd_step_seconds_total"], "pass": metrics["oftd_pass_seconds_total"]}
+
+
+def measure(model, streams, tokens, rounds, temperature=0):
+    """[what counted() counts, with the seconds and the bytes, of each round] of either kind."""
     with tempfile.TemporaryDirectory() as base:
-        folder(o.model, base)
-        with Daemon("--max-sequences", str(o.streams), model=base) as d:
-            fields = {"max_tokens": o.tokens, "ignore_eos": True, "temperature": o.temperature, "seed": 1}
+        folder(model, base)
+        with Daemon("--max-sequences", str(streams), model=base) as d:
+            fields = {"max_tokens": tokens, "ignore_eos": True, "temperature": temperature, "seed": 1}
             prompt = d.ok("POST", "/apply-template", {"messages": MESSAGES})["prompt"]
             kinds = {"chat": ("/v1/chat/completions", {"messages": MESSAGES, **fields}),
                      "completions": ("/v1/completions", {"prompt": prompt, "add_special_tokens": False, **fields})}
             for kind in kinds:
-                crowd(d, *kinds[kind], o.streams)
-            before, cpu = d.metrics(), threads(d.process.pid)
-            times, ticks = {k: [] for k in kinds}, {k: [] for k in kinds}
-            for i in range(o.rounds):
+                crowd(d, *kinds[kind], streams)
+            all_rounds = {k: [] for k in kinds}
+            for i in range(rounds):
                 for kind in sorted(kinds, reverse=i % 2):
-                    spent = sum(threads(d.process.pid).values())
-                    times[kind].append(crowd(d, *kinds[kind], o.streams)[0])
-                    ticks[kind].append(sum(threads(d.process.pid).values()) - spent)
-            after, more = d.metrics(), threads(d.process.pid)
-            grown = lambda name: after[name] - before[name]
-            spent = sorted((more[t] - cpu.get(t, 0) for t in more), reverse=True)
-            ratios, work = ([a / b for a, b in zip(x["chat"], x["completions"])] for x in (times, ticks))
-            step, passes = grown("oftd_step_seconds_total"), grown("oftd_pass_seconds_total")
-            print(f"{o.streams} streams of {o.tokens} tokens, {grown('oftd_steps_total'):.0f} steps")
-            print(f"chat, of completions    {statistics.median(ratios):.3f}  {min(ratios):.3f} to {max(ratios):.3f}; "
-                  f"{statistics.median(times['chat']):.3f} and {statistics.median(times['completions']):.3f} s")
-            print(f"  of processor time     {statistics.median(work):.3f}  {min(work):.3f} to {max(work):.3f}; "
-                  f"{statistics.median(ticks['chat']) / 100:.2f} and {statistics.median(ticks['completions']) / 100:.2f} s")
-            print(f"outside of passes       {1 - passes / step:.4f} {step - passes:.3f} of {step:.3f} s")
-            print(f"HTTP's processor time   {sum(spent[2:]) / sum(spent):.4f} {sum(spent[2:]) / 100:.2f} of {sum(spent) / 100:.2f} s")
+                    before = counted(d)
+                    seconds, size = crowd(d, *kinds[kind], streams)
+                    after = counted(d)
+                    all_rounds[kind].append({"seconds": seconds, "bytes": size, **{k: after[k] - before[k] for k in after}})
+            return all_rounds
+
+
+def column(rounds, key):
+    return [r["step"] - r["pass"] + r["http"] if key == "no pass" else r[key] for r in rounds]
+
+
+def more_of_completions(rounds):
+    """What chat costs more outside of passes, of all that completions cost."""
+    chat, plain = (statistics.median(column(rounds[k], "no pass")) for k in ("chat", "completions"))
+    return (chat - plain) / statistics.median(column(rounds["completions"], "cpu"))
+
+
+def show(o):
+    rounds = measure(o.model, o.streams, o.tokens, o.rounds, o.temperature)
+    total = lambda key: sum(sum(column(r, key)) for r in rounds.values())
+    print(f"{o.streams} streams of {o.tokens} tokens, {total('steps'):.0f} steps")
+    for what, key, unit in (("chat, of completions", "seconds", " s"), ("  of processor time", "cpu", " s"), ("  of bytes", "bytes", ""),
+                            ("  of steps", "steps", ""), ("  of passes", "pass", " s"), ("  of what is no pass", "no pass", " s")):
+        chat, plain = column(rounds["chat"], key), column(rounds["completions"], key)
+        ratios = [a / b for a, b in zip(chat, plain)]
+        print(f"{what:<24}{statistics.median(ratios):.3f}  {min(ratios):.3f} to {max(ratios):.3f}; "
+              f"{statistics.median(chat):.4g} and {statistics.median(plain):.4g}{unit}")
+    print(f"  more, of all          {more_of_completions(rounds):+.4f}")
+    print(f"outside of passes       {1 - total('pass') / total('step'):.4f} {total('step') - total('pass'):.3f} of {total('step'):.3f} s")
+    print(f"HTTP's processor time   {total('http') / total('cpu'):.4f} {total('http'):.2f} of {total('cpu'):.2f} s")
 
 
 if __name__ == "__main__":
@@ -123,4 +147,4 @@ if __name__ == "__main__":
     p.add_argument("--tokens", type=int, default=48)
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--temperature", type=float, default=0)
-    measure(p.parse_args())
+    show(p.parse_args())

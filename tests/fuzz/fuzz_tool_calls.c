@@ -3,7 +3,7 @@
  * Content and calls are the same as of the whole text, and what is no call is not lost: a text
  * without calls is its own content.
  */
-#include "core/tokenizer/utf8.h"
+#include "core/utf8.h"
 #include "server/tool_calls.h"
 #include "tests/fuzz/fuzz.h"
 

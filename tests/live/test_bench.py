@@ -270,7 +270,7 @@ def test_every_goal_is_named_once_and_no_floor_is_above_it():
 
 
 def test_the_ratios_guard_takes_the_best_and_fails():
-    good = {n: figure(1000 if table.goal_of(n)[0] == ">=" else 0.1) for n in ratios.GUARDED}
+    good = {n: figure(1000 if table.goal_of(n)[0] == ">=" else 0.01) for n in ratios.GUARDED}
     bad = {**good, "decode_1_of_read_bandwidth": figure(0.75 * 0.8 - 0.02), "step_2_of_step_1": figure(1.3 / 0.8 + 0.02)}
     rounds, best = iter([bad, {**good, "step_2_of_step_1": bad["step_2_of_step_1"]}, good]), {}
     assert list(ratios.attempts(lambda: {"figures": next(rounds)}, best)) == [

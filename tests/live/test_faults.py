@@ -201,9 +201,10 @@ def wake(d):
 
 def sweep(d, op, size=60):
     text, seen = serves(d), {}
-    for _ in range(2):  # the first fills what is kept
+    for _ in range(2):  # the first fills what is kept, also by what is asked again after a refusal
         outcome, _, count = round_of(d, op, 1 << 30)
         assert outcome[0] == "ok", outcome
+        op.ask(d)
         if op.undo:
             d.call(*op.undo)
     before = alive(d)

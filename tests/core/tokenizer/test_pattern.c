@@ -1,7 +1,7 @@
 /* Character classes over all of Unicode, against the reference: how many members, and their sum. */
 #include "core/tokenizer/pattern.h"
 #include "core/tokenizer/unicode.h"
-#include "core/tokenizer/utf8.h"
+#include "core/utf8.h"
 #include "tests/core/tokenizer/cases.h"
 
 static json_t *file;

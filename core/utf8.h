@@ -2,8 +2,8 @@
  * UTF-8 as bytes that arrive one after another: what stands at the front of a buffer, and how a
  * code point is written.
  */
-#ifndef OFTD_CORE_TOKENIZER_UTF8_H
-#define OFTD_CORE_TOKENIZER_UTF8_H
+#ifndef OFTD_CORE_UTF8_H
+#define OFTD_CORE_UTF8_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -3,7 +3,7 @@
  * bad part ends where the next byte cannot continue what came before, so the two bytes ED A0 are
  * two bad parts and E4 B8 alone is one unfinished character.
  */
-#include "core/tokenizer/utf8.h"
+#include "core/utf8.h"
 
 enum utf8 utf8_scan(const char *p, size_t n, size_t *len)
 {
