@@ -5,13 +5,16 @@
  * Keys lie element by element (core/kernels.h), so a register takes one element of sixteen keys,
  * and their products with a query element need no sum over lanes; values lie slot by slot, so that
  * a register takes sixteen elements of one. ATTEND_HEADS heads times ATTEND_VECTORS vectors of
- * either stay in registers.
+ * either stay in registers, or ATTEND_MANY times ATTEND_FEW: a vector of halves is two operations
+ * of the units that multiply, which eight heads share.
  *
  * Roofline: a row reads 8 bytes of keys and values (4 of halves, 2 of bytes) for each position, kv
  * head and element of a head and does 4 operations with them for each query head of the group: 0.5
  * a byte without groups, 4 with eight heads a group. With AVX-512 on Zen 4 a page and a query head
  * of 64 elements take 128 cycles of fma at least; measured (one row, 512 keys, 32 heads on 4, in
- * the caches) 169 of floats, 178 of halves and bytes; AVX2 274, 240 and 290. So with eight heads a
+ * the caches; four heads at once) 169 of floats, 178 of halves and bytes; AVX2 274, 240 and 290. A
+ * Sapphire Rapids has two units: 64 cycles of fma, 16 of conversions from halves; about 125 of
+ * these (2.5 GHz, 0.88 of what four heads at once took), AVX2 260 (0.80). So with eight heads a
  * group the arithmetic bounds it, and with one the memory.
  */
 #ifndef OFTD_BACKENDS_KERNELS_ATTENTION_SIMD_H
@@ -64,6 +67,14 @@ INLINE vf kv_load_n(const enum dtype dtype, const char *p, int64_t n)
     return kv_load(dtype, some);
 }
 
+/* p, of which the compiler knows nothing: it adds offsets to it instead of keeping a pointer for
+ * each query head, for which there are no registers. */
+INLINE const float *moved(const float *p)
+{
+    __asm__("" : "+r"(p));
+    return p;
+}
+
 /* What keys j .. j + 15 get beside their product with q. */
 INLINE vf page_slopes(float slope, int32_t j)
 {
@@ -71,36 +82,39 @@ INLINE vf page_slopes(float slope, int32_t j)
     return vf_round_bf16(vf_mul(vf_set(slope), at));
 }
 
-/* q . k of `heads` heads from h on with the keys of ATTEND_VECTORS pages, to their p from j on. The
+/* q . k of `heads` heads from h on with the keys of `vectors` pages, to their p from j on. The
  * first heads fetch the values meanwhile: single pages, which no machine foresees. */
-INLINE void products_of(const int heads, const enum dtype dtype, const struct pass *p, int32_t h,
-                        const char *const *k, const char *const *values, int32_t j)
+INLINE void products_of(const int heads, const int vectors, const enum dtype dtype,
+                        const struct pass *p, int32_t h, const char *const *k,
+                        const char *const *values, int32_t j)
 {
-    vf acc[ATTEND_HEADS][ATTEND_VECTORS];
+    vf acc[ATTEND_MANY][ATTEND_VECTORS];
     const float *q = p->q + (int64_t)h * p->dim;
-#pragma GCC unroll 16
-    for (int i = 0; i < ATTEND_HEADS * ATTEND_VECTORS; i++)
-        acc[i / ATTEND_VECTORS][i % ATTEND_VECTORS] = vf_zero();
-    for (int32_t i = 0; i < p->dim; i++) {
+#pragma GCC unroll 8
+    for (int g = 0; g < heads; g++)
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++)
+            acc[g][v] = vf_zero();
+    for (int32_t i = 0; i < p->dim; i++, q = moved(q + 1)) {
         vf key[ATTEND_VECTORS];
 #pragma GCC unroll 4
-        for (int v = 0; v < ATTEND_VECTORS; v++)
+        for (int v = 0; v < vectors; v++)
             key[v] = kv_load(dtype, k[v] + (size_t)i * KV_PAGE * kv_size(dtype));
 #pragma GCC unroll 4
-        for (int v = 0; v < ATTEND_VECTORS && !h; v++)
+        for (int v = 0; v < vectors && !h; v++)
             __builtin_prefetch(values[v] + (size_t)i * KV_PAGE * kv_size(dtype));
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int g = 0; g < heads; g++) {
-            vf element = vf_set(q[(int64_t)g * p->dim + i]);
+            vf element = vf_set(q[g * (int64_t)p->dim]);
 #pragma GCC unroll 4
-            for (int v = 0; v < ATTEND_VECTORS; v++)
+            for (int v = 0; v < vectors; v++)
                 acc[g][v] = vf_fma(element, key[v], acc[g][v]);
         }
     }
 #pragma GCC unroll 4
-    for (int v = 0; v < ATTEND_VECTORS; v++) {
+    for (int v = 0; v < vectors; v++) {
         vf d = dtype == DT_I8 ? vf_load(attention_steps(k[v], p->dim)) : vf_zero();
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int g = 0; g < heads; g++)
             vf_store(p->h[h + g].p + j + v * KV_PAGE,
                      dtype == DT_I8 ? vf_mul(acc[g][v], d) : acc[g][v]);
@@ -120,14 +134,16 @@ INLINE void block_products(const enum dtype dtype, const struct pass *p, int32_t
         k[v] = (const char *)p->a->kv->k + page;
         values[v] = (const char *)p->a->kv->v + page;
     }
-    int32_t last = (end - 1 - b) / KV_PAGE;
-    for (int32_t v = 0; v <= last; v += ATTEND_VECTORS) {
-        int32_t h = 0;
-        for (; h + ATTEND_HEADS <= p->heads; h += ATTEND_HEADS)
-            products_of(ATTEND_HEADS, dtype, p, h, k + v, values + v, v * KV_PAGE);
-        for (; h < p->heads; h++)
-            products_of(1, dtype, p, h, k + v, values + v, v * KV_PAGE);
-    }
+    int32_t last = (end - 1 - b) / KV_PAGE, h = 0;
+    for (; ATTEND_MANY > ATTEND_HEADS && h + ATTEND_MANY <= p->heads; h += ATTEND_MANY)
+        for (int32_t v = 0; v <= last; v += ATTEND_FEW)
+            products_of(ATTEND_MANY, ATTEND_FEW, dtype, p, h, k + v, values + v, v * KV_PAGE);
+    for (; h + ATTEND_HEADS <= p->heads; h += ATTEND_HEADS)
+        for (int32_t v = 0; v <= last; v += ATTEND_VECTORS)
+            products_of(ATTEND_HEADS, ATTEND_VECTORS, dtype, p, h, k + v, values + v, v * KV_PAGE);
+    for (; h < p->heads; h++)
+        for (int32_t v = 0; v <= last; v += ATTEND_VECTORS)
+            products_of(1, ATTEND_VECTORS, dtype, p, h, k + v, values + v, v * KV_PAGE);
 }
 
 /* s where from <= lane < end, else -Inf. */
@@ -144,6 +160,7 @@ INLINE vf only_between(vf s, int from, int end)
 static void block_scores(const struct pass *p, int32_t b, int32_t from, int32_t end)
 {
     const struct attention_args *a = p->a;
+    float change[LANES] = {0};
     for (int32_t h = 0; h < p->heads; h++) {
         struct head *head = &p->h[h];
         vf max = vf_set(-INFINITY);
@@ -160,8 +177,11 @@ static void block_scores(const struct pass *p, int32_t b, int32_t from, int32_t 
         }
         float before = head->max;
         head->max = special_max(before, vf_largest(max));
-        head->correction = special_exp(before - head->max);
+        change[h] = before - head->max;
     }
+    vf_store(change, vf_exp(vf_load(change)));
+    for (int32_t h = 0; h < p->heads; h++)
+        p->h[h].correction = change[h];
 }
 
 /* Scores to probabilities, 0 outside [from, end), and their lane sums; then bytes' probabilities
@@ -191,15 +211,17 @@ static void block_softmax(const struct pass *p, int32_t b, int32_t from, int32_t
 }
 
 /* out += p V for `heads` heads from h on, `vectors` times sixteen elements from i on; the last of
- * one has n. */
+ * one has n. The first heads fetch of the keys that come next as much as they multiply of the
+ * values: evenly, for a core has few lines under way. */
 INLINE void values_of(const int heads, const int vectors, const enum dtype dtype,
                       const struct pass *p, int32_t h, int32_t i, int64_t n, int32_t b,
                       int32_t from, int32_t end)
 {
-    vf acc[ATTEND_HEADS][ATTEND_VECTORS];
+    vf acc[ATTEND_MANY][ATTEND_VECTORS];
     float *out = p->out + (int64_t)h * p->dim + i;
-    size_t size = kv_size(dtype);
-#pragma GCC unroll 4
+    size_t size = kv_size(dtype), row = (size_t)p->dim * size;
+    size_t fetched = h ? 0 : (size_t)vectors * LANES * size;
+#pragma GCC unroll 8
     for (int g = 0; g < heads; g++)
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; v++)
@@ -211,53 +233,59 @@ INLINE void values_of(const int heads, const int vectors, const enum dtype dtype
                            attention_page(p->a, p->pages, p->kv_head, j) + (size_t)i * size;
         int32_t stop = j - j % KV_PAGE + KV_PAGE < end ? j - j % KV_PAGE + KV_PAGE : end;
         int32_t next = j + ATTENTION_BLOCK < p->last ? j + ATTENTION_BLOCK : j;
-        const char *keys =
-            (const char *)p->a->kv->k + attention_page(p->a, p->pages, p->kv_head, next);
-        for (; j < stop; j++) {
-            for (int64_t at = 0; !h && !i && at < (int64_t)p->dim * (int64_t)size; at += 64)
-                __builtin_prefetch(keys + (int64_t)(j % KV_PAGE) * p->dim * (int64_t)size + at);
-            const char *at = page + (size_t)(j % KV_PAGE) * (size_t)p->dim * size;
+        const char *keys = (const char *)p->a->kv->k +
+                           attention_page(p->a, p->pages, p->kv_head, next) + (size_t)i * size;
+        const char *at = page + (size_t)(j % KV_PAGE) * row;
+        const float *share = p->h[h].p + j - b;
+        for (; j < stop; j++, at += row, share = moved(share + 1)) {
+            for (size_t line = 0; line < fetched; line += 64)
+                __builtin_prefetch(keys + (size_t)(j % KV_PAGE) * row + line);
             vf value[ATTEND_VECTORS];
 #pragma GCC unroll 4
             for (int v = 0; v < vectors; v++)
                 value[v] = vectors > 1 ? kv_load(dtype, at + (size_t)v * LANES * size)
                                        : kv_load_n(dtype, at, n);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
             for (int g = 0; g < heads; g++) {
-                vf share = vf_set(p->h[h + g].p[j - b]);
+                vf x = vf_set(share[(size_t)g * (sizeof(struct head) / sizeof(float))]);
 #pragma GCC unroll 4
                 for (int v = 0; v < vectors; v++)
-                    acc[g][v] = vf_fma(share, value[v], acc[g][v]);
+                    acc[g][v] = vf_fma(x, value[v], acc[g][v]);
             }
         }
     }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int g = 0; g < heads; g++)
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; v++)
             vf_store_n(out + (int64_t)g * p->dim + v * LANES, acc[g][v], vectors > 1 ? LANES : n);
 }
 
+/* The same of all elements. */
+INLINE void values_all(const int heads, const int vectors, const enum dtype dtype,
+                       const struct pass *p, int32_t h, int32_t b, int32_t from, int32_t end)
+{
+    for (int32_t i = 0, step; i < p->dim; i += step) {
+        int64_t n = p->dim - i < LANES ? p->dim - i : LANES;
+        bool wide = i + vectors * LANES <= p->dim;
+        step = wide ? vectors * LANES : LANES;
+        if (wide)
+            values_of(heads, vectors, dtype, p, h, i, n, b, from, end);
+        else
+            values_of(heads, 1, dtype, p, h, i, n, b, from, end);
+    }
+}
+
 INLINE void block_values(const enum dtype dtype, const struct pass *p, int32_t b, int32_t from,
                          int32_t end)
 {
-    enum { WIDE = ATTEND_VECTORS * LANES };
-    for (int32_t i = 0, step; i < p->dim; i += step) {
-        bool wide = i + WIDE <= p->dim;
-        int64_t n = p->dim - i < LANES ? p->dim - i : LANES;
-        int32_t h = 0;
-        step = wide ? WIDE : LANES;
-        for (; h + ATTEND_HEADS <= p->heads; h += ATTEND_HEADS)
-            if (wide)
-                values_of(ATTEND_HEADS, ATTEND_VECTORS, dtype, p, h, i, n, b, from, end);
-            else
-                values_of(ATTEND_HEADS, 1, dtype, p, h, i, n, b, from, end);
-        for (; h < p->heads; h++)
-            if (wide)
-                values_of(1, ATTEND_VECTORS, dtype, p, h, i, n, b, from, end);
-            else
-                values_of(1, 1, dtype, p, h, i, n, b, from, end);
-    }
+    int32_t h = 0;
+    for (; ATTEND_MANY > ATTEND_HEADS && h + ATTEND_MANY <= p->heads; h += ATTEND_MANY)
+        values_all(ATTEND_MANY, ATTEND_FEW, dtype, p, h, b, from, end);
+    for (; h + ATTEND_HEADS <= p->heads; h += ATTEND_HEADS)
+        values_all(ATTEND_HEADS, ATTEND_VECTORS, dtype, p, h, b, from, end);
+    for (; h < p->heads; h++)
+        values_all(1, ATTEND_VECTORS, dtype, p, h, b, from, end);
 }
 
 INLINE void run_block(const enum dtype dtype, const struct pass *p, int32_t b, int32_t from,
@@ -287,6 +315,7 @@ static void attend_simd(const struct attention_args *a, int32_t row, int32_t hea
                         float *scratch)
 {
     _Static_assert(ATTENTION_HEADS * sizeof(struct head) <= ATTEND_SCRATCH * sizeof(float), "");
+    _Static_assert(ATTENTION_HEADS <= LANES, "the corrections are one vector");
     enum dtype dtype = a->kv->dtype;
     void (*block)(const struct pass *, int32_t, int32_t, int32_t) = dtype == DT_F16  ? block_f16
                                                                     : dtype == DT_I8 ? block_i8

@@ -19,6 +19,8 @@
 /* Query heads, and vectors of keys or of a value's elements, that attention takes at once. */
 #define ATTEND_HEADS   2
 #define ATTEND_VECTORS 2
+#define ATTEND_MANY    2
+#define ATTEND_FEW     2
 /* Chains that hide the latency of a fused multiply-add. */
 #define PROBE_CHAINS 5
 /* Whether codes that are wanted twice are made twice, for want of registers. */

@@ -22,6 +22,9 @@
 /* Query heads, and vectors of keys or of a value's elements, that attention takes at once. */
 #define ATTEND_HEADS   4
 #define ATTEND_VECTORS 4
+/* The same where so many heads share a kv head. */
+#define ATTEND_MANY 8
+#define ATTEND_FEW  2
 /* Chains that hide the latency of a fused multiply-add. */
 #define PROBE_CHAINS 12
 /* Whether codes that are wanted twice are made twice, for want of registers. */

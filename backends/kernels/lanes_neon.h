@@ -25,6 +25,8 @@
 #define FUSED_TILES    2
 #define ATTEND_HEADS   2
 #define ATTEND_VECTORS 2
+#define ATTEND_MANY    2
+#define ATTEND_FEW     2
 #define PROBE_CHAINS   6
 /* Whether codes that are wanted twice are made twice, for want of registers. */
 #define CODES_AGAIN false

@@ -410,7 +410,7 @@ static void check_attention(void)
     static const int32_t shapes[][4] = {/* rows, kv heads, group, head dim */
                                         {1, 4, 8, 64}, {7, 2, 1, 80},  {5, 1, 5, 17},
                                         {3, 3, 2, 8},  {9, 1, 19, 33}, {64, 2, 4, 128},
-                                        {2, 1, 3, 16}};
+                                        {2, 1, 3, 16}, {3, 1, 13, 48}};
     static const enum dtype dtypes[] = {DT_F32, DT_F16, DT_I8};
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
         for (int kind = 0; kind < 3 * 8; kind++) {
