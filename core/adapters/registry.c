@@ -88,10 +88,16 @@ struct adapter *registry_acquire(struct registry *r, const char *name)
     return a;
 }
 
+/* Whose rotations steps of a mode read. */
+static enum compute mode_read(const struct registry *r, enum compute mode)
+{
+    return r->one_mode ? COMPUTE_EXACT : mode;
+}
+
 struct adapter *registry_acquire_derived(struct registry *r, struct adapter *a, int32_t strength,
                                          enum compute mode)
 {
-    mode = r->one_mode ? COMPUTE_EXACT : mode;
+    mode = mode_read(r, mode);
     if (strength == a->strength && mode == a->mode)
         return adapter_ref(a);
     pthread_mutex_lock(&r->lock);
@@ -421,8 +427,7 @@ enum status registry_derive(struct registry *r, struct adapter *a, int32_t stren
     if (*out)
         return ST_OK;
     struct adapter *d = NULL;
-    enum status s =
-        adapter_derive(r->m, r->k, a, strength, r->one_mode ? COMPUTE_EXACT : mode, &d, err);
+    enum status s = adapter_derive(r->m, r->k, a, strength, mode_read(r, mode), &d, err);
     if (s)
         return s;
     pthread_mutex_lock(&r->lock);

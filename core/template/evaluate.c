@@ -469,7 +469,8 @@ static enum status walk(struct render *r, const struct node *n, struct frame *f,
     }
 }
 
-/* A step, a level, and what it takes to walk: not for leaves, which are most of a tree. */
+/* A step, a level, and what it takes to walk: not for leaves, which are most of a tree and come
+ * here to be refused. */
 static __attribute__((noinline)) enum status inner(struct render *r, const struct node *n,
                                                    struct frame *f, struct value *out)
 {
@@ -477,11 +478,7 @@ static __attribute__((noinline)) enum status inner(struct render *r, const struc
     *out = (struct value){0};
     if (!s)
         s = render_work(r, 1);
-    if (!s && n->kind == NODE_CONST)
-        *out = n->value;
-    else if (!s && n->kind == NODE_NAME)
-        read_name(n, f, out);
-    else if (!s)
+    if (!s)
         s = walk(r, n, f, out);
     r->depth--;
     return s;
