@@ -319,10 +319,15 @@ enum activation { ACT_NONE, ACT_SILU, ACT_GELU, ACT_GELU_TANH, ACT_RELU, ACT_TAN
  *   K   element i of slot s at [i * KV_PAGE + s]: one register takes an element of all keys
  *   V   element i of slot s at [s * head_dim + i]
  *
- * of dtype F32, or in fast mode F16, to the nearest, ties to even; or I8, and behind the elements
- * KV_PAGE floats d, one a slot: peak = max |x| over the head's elements; d = peak / 127; q = x *
- * (127 / peak) to the nearest, ties to even; peak < 2^-100: d = 0, q = 0; not finite: d = NaN, q =
- * 0. An element is read as q, and d goes once into each sum (backends/kernels/attention.c).
+ * of dtype F32, or in fast mode F16, to the nearest, ties to even; or I8:
+ *
+ *   K   element i of slot s at [(i / 4 * KV_PAGE + s) * 4 + kv_within(i)]
+ *   V   element i of slot s at [(s / 4 * head_dim + i) * 4 + kv_within(s)]
+ *
+ * and behind KV_PAGE times kv_fours(head_dim) of them KV_PAGE floats d, one a slot: peak = max |x|
+ * over the head's elements; d = peak / 127; q = x * (127 / peak) to the nearest, ties to even; peak
+ * < 2^-100: d = 0, q = 0; not finite: d = NaN, q = 0. An element is read as q, and d goes once into
+ * each sum (backends/kernels/attention.c).
  */
 struct kv {
     enum dtype dtype;
@@ -333,12 +338,25 @@ struct kv {
     void *k, *v;
 };
 
+/* Most elements of a head: what the kernels have scratch for, and their sums of bytes 32 bits. */
+#define HEAD_DIM_MAX 1024
+
+/* I8: elements in whole fours. A word has four of a key, or a value's element in four slots: the
+ * first two are its even bytes and the others its odd ones, so that a shift makes 16-bit pairs. */
+static inline int32_t kv_fours(int32_t head_dim)
+{
+    return (head_dim + 3) / 4 * 4;
+}
+static inline int32_t kv_within(int32_t i)
+{
+    return i % 4 / 2 + i % 2 * 2;
+}
 /* Bytes of one head of a page, of K or of V. */
 static inline size_t kv_head_bytes(enum dtype dtype, int32_t head_dim)
 {
-    size_t elements = (size_t)KV_PAGE * (size_t)head_dim;
-    return dtype == DT_I8 ? elements + KV_PAGE * sizeof(float)
-                          : elements * (dtype == DT_F16 ? 2 : sizeof(float));
+    if (dtype == DT_I8)
+        return KV_PAGE * ((size_t)kv_fours(head_dim) + sizeof(float));
+    return (size_t)KV_PAGE * (size_t)head_dim * (dtype == DT_F16 ? 2 : sizeof(float));
 }
 
 /* Rows of a step in one layer: row i is at positions[i] of the sequence whose pages are pages[i].

@@ -7,14 +7,23 @@
  *
  *   for each block [b, b + 64) of a span, as far as it meets [first, end), from m = -Inf, L = o =
  * 0: s_j  = scale * (q . k_j [+ B(slope * B(j))]), q . k_j one chain of fma from 0, i ascending;
- *            alibi in brackets, B: rounded to bf16; softcap: s = softcap * tanh(s / softcap);
- *            bytes: q . k_j is multiplied by k_j's step
+ *            alibi in brackets, B: rounded to bf16; softcap: s = softcap * tanh(s / softcap)
  *     m'   = max(m, s_j ...);  c = exp(m - m');  p_j = exp(s_j - m')
  *     L_l  = L_l * c + p_l + p_(l+16) + ...   (lane l has the keys j % 16 == l)
- *     o    = o * c, then o = fma(p_j, v_j, o), j ascending; bytes: p_j times v_j's step
+ *     o    = o * c, then o = fma(p_j, v_j, o), j ascending
  *   of the first span o, m, l = tree(L); each further one (o', m', l') is added:
  *     M = max(m, m');  c = exp(m - M);  d = exp(m' - M);  o = o * c + o' * d;  l = l * c + l' * d
  *   out = o / l
+ *
+ * Bytes are multiplied as integers, whose sums are exact, with 16-bit ones in place of q and p:
+ *
+ *   q . k_j = sum of Q_i k_ij * k_j's step * (peak / 16383), Q_i = q_i * (16383 / peak) to the
+ *             nearest, peak = max |q_i|
+ *   o       = fma(sum of W_j v_j, P / 32767, o * c), W_j = p_j * v_j's step * (32767 / P) to the
+ *             nearest, P = exp(max s_j - m') * the largest step of the block
+ *
+ * where a peak below 2^-100 is 0, and what is not finite gives NaN. What W_j loses is a 65534th of
+ * the block's largest, not of the text's: a block of small ones loses no more of itself.
  *
  * Keys outside [first, end) are never used.
  */
@@ -36,42 +45,113 @@ static float tree(const float lanes[16])
     return l[0];
 }
 
+/* A head's query; bytes: as words, each worth a step. */
+struct query {
+    const float *q;
+    int16_t words[HEAD_DIM_MAX];
+    float step;
+};
+
+/* The largest magnitude; NaN: not all of them are finite. */
+static float peak_of(const float *x, int32_t n)
+{
+    float peak = 0;
+    for (int32_t i = 0; i < n; i++) {
+        if (!isfinite(x[i]))
+            return NAN;
+        peak = fmaxf(peak, fabsf(x[i]));
+    }
+    return peak;
+}
+
+static void query_words(struct query *q, int32_t dim)
+{
+    float peak = peak_of(q->q, dim);
+    q->step = peak < KV_LEAST_PEAK ? 0 : peak / QUERY_PEAK;
+    for (int32_t i = 0; i < dim; i++)
+        q->words[i] = q->step > 0 ? (int16_t)rintf(q->q[i] * (QUERY_PEAK / peak)) : 0;
+}
+
 /* Element i of what is stored. */
 static float element(enum dtype dtype, const void *data, int64_t i)
 {
-    switch (dtype) {
-    case DT_F16:
-        return f16_to_f32(((const uint16_t *)data)[i]);
-    case DT_I8:
-        return ((const int8_t *)data)[i];
-    default:
-        return ((const float *)data)[i];
-    }
+    return dtype == DT_F16 ? f16_to_f32(((const uint16_t *)data)[i]) : ((const float *)data)[i];
 }
 
-static float score(const struct attention_args *a, const float *q, const char *k, int32_t head,
-                   int32_t j)
+static float product(enum dtype dtype, const struct query *q, const char *k, int32_t dim,
+                     int32_t slot)
 {
-    int32_t dim = a->kv->head_dim, slot = j % KV_PAGE;
     float s = 0;
+    int32_t sum = 0;
+    if (dtype == DT_I8) {
+        const int8_t *bytes = (const int8_t *)k + slot * 4;
+        for (int32_t i = 0; i < dim; i++)
+            sum += q->words[i] * bytes[i / 4 * 4 * KV_PAGE + kv_within(i)];
+        return (float)sum * attention_steps(k, dim)[slot] * q->step;
+    }
     for (int32_t i = 0; i < dim; i++)
-        s = fmaf(q[i], element(a->kv->dtype, k, (int64_t)i * KV_PAGE + slot), s);
-    if (a->kv->dtype == DT_I8)
-        s *= attention_steps(k, dim)[slot];
+        s = fmaf(q->q[i], element(dtype, k, (int64_t)i * KV_PAGE + slot), s);
+    return s;
+}
+
+static float score(const struct attention_args *a, const struct query *q, const char *k,
+                   int32_t head, int32_t j)
+{
+    float s = product(a->kv->dtype, q, k, a->kv->head_dim, j % KV_PAGE);
     if (a->alibi)
         s += round_to_dtype(a->alibi[head] * round_to_dtype((float)j, DT_BF16), DT_BF16);
     s *= a->scale;
     return a->softcap != 0 ? a->softcap * special_tanh(s / a->softcap) : s;
 }
 
-/* out += p v_j */
-static void add_value(const struct attention_args *a, const char *v, int32_t j, float p, float *out)
+/* The values of a block's keys [from, end), of which p[j - b] is a key's share. */
+struct values {
+    const struct attention_args *a;
+    const int32_t *pages;
+    int32_t kv_head, b, from, end;
+    const float *p;
+};
+
+static const char *value_at(const struct values *v, int32_t j)
 {
-    int32_t dim = a->kv->head_dim, slot = j % KV_PAGE;
-    if (a->kv->dtype == DT_I8)
-        p *= attention_steps(v, dim)[slot];
-    for (int32_t i = 0; i < dim; i++)
-        out[i] = fmaf(p, element(a->kv->dtype, v, (int64_t)slot * dim + i), out[i]);
+    return (const char *)v->a->kv->v + attention_page(v->a, v->pages, v->kv_head, j);
+}
+
+static void add_floats(const struct values *v, float *out)
+{
+    int32_t dim = v->a->kv->head_dim;
+    for (int32_t j = v->from; j < v->end; j++)
+        for (int32_t i = 0; i < dim; i++)
+            out[i] = fmaf(
+                v->p[j - v->b],
+                element(v->a->kv->dtype, value_at(v, j), (int64_t)(j % KV_PAGE) * dim + i), out[i]);
+}
+
+/* The same of bytes; share: the largest of p. */
+static void add_bytes(const struct values *v, float share, float *out)
+{
+    int32_t dim = v->a->kv->head_dim;
+    int16_t words[ATTENTION_BLOCK];
+    float w[ATTENTION_BLOCK], step = 0;
+    for (int32_t j = v->from; j < v->end; j++) {
+        float d = attention_steps(value_at(v, j), dim)[j % KV_PAGE];
+        w[j - v->b] = v->p[j - v->b] * d;
+        step = isnan(d) || isnan(step) ? NAN : fmaxf(step, d);
+    }
+    float peak = share * step, unit = peak < KV_LEAST_PEAK ? 0 : peak / SHARE_PEAK;
+    for (int32_t j = v->from; j < v->end; j++) {
+        float x = w[j - v->b] * (SHARE_PEAK / peak);
+        words[j - v->b] = unit > 0 && isfinite(x) ? (int16_t)rintf(x) : 0;
+    }
+    for (int32_t i = 0; i < dim; i++) {
+        int32_t sum = 0;
+        for (int32_t j = v->from; j < v->end; j++) {
+            int32_t slot = j % KV_PAGE;
+            int8_t byte = value_at(v, j)[(slot / 4 * dim + i) * 4 + kv_within(slot)];
+            sum += words[j - v->b] * byte;
+        }
+        out[i] = fmaf((float)sum, unit, out[i]);
+    }
 }
 
 /* One query head. */
@@ -80,28 +160,36 @@ static void attend_head(const struct attention_args *a, int32_t row, int32_t hea
 {
     int32_t dim = a->kv->head_dim, kv_head = head / (a->heads / a->kv->kv_heads);
     const int32_t *pages = a->rows->pages[row];
-    const float *q = a->q + row * a->ldq + (int64_t)head * dim;
     float max = -INFINITY, sum[16] = {0}, p[ATTENTION_BLOCK];
+    bool bytes = a->kv->dtype == DT_I8;
+    struct query q = {.q = a->q + row * a->ldq + (int64_t)head * dim};
+    if (bytes)
+        query_words(&q, dim);
     memset(o, 0, (size_t)dim * sizeof *o);
     for (int32_t b = first - first % ATTENTION_BLOCK; b < last; b += ATTENTION_BLOCK) {
         int32_t from = b < first ? first : b;
         int32_t end = last - b < ATTENTION_BLOCK ? last : b + ATTENTION_BLOCK;
-        float before = max;
+        const struct values values = {a, pages, kv_head, b, from, end, p};
+        float before = max, most = -INFINITY;
         for (int32_t j = from; j < end; j++) {
-            p[j - b] =
-                score(a, q, (const char *)a->kv->k + attention_page(a, pages, kv_head, j), head, j);
-            max = special_max(max, p[j - b]);
+            const char *k = (const char *)a->kv->k + attention_page(a, pages, kv_head, j);
+            p[j - b] = score(a, &q, k, head, j);
+            most = special_max(most, p[j - b]);
         }
+        max = special_max(before, most);
         float c = special_exp(before - max);
         for (int l = 0; l < 16; l++)
             sum[l] *= c;
         for (int32_t i = 0; i < dim; i++)
             o[i] *= c;
         for (int32_t j = from; j < end; j++) {
-            float pj = special_exp(p[j - b] - max);
-            sum[j % 16] += pj;
-            add_value(a, (const char *)a->kv->v + attention_page(a, pages, kv_head, j), j, pj, o);
+            p[j - b] = special_exp(p[j - b] - max);
+            sum[j % 16] += p[j - b];
         }
+        if (bytes)
+            add_bytes(&values, special_exp(most - max), o);
+        else
+            add_floats(&values, o);
     }
     *out_max = max;
     *out_sum = tree(sum);
@@ -116,20 +204,7 @@ static void attend(const struct attention_args *a, int32_t row, int32_t head, in
                     &out->max[h], &out->sum[h]);
 }
 
-/* The largest magnitude; NaN: not all of them are finite. */
-static float peak_of(const float *x, int32_t n)
-{
-    float peak = 0;
-    for (int32_t i = 0; i < n; i++) {
-        if (!isfinite(x[i]))
-            return NAN;
-        peak = fmaxf(peak, fabsf(x[i]));
-    }
-    return peak;
-}
-
-static void kv_pack(enum dtype dtype, const float *x, int32_t dim, int64_t step, void *out,
-                    float *d)
+static void kv_pack(enum dtype dtype, const float *x, int32_t dim, void *out, float *d)
 {
     float peak = dtype == DT_I8 ? peak_of(x, dim) : 0;
     if (dtype == DT_I8)
@@ -137,13 +212,13 @@ static void kv_pack(enum dtype dtype, const float *x, int32_t dim, int64_t step,
     for (int32_t i = 0; i < dim; i++)
         switch (dtype) {
         case DT_F16:
-            ((uint16_t *)out)[i * step] = f32_to_f16(x[i]);
+            ((uint16_t *)out)[i] = f32_to_f16(x[i]);
             break;
         case DT_I8:
-            ((int8_t *)out)[i * step] = *d > 0 ? (int8_t)rintf(x[i] * (127 / peak)) : 0;
+            ((int8_t *)out)[i] = *d > 0 ? (int8_t)rintf(x[i] * (127 / peak)) : 0;
             break;
         default:
-            ((float *)out)[i * step] = x[i];
+            ((float *)out)[i] = x[i];
         }
 }
 
@@ -217,6 +292,16 @@ static size_t part_floats(int32_t dim)
     return ATTENTION_HEADS * ((size_t)dim + 2);
 }
 
+_Static_assert(HEADS_SCRATCH + ATTENTION_HEADS * (HEAD_DIM_MAX / 2 + 2 * (HEAD_DIM_MAX + 2)) <=
+                   SCRATCH_FLOATS,
+               "attend()'s and two parts fit");
+
+/* How many a thread's scratch has room for. */
+static int64_t parts_room(int32_t dim)
+{
+    return (int64_t)((SCRATCH_FLOATS - attend_scratch(dim)) / part_floats(dim));
+}
+
 static struct attention_part part_at(float *at, int32_t dim)
 {
     float *behind = at + (size_t)ATTENTION_HEADS * (size_t)dim;
@@ -258,8 +343,8 @@ static void attention_chunk(void *ctx, int64_t chunk, int thread)
     const struct attention_job *j = ctx;
     int32_t dim = j->args->kv->head_dim;
     float *scratch = j->state->scratch[thread];
-    struct attention_part more = part_at(scratch + ATTEND_SCRATCH, dim);
-    struct attention_part all = part_at(scratch + ATTEND_SCRATCH + part_floats(dim), dim);
+    float *parts = scratch + attend_scratch(dim);
+    struct attention_part more = part_at(parts, dim), all = part_at(parts + part_floats(dim), dim);
     int64_t first, end;
     chunk_range(j->units, j->chunks, chunk, &first, &end);
     for (int64_t i = first; i < end; i++) {
@@ -295,9 +380,9 @@ static void run_parts(const struct kernels *self, struct attention_job *j, int32
 {
     int32_t dim = j->args->kv->head_dim;
     size_t floats = part_floats(dim);
-    float *at = self->state->scratch[0] + ATTEND_SCRATCH;
+    float *at = self->state->scratch[0] + attend_scratch(dim);
     j->parts = at + (size_t)j->units * floats; // behind the sums so far
-    int64_t room = (SCRATCH_FLOATS - ATTEND_SCRATCH) / (int64_t)floats - j->units;
+    int64_t room = parts_room(dim) - j->units;
     int32_t most = (int32_t)(room / j->units);
     for (j->span = 0; j->span < last; j->span += j->spans) {
         j->spans = last - j->span < most ? last - j->span : most;
@@ -342,7 +427,7 @@ void attention_run(const struct kernels *self, const struct attention_args *args
     int32_t spans = (last + ATTENTION_SPAN - 1) / ATTENTION_SPAN;
     double cycles = keys * args->kv->head_dim *
                     (CYCLES_READ * kv_heads + CYCLES_HEAD * args->heads) / (double)j.units;
-    int64_t room = (SCRATCH_FLOATS - ATTEND_SCRATCH) / (int64_t)part_floats(args->kv->head_dim);
+    int64_t room = parts_room(args->kv->head_dim);
     if (spans > 1 && self->threads > 1 && j.units < 4 * self->threads && room >= 2 * j.units) {
         run_parts(self, &j, spans, cycles / spans);
         return;
@@ -358,6 +443,23 @@ struct store_job {
     int64_t ld, chunks;
 };
 
+/* A head's elements, in order, to a slot of its page of keys or of values. */
+static void lay(const struct kv *kv, const char *elements, int32_t slot, bool keys, char *page)
+{
+    int32_t dim = kv->head_dim;
+    size_t size = dtype_size(kv->dtype);
+    if (kv->dtype == DT_I8) {
+        char *to = page + (keys ? slot * 4 : slot / 4 * dim * 4 + kv_within(slot));
+        for (int32_t i = 0; i < dim; i++)
+            to[keys ? i / 4 * 4 * KV_PAGE + kv_within(i) : i * 4] = elements[i];
+    } else if (keys) {
+        for (int32_t i = 0; i < dim; i++)
+            memcpy(page + (size_t)(i * KV_PAGE + slot) * size, elements + (size_t)i * size, size);
+    } else {
+        memcpy(page + (size_t)(slot * dim) * size, elements, (size_t)dim * size);
+    }
+}
+
 /* Units are the kv heads of the rows. */
 static void store_chunk(void *ctx, int64_t chunk, int thread)
 {
@@ -365,22 +467,23 @@ static void store_chunk(void *ctx, int64_t chunk, int thread)
     const struct kv *kv = j->at->kv;
     const struct kv_rows *rows = j->at->rows;
     int32_t dim = kv->head_dim;
-    size_t element_bytes = dtype_size(kv->dtype);
+    void *elements = j->state->scratch[thread];
     int64_t first, end;
-    (void)thread;
     chunk_range((int64_t)rows->rows * kv->kv_heads, j->chunks, chunk, &first, &end);
     for (int64_t u = first; u < end; u++) {
         int32_t row = (int32_t)(u / kv->kv_heads), h = (int32_t)(u % kv->kv_heads);
         int32_t pos = rows->positions[row], slot = pos % KV_PAGE;
         size_t page = attention_page(j->at, rows->pages[row], h, pos);
-        char *k = (char *)kv->k + page, *v = (char *)kv->v + page;
         int64_t from = row * j->ld + h * (int64_t)dim;
-        size_t steps = (size_t)KV_PAGE * (size_t)dim + (size_t)slot * sizeof(float);
-        j->state->twins.kv_pack(kv->dtype, j->k + from, dim, KV_PAGE,
-                                k + (size_t)slot * element_bytes, (float *)(void *)(k + steps));
-        j->state->twins.kv_pack(kv->dtype, j->v + from, dim, 1,
-                                v + (size_t)slot * (size_t)dim * element_bytes,
-                                (float *)(void *)(v + steps));
+        for (int keys = 0; keys < 2; keys++) {
+            char *to = (char *)(keys ? kv->k : kv->v) + page;
+            float step;
+            j->state->twins.kv_pack(kv->dtype, (keys ? j->k : j->v) + from, dim, elements, &step);
+            lay(kv, elements, slot, keys, to);
+            if (kv->dtype == DT_I8)
+                memcpy(to + KV_PAGE * (size_t)kv_fours(dim) + (size_t)slot * sizeof step, &step,
+                       sizeof step);
+        }
     }
 }
 

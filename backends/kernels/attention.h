@@ -7,9 +7,19 @@
 #define ATTENTION_BLOCK 64   /* keys of a block: a multiple of KV_PAGE */
 #define ATTENTION_SPAN  1024 /* keys whose sums are taken together: a multiple of the block */
 #define ATTENTION_HEADS 16   /* query heads that a task takes together */
-/* Floats of a thread's scratch that belong to attend() */
-#define ATTEND_SCRATCH 2048
-#define KV_LEAST_PEAK  0x1p-100f
+/* Magnitudes that a query's elements and a block's probabilities have as 16-bit integers:
+ * HEAD_DIM_MAX and ATTENTION_BLOCK products of those with bytes are less than 2^31. */
+#define QUERY_PEAK    16383
+#define SHARE_PEAK    32767
+#define KV_LEAST_PEAK 0x1p-100f
+
+/* Floats of a thread's scratch that belong to attend(): what it keeps for the query heads, and
+ * bytes' queries. */
+#define HEADS_SCRATCH 2048
+static inline size_t attend_scratch(int32_t head_dim)
+{
+    return HEADS_SCRATCH + (size_t)ATTENTION_HEADS * (size_t)kv_fours(head_dim) / 2;
+}
 
 /* What some keys come to for some query heads of a row: sums that nothing is divided by yet. */
 struct attention_part {
@@ -41,7 +51,7 @@ static inline size_t attention_page(const struct attention_args *a, const int32_
 /* I8: the slots' steps, of a page's head. */
 static inline const float *attention_steps(const void *head, int32_t head_dim)
 {
-    const void *behind = (const char *)head + (size_t)KV_PAGE * (size_t)head_dim;
+    const void *behind = (const char *)head + (size_t)KV_PAGE * (size_t)kv_fours(head_dim);
     return (const float *)behind;
 }
 

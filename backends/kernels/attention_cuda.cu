@@ -8,6 +8,7 @@
  *                                        read a line of K
  *   exp(s - max), and their lanes        a thread a key, then a thread a lane
  *   the sum of values has a thread an element, one chain over the keys
+ *   bytes' words          a thread an element of the query, a thread a key
  *
  * Rows that see one span are done then; others leave parts, which a second launch adds in order.
  * Positions, ends and pages of a pass are sent once, by begin.
@@ -87,6 +88,24 @@ static bool pass_has(const struct kernels *self, const struct kv_rows *rows)
 
 /* ---- where keys lie ---- */
 
+/* kv_fours and kv_within, and where bytes lie of a key and of a value. */
+DEVICE int32_t fours(int32_t head_dim)
+{
+    return (head_dim + 3) / 4 * 4;
+}
+DEVICE int32_t within(int32_t i)
+{
+    return i % 4 / 2 + i % 2 * 2;
+}
+DEVICE int64_t key_byte(int32_t i, int slot)
+{
+    return (int64_t)(i / 4 * KV_PAGE + slot) * 4 + within(i);
+}
+DEVICE int64_t value_byte(int32_t dim, int32_t i, int slot)
+{
+    return ((int64_t)(slot / 4) * dim + i) * 4 + within(slot);
+}
+
 /* The page of key j of a row and one kv head, from the start of k or of v. */
 DEVICE size_t page_at(const struct kv &kv, const struct pass_rows &rows, int32_t layer, int row,
                       int head, int32_t j)
@@ -94,7 +113,7 @@ DEVICE size_t page_at(const struct kv &kv, const struct pass_rows &rows, int32_t
     size_t page =
         (size_t)layer * (size_t)kv.n_pages + (size_t)rows.pages[rows.first_page[row] + j / KV_PAGE];
     size_t elements = (size_t)KV_PAGE * (size_t)kv.head_dim;
-    size_t bytes = kv.dtype == DT_I8    ? elements + KV_PAGE * sizeof(float)
+    size_t bytes = kv.dtype == DT_I8    ? KV_PAGE * ((size_t)fours(kv.head_dim) + sizeof(float))
                    : kv.dtype == DT_F16 ? elements * 2
                                         : elements * 4;
     return page * kv.page_bytes + (size_t)head * bytes;
@@ -104,15 +123,20 @@ DEVICE float stored(enum dtype dtype, const char *at, int64_t i)
 {
     if (dtype == DT_F16)
         return device_of_f16(((const uint16_t *)at)[i]);
-    if (dtype == DT_I8)
-        return ((const int8_t *)at)[i];
     return ((const float *)at)[i];
 }
 
 /* I8: the step of a slot. */
 DEVICE float step_of(const struct kv &kv, const char *at, int slot)
 {
-    return ((const float *)(at + (size_t)KV_PAGE * (size_t)kv.head_dim))[slot];
+    return ((const float *)(at + (size_t)KV_PAGE * (size_t)fours(kv.head_dim)))[slot];
+}
+
+/* The larger of two magnitudes; what is not finite gives a NaN, which stays one. */
+DEVICE float larger(float peak, float x)
+{
+    bool finite = (device_bits(x) & 0x7f800000) != 0x7f800000;
+    return finite && peak == peak ? fmaxf(peak, fabsf(x)) : device_float(0x7fc00000);
 }
 
 /* ---- storing ---- */
@@ -156,22 +180,19 @@ __global__ void store_bytes(struct store s)
         (char *)(blockIdx.z ? s.kv.v : s.kv.k) + page_at(s.kv, s.rows, s.layer, row, head, pos);
     const float *x = (blockIdx.z ? s.v : s.k) + row * s.ld + (int64_t)head * dim;
     float peak = 0;
-    for (int32_t i = t; i < dim; i += STORE_THREADS) {
-        bool finite = (device_bits(x[i]) & 0x7f800000) != 0x7f800000;
-        peak = finite && peak == peak ? fmaxf(peak, fabsf(x[i])) : device_float(0x7fc00000);
-    }
+    for (int32_t i = t; i < dim; i += STORE_THREADS)
+        peak = larger(peak, x[i]);
     peaks[t] = peak;
     __syncthreads();
-    for (int i = 0; i < STORE_THREADS; i++) // a NaN stays one
-        peak =
-            peak == peak && peaks[i] == peaks[i] ? fmaxf(peak, peaks[i]) : device_float(0x7fc00000);
+    for (int i = 0; i < STORE_THREADS; i++)
+        peak = larger(peak, peaks[i]);
     float d = peak < KV_LEAST_PEAK ? 0 : peak / 127;
     for (int32_t i = t; i < dim; i += STORE_THREADS) {
-        int64_t at = blockIdx.z ? (int64_t)slot * dim + i : (int64_t)i * KV_PAGE + slot;
+        int64_t at = blockIdx.z ? value_byte(dim, i, slot) : key_byte(i, slot);
         ((int8_t *)to)[at] = d > 0 ? (int8_t)rintf(x[i] * (127 / peak)) : 0;
     }
     if (t == 0)
-        ((float *)(to + (size_t)KV_PAGE * (size_t)dim))[slot] = d;
+        ((float *)(to + (size_t)KV_PAGE * (size_t)fours(dim)))[slot] = d;
 }
 
 void attention_cuda_kv_store(const struct kernels *self, const struct kv *kv, int32_t layer,
@@ -218,40 +239,92 @@ DEVICE struct keys keys_of(const struct attend &a, int row, int span)
     return k;
 }
 
-DEVICE float score(const struct attend &a, const float *q, int row, int head, int32_t j)
+/* q: of bytes its words, each worth query_step. */
+DEVICE float score(const struct attend &a, const float *q, float query_step, int row, int head,
+                   int32_t j)
 {
     const char *k = (const char *)a.kv.k +
                     page_at(a.kv, a.rows, a.layer, row, head / (a.heads / a.kv.kv_heads), j);
     int32_t dim = a.kv.head_dim, slot = j % KV_PAGE;
     float s = 0;
-    for (int32_t i = 0; i < dim; i++)
-        s = fmaf(q[i], stored(a.kv.dtype, k, (int64_t)i * KV_PAGE + slot), s);
-    if (a.kv.dtype == DT_I8)
-        s *= step_of(a.kv, k, slot);
+    if (a.kv.dtype == DT_I8) {
+        int32_t sum = 0;
+        for (int32_t i = 0; i < dim; i++)
+            sum += (int32_t)q[i] * ((const int8_t *)k)[key_byte(i, slot)];
+        s = (float)sum * step_of(a.kv, k, slot) * query_step;
+    } else {
+        for (int32_t i = 0; i < dim; i++)
+            s = fmaf(q[i], stored(a.kv.dtype, k, (int64_t)i * KV_PAGE + slot), s);
+    }
     if (a.alibi)
         s += device_round(a.alibi[head] * device_round((float)j, DT_BF16), DT_BF16);
     s *= a.scale;
     return a.softcap != 0 ? a.softcap * special_tanh(s / a.softcap) : s;
 }
 
-/* o goes on with the values of keys [from, end) of a block that begins at b. */
-DEVICE float add_values(const struct attend &a, const float *p, int row, int head, int32_t b,
-                        int32_t from, int32_t end, int32_t i, float o)
+DEVICE const char *value_at(const struct attend &a, int row, int head, int32_t j)
 {
+    return (const char *)a.kv.v +
+           page_at(a.kv, a.rows, a.layer, row, head / (a.heads / a.kv.kv_heads), j);
+}
+
+/* o goes on with the values of keys [from, end) of a block that begins at b; p: of bytes the words,
+ * each worth unit. */
+DEVICE float add_values(const struct attend &a, const float *p, float unit, int row, int head,
+                        int32_t b, int32_t from, int32_t end, int32_t i, float o)
+{
+    int32_t dim = a.kv.head_dim, sum = 0;
     for (int32_t j = from; j < end; j++) {
-        const char *v = (const char *)a.kv.v +
-                        page_at(a.kv, a.rows, a.layer, row, head / (a.heads / a.kv.kv_heads), j);
+        const char *v = value_at(a, row, head, j);
         int32_t slot = j % KV_PAGE;
-        float pj = a.kv.dtype == DT_I8 ? p[j - b] * step_of(a.kv, v, slot) : p[j - b];
-        o = fmaf(pj, stored(a.kv.dtype, v, (int64_t)slot * a.kv.head_dim + i), o);
+        if (a.kv.dtype == DT_I8)
+            sum += (int32_t)p[j - b] * ((const int8_t *)v)[value_byte(dim, i, slot)];
+        else
+            o = fmaf(p[j - b], stored(a.kv.dtype, v, (int64_t)slot * dim + i), o);
     }
-    return o;
+    return a.kv.dtype == DT_I8 ? fmaf((float)sum, unit, o) : o;
+}
+
+/* A whole block's threads: q [dim] to words; returns what each is worth. */
+DEVICE float query_words(float *q, int32_t dim, int t)
+{
+    float peak = 0;
+    for (int32_t i = 0; i < dim; i++)
+        peak = larger(peak, q[i]);
+    __syncthreads();
+    float step = peak < KV_LEAST_PEAK ? 0 : peak / QUERY_PEAK;
+    for (int32_t i = t; i < dim; i += ATTEND_THREADS)
+        q[i] = step > 0 ? rintf(q[i] * (QUERY_PEAK / peak)) : 0;
+    __syncthreads();
+    return step;
+}
+
+/* The same: p [ATTENTION_BLOCK], of which share is the largest, to words in place; the values'
+ * steps to steps. */
+DEVICE float share_words(const struct attend &a, float *p, float *steps, float share, int row,
+                         int head, int32_t b, int32_t from, int32_t end, int t)
+{
+    int32_t j = b + t;
+    bool mine = t < ATTENTION_BLOCK && j >= from && j < end;
+    if (mine)
+        steps[t] = step_of(a.kv, value_at(a, row, head, j), j % KV_PAGE);
+    __syncthreads();
+    float step = 0;
+    for (int32_t i = from; i < end; i++)
+        step = larger(step, steps[i - b]);
+    float peak = share * step, unit = peak < KV_LEAST_PEAK ? 0 : peak / SHARE_PEAK;
+    if (mine) {
+        float x = p[t] * steps[t] * (SHARE_PEAK / peak);
+        p[t] = unit > 0 && x == x ? rintf(x) : 0;
+    }
+    __syncthreads();
+    return unit;
 }
 
 /* A block: head x, row a.row + y, span z. */
 __global__ void attend(struct attend a)
 {
-    SHARED float p[ATTENTION_BLOCK], lane[16], shared_max;
+    SHARED float p[ATTENTION_BLOCK], steps[ATTENTION_BLOCK], lane[16], shared_most;
     DYNAMIC(memory);
     int t = threadIdx.x, head = blockIdx.x, row = a.row + (int)blockIdx.y, span = blockIdx.z;
     int32_t dim = a.kv.head_dim;
@@ -264,22 +337,23 @@ __global__ void attend(struct attend a)
         o[i] = 0;
     }
     __syncthreads();
+    float query_step = a.kv.dtype == DT_I8 ? query_words(q, dim, t) : 0;
     for (int32_t b = seen.from - seen.from % ATTENTION_BLOCK; b < seen.end; b += ATTENTION_BLOCK) {
         int32_t from = b < seen.from ? seen.from : b, before_end = seen.end - b;
         int32_t end = before_end < ATTENTION_BLOCK ? seen.end : b + ATTENTION_BLOCK, j = b + t;
         bool mine = t < ATTENTION_BLOCK && j >= from && j < end;
         if (mine)
-            p[t] = score(a, q, row, head, j);
+            p[t] = score(a, q, query_step, row, head, j);
         __syncthreads();
         if (t == 0) {
-            float m = max;
+            float m = -INFINITY;
             for (int32_t i = from; i < end; i++)
                 m = special_max(m, p[i - b]);
-            shared_max = m;
+            shared_most = m;
         }
         __syncthreads();
-        float before = max, c;
-        max = shared_max;
+        float before = max, most = shared_most, unit = 0, c;
+        max = special_max(before, most);
         c = special_exp(before - max);
         if (mine)
             p[t] = special_exp(p[t] - max);
@@ -290,8 +364,12 @@ __global__ void attend(struct attend a)
                 if (b + i >= from && b + i < end)
                     sum += p[i];
         }
+        if (a.kv.dtype == DT_I8) {
+            __syncthreads(); // the sums are taken
+            unit = share_words(a, p, steps, special_exp(most - max), row, head, b, from, end, t);
+        }
         for (int32_t i = t; i < dim; i += ATTEND_THREADS)
-            o[i] = add_values(a, p, row, head, b, from, end, i, o[i] * c);
+            o[i] = add_values(a, p, unit, row, head, b, from, end, i, o[i] * c);
         __syncthreads();
     }
     if (t < 16)

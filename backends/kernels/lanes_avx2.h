@@ -326,6 +326,24 @@ INLINE void vi_store_words(int16_t *p, vi v)
                         _mm256_permute4x64_epi64(_mm256_packs_epi32(v.lo, v.hi), 0xd8));
 }
 
+INLINE vi vi_even_words(vi v)
+{
+    return (vi){_mm256_srai_epi16(_mm256_slli_epi16(v.lo, 8), 8),
+                _mm256_srai_epi16(_mm256_slli_epi16(v.hi, 8), 8)};
+}
+INLINE vi vi_odd_words(vi v)
+{
+    return (vi){_mm256_srai_epi16(v.lo, 8), _mm256_srai_epi16(v.hi, 8)};
+}
+INLINE vi vi_add_words(vi acc, vi words, const int16_t *q)
+{
+    int32_t two;
+    memcpy(&two, q, sizeof two);
+    __m256i x = _mm256_set1_epi32(two);
+    return (vi){_mm256_add_epi32(acc.lo, _mm256_madd_epi16(words.lo, x)),
+                _mm256_add_epi32(acc.hi, _mm256_madd_epi16(words.hi, x))};
+}
+
 /* Signed bytes stay signed: a product of bytes here takes |w| and q with the sign of w. */
 #define BYTE_BIAS 0
 INLINE vi byte_table(const int8_t table[16])

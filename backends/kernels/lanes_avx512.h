@@ -283,6 +283,23 @@ INLINE void vi_store_words(int16_t *p, vi v)
     _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(v));
 }
 
+/* The even, and the odd, of a lane's four signed bytes as two words. */
+INLINE vi vi_even_words(vi v)
+{
+    return _mm512_srai_epi16(_mm512_slli_epi16(v, 8), 8);
+}
+INLINE vi vi_odd_words(vi v)
+{
+    return _mm512_srai_epi16(v, 8);
+}
+/* acc + in each lane the sum of its two words times q[0 .. 1]. */
+INLINE vi vi_add_words(vi acc, vi words, const int16_t *q)
+{
+    int32_t two;
+    memcpy(&two, q, sizeof two);
+    return _mm512_dpwssd_epi32(acc, words, _mm512_set1_epi32(two));
+}
+
 /* What a weight's signed byte is stored with added, so that it is unsigned. */
 #define BYTE_BIAS 128
 /* Sixteen signed bytes as a table; byte_look: the entry of each byte's low four bits, biased. */

@@ -198,6 +198,30 @@ INLINE void vi_store_words(int16_t *p, vi v)
     vst1q_s16(p, vqmovn_high_s32(vqmovn_s32(v.v[0]), v.v[1]));
     vst1q_s16(p + 8, vqmovn_high_s32(vqmovn_s32(v.v[2]), v.v[3]));
 }
+INLINE vi vi_even_words(vi v)
+{
+    EACH(v.v[i] =
+             vreinterpretq_s32_s16(vshrq_n_s16(vshlq_n_s16(vreinterpretq_s16_s32(v.v[i]), 8), 8)))
+    return v;
+}
+INLINE vi vi_odd_words(vi v)
+{
+    EACH(v.v[i] = vreinterpretq_s32_s16(vshrq_n_s16(vreinterpretq_s16_s32(v.v[i]), 8)))
+    return v;
+}
+INLINE int32x4_t four_add_words(int32x4_t acc, int16x8_t words, int16x8_t x)
+{
+    int32x4_t low = vmull_s16(vget_low_s16(words), vget_low_s16(x));
+    return vaddq_s32(acc, vpaddq_s32(low, vmull_high_s16(words, x)));
+}
+INLINE vi vi_add_words(vi acc, vi words, const int16_t *q)
+{
+    int32_t two;
+    memcpy(&two, q, sizeof two);
+    int16x8_t x = vreinterpretq_s16_s32(vdupq_n_s32(two));
+    EACH(acc.v[i] = four_add_words(acc.v[i], vreinterpretq_s16_s32(words.v[i]), x))
+    return acc;
+}
 
 /* ---- floats ---- */
 

@@ -99,12 +99,11 @@ struct twins {
                          float *out, int64_t ldo);
 
     /* ---- attention.c: the keys [from, end) of a row, which lie in one span, and `heads` query
-     * heads from `head` on, up to ATTENTION_HEADS of one kv head; scratch of ATTEND_SCRATCH */
+     * heads from `head` on, up to ATTENTION_HEADS of one kv head; scratch of attend_scratch() */
     void (*attend)(const struct attention_args *args, int32_t row, int32_t head, int32_t heads,
                    int32_t from, int32_t end, const struct attention_part *out, float *scratch);
-    /* x [dim] as stored: element i to out[i * step]; I8: and their step to *d */
-    void (*kv_pack)(enum dtype dtype, const float *x, int32_t dim, int64_t step, void *out,
-                    float *d);
+    /* x [dim] as elements of dtype, in order; I8: and their step to *d */
+    void (*kv_pack)(enum dtype dtype, const float *x, int32_t dim, void *out, float *d);
 
     /* ---- norm.c, elementwise.c: one row; out may be x or gate, up may be NULL */
     void (*norm)(const struct norm_args *args, const float *x, float *out);

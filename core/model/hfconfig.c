@@ -62,7 +62,7 @@ static void read_heads(const struct keys *k, struct model_config *c)
         keys_refuse(k, ST_CONFIG_INVALID_VALUE, "num_key_value_heads",
                     "a divisor of num_attention_heads");
     if (keys_get(k, "head_dim")) {
-        if (!keys_int(k, "head_dim", 1, HEADS_MAX, KEYS_REQUIRED, &c->head_dim))
+        if (!keys_int(k, "head_dim", 1, HEAD_DIM_MAX, KEYS_REQUIRED, &c->head_dim))
             return;
     } else if (f->head_dim) {
         c->head_dim = f->head_dim;
@@ -72,6 +72,8 @@ static void read_heads(const struct keys *k, struct model_config *c)
         keys_refuse(k, ST_CONFIG_INVALID_VALUE, key, "a divisor of the hidden size");
         return;
     }
+    if (c->head_dim > HEAD_DIM_MAX)
+        keys_refuse(k, ST_CONFIG_INVALID_VALUE, key, "heads of at most 1024 elements each");
     if ((int64_t)c->heads * c->head_dim > WIDTH_MAX)
         keys_refuse(k, ST_CONFIG_INVALID_VALUE, key, "heads times head_dim of at most 16777216");
     if (c->head_dim > 0)

@@ -24,29 +24,47 @@ static struct kv new_kv(enum dtype dtype, int32_t kv_heads, int32_t dim)
     return kv;
 }
 
-/* A head's elements as they are stored. */
-static void as_stored(enum dtype dtype, const float *x, int dim, double *out)
+/* A head's elements as integers of up to `most`; returns what one is worth. */
+static double as_integers(const float *x, int dim, int most, double *out)
 {
     float peak = 0;
     for (int i = 0; i < dim; i++)
         peak = fmaxf(peak, fabsf(x[i]));
     for (int i = 0; i < dim; i++)
-        out[i] = dtype == DT_F32   ? (double)x[i]
-                 : dtype == DT_F16 ? (double)f16_to_f32(f32_to_f16(x[i]))
-                                   : rint((double)(x[i] * (127 / peak))) * (double)(peak / 127);
+        out[i] = rint((double)(x[i] * ((float)most / peak))) * (double)(peak / (float)most);
+    return (double)(peak / (float)most);
 }
 
-/* Output element i of a head, in double; keys and values [LENGTH][kv_heads][dim]. */
-static void by_definition(const struct attention_args *a, const double *k, const double *v, int pos,
-                          int end, int head, const float *q, double *out)
+/* As they are stored. */
+static double as_stored(enum dtype dtype, const float *x, int dim, double *out)
 {
+    if (dtype == DT_I8)
+        return as_integers(x, dim, 127, out);
+    for (int i = 0; i < dim; i++)
+        out[i] = dtype == DT_F32 ? (double)x[i] : (double)f16_to_f32(f32_to_f16(x[i]));
+    return 0;
+}
+
+/* A head's output in double; keys and values [LENGTH][kv_heads][dim]. Bytes, whose steps [LENGTH]
+ * [kv_heads] are not 0: loss [dim], what the probabilities' own rounding is allowed, half a word
+ * each, where a word is a 32767th of the block's largest probability times its largest step. */
+static void by_definition(const struct attention_args *a, const double *k, const double *v,
+                          const double *steps, int pos, int end, int head, const float *query,
+                          double *out, double *loss)
+{
+    double q[128];
     int kv_heads = a->kv->kv_heads, dim = a->kv->head_dim, h = head / (a->heads / kv_heads);
-    double p[LENGTH], sum = 0, max = -INFINITY;
+    double p[LENGTH] = {0}, sum = 0, max = -INFINITY;
+    if (a->kv->dtype == DT_I8)
+        as_integers(query, dim, 16383, q);
+    else
+        for (int i = 0; i < dim; i++)
+            q[i] = (double)query[i];
     int first = a->window && pos - a->window + 1 > 0 ? pos - a->window + 1 : 0;
     for (int j = first; j < end; j++) {
         double s = 0;
         for (int i = 0; i < dim; i++)
-            s += (double)q[i] * k[(j * kv_heads + h) * dim + i];
+            s += q[i] * k[(j * kv_heads + h) * dim + i];
         if (a->alibi)
             s +=
                 (double)round_to_dtype(a->alibi[head] * round_to_dtype((float)j, DT_BF16), DT_BF16);
@@ -62,6 +80,19 @@ static void by_definition(const struct attention_args *a, const double *k, const
         out[i] = 0;
         for (int j = first; j < end; j++)
             out[i] += p[j] / sum * v[(j * kv_heads + h) * dim + i];
+        loss[i] = 0;
+    }
+    for (int b = 0; b < end && a->kv->dtype == DT_I8; b += 64) {
+        double share = 0, step = 0;
+        int from = b < first ? first : b, to = b + 64 < end ? b + 64 : end;
+        for (int j = from; j < to; j++) {
+            share = p[j] > share ? p[j] : share;
+            step = fmax(step, steps[j * kv_heads + h]);
+        }
+        for (int j = from; j < to; j++)
+            for (int i = 0; i < dim; i++)
+                loss[i] += share * step / 65534 / sum * fabs(v[(j * kv_heads + h) * dim + i]) /
+                           steps[j * kv_heads + h];
     }
 }
 
@@ -87,6 +118,7 @@ START_TEST(definition)
     random_floats(q, LENGTH * width);
     random_floats(alibi, 18);
     double *kd = malloc((size_t)(LENGTH * ld) * 8), *vd = malloc((size_t)(LENGTH * ld) * 8);
+    double *steps = malloc((size_t)(LENGTH * kv_heads) * 8);
     for (int i = 0; i < 18; i++)
         alibi[i] *= 0.05f;
     int32_t positions[LENGTH], page[PAGES];
@@ -103,7 +135,7 @@ START_TEST(definition)
         enum dtype dtype = dtypes[t / N_ISAS];
         for (int64_t i = 0; i < LENGTH * ld; i += dim) {
             as_stored(dtype, k + i, dim, kd + i);
-            as_stored(dtype, v + i, dim, vd + i);
+            steps[i / dim] = as_stored(dtype, v + i, dim, vd + i);
         }
         struct kernels *table = open_table(isas[t % N_ISAS], 2);
         struct kv kv = new_kv(dtype, kv_heads, dim);
@@ -134,10 +166,11 @@ START_TEST(definition)
             memcpy(plain, out, (size_t)(LENGTH * width) * 4);
         for (int i = 0; i < LENGTH && t % N_ISAS == 0; i += t ? 7 : 1)
             for (int h = 0; h < heads; h++) {
-                double want[128];
-                by_definition(&a, kd, vd, i, i + 1, h, q + i * width + h * dim, want);
+                double want[128], loss[128];
+                by_definition(&a, kd, vd, steps, i, i + 1, h, q + i * width + h * dim, want, loss);
                 for (int e = 0; e < dim; e++)
-                    ck_assert_double_eq_tol((double)out[i * width + h * dim + e], want[e], 4e-6);
+                    ck_assert_double_eq_tol((double)out[i * width + h * dim + e], want[e],
+                                            4e-6 + loss[e]);
             }
         for (int i = 0; i < LENGTH; i += 37) {
             rows = (struct kv_rows){.rows = 1, .positions = positions + i, .pages = pages};
@@ -149,10 +182,10 @@ START_TEST(definition)
             rows.ends = &end;
             table->attention(table, &a);
             for (int h = 0; h < heads; h++) {
-                double want[128];
-                by_definition(&a, kd, vd, i, end, h, q + i * width + h * dim, want);
+                double want[128], loss[128];
+                by_definition(&a, kd, vd, steps, i, end, h, q + i * width + h * dim, want, loss);
                 for (int e = 0; e < dim; e++)
-                    ck_assert_double_eq_tol((double)alone[h * dim + e], want[e], 4e-6);
+                    ck_assert_double_eq_tol((double)alone[h * dim + e], want[e], 4e-6 + loss[e]);
             }
         }
         memory_free(kv.k);
@@ -163,6 +196,7 @@ START_TEST(definition)
     free(v);
     free(kd);
     free(vd);
+    free(steps);
     free(q);
     free(out);
     free(alone);

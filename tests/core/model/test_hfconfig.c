@@ -194,6 +194,7 @@ static const struct {
     {"{\"num_key_value_heads\": 2}", INVALID, "num_key_value_heads * head_dim"},
     {"{\"num_key_value_heads\": null}", INVALID, "num_key_value_heads * head_dim"},
     {"{\"head_dim\": 0}", INVALID, "head_dim"},
+    {"{\"head_dim\": 1025}", INVALID, "head_dim"},
     {"{\"head_dim\": 32}", INVALID, "num_attention_heads * head_dim"},
     {"{\"head_dim\": 63, \"num_attention_heads\": 2}", INVALID, "head_dim"},
     {"{\"vocab_size\": 41}", INVALID, "vocab_size"},
