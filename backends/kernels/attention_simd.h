@@ -138,38 +138,49 @@ INLINE void products_of(const int heads, const int vectors, const enum dtype dty
             vf_store(p->h[h + g].p + j + v * KV_PAGE, acc[g][v]);
 }
 
+/* acc += fours of bytes times the words of each head, which are `next` behind those of the one
+ * before. */
+INLINE void add_fours(const int heads, const int vectors, vi acc[][ATTEND_VECTORS], const vi *fours,
+                      const int16_t *words, int64_t next)
+{
+    vi even[ATTEND_VECTORS], odd[ATTEND_VECTORS];
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; v++) {
+        even[v] = vi_even_words(fours[v]);
+        odd[v] = vi_odd_words(fours[v]);
+    }
+#pragma GCC unroll 8
+    for (int g = 0; g < heads; g++)
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++)
+            acc[g][v] = vi_add_words(acc[g][v], even[v], words + g * next);
+#pragma GCC unroll 8
+    for (int g = 0; g < heads; g++)
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++)
+            acc[g][v] = vi_add_words(acc[g][v], odd[v], words + g * next + 2);
+}
+
 /* The same of bytes. */
 INLINE void byte_products_of(const int heads, const int vectors, const struct pass *p, int32_t h,
                              const char *const *k, const char *const *values, int32_t j)
 {
-    vi acc[ATTEND_MANY][ATTEND_VECTORS];
-    int64_t fours = kv_fours(p->dim);
-    const int16_t *q = p->words + h * fours;
+    vi acc[ATTEND_MANY][ATTEND_VECTORS], fours[ATTEND_VECTORS];
+    int64_t dim = kv_fours(p->dim);
+    const int16_t *q = p->words + h * dim;
 #pragma GCC unroll 8
     for (int g = 0; g < heads; g++)
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; v++)
             acc[g][v] = vi_set(0);
-    for (int64_t i = 0; i < fours; i += 4, q = moved(q + 4)) {
-        vi even[ATTEND_VECTORS], odd[ATTEND_VECTORS];
+    for (int64_t i = 0; i < dim; i += 4, q = moved(q + 4)) {
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; v++) {
-            vi word = vi_load(k[v] + i * KV_PAGE);
-            even[v] = vi_even_words(word);
-            odd[v] = vi_odd_words(word);
+            fours[v] = vi_load(k[v] + i * KV_PAGE);
             if (!h)
                 __builtin_prefetch(values[v] + i * KV_PAGE);
         }
-#pragma GCC unroll 8
-        for (int g = 0; g < heads; g++)
-#pragma GCC unroll 4
-            for (int v = 0; v < vectors; v++)
-                acc[g][v] = vi_add_words(acc[g][v], even[v], q + g * fours);
-#pragma GCC unroll 8
-        for (int g = 0; g < heads; g++)
-#pragma GCC unroll 4
-            for (int v = 0; v < vectors; v++)
-                acc[g][v] = vi_add_words(acc[g][v], odd[v], q + g * fours + 2);
+        add_fours(heads, vectors, acc, fours, q, dim);
     }
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; v++) {
@@ -362,8 +373,7 @@ INLINE void values_of(const int heads, const int vectors, const enum dtype dtype
 INLINE void byte_values_of(const int heads, const int vectors, const struct pass *p, int32_t h,
                            int32_t i, int64_t n, int32_t b, int32_t from, int32_t end)
 {
-    enum { HEAD_WORDS = sizeof(struct head) / sizeof(int16_t) };
-    vi acc[ATTEND_MANY][ATTEND_VECTORS];
+    vi acc[ATTEND_MANY][ATTEND_VECTORS], fours[ATTEND_VECTORS];
     float *out = p->out + (int64_t)h * p->dim + i;
 #pragma GCC unroll 8
     for (int g = 0; g < heads; g++)
@@ -380,25 +390,13 @@ INLINE void byte_values_of(const int heads, const int vectors, const struct pass
             (const char *)p->a->kv->k + attention_page(p->a, p->pages, p->kv_head, next) + at;
         const int16_t *w = p->h[h].w + j - b;
         for (; j < stop; j += 4, bytes += p->dim * 4, keys += p->dim * 4, w = moved(w + 4)) {
-            vi even[ATTEND_VECTORS], odd[ATTEND_VECTORS];
 #pragma GCC unroll 4
             for (int v = 0; v < vectors; v++) {
-                vi word = vi_load(bytes + v * LANES * 4);
-                even[v] = vi_even_words(word);
-                odd[v] = vi_odd_words(word);
+                fours[v] = vi_load(bytes + v * LANES * 4);
                 if (!h)
                     __builtin_prefetch(keys + v * LANES * 4);
             }
-#pragma GCC unroll 8
-            for (int g = 0; g < heads; g++)
-#pragma GCC unroll 4
-                for (int v = 0; v < vectors; v++)
-                    acc[g][v] = vi_add_words(acc[g][v], even[v], w + g * HEAD_WORDS);
-#pragma GCC unroll 8
-            for (int g = 0; g < heads; g++)
-#pragma GCC unroll 4
-                for (int v = 0; v < vectors; v++)
-                    acc[g][v] = vi_add_words(acc[g][v], odd[v], w + g * HEAD_WORDS + 2);
+            add_fours(heads, vectors, acc, fours, w, sizeof(struct head) / sizeof *w);
         }
     }
 #pragma GCC unroll 8
