@@ -23,7 +23,7 @@ static const size_t DYNAMIC_MOST = 48 << 10;
 
 struct fiber {
     ucontext_t context;
-    char *stack;
+    std::vector<char> stack;
     dim3 index;
     bool ended;
 };
@@ -63,12 +63,12 @@ static void run_block(size_t threads)
 {
     while (fibers.size() < threads) {
         fibers.push_back(fiber());
-        fibers.back().stack = (char *)malloc(STACK);
+        fibers.back().stack.resize(STACK);
     }
     for (size_t i = 0; i < threads; i++) {
         fiber &f = fibers[i];
         getcontext(&f.context);
-        f.context.uc_stack.ss_sp = f.stack;
+        f.context.uc_stack.ss_sp = f.stack.data();
         f.context.uc_stack.ss_size = STACK;
         f.context.uc_link = &scheduler;
         f.index = index_of(i);
