@@ -171,7 +171,7 @@ def test_made_models_are_the_same_each_time():
 def test_outside():
     with tempfile.TemporaryDirectory() as t:
         made_model(t)
-        code, out, err = tool("outside.py", t, "--idle", "1", "--seconds", "1")
+        code, out, err = tool("outside.py", t, "--idle", "1", "--seconds", f"{SLOW:g}")
         assert code == 0, err
         r = json.loads(out)
     assert r["ready_seconds"] > 0 and r["first_token_seconds"] > 0 and r["adapters"] == 2
