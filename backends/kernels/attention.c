@@ -131,8 +131,8 @@ static void add_floats(const struct values *v, float *out)
 static void add_bytes(const struct values *v, float share, float *out)
 {
     int32_t dim = v->a->kv->head_dim;
-    int16_t words[ATTENTION_BLOCK];
-    float w[ATTENTION_BLOCK], step = 0;
+    int16_t words[ATTENTION_BLOCK] = {0};
+    float w[ATTENTION_BLOCK] = {0}, step = 0;
     for (int32_t j = v->from; j < v->end; j++) {
         float d = attention_steps(value_at(v, j), dim)[j % KV_PAGE];
         w[j - v->b] = v->p[j - v->b] * d;
