@@ -120,38 +120,36 @@ static const char *value_at(const struct values *v, int32_t j)
 static void add_floats(const struct values *v, float *out)
 {
     int32_t dim = v->a->kv->head_dim;
-    for (int32_t j = v->from; j < v->end; j++)
+    for (int32_t j = v->from; j < v->end; j++) {
+        const char *page = value_at(v, j);
+        int64_t first = (int64_t)(j % KV_PAGE) * dim;
         for (int32_t i = 0; i < dim; i++)
-            out[i] = fmaf(
-                v->p[j - v->b],
-                element(v->a->kv->dtype, value_at(v, j), (int64_t)(j % KV_PAGE) * dim + i), out[i]);
+            out[i] = fmaf(v->p[j - v->b], element(v->a->kv->dtype, page, first + i), out[i]);
+    }
 }
 
 /* The same of bytes; share: the largest of p. */
 static void add_bytes(const struct values *v, float share, float *out)
 {
     int32_t dim = v->a->kv->head_dim;
-    int16_t words[ATTENTION_BLOCK] = {0};
-    float w[ATTENTION_BLOCK] = {0}, step = 0;
+    int32_t sum[HEAD_DIM_MAX] = {0};
+    float step = 0;
     for (int32_t j = v->from; j < v->end; j++) {
         float d = attention_steps(value_at(v, j), dim)[j % KV_PAGE];
-        w[j - v->b] = v->p[j - v->b] * d;
         step = isnan(d) || isnan(step) ? NAN : fmaxf(step, d);
     }
     float peak = share * step, unit = peak < KV_LEAST_PEAK ? 0 : peak / SHARE_PEAK;
     for (int32_t j = v->from; j < v->end; j++) {
-        float x = w[j - v->b] * (SHARE_PEAK / peak);
-        words[j - v->b] = unit > 0 && isfinite(x) ? (int16_t)rintf(x) : 0;
+        const char *page = value_at(v, j);
+        int32_t slot = j % KV_PAGE;
+        float w = v->p[j - v->b] * attention_steps(page, dim)[slot] * (SHARE_PEAK / peak);
+        int32_t word = unit > 0 && isfinite(w) ? (int32_t)rintf(w) : 0;
+        const int8_t *bytes = (const int8_t *)page + slot / 4 * dim * 4 + kv_within(slot);
+        for (int32_t i = 0; i < dim; i++)
+            sum[i] += word * bytes[i * 4];
     }
-    for (int32_t i = 0; i < dim; i++) {
-        int32_t sum = 0;
-        for (int32_t j = v->from; j < v->end; j++) {
-            int32_t slot = j % KV_PAGE;
-            int8_t byte = value_at(v, j)[(slot / 4 * dim + i) * 4 + kv_within(slot)];
-            sum += words[j - v->b] * byte;
-        }
-        out[i] = fmaf((float)sum, unit, out[i]);
-    }
+    for (int32_t i = 0; i < dim; i++)
+        out[i] = fmaf((float)sum[i], unit, out[i]);
 }
 
 /* One query head. */

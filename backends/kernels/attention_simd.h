@@ -37,8 +37,8 @@
 struct head {
     float p[ATTENTION_BLOCK], sum[LANES];
     float max, correction;
-    float query_step, share, unit; /* bytes: a word's of the query; the block's largest
-                                      probability; a word's of w */
+    float below;            /* the block's largest score less max */
+    float query_step, unit; /* bytes: what a word of the query is worth, and one of w */
     int16_t w[ATTENTION_BLOCK];
 };
 
@@ -241,7 +241,7 @@ INLINE vf only_between(vf s, int from, int end)
 static void block_scores(const struct pass *p, int32_t b, int32_t from, int32_t end)
 {
     const struct attention_args *a = p->a;
-    float change[LANES] = {0}, share[LANES] = {0};
+    float change[LANES] = {0};
     for (int32_t h = 0; h < p->heads; h++) {
         struct head *head = &p->h[h];
         vf max = vf_set(-INFINITY);
@@ -259,15 +259,11 @@ static void block_scores(const struct pass *p, int32_t b, int32_t from, int32_t 
         float before = head->max, most = vf_largest(max);
         head->max = special_max(before, most);
         change[h] = before - head->max;
-        share[h] = most - head->max;
+        head->below = most - head->max;
     }
     vf_store(change, vf_exp(vf_load(change)));
-    if (a->kv->dtype == DT_I8)
-        vf_store(share, vf_exp(vf_load(share)));
-    for (int32_t h = 0; h < p->heads; h++) {
+    for (int32_t h = 0; h < p->heads; h++)
         p->h[h].correction = change[h];
-        p->h[h].share = share[h];
-    }
 }
 
 /* Scores to probabilities, 0 outside [from, end), and their lane sums. */
@@ -303,11 +299,14 @@ static void block_words(const struct pass *p, int32_t b, int32_t from, int32_t e
         bits = vi_max(bits, vi_of_bits(steps[v])); // none is below 0, and NaN above all
     }
     int32_t largest = vi_largest(bits);
-    float step;
+    float step, share[LANES] = {0};
     memcpy(&step, &largest, sizeof step);
+    for (int32_t h = 0; h < p->heads; h++)
+        share[h] = p->h[h].below;
+    vf_store(share, vf_exp(vf_load(share)));
     for (int32_t h = 0; h < p->heads; h++) {
         struct head *head = &p->h[h];
-        float peak = head->share * step;
+        float peak = share[h] * step;
         head->unit = peak < KV_LEAST_PEAK ? 0 : peak / SHARE_PEAK;
         vf inverse = vf_set(head->unit > 0 ? SHARE_PEAK / peak : 0);
         for (int32_t j = first, v = 0; j < end; j += KV_PAGE, v++) {

@@ -11,7 +11,18 @@
 #ifndef OFTD_BACKENDS_KERNELS_LANES_H
 #define OFTD_BACKENDS_KERNELS_LANES_H
 
+#include <stdint.h>
+#include <string.h>
+
 #define INLINE static inline __attribute__((always_inline))
+
+/* The four bytes at p, for every lane. */
+INLINE int32_t four_at(const void *p)
+{
+    int32_t four;
+    memcpy(&four, p, sizeof four);
+    return four;
+}
 
 #if defined(__AVX512F__)
 #include "backends/kernels/lanes_avx512.h"

@@ -337,9 +337,7 @@ INLINE vi vi_odd_words(vi v)
 }
 INLINE vi vi_add_words(vi acc, vi words, const int16_t *q)
 {
-    int32_t two;
-    memcpy(&two, q, sizeof two);
-    __m256i x = _mm256_set1_epi32(two);
+    __m256i x = _mm256_set1_epi32(four_at(q));
     return (vi){_mm256_add_epi32(acc.lo, _mm256_madd_epi16(words.lo, x)),
                 _mm256_add_epi32(acc.hi, _mm256_madd_epi16(words.hi, x))};
 }
@@ -364,9 +362,7 @@ INLINE vi bytes_centred(vi v)
 }
 INLINE __m256i four_bytes(const int8_t *q)
 {
-    int32_t four;
-    memcpy(&four, q, sizeof four);
-    return _mm256_set1_epi32(four);
+    return _mm256_set1_epi32(four_at(q));
 }
 /* Sums of two products, |sum| < 2^15: 128 * 127 * 2 and 127 * 127 * 2. */
 INLINE __m256i signed_pairs(__m256i w, __m256i q)
@@ -553,9 +549,7 @@ INLINE vi dots_float8(const vi w[16], const int8_t *q, int32_t sum)
     (void)sum;
 #pragma GCC unroll 8
     for (int i = 0; i < 8; i++) {
-        int32_t four;
-        memcpy(&four, q + 4 * i, sizeof four);
-        const __m256i x = _mm256_cvtepi8_epi16(_mm_set1_epi32(four));
+        const __m256i x = _mm256_cvtepi8_epi16(_mm_set1_epi32(four_at(q + 4 * i)));
         even.lo = _mm256_add_epi32(even.lo, _mm256_madd_epi16(w[i].lo, x));
         even.hi = _mm256_add_epi32(even.hi, _mm256_madd_epi16(w[i].hi, x));
         odd.lo = _mm256_add_epi32(odd.lo, _mm256_madd_epi16(w[8 + i].lo, x));

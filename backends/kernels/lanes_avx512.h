@@ -295,9 +295,7 @@ INLINE vi vi_odd_words(vi v)
 /* acc + in each lane the sum of its two words times q[0 .. 1]. */
 INLINE vi vi_add_words(vi acc, vi words, const int16_t *q)
 {
-    int32_t two;
-    memcpy(&two, q, sizeof two);
-    return _mm512_dpwssd_epi32(acc, words, _mm512_set1_epi32(two));
+    return _mm512_dpwssd_epi32(acc, words, _mm512_set1_epi32(four_at(q)));
 }
 
 /* What a weight's signed byte is stored with added, so that it is unsigned. */
@@ -321,9 +319,7 @@ INLINE vi bytes_centred(vi v)
 #define DOT_FOUR
 INLINE vi dot_four(vi acc, vi w, const int8_t *q)
 {
-    int32_t four;
-    memcpy(&four, q, sizeof four);
-    return _mm512_dpbusd_epi32(acc, w, _mm512_set1_epi32(four));
+    return _mm512_dpbusd_epi32(acc, w, _mm512_set1_epi32(four_at(q)));
 }
 #include "backends/kernels/lanes_dots.h"
 

@@ -216,9 +216,7 @@ INLINE int32x4_t four_add_words(int32x4_t acc, int16x8_t words, int16x8_t x)
 }
 INLINE vi vi_add_words(vi acc, vi words, const int16_t *q)
 {
-    int32_t two;
-    memcpy(&two, q, sizeof two);
-    int16x8_t x = vreinterpretq_s16_s32(vdupq_n_s32(two));
+    int16x8_t x = vreinterpretq_s16_s32(vdupq_n_s32(four_at(q)));
     EACH(acc.v[i] = four_add_words(acc.v[i], vreinterpretq_s16_s32(words.v[i]), x))
     return acc;
 }
@@ -456,9 +454,7 @@ INLINE vi bytes_centred(vi v)
 #define DOT_FOUR
 INLINE vi dot_four(vi acc, vi w, const int8_t *q)
 {
-    int32_t four;
-    memcpy(&four, q, sizeof four);
-    int8x16_t x = vreinterpretq_s8_s32(vdupq_n_s32(four));
+    int8x16_t x = vreinterpretq_s8_s32(vdupq_n_s32(four_at(q)));
     EACH(acc.v[i] = vdotq_s32(acc.v[i], vreinterpretq_s8_s32(w.v[i]), x))
     return acc;
 }
