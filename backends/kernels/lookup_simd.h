@@ -493,7 +493,8 @@ static void lookup_tables_wide_simd(const struct weight *w, int64_t c, const flo
             vi_store_words(to->s[i][v], vi_round(vf_mul(vf_load(t), inverse)));
 }
 
-typedef int16_t words __attribute__((vector_size(2 * LOOKUP_WIDE)));
+/* Sums wrap where a row is not finite, whose words are anything and whose scale is NaN. */
+typedef uint16_t words __attribute__((vector_size(2 * LOOKUP_WIDE)));
 
 /* sum [64] of a line's rows goes on with look-up l, and the next one if both; or begins. */
 INLINE void wide_line(const bool first, const bool both, const struct lookup_wide *t, int64_t l,
