@@ -325,14 +325,31 @@ static int64_t first_deadline(const struct jobs *s)
     return first;
 }
 
+/* (lock) */
+static bool is_called(const struct jobs *s)
+{
+    return s->stop || s->urgent || s->normal || s->kicked;
+}
+
+/* Gets memory ready until there is a call or nothing to do. (lock) */
+static void prepare(struct jobs *s)
+{
+    for (bool more = true; more && !is_called(s);) {
+        pthread_mutex_unlock(&s->lock);
+        more = registry_prepare(s->o.registry);
+        pthread_mutex_lock(&s->lock);
+    }
+}
+
 /* Sleeps until there is a ticket, a kick or a deadline; false: stop. */
 static bool next(struct jobs *s, struct ticket **out)
 {
     int64_t deadline = first_deadline(s);
     const struct timespec ts = clock_timespec(deadline);
     pthread_mutex_lock(&s->lock);
+    prepare(s);
     int late = 0;
-    while (!s->stop && !s->urgent && !s->normal && !s->kicked && !late)
+    while (!is_called(s) && !late)
         late = deadline ? pthread_cond_timedwait(&s->come, &s->lock, &ts)
                         : pthread_cond_wait(&s->come, &s->lock);
     s->kicked = false;

@@ -395,8 +395,8 @@ struct kernels_state;
  * out, biases, norms, slopes, cos and sin, keys and values, act's buffer) lies where the table
  * computes. What says what to do (every struct, lists of jobs, groups, ids, rows, shares,
  * positions, pages and ends) is the host's in every table, and is free to change as soon as the
- * call returns. Slots of the loader (gemm, solve) and of the sampler (likelihoods) are NULL in a
- * table with memory of its own: a CPU's does their work.
+ * call returns. Slots of the loader (gemm to to_bytes) and of the sampler (likelihoods) are NULL in
+ * a table with memory of its own: a CPU's does their work.
  *
  * Calls of the worker happen in order, but with own_memory perhaps after they have returned; what
  * fetch hands out is there.
@@ -480,6 +480,18 @@ struct kernels {
      * [n] is scratch. false: singular. */
     bool (*solve)(const struct kernels *self, int32_t n, int32_t m, double *a, double *b,
                   int32_t *pivots);
+
+    /* What building a block of a rotation takes besides; the same bits in every table. */
+    /* m = c0 I + c1 s + c2 p, all [b, b]; m may be p; with c2 0 p is not read. */
+    void (*combine)(const struct kernels *self, int32_t b, float c0, float c1, const float *s,
+                    float c2, const float *p, float *m);
+    /* The sum of the squares of v [n], not finite where an element is not. */
+    double (*squares)(const struct kernels *self, const float *v, int64_t n);
+    /* Its largest magnitude, NaN where an element is. */
+    float (*largest)(const struct kernels *self, const float *v, int64_t n);
+    /* d [b, b] as I8 (struct rotation): a step is the 127th of the largest magnitude of its
+     * column, a byte the nearest multiple. */
+    void (*to_bytes)(const struct kernels *self, int32_t b, const float *d, void *out);
 
     void (*close)(struct kernels *self);
 };

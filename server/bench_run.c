@@ -108,15 +108,23 @@ enum status bench_round(struct bench_host *host, const struct bench_case *c,
     return s;
 }
 
+/* Waits for its end; seconds may be NULL. */
+static enum status load_time(struct ticket *load, double *seconds, struct error *err)
+{
+    struct ticket_times times = {0};
+    ticket_join(load);
+    ticket_times(load, &times);
+    if (seconds)
+        *seconds = times.ended;
+    return ticket_status(load, err);
+}
+
 enum status bench_load(struct engine *engine, const struct adapter_request *adapter,
-                       struct error *err)
+                       double *seconds, struct error *err)
 {
     struct ticket *load = NULL;
     enum status s = engine_adapter_load(engine, adapter, &load, err);
-    if (!s) {
-        ticket_join(load);
-        s = ticket_status(load, err);
-    }
+    s = s ? s : load_time(load, seconds, err);
     ticket_free(load);
     return s;
 }
@@ -152,7 +160,6 @@ enum status bench_activation(struct bench_host *host, const struct adapter_reque
                                  .generate = (int32_t)(room < TOKENS_MOST ? room : TOKENS_MOST)};
     struct crowd crowd;
     struct ticket *load = NULL;
-    struct ticket_times times = {0};
     size_t before = 0;
     enum status s = crowd_open(&crowd, 1, (size_t)(c.generate > 0 ? c.generate : 1), err);
     s = s ? s : crowd_submit(&crowd, host, &c, NULL, 0, err);
@@ -164,10 +171,7 @@ enum status bench_activation(struct bench_host *host, const struct adapter_reque
     if (load) {
         follow_load(&crowd, load);
         follow(&crowd, 1, crowd.streams[0].n + TOKENS_AFTER);
-        ticket_join(load);
-        ticket_times(load, &times);
-        s = ticket_status(load, err);
-        out->load = times.ended;
+        s = load_time(load, &out->load, err);
         out->gap = longest_gap(&crowd.streams[0], before);
     } else if (!s) {
         s = crowd_status(&crowd, err);
@@ -176,7 +180,7 @@ enum status bench_activation(struct bench_host *host, const struct adapter_reque
         count_pages(host, prompt + (int64_t)crowd.streams[0].n);
     ticket_free(load);
     crowd_close(&crowd);
-    return s;
+    return s ? s : bench_load(host->engine, adapter, &out->alone, err);
 }
 
 /* The last stream is the entrant. */

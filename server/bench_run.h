@@ -28,7 +28,8 @@ struct bench_times { /* seconds */
     double first;    /* until every sequence had its first token */
     double step;     /* between two tokens of a sequence while all run; 0: one token each */
     double gap;      /* the longest between two tokens of a sequence */
-    double load;     /* of the adapter (bench_activation), else 0 */
+    double load;     /* of the adapter beside a stream (bench_activation), else 0 */
+    double alone;    /* the same while nobody is served */
     double first_p50, first_p99; /* until a sequence had its first token */
     double wait_p50, wait_p99;   /* between two tokens of a sequence while all run */
     double rate;                 /* tokens a second (bench_traffic), else 0 */
@@ -39,7 +40,7 @@ enum status bench_round(struct bench_host *host, const struct bench_case *c,
                         struct bench_times *out, struct error *err);
 /* Loads and publishes adapter (replacing the one of its name) while one sequence of the base
  * generates: step is that sequence's step before, gap its longest wait from the load's submission
- * until a few tokens after its end. */
+ * until a few tokens after its end. Then loads it again, alone. */
 enum status bench_activation(struct bench_host *host, const struct adapter_request *adapter,
                              int32_t prompt, struct bench_times *out, struct error *err);
 /* The case's sequences run on the base when another one arrives with a prompt of `entrant` tokens:
@@ -58,9 +59,9 @@ enum status bench_traffic(struct bench_host *host, const struct bench_case *c,
 double *bench_zipf(size_t n);
 /* A rank below n by those shares. */
 size_t bench_draw(const double *cumulative, size_t n, uint64_t *state);
-/* Loads an adapter and waits for it. */
+/* Loads an adapter, waits for it and tells how long it took (seconds may be NULL). */
 enum status bench_load(struct engine *engine, const struct adapter_request *adapter,
-                       struct error *err);
+                       double *seconds, struct error *err);
 /* A clock, in seconds. */
 double bench_now(void);
 /* The next random number below 2^31. */

@@ -125,7 +125,7 @@ static enum status load_adapters(struct bench *b, struct error *err)
         char *path = NULL;
         enum status s = checkpoint_locate(adapters->v[i].value, &path, err);
         const struct adapter_request request = request_of(adapters->v[i].name, path);
-        s = s ? s : bench_load(b->engine, &request, err);
+        s = s ? s : bench_load(b->engine, &request, NULL, err);
         if (i)
             free(path);
         else

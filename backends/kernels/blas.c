@@ -25,38 +25,32 @@ struct gemm {
 
 static bool is_block(const struct gemm *g)
 {
-    return g->n == g->k && g->n <= BLOCK_MOST && (!g->ta || g->m <= BLOCK_MOST);
+    return g->n == g->k && g->n <= BLOCK_MOST;
 }
 
-/* out [rows, columns] of in, or of its transpose. */
-static void copy_block(const float *in, int64_t ld, bool transposed, int64_t rows, int64_t columns,
-                       float *out)
+/* out [n, n] of in, or of its transpose. */
+static void copy_block(const float *in, int64_t ld, bool transposed, int64_t n, float *out)
 {
-    for (int64_t i = 0; i < rows; i++)
-        for (int64_t j = 0; j < columns; j++)
-            out[i * columns + j] = transposed ? in[j * ld + i] : in[i * ld + j];
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t j = 0; j < n; j++)
+            out[i * n + j] = transposed ? in[j * ld + i] : in[i * ld + j];
 }
 
 /* Rows [first, end) of C. */
 static void block_chunk(void *ctx, int64_t chunk, int thread)
 {
     const struct gemm *g = ctx;
-    int64_t first, end, ldx = g->lda;
+    int64_t first, end, row = g->ta ? 1 : g->lda, step = g->ta ? g->lda : 1;
     (void)thread;
     chunk_range(g->m, g->chunks, chunk, &first, &end);
-    float a[BLOCK_MOST * BLOCK_MOST], b[BLOCK_MOST * BLOCK_MOST];
-    const float *x = g->a + first * g->lda;
+    float b[BLOCK_MOST * BLOCK_MOST];
     struct rotate_block block = {.elements = g->b, .size = (int32_t)g->n};
-    if (g->ta) {
-        copy_block(g->a + first, g->lda, true, end - first, g->k, a);
-        x = a;
-        ldx = g->k;
-    }
     if (g->tb || g->ldb != g->n) {
-        copy_block(g->b, g->ldb, g->tb, g->k, g->n, b);
+        copy_block(g->b, g->ldb, g->tb, g->n, b);
         block.elements = b;
     }
-    g->twins->rotate(x, ldx, (int32_t)(end - first), &block, g->c + first * g->ldc, g->ldc);
+    g->twins->rotate(g->a + first * row, row, step, (int32_t)(end - first), &block,
+                     g->c + first * g->ldc, g->ldc);
 }
 
 /* Rows [first, end) of C. */

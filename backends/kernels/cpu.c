@@ -60,6 +60,7 @@ static bool never(void)
         attention_##isa(t);                                                                        \
         norm_##isa(t);                                                                             \
         elementwise_##isa(t);                                                                      \
+        series_##isa(t);                                                                           \
     }
 OVERLAY(portable)
 
@@ -305,6 +306,10 @@ static enum status table_new(const struct isa *isa, enum compute mode, struct po
         .likelihoods = elementwise_likelihoods,
         .gemm = blas_gemm,
         .solve = blas_solve,
+        .combine = series_combine,
+        .squares = series_squares,
+        .largest = series_largest,
+        .to_bytes = series_to_bytes,
         .close = close_table,
     };
     *out = &t->kernels;

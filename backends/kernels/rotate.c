@@ -36,15 +36,15 @@
 #define CYCLES_QUANTIZE 1.2
 #define CYCLES_GATHER   2.0
 
-static void rotate(const float *x, int64_t ldx, int32_t rows, const struct rotate_block *r,
-                   float *out, int64_t ldo)
+static void rotate(const float *x, int64_t ldx, int64_t step, int32_t rows,
+                   const struct rotate_block *r, float *out, int64_t ldo)
 {
     const float *elements = r->elements;
     for (int32_t i = 0; i < rows; i++)
         for (int32_t c = 0; c < r->size; c++) {
             float acc = 0;
             for (int32_t k = 0; k < r->size; k++)
-                acc = fmaf(x[i * ldx + k], elements[(int64_t)k * r->size + c], acc);
+                acc = fmaf(x[i * ldx + k * step], elements[(int64_t)k * r->size + c], acc);
             out[i * ldo + c] = acc;
         }
 }
@@ -210,7 +210,7 @@ static void rotate_block(const struct region *region, int64_t width, const struc
     else if (r->dtype == DT_F16)
         t->rotate_near(x, ldx, rows, &b, out, ldo);
     else
-        t->rotate(x, ldx, rows, &b, out, ldo);
+        t->rotate(x, ldx, 1, rows, &b, out, ldo);
 }
 
 /* Rotation s of a group over the part. */

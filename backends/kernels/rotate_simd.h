@@ -66,8 +66,8 @@ INLINE void rotate_end(const enum dtype d, const struct rotate_block *r, int64_t
 /* m rows, columns c .. c + n of which the second register holds those from 16 on (two) or is not
  * used. */
 INLINE void rotate_columns(const enum dtype d, const int m, const bool two, const bool fetch,
-                           const float *x, int64_t ldx, const struct rotate_block *r, int32_t c,
-                           int64_t n, float *out, int64_t ldo)
+                           const float *x, int64_t ldx, int64_t step, const struct rotate_block *r,
+                           int32_t c, int64_t n, float *out, int64_t ldo)
 {
     const int64_t n_lo = two ? LANES : n, n_hi = n - LANES;
     vf a[8], b[8];
@@ -83,7 +83,7 @@ INLINE void rotate_columns(const enum dtype d, const int m, const bool two, cons
             hi = rotate_load(d, r, at + LANES, n_hi);
 #pragma GCC unroll 8
         for (int i = 0; i < m; i++) {
-            vf xk = vf_set(x[i * ldx + k]);
+            vf xk = vf_set(x[i * ldx + k * step]);
             a[i] = vf_fma(xk, lo, a[i]);
             if (two)
                 b[i] = vf_fma(xk, hi, b[i]);
@@ -98,51 +98,52 @@ INLINE void rotate_columns(const enum dtype d, const int m, const bool two, cons
 }
 
 INLINE void rotate_rows(const enum dtype d, const int m, const bool fetch, const float *x,
-                        int64_t ldx, const struct rotate_block *r, float *out, int64_t ldo)
+                        int64_t ldx, int64_t step, const struct rotate_block *r, float *out,
+                        int64_t ldo)
 {
     int32_t c = 0;
     for (; c + LANES < r->size; c += 2 * LANES) {
         if (r->size - c >= 2 * LANES)
-            rotate_columns(d, m, true, fetch, x, ldx, r, c, 2 * LANES, out, ldo);
+            rotate_columns(d, m, true, fetch, x, ldx, step, r, c, 2 * LANES, out, ldo);
         else
-            rotate_columns(d, m, true, fetch, x, ldx, r, c, r->size - c, out, ldo);
+            rotate_columns(d, m, true, fetch, x, ldx, step, r, c, r->size - c, out, ldo);
     }
     if (c < r->size)
-        rotate_columns(d, m, false, fetch, x, ldx, r, c, r->size - c, out, ldo);
+        rotate_columns(d, m, false, fetch, x, ldx, step, r, c, r->size - c, out, ldo);
 }
 
-INLINE void rotate_all(const enum dtype d, const float *x, int64_t ldx, int32_t rows,
+INLINE void rotate_all(const enum dtype d, const float *x, int64_t ldx, int64_t step, int32_t rows,
                        const struct rotate_block *r, float *out, int64_t ldo)
 {
-    enum { STEP = BLOCK_ROWS > 6 ? 8 : 2 };
+    enum { ROWS = BLOCK_ROWS > 6 ? 8 : 2 };
     bool fetch = r->ahead != 0;
     int32_t i = 0;
-    for (; i + STEP <= rows; i += STEP, fetch = false)
-        rotate_rows(d, STEP, fetch, x + i * ldx, ldx, r, out + i * ldo, ldo);
+    for (; i + ROWS <= rows; i += ROWS, fetch = false)
+        rotate_rows(d, ROWS, fetch, x + i * ldx, ldx, step, r, out + i * ldo, ldo);
 #if BLOCK_ROWS > 6
     for (; i + 2 <= rows; i += 2, fetch = false)
-        rotate_rows(d, 2, fetch, x + i * ldx, ldx, r, out + i * ldo, ldo);
+        rotate_rows(d, 2, fetch, x + i * ldx, ldx, step, r, out + i * ldo, ldo);
 #endif
     for (; i < rows; i++, fetch = false)
-        rotate_rows(d, 1, fetch, x + i * ldx, ldx, r, out + i * ldo, ldo);
+        rotate_rows(d, 1, fetch, x + i * ldx, ldx, step, r, out + i * ldo, ldo);
 }
 
-static void rotate_simd(const float *x, int64_t ldx, int32_t rows, const struct rotate_block *r,
-                        float *out, int64_t ldo)
+static void rotate_simd(const float *x, int64_t ldx, int64_t step, int32_t rows,
+                        const struct rotate_block *r, float *out, int64_t ldo)
 {
-    rotate_all(DT_F32, x, ldx, rows, r, out, ldo);
+    rotate_all(DT_F32, x, ldx, step, rows, r, out, ldo);
 }
 
 static void rotate_near_simd(const float *x, int64_t ldx, int32_t rows,
                              const struct rotate_block *d, float *out, int64_t ldo)
 {
-    rotate_all(DT_F16, x, ldx, rows, d, out, ldo);
+    rotate_all(DT_F16, x, ldx, 1, rows, d, out, ldo);
 }
 
 static void rotate_bytes_simd(const float *x, int64_t ldx, int32_t rows,
                               const struct rotate_block *d, float *out, int64_t ldo)
 {
-    rotate_all(DT_I8, x, ldx, rows, d, out, ldo);
+    rotate_all(DT_I8, x, ldx, 1, rows, d, out, ldo);
 }
 
 void TWIN(rotate)(struct twins *t)

@@ -90,9 +90,9 @@ struct twins {
                    int m, float *out, int64_t ldo);
 
     /* ---- rotate.c: one block of a rotation, out [rows, ldo] = x [rows, ldx] R, or x + x D with D
-     * in F16 or I8; out is not x. */
-    void (*rotate)(const float *x, int64_t ldx, int32_t rows, const struct rotate_block *r,
-                   float *out, int64_t ldo);
+     * in F16 or I8; out is not x. For R the elements of a row of x lie `step` apart. */
+    void (*rotate)(const float *x, int64_t ldx, int64_t step, int32_t rows,
+                   const struct rotate_block *r, float *out, int64_t ldo);
     void (*rotate_near)(const float *x, int64_t ldx, int32_t rows, const struct rotate_block *d,
                         float *out, int64_t ldo);
     void (*rotate_bytes)(const float *x, int64_t ldx, int32_t rows, const struct rotate_block *d,
@@ -111,6 +111,13 @@ struct twins {
                      float *out);
     /* 2^((x - max) scale), n <= DRAW_BLOCK; returns the sum */
     float (*likelihoods)(const float *x, int64_t n, float max, float scale, float *likely);
+
+    /* ---- series.c: the slots of these names */
+    void (*combine)(int32_t b, float c0, float c1, const float *s, float c2, const float *p,
+                    float *m);
+    double (*squares)(const float *v, int64_t n);
+    float (*largest)(const float *v, int64_t n);
+    void (*to_bytes)(int32_t b, const float *d, void *out);
 };
 
 /* Lay one version of a file over the table. */
@@ -123,7 +130,8 @@ struct twins {
     void rotate_##isa(struct twins *t);                                                            \
     void attention_##isa(struct twins *t);                                                         \
     void norm_##isa(struct twins *t);                                                              \
-    void elementwise_##isa(struct twins *t);
+    void elementwise_##isa(struct twins *t);                                                       \
+    void series_##isa(struct twins *t);
 TWINS_OF(portable)
 TWINS_OF(avx2)
 TWINS_OF(avx512)
@@ -232,6 +240,11 @@ void elementwise_likelihoods(const struct kernels *self, const float *x, int64_t
                              float scale, float *likely, float *sums);
 void blas_gemm(const struct kernels *self, bool ta, bool tb, int64_t m, int64_t n, int64_t k,
                const float *a, int64_t lda, const float *b, int64_t ldb, float *c, int64_t ldc);
+void series_combine(const struct kernels *self, int32_t b, float c0, float c1, const float *s,
+                    float c2, const float *p, float *m);
+double series_squares(const struct kernels *self, const float *v, int64_t n);
+float series_largest(const struct kernels *self, const float *v, int64_t n);
+void series_to_bytes(const struct kernels *self, int32_t b, const float *d, void *out);
 bool blas_solve(const struct kernels *self, int32_t n, int32_t m, double *a, double *b,
                 int32_t *pivots);
 

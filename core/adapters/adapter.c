@@ -126,8 +126,8 @@ static void measure(const struct source *src, size_t n_modules, size_t *vectors,
 }
 
 /* *at NULL: the vectors stay where they are. */
-static void take_module(struct packed *p, size_t i, const struct source_module *s, char **at,
-                        float **bias_at)
+static void take_module(const struct kernels *k, struct packed *p, size_t i,
+                        const struct source_module *s, char **at, float **bias_at)
 {
     if (s->rotation) {
         p->vectors[i] = *s->rotation;
@@ -137,7 +137,7 @@ static void take_module(struct packed *p, size_t i, const struct source_module *
             p->vectors[i].data = memcpy(*at, s->rotation->data, s->rotation->bytes);
             *at += align64(s->rotation->bytes);
         }
-        p->near[i] = rotation_near(&p->rule, &p->vectors[i], s->block);
+        p->near[i] = rotation_near(k, &p->rule, &p->vectors[i], s->block);
     }
     if (s->bias) {
         float *to = *bias_at;
@@ -167,7 +167,8 @@ static bool place_packed(struct packed *p, const struct model *m, size_t bytes)
 
 /* Files that hold little else than vectors are kept as they are (package_take). */
 static struct packed *packed_new(const struct source *src, const struct model *m,
-                                 const struct adapter_options *options, struct package *files)
+                                 const struct kernels *k, const struct adapter_options *options,
+                                 struct package *files)
 {
     size_t vectors, biases, n_modules = m->n_modules;
     measure(src, n_modules, &vectors, &biases);
@@ -207,7 +208,7 @@ static struct packed *packed_new(const struct source *src, const struct model *m
     float *bias_at = p->bias_memory;
     for (size_t i = 0; i < n_modules; i++) {
         turns_pause();
-        take_module(p, i, &src->modules[i], &at, &bias_at);
+        take_module(k, p, i, &src->modules[i], &at, &bias_at);
     }
     if (!place_packed(p, m, biases)) {
         packed_unref(p);
@@ -532,7 +533,7 @@ static enum status load(const struct model *m, const struct kernels *k, const ch
     if (s || findings->errors)
         goto done;
     package_digest(&files, digest);
-    packed = packed_new(&src, m, options, &files);
+    packed = packed_new(&src, m, k, options, &files);
     source_clear(&src);
     package_clear(&files);
     turns_pause();
@@ -547,6 +548,7 @@ static enum status load(const struct model *m, const struct kernels *k, const ch
         goto done;
     }
     a->packed_bytes = packed->bytes;
+    ledger_expect(packed->ledger, packed->memory_size, a->data->memory_size);
     s = build(m, k, a, options->permissive, findings, err);
     if (s)
         goto done;

@@ -4,7 +4,6 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdbool.h>
 #include <stdlib.h>
 
 #include "core/memory.h"
@@ -15,12 +14,15 @@
 #define LARGE ((size_t)4 << 20)
 /* A block may be larger than what it serves by one part in so many. */
 #define SLACK 8
+/* Memory is made ready only where so many times as much is left. */
+#define PLENTY 8
 /* Fresh pages of a unit: a huge one. */
 #define UNIT ((size_t)2 << 20)
 
 struct block {
-    void *memory;
+    char *memory;
     size_t size;
+    size_t touched; /* its first bytes, whose pages are there */
 };
 
 struct ledger {
@@ -28,6 +30,7 @@ struct ledger {
     _Atomic(uint64_t) bytes;
     pthread_mutex_t lock;
     struct block spare[SPARE]; /* (lock) oldest first; the empty ones before them */
+    size_t expected[SPARE];    /* (lock) */
 };
 
 struct ledger *ledger_new(void)
@@ -82,50 +85,115 @@ static bool fits(const struct block *b, size_t size)
 }
 
 /* Takes block `at` out of l's spare ones. (lock) */
-static void *take_out(struct ledger *l, int at)
+static struct block take_out(struct ledger *l, int at)
 {
-    void *p = l->spare[at].memory;
+    struct block b = l->spare[at];
     for (; at > 0; at--)
         l->spare[at] = l->spare[at - 1];
     l->spare[0] = (struct block){0};
-    return p;
+    return b;
+}
+
+/* Another spare block, the newest; the oldest goes. */
+static void put_in(struct ledger *l, struct block b)
+{
+    pthread_mutex_lock(&l->lock);
+    struct block gone = take_out(l, 0);
+    for (int i = 0; i + 1 < SPARE; i++)
+        l->spare[i] = l->spare[i + 1];
+    l->spare[SPARE - 1] = b;
+    pthread_mutex_unlock(&l->lock);
+    memory_free(gone.memory);
+}
+
+static struct block fresh(size_t size)
+{
+    return (struct block){memory_alloc(size), size, size < LARGE ? size : 0};
 }
 
 /* The worker does not wait for the system to clear pages: it may take longer than a turn. */
-static void *fresh(size_t size)
+static void touch_unit(struct block *b)
 {
-    char *p = memory_alloc(size);
-    for (size_t at = 0; p && size >= LARGE && at < size; at += UNIT) {
-        turns_pause();
-        turns_away();
-        memory_touch(p + at, size - at < UNIT ? size - at : UNIT);
-    }
-    return p;
+    size_t left = b->size - b->touched, n = left < UNIT ? left : UNIT;
+    turns_pause();
+    turns_away();
+    memory_touch(b->memory + b->touched, n);
+    b->touched += n;
 }
 
 void *ledger_take(struct ledger *l, size_t size)
 {
-    void *p = NULL;
+    struct block b = {0};
     if (l && size >= LARGE) {
         pthread_mutex_lock(&l->lock);
-        for (int i = SPARE - 1; i >= 0 && !p; i--)
+        for (int i = SPARE - 1; i >= 0 && !b.memory; i--)
             if (fits(&l->spare[i], size))
-                p = take_out(l, i);
+                b = take_out(l, i);
         pthread_mutex_unlock(&l->lock);
     }
-    return p ? p : fresh(size);
+    if (!b.memory)
+        b = fresh(size);
+    while (b.memory && b.touched < b.size)
+        touch_unit(&b);
+    return b.memory;
 }
 
 void ledger_leave(struct ledger *l, void *p, size_t size)
 {
-    void *gone = p;
-    if (l && p && size >= LARGE) {
-        pthread_mutex_lock(&l->lock);
-        gone = take_out(l, 0);
-        for (int i = 0; i + 1 < SPARE; i++)
-            l->spare[i] = l->spare[i + 1];
-        l->spare[SPARE - 1] = (struct block){p, size};
-        pthread_mutex_unlock(&l->lock);
+    if (l && p && size >= LARGE)
+        put_in(l, (struct block){p, size, size});
+    else
+        memory_free(p);
+}
+
+/* ---- ahead ---- */
+
+void ledger_expect(struct ledger *l, size_t file, size_t rotations)
+{
+    if (!l)
+        return;
+    pthread_mutex_lock(&l->lock);
+    l->expected[0] = file < LARGE ? 0 : file;
+    l->expected[1] = rotations < LARGE ? 0 : rotations;
+    pthread_mutex_unlock(&l->lock);
+}
+
+/* The size of an expected block that no spare one serves; 0: none. (lock) */
+static size_t missing(const struct ledger *l)
+{
+    bool used[SPARE] = {false};
+    for (int e = 0; e < SPARE; e++) {
+        int i = 0;
+        while (i < SPARE && (used[i] || !fits(&l->spare[i], l->expected[e])))
+            i++;
+        if (i < SPARE)
+            used[i] = true;
+        else if (l->expected[e])
+            return l->expected[e];
     }
-    memory_free(gone);
+    return 0;
+}
+
+/* A spare block that is to be touched, out of the others; empty: none. (lock) */
+static struct block untouched(struct ledger *l)
+{
+    for (int i = 0; i < SPARE; i++)
+        if (l->spare[i].touched < l->spare[i].size)
+            return take_out(l, i);
+    return (struct block){0};
+}
+
+bool ledger_prepare(struct ledger *l)
+{
+    pthread_mutex_lock(&l->lock);
+    struct block b = untouched(l);
+    size_t size = b.memory ? 0 : missing(l);
+    pthread_mutex_unlock(&l->lock);
+    if (size && memory_available() / PLENTY >= size)
+        b = fresh(size);
+    if (!b.memory)
+        return false;
+    touch_unit(&b);
+    put_in(l, b);
+    return true;
 }

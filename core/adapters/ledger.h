@@ -3,13 +3,14 @@
  * dropped. One ledger is shared by all generations of a registry; it lives as long as the last of
  * them, so a request may hold a generation longer than the registry exists. Thread-safe.
  *
- * The memory of the last one that left is kept for the next, which mostly has the same size: where
- * adapters come and go the system need not take back and clear the same pages again and again,
- * which costs more than building the rotations. It is not counted.
+ * The memory of one generation is kept ahead for the next, which mostly has the same size: of the
+ * last one that left or, where none did, pages that were cleared while nobody waited: that can take
+ * longer than building the rotations. It is not counted.
  */
 #ifndef OFTD_CORE_ADAPTERS_LEDGER_H
 #define OFTD_CORE_ADAPTERS_LEDGER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -27,5 +28,11 @@ uint64_t ledger_bytes(const struct ledger *l);
 void *ledger_take(struct ledger *l, size_t size);
 /* Gives back what ledger_take gave, of the size that was asked for; p NULL is fine. */
 void ledger_leave(struct ledger *l, void *p, size_t size);
+
+/* What the next generation is expected to take, file and rotations; 0: nothing. */
+void ledger_expect(struct ledger *l, size_t file, size_t rotations);
+/* (background) A unit of work towards having that ready, unless memory is short; false: there is
+ * none left. */
+bool ledger_prepare(struct ledger *l);
 
 #endif

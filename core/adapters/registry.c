@@ -453,6 +453,11 @@ enum status registry_derive(struct registry *r, struct adapter *a, int32_t stren
     return s;
 }
 
+bool registry_prepare(struct registry *r)
+{
+    return ledger_prepare(r->table.ledger);
+}
+
 enum status registry_retire(struct registry *r, const char *name, struct adapter **out,
                             uint64_t *bytes, struct error *err)
 {

@@ -99,6 +99,9 @@ enum status registry_autoload(struct registry *r, const char *name, struct error
  * the caller. */
 enum status registry_derive(struct registry *r, struct adapter *a, int32_t strength,
                             enum compute mode, struct adapter **out, struct error *err);
+/* (loader) With nothing else to do: a unit of work towards the memory that the next load will take;
+ * false: there is none left. */
+bool registry_prepare(struct registry *r);
 /* Takes name out (new requests no longer find it), with what was derived of it; the caller holds
  * the reference and waits for in_flight to become 0 if it wants to know that *bytes, all of them,
  * are free. *out is NULL where only a load that failed was listed. ADAPTER_NOT_FOUND. */

@@ -152,30 +152,10 @@ static float coefficient(const struct rotation_rule *rule, int32_t i, int32_t la
     return i == last && last > 1 && !rule->old ? 1 : 2;
 }
 
-/* m = c0 I + c1 S + m */
-static void add_linear(const struct scratch *w, float *restrict m, float c0, float c1)
+/* m = c0 I + c1 S + c2 p */
+static void combine(const struct scratch *w, float c0, float c1, float c2, const float *p, float *m)
 {
-    size_t n = (size_t)w->b * (size_t)w->b;
-    const float *restrict s = w->s;
-    for (size_t i = 0; i < n; i++)
-        m[i] += c1 * s[i];
-    for (size_t i = 0; i < n; i += (size_t)w->b + 1)
-        m[i] += c0;
-}
-
-/* m = c0 I + c1 S + c2 P; P, which may have overflowed, is left out where c2 is 0. */
-static void set_quadratic(const struct scratch *w, float *restrict m, float c0, float c1, float c2)
-{
-    size_t n = (size_t)w->b * (size_t)w->b;
-    const float *restrict s = w->s, *restrict p = w->p;
-    if (c2 != 0)
-        for (size_t i = 0; i < n; i++)
-            m[i] = c2 * p[i] + c1 * s[i];
-    else
-        for (size_t i = 0; i < n; i++)
-            m[i] = c1 * s[i];
-    for (size_t i = 0; i < n; i += (size_t)w->b + 1)
-        m[i] += c0;
+    w->k->combine(w->k, w->b, c0, c1, w->s, c2, p, m);
 }
 
 /* P = S^2 is there. */
@@ -185,8 +165,7 @@ static void neumann(const struct scratch *w, const struct rotation_rule *rule, f
     if (!rule->old && last == 2)
         last = 3;
     if (last <= 0) {
-        memset(r, 0, (size_t)w->b * (size_t)w->b * sizeof *r);
-        add_linear(w, r, 1, 0);
+        combine(w, 1, 0, 0, NULL, r);
         return;
     }
     int32_t top = last / 2 * 2;
@@ -197,10 +176,10 @@ static void neumann(const struct scratch *w, const struct rotation_rule *rule, f
     }
     // the value of an even number of products is born where it shall end
     float *value = top / 2 % 2 ? w->acc : r, *next = top / 2 % 2 ? r : w->acc;
-    set_quadratic(w, value, coefficient(rule, top, last), coefficient(rule, top + 1, last), square);
+    combine(w, coefficient(rule, top, last), coefficient(rule, top + 1, last), square, w->p, value);
     for (top -= 2; top >= 0; top -= 2) {
         multiply(w, false, w->p, value, next);
-        add_linear(w, next, coefficient(rule, top, last), coefficient(rule, top + 1, last));
+        combine(w, coefficient(rule, top, last), coefficient(rule, top + 1, last), 1, next, next);
         float *swap = value;
         value = next;
         next = swap;
@@ -288,24 +267,6 @@ static void check_contraction(const struct scratch *w, double length, struct rot
     stats->norm = fmax(stats->norm, fmax(norm, 1));
 }
 
-/* Largest |v| of n; no NaN among them. In lanes, which the compiler makes one register. */
-static float largest(const float *v, size_t n)
-{
-    enum { LANES = 16 };
-    float most[LANES] = {0};
-    size_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        for (size_t c = 0; c < LANES; c++) {
-            float m = fabsf(v[i + c]);
-            most[c] = m > most[c] ? m : most[c];
-        }
-    for (; i < n; i++)
-        most[0] = fmaxf(most[0], fabsf(v[i]));
-    for (size_t c = 1; c < LANES; c++)
-        most[0] = fmaxf(most[0], most[c]);
-    return most[0];
-}
-
 /* max |R^T R - I| of one block; infinite where R is not finite. The diagonal tells: its elements
  * are the squared lengths of R's columns, and no product of two columns is larger than both. */
 static double defect(const struct scratch *w, const float *r)
@@ -317,20 +278,7 @@ static double defect(const struct scratch *w, const float *r)
         finite &= isfinite(w->acc[i]) != 0;
         w->acc[i] -= 1;
     }
-    return finite ? (double)largest(w->acc, n) : (double)INFINITY;
-}
-
-/* Sum of squares, in four chains. */
-static double squares(const float *v, int64_t n)
-{
-    double sum[4] = {0};
-    int64_t i = 0;
-    for (; i + 4 <= n; i += 4)
-        for (int c = 0; c < 4; c++)
-            sum[c] += (double)v[i + c] * v[i + c];
-    for (; i < n; i++)
-        sum[0] += (double)v[i] * v[i];
-    return sum[0] + sum[1] + sum[2] + sum[3];
+    return finite ? (double)w->k->largest(w->k, w->acc, (int64_t)n) : (double)INFINITY;
 }
 
 /* How far a projected vector may leave its ball by being rounded to the dtype of its file. */
@@ -343,7 +291,7 @@ static void build_block(const struct scratch *w, const struct rotation_rule *rul
                         const struct tensor *packed, float *r, struct rotation_stats *stats)
 {
     int64_t n = rotation_packed(w->b);
-    double sum = squares(w->v, n), scale = rule->strength;
+    double sum = w->k->squares(w->k, w->v, n), scale = rule->strength;
     if (!isfinite(sum)) {
         stats->non_finite++;
         memset(w->v, 0, (size_t)n * sizeof *w->v);
@@ -379,8 +327,8 @@ static double bytes_lose(int32_t block, double most, double sum)
     return block * step * step / 12;
 }
 
-enum dtype rotation_near(const struct rotation_rule *rule, const struct tensor *packed,
-                         int32_t block)
+enum dtype rotation_near(const struct kernels *k, const struct rotation_rule *rule,
+                         const struct tensor *packed, int32_t block)
 {
     float v[1024];
     int64_t rows = packed->shape[0], n = rotation_packed(block);
@@ -391,8 +339,8 @@ enum dtype rotation_near(const struct rotation_rule *rule, const struct tensor *
         for (int64_t at = 0; at < n; at += 1024) {
             int64_t some = n - at < 1024 ? n - at : 1024;
             tensor_to_f32(packed, i * n + at, some, v);
-            sum += squares(v, some);
-            most = fmax(most, largest(v, (size_t)some));
+            sum += k->squares(k, v, some);
+            most = fmax(most, k->largest(k, v, some));
         }
         lost += bytes_lose(block, t * most, t * t * sum);
     }
@@ -410,32 +358,6 @@ static bool store_halves(const struct scratch *w, uint16_t *out)
     return !beyond;
 }
 
-/* The same in bytes, whose steps lie behind them; w->v is free. */
-static void store_bytes(const struct scratch *w, int8_t *restrict out)
-{
-    size_t b = (size_t)w->b;
-    float *restrict peak = w->v, *restrict inverse = w->v + b;
-    memset(peak, 0, b * sizeof *peak);
-    for (size_t k = 0; k < b; k++)
-        for (size_t c = 0; c < b; c++) {
-            float d = fabsf(w->r[k * b + c]);
-            peak[c] = d > peak[c] ? d : peak[c];
-        }
-    for (size_t c = 0; c < b; c++) {
-        inverse[c] = peak[c] > 0 ? 127 / peak[c] : 0;
-        peak[c] /= 127;
-    }
-    memcpy(out + rotation_steps_at(w->b), peak, b * sizeof *peak);
-    for (size_t k = 0; k < b; k++)
-        for (size_t c = 0; c < b; c++) {
-            // the sum's last bits are the product rounded to an integer
-            float sum = w->r[k * b + c] * inverse[c] + 0x1.8p23f;
-            uint32_t u;
-            memcpy(&u, &sum, sizeof u);
-            out[k * b + c] = (int8_t)u;
-        }
-}
-
 /* false: the form does not hold D. */
 static bool store_near(const struct scratch *w, enum dtype dtype, void *out)
 {
@@ -444,7 +366,7 @@ static bool store_near(const struct scratch *w, enum dtype dtype, void *out)
         w->r[i] -= 1;
     if (dtype == DT_F16)
         return store_halves(w, out);
-    store_bytes(w, out);
+    w->k->to_bytes(w->k, w->b, w->r, out);
     return true;
 }
 

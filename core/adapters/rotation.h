@@ -43,8 +43,8 @@ int64_t rotation_block(int64_t dim, int64_t blocks, int64_t block);
 
 /* The form in which fast mode shall have the rotations of packed: I8 where that loses little, else
  * F16. */
-enum dtype rotation_near(const struct rotation_rule *rule, const struct tensor *packed,
-                         int32_t block);
+enum dtype rotation_near(const struct kernels *k, const struct rotation_rule *rule,
+                         const struct tensor *packed, int32_t block);
 
 /* Builds the R of every row of packed [rows, rotation_packed(block)] (F32, F16 or BF16) into out,
  * rows blocks of rotation_block_bytes, as R (dtype F32) or as D = R - I (F16, I8; kernels.h), and

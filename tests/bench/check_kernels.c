@@ -459,6 +459,43 @@ static void run_likelihoods(struct kernels *t, struct data *d, int which)
     }
 }
 
+/* What builds a block [side, side] of a rotation: its series, in place or not; its bytes; sums. */
+static void run_series(struct kernels *t, struct data *d, int which)
+{
+    int32_t b = (int32_t)d->k;
+    float *out = d->out[which];
+    memcpy(out, d->y, (size_t)(d->k * d->k) * sizeof *out);
+    if (d->kind == 0)
+        t->combine(t, b, 1, 2, d->x, 0, NULL, out);
+    else if (d->kind == 1)
+        t->combine(t, b, 1, 2, d->x, 3, d->y, out);
+    else if (d->kind == 2)
+        t->combine(t, b, 1, 2, d->x, 1, out, out);
+    else if (d->kind == 3)
+        t->to_bytes(t, b, d->x, out);
+    else
+        for (int64_t n = 0; n < d->k; n++) {
+            double sum = t->squares(t, d->x, n * d->k);
+            memcpy(out + 2 * n, &sum, sizeof sum);
+            out[2 * d->k + n] = t->largest(t, d->x + n, n * (d->k - 1));
+        }
+}
+
+static void check_series(void)
+{
+    static const char *const what[] = {"S", "P and S", "in place", "bytes", "sums"};
+    static const int64_t sides[] = {32, 3, 4, 8, 33, 64, 70, 128};
+    for (int kind = 0; kind < 5; kind++)
+        for (size_t i = 0; i < (timing ? 1 : sizeof sides / sizeof *sides); i++) {
+            struct data d = {.k = sides[i], .kind = kind};
+            d.x = floats(d.k * d.k);
+            d.y = floats(d.k * d.k);
+            outputs(&d, d.k * d.k);
+            compare("series", what[kind], &d, run_series);
+            release(&d);
+        }
+}
+
 static void run_rope(struct kernels *t, struct data *d, int which)
 {
     t->rope(t, d->out[which], d->k, d->rows, 3, (int32_t)d->k / 3, (int32_t)(d->k / 6 * 2), d->x,
@@ -514,6 +551,8 @@ static void check_elementwise(void)
         check_rows("likelihoods", "", 0, run_likelihoods);
         check_rows("likelihoods", "sums", 1, run_likelihoods);
     }
+    if (table->combine)
+        check_series();
     for (int kind = 0; kind < 4; kind++)
         check_rows("rows", kind & 2 ? "picked" : "in order", kind, run_rows);
     check_rows("rope", "", 0, run_rope);

@@ -70,7 +70,8 @@ static void setup(void)
         zipf[i] = (struct bench_times){.rate = 60};
         single[i] = (struct bench_times){.rate = 100 + 20.0 * i};
         prompt[i] = (struct bench_times){.first = 0.5 * (i + 1)};
-        load[i] = (struct bench_times){.step = 0.01, .gap = 0.01 * (i + 1), .load = 0.1 * (i + 1)};
+        load[i] = (struct bench_times){
+            .step = 0.01, .gap = 0.01 * (i + 1), .load = 0.1 * (i + 1), .alone = 0.01 * (i + 1)};
         reads[i] = probes[i];
         peaks[i] = 400e9;
     }
@@ -118,7 +119,8 @@ START_TEST(ratios_are_medians_over_the_rounds)
     expect(v, "own_memory", 0.75, 0.75, 0.75, 150, 200);
     ck_assert_double_eq_tol(number(v, "decode", "tokens_per_second"), 400.0 / 3, 1e-9);
     ck_assert_double_eq_tol(number(v, "prefill", "tokens_per_second"), 100, 1e-9);
-    ck_assert_double_eq_tol(number(v, "load", "adapter_seconds"), 0.2, 1e-9);
+    ck_assert_double_eq_tol(number(v, "load", "adapter_seconds"), 0.02, 1e-9);
+    ck_assert_double_eq_tol(number(v, "load", "adapter_beside_stream_seconds"), 0.2, 1e-9);
     ck_assert_double_eq_tol(number(v, "probes", "read_bytes_per_second"), 10e9, 1);
     ck_assert_uint_eq(json_array_size(json_object_get(v, "cases")), 8);
     json_decref(v);

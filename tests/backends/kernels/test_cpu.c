@@ -16,7 +16,8 @@ START_TEST(slots)
         ck_assert_int_eq(k->threads, 1);
         ck_assert(k->act_bytes && k->prepare && k->matmul && k->dequantize && k->gather &&
                   k->norm && k->rope && k->kv_store && k->attention && k->activate && k->add &&
-                  k->scale && k->likelihoods && k->gemm && k->solve && k->close);
+                  k->scale && k->likelihoods && k->gemm && k->solve && k->combine && k->squares &&
+                  k->largest && k->to_bytes && k->close);
         k->close(k);
     }
     struct kernels *k = open_table("auto", 0);

@@ -1,6 +1,8 @@
-/* norm, activate, likelihoods, rope, add, scale, gemm and solve against their definitions in
- * double. */
+/* norm, activate, likelihoods, rope, add, scale, gemm, solve and what builds a rotation's blocks
+ * against their definitions in double. */
 #include <math.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "tests/backends/kernels/open_table.h"
 #include "tests/backends/kernels/random_weight.h"
@@ -195,6 +197,90 @@ START_TEST(solve)
 }
 END_TEST
 
+/* The terms of a block of 37, apart and in place. */
+START_TEST(combine)
+{
+    enum { B = 37 };
+    static float s[B * B], p[B * B], out[3][B * B];
+    random_floats(s, B * B);
+    random_floats(p, B * B);
+    memcpy(out[2], p, sizeof p);
+    struct kernels *t = open_table(isas[_i], 1);
+    t->combine(t, B, 1, 2, s, 0, NULL, out[0]);
+    t->combine(t, B, 1, 2, s, 3, p, out[1]);
+    t->combine(t, B, 1, 2, s, 3, out[2], out[2]);
+    for (int i = 0; i < B * B; i++) {
+        double linear = 2.0 * (double)s[i] + (i % (B + 1) == 0);
+        ck_assert_double_eq_tol((double)out[0][i], linear, 1e-6);
+        ck_assert_double_eq_tol((double)out[1][i], linear + 3.0 * (double)p[i], 1e-6);
+        ck_assert(out[2][i] == out[1][i]);
+    }
+    t->close(t);
+}
+END_TEST
+
+START_TEST(sums)
+{
+    enum { N = 1000 };
+    float v[N];
+    random_floats(v, N);
+    struct kernels *t = open_table(isas[_i], 1);
+    for (int n = 0; n < N; n = n < 40 ? n + 1 : n + 197) {
+        double squares = 0, largest = 0;
+        for (int i = 0; i < n; i++) {
+            squares += (double)v[i] * (double)v[i];
+            largest = fmax(largest, fabs((double)v[i]));
+        }
+        ck_assert_double_le(fabs(t->squares(t, v, n) - squares), 1e-12 * squares);
+        ck_assert((double)t->largest(t, v, n) == largest);
+    }
+    for (int i = 0; i < N; i += 37) {
+        float was = v[i];
+        v[i] = -INFINITY;
+        ck_assert(isinf(t->squares(t, v, N)) && isinf(t->largest(t, v, N)));
+        v[i] = NAN;
+        ck_assert(isnan(t->squares(t, v, N)) && isnan(t->largest(t, v, N)));
+        v[i] = was;
+    }
+    v[0] = 3e38f; // its square is no float
+    ck_assert(isfinite(t->squares(t, v, N)));
+    t->close(t);
+}
+END_TEST
+
+/* Blocks of 3 and of more columns than are taken at a time; a column of zeros has no step. */
+START_TEST(to_bytes)
+{
+    enum { MOST = 70 };
+    static const int sides[] = {3, 32, MOST};
+    static float d[MOST * MOST];
+    static int8_t out[MOST * MOST + 4 + 4 * MOST];
+    struct kernels *t = open_table(isas[_i], 1);
+    for (int which = 0; which < 3; which++) {
+        int b = sides[which];
+        random_floats(d, b * b);
+        for (int k = 0; k < b; k++)
+            d[k * b + 1] = 0;
+        t->to_bytes(t, b, d, out);
+        for (int c = 0; c < b; c++) {
+            float step, most = 0;
+            int8_t peak = 0;
+            memcpy(&step, out + rotation_steps_at(b) + 4 * c, sizeof step);
+            for (int k = 0; k < b; k++) {
+                int8_t q = out[k * b + c];
+                ck_assert_double_le(fabs((double)d[k * b + c] - (double)step * q),
+                                    0.5001 * (double)step);
+                peak = (int8_t)abs(q) > peak ? (int8_t)abs(q) : peak;
+                most = fmaxf(most, fabsf(d[k * b + c]));
+            }
+            ck_assert_int_eq(peak, c == 1 ? 0 : 127);
+            ck_assert(step == most / 127);
+        }
+    }
+    t->close(t);
+}
+END_TEST
+
 static Suite *elementwise_suite(void)
 {
     Suite *s = suite_create("elementwise");
@@ -205,6 +291,9 @@ static Suite *elementwise_suite(void)
             tcase_add_loop_test(t, likelihoods, i, i + 1);
             tcase_add_loop_test(t, norm, i, i + 1);
             tcase_add_loop_test(t, rope, i, i + 1);
+            tcase_add_loop_test(t, combine, i, i + 1);
+            tcase_add_loop_test(t, sums, i, i + 1);
+            tcase_add_loop_test(t, to_bytes, i, i + 1);
         }
     tcase_add_loop_test(t, gemm, 0, 4);
     tcase_add_test(t, solve);

@@ -429,7 +429,7 @@ START_TEST(form_of_near)
         const struct rotation_rule rule = {
             .neumann = true, .terms = 5, .strength = (double)cases[i].strength};
         const struct tensor t = {.dtype = DT_F32, .rank = 2, .shape = {1, 496}, .data = v};
-        ck_assert_msg(rotation_near(&rule, &t, 32) == cases[i].form, "case %zu", i);
+        ck_assert_msg(rotation_near(&toy_kernels, &rule, &t, 32) == cases[i].form, "case %zu", i);
     }
 }
 END_TEST

@@ -75,6 +75,51 @@ static inline bool toy_solve(const struct kernels *self, int32_t n, int32_t m, d
     return true;
 }
 
+static inline void toy_combine(const struct kernels *self, int32_t b, float c0, float c1,
+                               const float *s, float c2, const float *p, float *m)
+{
+    (void)self;
+    for (int32_t r = 0; r < b; r++)
+        for (int32_t c = 0; c < b; c++) {
+            int32_t i = r * b + c;
+            float sum = c2 == 0 ? c1 * s[i] : c2 * p[i] + c1 * s[i];
+            m[i] = r == c ? sum + c0 : sum;
+        }
+}
+
+static inline double toy_squares(const struct kernels *self, const float *v, int64_t n)
+{
+    double sum = 0;
+    (void)self;
+    for (int64_t i = 0; i < n; i++)
+        sum += (double)v[i] * v[i];
+    return sum;
+}
+
+static inline float toy_largest(const struct kernels *self, const float *v, int64_t n)
+{
+    float most = 0;
+    (void)self;
+    for (int64_t i = 0; i < n; i++)
+        most = fmaxf(most, fabsf(v[i]));
+    return most;
+}
+
+static inline void toy_to_bytes(const struct kernels *self, int32_t b, const float *d, void *out)
+{
+    (void)self;
+    int8_t *q = out;
+    for (int32_t c = 0; c < b; c++) {
+        float peak = 0;
+        for (int32_t r = 0; r < b; r++)
+            peak = fmaxf(peak, fabsf(d[r * b + c]));
+        float step = peak / 127;
+        for (int32_t r = 0; r < b; r++)
+            q[r * b + c] = (int8_t)(step > 0 ? lrintf(d[r * b + c] * (127 / peak)) : 0);
+        memcpy(q + rotation_steps_at(b) + (size_t)c * sizeof step, &step, sizeof step);
+    }
+}
+
 /* Element of a dense F32 weight in the tile layout. */
 static inline float *toy_element(const struct weight *w, int64_t row, int64_t k)
 {
@@ -96,6 +141,10 @@ static const struct kernels toy_kernels __attribute__((unused)) = {.device = "cp
                                                                    .threads = 1,
                                                                    .gemm = toy_gemm,
                                                                    .solve = toy_solve,
+                                                                   .combine = toy_combine,
+                                                                   .squares = toy_squares,
+                                                                   .largest = toy_largest,
+                                                                   .to_bytes = toy_to_bytes,
                                                                    .dequantize = toy_dequantize};
 
 /* ---- back ends ---- */
