@@ -21,6 +21,7 @@ CONTEXT=${1:-${CONTEXT:-.}}
 DOCKERFILE=${DOCKERFILE:-$CONTEXT/Dockerfile}
 SUITE=${SUITE:-bookworm}
 BASE_IMAGE=${BASE_IMAGE:-debian:$SUITE-slim}
+TARGET=${TARGET:-}               # of the Dockerfile; empty: its last stage
 GET=${GET:-/health}              # what to ask the server for
 EXPECT=${EXPECT:-'"status":"ok"'}   # what the answer must hold
 FORBID=${FORBID:-gcc make}       # programs that must not be in the final image
@@ -91,6 +92,7 @@ podman)
     BUILD=(build --pull-never --isolation chroot --format docker) ;;
 *)  echo "ENGINE=$ENGINE: not docker, dockerd or podman"; exit 1 ;;
 esac
+[ -z "$TARGET" ] || BUILD+=(--target "$TARGET")
 echo "# engine: $ENGINE, $(E version --format '{{.Server.Version}}' 2>/dev/null || E --version)"
 
 # --- base image -------------------------------------------------------------
