@@ -72,11 +72,12 @@ $(BUILD)/obj/server/page/files.o: $(PAGE) Makefile
 NVCC       ?= nvcc
 CUDA_ARCHS ?= 80 89 90
 CUDA_SRCS  := $(wildcard backends/kernels/*_cuda.cu)
-CUDA_HDRS  := $(wildcard backends/kernels/*_cuda.cuh backends/kernels/plugin_cuda.h backends/kernels/attention.h backends/kernels/special.h core/kernels.h core/tensor.h)
+CUDA_HDRS  := $(wildcard backends/kernels/*_cuda.cuh backends/kernels/plugin_cuda.h backends/kernels/attention.h backends/kernels/special.h \
+  backends/kernels/fast.h backends/kernels/lookup.h backends/kernels/strided.h core/kernels.h core/tensor.h)
 CUDA_FLAGS := -std=c++17 -O3 -fmad=false $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
   -gencode arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS)) -Xcompiler -fPIC,-fvisibility=hidden,-Wall -I.
 SHIM       := $(BUILD)/shim/liboftd-cuda.so
-SHIM_FLAGS := -std=c++17 -O1 -g -fPIC -Wall -Wextra -Werror -Wno-unknown-pragmas -ffp-contract=off -fno-strict-aliasing \
+SHIM_FLAGS := -std=c++17 -O2 -fPIC -Wall -Wextra -Werror -Wno-unknown-pragmas -ffp-contract=off -fno-strict-aliasing \
   -fvisibility=hidden -Itests/shim -I. -x c++
 
 cuda: $(BUILD)/liboftd-cuda.so ## the plug-in for GPUs (NVCC, CUDA_ARCHS)

@@ -62,7 +62,7 @@ static const char *folder_name(struct arena *a, const char *dir)
 
 static enum status check_options(const struct engine_options *o, struct error *err)
 {
-    if (!o->model_dir || !o->chain || !o->kernels.exact || !o->kernels.loader)
+    if (!o->model_dir || !o->chain || !o->kernels.exact || !o->kernels.fast || !o->kernels.loader)
         return error_set(err, ST_INVALID_VALUE, "the engine needs a model, a chain and kernels");
     if (o->max_rows < 1 || o->prefill_chunk < 1 || o->max_sequences < 1 || o->max_queue < 1 ||
         o->max_n < 1 || o->max_forward_rows < 1 || o->intake_threads < 1)
@@ -168,7 +168,7 @@ enum status engine_admit(struct engine *e, struct ticket *t, bool queue, int64_t
 
 static const struct kernels *kernels_of(const struct engine *e, enum compute mode)
 {
-    return mode == COMPUTE_FAST && e->o.kernels.fast ? e->o.kernels.fast : e->o.kernels.exact;
+    return mode == COMPUTE_FAST ? e->o.kernels.fast : e->o.kernels.exact;
 }
 
 /* A device that has failed ends the service: nothing is taken any more, what runs gets NaNs, which
@@ -366,9 +366,8 @@ static enum status open_adapters(struct engine *e, struct progress *p, struct er
                                  .base_name = o->served_name,
                                  .memory = o->adapter_memory,
                                  .autoload = o->autoload,
-                                 .one_mode = !o->kernels.fast,
                                  .adapter = o->adapter};
-    r.adapter.mode = o->kernels.fast ? usual_mode(e) : COMPUTE_EXACT;
+    r.adapter.mode = usual_mode(e);
     enum status st = registry_open(e->model, o->kernels.loader, &r, &e->registry, err);
     if (st == ST_OK)
         st = merged_open(e->model, route_left, e, &e->merged, err);

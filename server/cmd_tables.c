@@ -37,11 +37,11 @@ static enum status open_cpu(const struct config *c, struct cmd_tables *t, struct
     return s ? s : cpu_kernels_open(cmd_isa(c), COMPUTE_EXACT, 1, &t->loader, err);
 }
 
-/* The GPU computes both modes exactly; the CPU loads, and draws. */
+/* The GPU computes both modes; the CPU loads, and draws. */
 static enum status open_gpu(const struct config *c, int gpu, struct cmd_tables *t,
                             struct error *err)
 {
-    enum status s = cuda_kernels_open(c->cuda_plugin, gpu, &t->exact, err);
+    enum status s = cuda_kernels_open(c->cuda_plugin, gpu, &t->exact, &t->fast, err);
     s = s ? s : cpu_kernels_open(cmd_isa(c), COMPUTE_EXACT, 1, &t->host, err);
     return s ? s : cpu_kernels_open(cmd_isa(c), COMPUTE_EXACT, 1, &t->loader, err);
 }

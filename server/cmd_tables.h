@@ -6,7 +6,7 @@
 #include "core/engine.h"
 
 struct cmd_tables {
-    struct kernels *exact, *fast, *loader; /* as in struct engine_kernels; fast NULL: a GPU's */
+    struct kernels *exact, *fast, *loader; /* as in struct engine_kernels */
     struct kernels *host;                  /* of a GPU; NULL: exact is the CPU's */
     int threads;                           /* of the CPU, for loading */
 };

@@ -69,11 +69,11 @@ static enum status refuse(enum cuda_outcome outcome, int device, const char *why
                      *why ? ": " : "", why);
 }
 
-enum status cuda_kernels_open(const char *plugin, int device, struct kernels **out,
-                              struct error *err)
+enum status cuda_kernels_open(const char *plugin, int device, struct kernels **exact,
+                              struct kernels **fast, struct error *err)
 {
     char why[256] = "";
-    *out = NULL;
+    *exact = *fast = NULL;
     void *library = open_library(plugin);
     if (!library)
         return error_set(err, ST_NOT_SUPPORTED,
@@ -85,6 +85,7 @@ enum status cuda_kernels_open(const char *plugin, int device, struct kernels **o
     memcpy(&open, &symbol, sizeof open);
     if (!open)
         return refuse(CUDA_WRONG_ABI, device, why, err);
-    return refuse(open(CUDA_PLUGIN_ABI, sizeof(struct kernels), device, out, why, sizeof why),
-                  device, why, err);
+    return refuse(
+        open(CUDA_PLUGIN_ABI, sizeof(struct kernels), device, exact, fast, why, sizeof why), device,
+        why, err);
 }

@@ -7,10 +7,11 @@
 
 #define CUDA_PLUGIN "liboftd-cuda.so"
 
-/* The exact table of GPU `device`. plugin: a path, or NULL: CUDA_PLUGIN beside the program, then in
- * ../lib/oftd of it, then where the loader looks. NOT_SUPPORTED says in words what is missing: the
- * plug-in, the driver, a newer driver, a GPU, a newer GPU. OUT_OF_MEMORY. */
-enum status cuda_kernels_open(const char *plugin, int device, struct kernels **out,
-                              struct error *err);
+/* The tables of GPU `device`, of which the exact one is closed last. plugin: a path, or NULL:
+ * CUDA_PLUGIN beside the program, then in ../lib/oftd of it, then where the loader looks.
+ * NOT_SUPPORTED says in words what is missing: the plug-in, the driver, a newer driver, a GPU, a
+ * newer GPU. OUT_OF_MEMORY. */
+enum status cuda_kernels_open(const char *plugin, int device, struct kernels **exact,
+                              struct kernels **fast, struct error *err);
 
 #endif

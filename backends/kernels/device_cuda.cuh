@@ -26,6 +26,29 @@
 #define DYNAMIC(name) extern __shared__ float name[]
 #define GRID_CONSTANT const __grid_constant__
 #define DEVICE        static __device__ __forceinline__
+
+/* out [16, 8] = a [16, 32] b [32, 8] + c in integers, a warp's threads together: b's bytes have a
+ * sign, a's have one or none. Which elements a thread has is the instruction's (PTX, mma.m16n8k32):
+ * thread 4g + q of a rows g and g + 8, columns 4q to 4q + 3 and 16 more; of b column g, the same
+ * rows; of c and out rows g and g + 8, columns 2q and 2q + 1. */
+#define DEVICE_MMA(name, type)                                                                     \
+    DEVICE void name(const uint32_t a[4], const uint32_t b[2], const int32_t c[4], int32_t out[4]) \
+    {                                                                                              \
+        asm volatile("mma.sync.aligned.m16n8k32.row.col.s32." type ".s8.s32 "                      \
+                     "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%10,%11,%12,%13};"                   \
+                     : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])                      \
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]),           \
+                       "r"(c[0]), "r"(c[1]), "r"(c[2]), "r"(c[3]));                                \
+    }
+DEVICE_MMA(mma_signed, "s8")
+DEVICE_MMA(mma_unsigned, "u8")
+
+/* acc + the sum of four products of bytes, of which a's have no sign. */
+DEVICE int32_t dot_four(uint32_t a, uint32_t b, int32_t acc)
+{
+    asm("dp4a.u32.s32 %0, %1, %2, %3;" : "=r"(acc) : "r"(a), "r"(b), "r"(acc));
+    return acc;
+}
 #endif
 
 /* Lists go to the device through a ring: the host's half is pinned, the device's is read by the
@@ -33,7 +56,7 @@
 #define RING_BYTES  ((size_t)16 << 20)
 #define PAGES_BYTES ((size_t)64 << 20) /* of the ring of passes: a quarter holds a pass's pages */
 #define RING_PARTS  4
-#define PARTS_BYTES ((size_t)128 << 20) /* of attention over several spans */
+#define PARTS_BYTES ((size_t)128 << 20) /* attention over several spans, y, tables */
 #define THREADS     256                 /* of a block, most */
 
 /* The rows of the pass that began last, on the device. */
@@ -53,11 +76,11 @@ struct ring {
 };
 
 struct kernels_state {
-    int device;
+    int device, processors;
     cudaStream_t stream, copies; /* the worker's; everybody's uploads */
     void *copy_lock;             /* pthread_mutex_t: a copy and its wait */
     struct ring ring, pages;     /* lists of a call, of a pass */
-    float *parts;                /* PARTS_BYTES */
+    float *parts;                /* PARTS_BYTES: of what one call works on */
     struct pass_rows pass;
     int fault; /* atomic: 1: text is being written, 2: it is there */
     char text[256];

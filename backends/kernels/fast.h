@@ -110,8 +110,9 @@ bool fast_quantize_chunk(const float *x, int64_t n, struct fast_chunk *coarse,
 static inline struct fast_block fast_block(const struct fast_rows *f, int64_t row)
 {
     int64_t at = row * f->n_chunks;
-    return (struct fast_block){f->coarse + at, f->fine + at, f->has_fine + at,
-                               f->parts + row * f->n_groups};
+    const struct fast_block b = {f->coarse + at, f->fine + at, f->has_fine + at,
+                                 f->parts + row * f->n_groups};
+    return b;
 }
 
 #endif

@@ -26,6 +26,8 @@
 #define WIDE_SUMS (LOOKUP_WIDE_LINES * BOOK_LINE * LOOKUP_WIDE)
 _Static_assert(COLUMNS + LOOKUP_WIDE * BOOK_LOOKUPS * 256 <= SCRATCH_FLOATS,
                "columns and products of rows side by side fit");
+_Static_assert(sizeof(struct lookup_wide) <= LOOKUP_WIDE * sizeof(struct lookup_chunk),
+               "tables side by side fit where they lie one by one");
 _Static_assert(WIDE_SUMS + WIDE_SUMS / 2 <= SCRATCH_FLOATS, "sums and words fit");
 /* Rows of x that eights() takes, and the most that have tables at once. */
 #define EIGHTS_ROWS 64

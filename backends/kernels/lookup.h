@@ -32,8 +32,6 @@ struct lookup_wide {
     int16_t s[BOOK_LOOKUPS][256][LOOKUP_WIDE];
     float scale[LOOKUP_WIDE];
 };
-_Static_assert(sizeof(struct lookup_wide) <= LOOKUP_WIDE * sizeof(struct lookup_chunk),
-               "tables side by side fit where they lie one by one");
 
 /* Groups of a chunk, and the chunks of a row. */
 static inline int64_t lookup_groups(const struct weight *w)

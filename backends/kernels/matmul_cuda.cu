@@ -8,7 +8,9 @@
  *   many rows   a block has 64 rows of W and 64 of x; 64 columns at a time are decoded and laid
  *               out in the block's memory, and a thread multiplies 4 x 4 of them
  */
-#include "backends/kernels/element_cuda.cuh"
+#include "backends/kernels/fast_cuda.cuh"
+#include "backends/kernels/lookup.h"
+#include "backends/kernels/strided.h"
 
 #define FEW        16 /* rows of x that go the first way */
 #define AT_ONCE    8  /* ... that a thread multiplies with */
@@ -16,21 +18,6 @@
 #define STAGE      64 /* columns at a time */
 #define PANELS     16
 #define STAGE_STEP (TILE + 4)
-
-/* One job, as a kernel sees it. */
-struct product {
-    const float *x, *bias;
-    float *out;
-    int64_t ldx, ldo;
-    int32_t rows;
-    bool add, aligned; /* rows of x begin at multiples of 16 bytes */
-};
-
-DEVICE void finish(const struct product &p, int64_t row, int64_t n, float sum)
-{
-    float v = p.bias ? sum + p.bias[n] : sum, *out = p.out + row * p.ldo + n;
-    *out = p.add ? *out + v : v;
-}
 
 /* ---- few rows ---- */
 
@@ -223,6 +210,24 @@ static void multiply(struct kernels_state *s, const struct weight &w, struct pro
     }
 }
 
+static void multiply_job(const struct kernels *self, const struct weight *w, const struct act *a,
+                         const struct product *p)
+{
+    struct kernels_state *s = self->state;
+    if (self->mode == COMPUTE_FAST && a->q) {
+        const struct fast_x x = fast_cuda_at(w, p->rows, (void *)a->q);
+        fast_cuda_multiply(s, w, &x, p);
+    } else if (self->mode == COMPUTE_FAST && strided_has(w)) {
+        strided_cuda_multiply(s, w, p);
+    } else if (self->mode == COMPUTE_FAST && lookup_has(w)) {
+        lookup_cuda_multiply(s, w, p);
+    } else if (self->mode == COMPUTE_FAST && eights_has(w)) {
+        eights_cuda_multiply(s, w, p);
+    } else {
+        multiply(s, *w, *p);
+    }
+}
+
 void matmul_cuda_run(const struct kernels *self, const struct matmul_job *jobs, int n)
 {
     struct kernels_state *s = self->state;
@@ -232,7 +237,7 @@ void matmul_cuda_run(const struct kernels *self, const struct matmul_job *jobs, 
         struct product p = {j->a->x, j->bias, j->out, j->a->ldx, j->ldo, j->a->rows, j->add, false};
         p.aligned = (uintptr_t)p.x % 16 == 0 && p.ldx % 4 == 0;
         if (p.rows > 0)
-            multiply(s, *j->w, p);
+            multiply_job(self, j->w, j->a, &p);
     }
     device_leave(s, "matmul");
 }

@@ -13,7 +13,7 @@ extern "C" {
 #endif
 
 /* Counts changes of this file and of core/kernels.h: both sides are built of the same tree. */
-#define CUDA_PLUGIN_ABI  1
+#define CUDA_PLUGIN_ABI  2
 #define CUDA_PLUGIN_OPEN "oftd_cuda_open"
 
 enum cuda_outcome {
@@ -27,10 +27,12 @@ enum cuda_outcome {
     CUDA_FAILED
 };
 
-/* A table of device `device` in exact mode; kernels_bytes is sizeof(struct kernels), so that two
- * trees do not meet. why [size]: what the driver said, empty if nothing. */
+/* The tables of device `device`, of exact and of fast mode: one queue of work, which is closed with
+ * the exact one, last. kernels_bytes is sizeof(struct kernels), so that two trees do not meet. why
+ * [size]: what the driver said, empty if nothing. */
 typedef enum cuda_outcome cuda_plugin_open(int abi, size_t kernels_bytes, int device,
-                                           struct kernels **out, char *why, size_t size);
+                                           struct kernels **exact, struct kernels **fast, char *why,
+                                           size_t size);
 
 cuda_plugin_open oftd_cuda_open;
 

@@ -9,19 +9,19 @@
  *   buffer   two matrices [rows, stride]: a chain goes to and fro between them and ends in the
  *            first, or in the second where a weight's permutation has to bring it to the first
  */
-#include <assert.h>
-
-#include "backends/kernels/device_cuda.cuh"
+#include "backends/kernels/fast_cuda.cuh"
 
 #define SEGMENT_ROWS 8
 #define SEGMENTS_MAX 8192 /* of a launch; a list of more is cut */
 
 struct segment {
-    const float *x, *r; /* r NULL: rows are copied */
+    const float *x;
+    const char *r; /* NULL: rows are copied */
     float *out;
     int64_t ldx, ldo, k;
+    int64_t r_bytes; /* of a block of r; shared: 0 */
     int32_t rows, block;
-    bool shared;
+    enum dtype dtype; /* of r */
 };
 
 static int64_t stride_of(int64_t k)
@@ -29,43 +29,72 @@ static int64_t stride_of(int64_t k)
     return (k + TILE_K - 1) / TILE_K * TILE_K;
 }
 
+static size_t float_bytes(int32_t rows, int64_t k)
+{
+    size_t bytes = 2 * (size_t)rows * (size_t)stride_of(k) * sizeof(float);
+    return (bytes + 63) / 64 * 64;
+}
+
 size_t rotate_cuda_act_bytes(const struct kernels *self, int32_t rows, int64_t k)
 {
-    (void)self;
-    return 2 * (size_t)rows * (size_t)stride_of(k) * sizeof(float);
+    return float_bytes(rows, k) + (self->mode == COMPUTE_FAST ? fast_cuda_bytes(rows, k) : 0);
 }
 
 /* ---- kernels ---- */
 
-__global__ void rotate(const struct segment *list)
+/* Element i of r as a number; of bytes a multiple of its column's step. */
+template <enum dtype D> DEVICE float rotation_element(const char *r, int64_t i)
 {
-    const struct segment s = list[blockIdx.y];
-    int64_t c = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (D == DT_I8)
+        return ((const int8_t *)r)[i];
+    return D == DT_F16 ? device_of_f16(((const uint16_t *)r)[i]) : ((const float *)r)[i];
+}
+
+/* Column c of a segment. */
+template <enum dtype D> DEVICE void rotate_column(const struct segment &s, int64_t c)
+{
+    const char *r = s.r + c / s.block * s.r_bytes;
+    const float *x = s.x + c / s.block * s.block;
+    int64_t column = c % s.block;
     float acc[SEGMENT_ROWS];
-    if (c >= s.k)
-        return;
-    if (!s.r) {
-        for (int m = 0; m < s.rows; m++)
-            s.out[m * s.ldo + c] = s.x[m * s.ldx + c];
-        return;
-    }
-    int64_t first = c / s.block * s.block, size = (int64_t)s.block * s.block;
-    const float *r = s.r + (s.shared ? 0 : c / s.block * size) + c % s.block;
-    const float *x = s.x + first;
 #pragma unroll
     for (int m = 0; m < SEGMENT_ROWS; m++)
         acc[m] = 0;
     for (int64_t i = 0; i < s.block; i++) {
-        float v = r[i * s.block];
+        float v = rotation_element<D>(r, i * s.block + column);
 #pragma unroll
         for (int m = 0; m < SEGMENT_ROWS; m++)
             if (m < s.rows)
                 acc[m] = fmaf(x[m * s.ldx + i], v, acc[m]);
     }
+    float step = 1;
+    if (D == DT_I8)
+        step = ((const float *)(r + ((int64_t)s.block * s.block + 3) / 4 * 4))[column];
 #pragma unroll
     for (int m = 0; m < SEGMENT_ROWS; m++)
-        if (m < s.rows)
-            s.out[m * s.ldo + c] = acc[m];
+        if (m < s.rows) {
+            float own = x[m * s.ldx + column];
+            s.out[m * s.ldo + c] = D == DT_F32   ? acc[m]
+                                   : D == DT_F16 ? own + acc[m]
+                                                 : fmaf(step, acc[m], own);
+        }
+}
+
+__global__ void rotate(const struct segment *list)
+{
+    const struct segment s = list[blockIdx.y];
+    int64_t c = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (c >= s.k)
+        return;
+    if (!s.r)
+        for (int m = 0; m < s.rows; m++)
+            s.out[m * s.ldo + c] = s.x[m * s.ldx + c];
+    else if (s.dtype == DT_I8)
+        rotate_column<DT_I8>(s, c);
+    else if (s.dtype == DT_F16)
+        rotate_column<DT_F16>(s, c);
+    else
+        rotate_column<DT_F32>(s, c);
 }
 
 /* out [rows, ldo] column k = column perm[k] of x. */
@@ -144,10 +173,10 @@ static void add(struct list *l, const struct journey *t, int64_t first, int64_t 
         s->ldo = t->stride;
         s->k = j->k;
         s->rows = end - first < SEGMENT_ROWS ? (int32_t)(end - first) : SEGMENT_ROWS;
-        assert(!r || r->dtype == DT_F32);
-        s->r = r ? (const float *)r->data : NULL;
+        s->r = r ? (const char *)r->data : NULL;
         s->block = r ? r->block : 1;
-        s->shared = r && r->shared;
+        s->dtype = r ? r->dtype : DT_F32;
+        s->r_bytes = r && !r->shared ? (int64_t)rotation_block_bytes(r->dtype, r->block) : 0;
         l->widest = j->k > l->widest ? j->k : l->widest;
         if (l->n == SEGMENTS_MAX)
             flush(l);
@@ -202,6 +231,11 @@ void rotate_cuda_prepare(const struct kernels *self, const struct prepare_job *j
             LAUNCH_FREE(permute, dim3((unsigned)((threads + THREADS - 1) / THREADS)), dim3(THREADS),
                         0, s, t.rotated ? t.half[1] : j->x, t.rotated ? t.stride : j->ldx,
                         j->w->perm, j->k, j->rows, t.half[0], t.stride);
+        if (self->mode == COMPUTE_FAST && j->w && fast_has(j->w)) {
+            j->a->q = (char *)j->buffer + float_bytes(j->rows, j->k);
+            const struct fast_x to = fast_cuda_at(j->w, j->rows, (void *)j->a->q);
+            fast_cuda_quantize(s, j->w, j->a->x, j->a->ldx, &to);
+        }
     }
     device_leave(s, "prepare");
 }

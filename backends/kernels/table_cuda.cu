@@ -1,5 +1,6 @@
 /*
- * Owns the CUDA table: the device's memory, the queue of its work, and what went wrong.
+ * Owns the CUDA tables, of both modes: the device's memory, the queue of its work, and what went
+ * wrong.
  *
  * The worker's calls are queued on one stream and return; fetch waits for them. Uploads of other
  * threads go over a second stream and are waited for, so that whoever is told of the memory later
@@ -203,7 +204,8 @@ static void fetch(const struct kernels *self, void *to, const void *from, size_t
 /* ---- life ---- */
 
 struct cuda_table {
-    struct kernels kernels; /* first: a table is its kernels */
+    struct kernels exact; /* first: it is what is closed */
+    struct kernels fast;
     struct kernels_state state;
     pthread_mutex_t copy_lock;
 };
@@ -228,6 +230,12 @@ static void close_table(struct kernels *self)
     free(t);
 }
 
+/* The exact one's, which is closed last, has everything. */
+static void close_fast(struct kernels *self)
+{
+    (void)self;
+}
+
 static enum cuda_outcome open_state(struct kernels_state *s)
 {
     if (cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking) != cudaSuccess ||
@@ -239,9 +247,12 @@ static enum cuda_outcome open_state(struct kernels_state *s)
     return CUDA_OPENED;
 }
 
-static void fill_slots(struct kernels *k)
+static void fill_slots(struct kernels *k, struct kernels_state *s, enum compute mode)
 {
-    k->mode = COMPUTE_EXACT;
+    k->device = s->device_name;
+    k->isa = s->isa;
+    k->mode = mode;
+    k->state = s;
     k->threads = 1;
     k->own_memory = true;
     k->alloc = alloc;
@@ -266,11 +277,11 @@ static void fill_slots(struct kernels *k)
     k->scale = elementwise_cuda_scale;
     k->copy_rows = elementwise_cuda_copy_rows;
     k->add_rows = elementwise_cuda_add_rows;
-    k->close = close_table;
+    k->close = mode == COMPUTE_EXACT ? close_table : close_fast;
 }
 
 /* What there is: a driver, new enough, and the device. */
-static enum cuda_outcome look(int device, int *capability, char *why, size_t size)
+static enum cuda_outcome look(int device, int *capability, int *processors, char *why, size_t size)
 {
     int driver = 0, n = 0, major = 0, minor = 0;
     cudaError_t e = cudaDriverGetVersion(&driver);
@@ -291,6 +302,8 @@ static enum cuda_outcome look(int device, int *capability, char *why, size_t siz
     if (e == cudaSuccess)
         e = cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device);
     if (e == cudaSuccess)
+        e = cudaDeviceGetAttribute(processors, cudaDevAttrMultiProcessorCount, device);
+    if (e == cudaSuccess)
         e = cudaSetDevice(device);
     if (e != cudaSuccess) {
         snprintf(why, size, "%s", cudaGetErrorString(e));
@@ -305,15 +318,15 @@ static enum cuda_outcome look(int device, int *capability, char *why, size_t siz
 }
 
 extern "C" __attribute__((visibility("default"))) enum cuda_outcome
-oftd_cuda_open(int abi, size_t kernels_bytes, int device, struct kernels **out, char *why,
-               size_t size)
+oftd_cuda_open(int abi, size_t kernels_bytes, int device, struct kernels **exact,
+               struct kernels **fast, char *why, size_t size)
 {
-    int capability = 0;
-    *out = NULL;
+    int capability = 0, processors = 0;
+    *exact = *fast = NULL;
     *why = 0;
     if (abi != CUDA_PLUGIN_ABI || kernels_bytes != sizeof(struct kernels))
         return CUDA_WRONG_ABI;
-    enum cuda_outcome o = look(device, &capability, why, size);
+    enum cuda_outcome o = look(device, &capability, &processors, why, size);
     if (o != CUDA_OPENED)
         return o;
     struct cuda_table *t = (struct cuda_table *)calloc(1, sizeof *t);
@@ -322,19 +335,19 @@ oftd_cuda_open(int abi, size_t kernels_bytes, int device, struct kernels **out, 
     pthread_mutex_init(&t->copy_lock, NULL);
     struct kernels_state *s = &t->state;
     s->device = device;
+    s->processors = processors;
     s->copy_lock = &t->copy_lock;
     snprintf(s->device_name, sizeof s->device_name, "cuda:%d", device);
     snprintf(s->isa, sizeof s->isa, "sm_%d", capability);
-    fill_slots(&t->kernels);
-    t->kernels.device = s->device_name;
-    t->kernels.isa = s->isa;
-    t->kernels.state = s;
+    fill_slots(&t->exact, s, COMPUTE_EXACT);
+    fill_slots(&t->fast, s, COMPUTE_FAST);
     o = open_state(s);
     if (o != CUDA_OPENED) {
         snprintf(why, size, "%s", cudaGetErrorString(cudaGetLastError()));
-        close_table(&t->kernels);
+        close_table(&t->exact);
         return o;
     }
-    *out = &t->kernels;
+    *exact = &t->exact;
+    *fast = &t->fast;
     return CUDA_OPENED;
 }

@@ -246,16 +246,24 @@ struct adapter *adapter_ref(struct adapter *a)
     return a;
 }
 
+/* The rotations as the loader made them. */
+static void free_rotations(struct adapter_data *d)
+{
+    ledger_leave(d->packed->ledger, d->memory, d->memory_size);
+    d->memory = NULL;
+    for (size_t i = 0; d->wide && i < d->packed->n_modules; i++)
+        memory_free(d->wide[i]);
+    free(d->wide);
+    d->wide = NULL;
+}
+
 void adapter_unref(struct adapter *a)
 {
     if (!a || atomic_fetch_sub(&a->refs, 1) != 1)
         return;
     if (a->data) {
-        ledger_leave(a->data->packed->ledger, a->data->memory, a->data->memory_size);
+        free_rotations(a->data);
         ledger_sub(a->data->packed->ledger, a->rotation_bytes);
-        for (size_t i = 0; a->data->wide && i < a->data->packed->n_modules; i++)
-            memory_free(a->data->wide[i]);
-        free(a->data->wide);
         packed_unref(a->data->packed);
         free(a->data->rotations);
         free(a->data->pointers);
@@ -387,7 +395,8 @@ static void judge(const struct model *m, size_t i, const char *path,
     }
 }
 
-/* The rotations, which are there, where steps compute. */
+/* The rotations, which are there, where steps compute; what is placed apart is not kept here, but
+ * for R, which merges read. */
 static enum status place_rotations(const struct model *m, struct adapter *a, struct error *err)
 {
     struct adapter_data *d = a->data;
@@ -415,6 +424,10 @@ static enum status place_rotations(const struct model *m, struct adapter *a, str
         to[i] = &d->placed[i];
     }
     a->adapted.rotation = to;
+    for (size_t i = 0; i < n && a->mode == COMPUTE_FAST; i++)
+        d->rotations[i].data = NULL;
+    if (a->mode == COMPUTE_FAST)
+        free_rotations(d);
     return ST_OK;
 }
 

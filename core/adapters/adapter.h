@@ -27,11 +27,12 @@ struct adapter {
     enum compute mode; /* its rotations are exact mode's, which any table can use, or fast mode's */
     uint8_t identity[DIGEST_SIZE]; /* digest and strength: what KV blocks and caches are keyed by */
     struct adapted adapted;        /* where steps compute (core/place.h) */
-    struct adapted host;           /* the same as the loader reads it */
-    size_t packed_bytes,
-        rotation_bytes;         /* memory held by the packed vectors and the dense rotations */
-    int32_t n_matched, n_total; /* modules adapted; modules of the base that could be */
-    int32_t *block_sizes;       /* distinct block sizes, ascending */
+    struct adapted host;           /* the same as the loader reads it; of fast mode placed apart the
+                                      rotations have no data */
+    size_t packed_bytes, rotation_bytes; /* memory held by the packed vectors and the dense
+                                            rotations, where steps read them */
+    int32_t n_matched, n_total;          /* modules adapted; modules of the base that could be */
+    int32_t *block_sizes;                /* distinct block sizes, ascending */
     size_t n_block_sizes;
     bool neumann;
     int32_t terms;

@@ -7,7 +7,6 @@
  */
 #include "core/adapters/registry.h"
 
-#include <assert.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,11 +52,9 @@ enum status registry_open(const struct model *m, const struct kernels *kernels,
     r->m = m;
     r->k = kernels;
     r->options = options->adapter;
-    assert(!options->one_mode || options->adapter.mode == COMPUTE_EXACT);
     r->options.max_bytes = options->memory;
     r->table.memory = options->memory;
     r->autoload = options->autoload;
-    r->one_mode = options->one_mode;
     r->n_roots = options->n_roots;
     r->base_name = strdup(options->base_name ? options->base_name : "");
     r->table.ledger = r->options.ledger = ledger_new();
@@ -88,16 +85,9 @@ struct adapter *registry_acquire(struct registry *r, const char *name)
     return a;
 }
 
-/* Whose rotations steps of a mode read. */
-static enum compute mode_read(const struct registry *r, enum compute mode)
-{
-    return r->one_mode ? COMPUTE_EXACT : mode;
-}
-
 struct adapter *registry_acquire_derived(struct registry *r, struct adapter *a, int32_t strength,
                                          enum compute mode)
 {
-    mode = mode_read(r, mode);
     if (strength == a->strength && mode == a->mode)
         return adapter_ref(a);
     pthread_mutex_lock(&r->lock);
@@ -427,7 +417,7 @@ enum status registry_derive(struct registry *r, struct adapter *a, int32_t stren
     if (*out)
         return ST_OK;
     struct adapter *d = NULL;
-    enum status s = adapter_derive(r->m, r->k, a, strength, mode_read(r, mode), &d, err);
+    enum status s = adapter_derive(r->m, r->k, a, strength, mode, &d, err);
     if (s)
         return s;
     pthread_mutex_lock(&r->lock);

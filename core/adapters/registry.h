@@ -17,7 +17,6 @@ struct registry_options {
     const char *base_name; /* an adapter must not be named like it */
     uint64_t memory;       /* --adapter-memory: bytes of all generations in memory */
     bool autoload;
-    bool one_mode;                  /* steps of both modes go through exact mode's rotations */
     struct adapter_options adapter; /* its mode: what is loaded has the rotations of; those of the
                                        other are derived when a request first wants them */
 };

@@ -19,7 +19,7 @@ struct registry {
     pthread_mutex_t roots_lock; /* its own, since looking at folders may take long */
     struct roots roots;
     struct table table; /* (lock) */
-    bool autoload, one_mode;
+    bool autoload;
     uint64_t generations, loads, evictions, failures;
 };
 

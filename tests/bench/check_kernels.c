@@ -2,8 +2,8 @@
  * check_kernels [--isa NAME | --device PLUGIN[:N]] [--time]: holds every slot of every table that
  * this host can run against the portable oracle, on random shapes (odd sizes included), bit for
  * bit, the products in both modes; with --time also times it, as a ratio to the oracle, and the
- * products as ratios to the machine (probe.h). --device: the table of a GPU instead, in exact mode,
- * over the host's arrays (tests/support/mirrored.h). Prints a table; exits 1 on a difference.
+ * products as ratios to the machine (probe.h). --device: the tables of a GPU instead, over the
+ * host's arrays (tests/support/mirrored.h). Prints a table; exits 1 on a difference.
  */
 #include <stdio.h>
 #include <time.h>
@@ -221,23 +221,29 @@ static void check_weights(void)
     }
 }
 
-/* More panels than a GPU's block takes at once. */
-static void check_wide(void)
+static void check_product(const char *slot, const char *name, int32_t rows, int64_t n, int64_t k)
 {
-    static const char *const names[] = {"dense-f32", "nf4-dq-bf16", "gptq4-g128"};
+    struct data d = {.c = weight_case_of(name), .rows = rows, .n = n, .k = k, .flag = rows & 1};
+    d.w = random_weight(d.c, d.n, d.k);
+    d.x = floats(d.rows * d.k);
+    d.y = floats(d.n);
+    outputs(&d, d.rows * d.n);
+    prepare_products(&d);
+    compare(slot, d.c->name, &d, run_matmul);
+    release(&d);
+}
+
+/* More panels than a GPU's block takes at once; so many tiles that each has a warp to itself. */
+static void check_large(void)
+{
+    static const char *const wide[] = {"dense-f32", "nf4-dq-bf16", "gptq4-g128"};
     static const int32_t rows[] = {1, 7, 20};
-    for (size_t i = 0; i < 9 && !timing; i++) {
-        struct data d = {.c = weight_cases, .rows = rows[i % 3], .n = 21, .k = 5000, .flag = i & 1};
-        while (strcmp(d.c->name, names[i / 3]) != 0)
-            d.c++;
-        d.w = random_weight(d.c, d.n, d.k);
-        d.x = floats(d.rows * d.k);
-        d.y = floats(d.n);
-        outputs(&d, d.rows * d.n);
-        prepare_products(&d);
-        compare("wide matmul", d.c->name, &d, run_matmul);
-        release(&d);
-    }
+    static const char *const many[] = {"nf4-dq-f16", "nf4-flat-whole-dq", "gptq4-g128", "gptq3",
+                                       "bnb8",       "awq-fast",          "hqq2-g16",   "e4m3-f16"};
+    for (size_t i = 0; i < 9 && !timing; i++)
+        check_product("wide matmul", wide[i / 3], rows[i % 3], 21, 5000);
+    for (size_t i = 0; i < sizeof many / sizeof *many && !timing; i++)
+        check_product("many rows", many[i], 70, 77, 300);
 }
 
 /* ---- prepare ---- */
@@ -637,7 +643,7 @@ static void check_table(int threads, enum compute mode)
     must(cpu_kernels_open("portable", mode, 1, &oracle, &err), &err);
     failed = false;
     check_weights();
-    check_wide();
+    check_large();
     check_prepare();
     if (mode == COMPUTE_EXACT) { // fast mode shares the rest
         check_attention();
@@ -669,8 +675,11 @@ static void check_device(char *plugin)
     int n = colon ? atoi(colon + 1) : 0;
     if (colon)
         *colon = 0;
-    must(cuda_kernels_open(plugin, n, &table, &err), &err);
-    table = mirrored_open(table);
+    struct kernels *exact, *fast;
+    must(cuda_kernels_open(plugin, n, &exact, &fast, &err), &err);
+    table = mirrored_open(fast);
+    check_table(1, COMPUTE_FAST);
+    table = mirrored_open(exact);
     check_table(1, COMPUTE_EXACT);
 }
 

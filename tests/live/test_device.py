@@ -1,5 +1,5 @@
 """A GPU that is a walk through blocks and threads on the host (tests/shim): --device cuda from the flag to the
-answer, the bits of the CPU's exact mode, and in words whatever is missing or fails."""
+answer, the bits of the CPU in both modes, and in words whatever is missing or fails."""
 import os
 
 from daemon import ADAPTERS, BASE, OFTD, Daemon, oftd
@@ -9,15 +9,15 @@ DEVICE = ("--device", "cuda", "--cuda-plugin", SHIM, "--max-batch-rows", "32", "
 NAMES = {"austen": os.path.join(ADAPTERS, "austen"), "devil": os.path.join(ADAPTERS, "devil")}
 
 
-def start(*args, env=None, **k):
+def start(*args, env=None, compute="exact", **k):
     flags = [f for n, p in NAMES.items() for f in ("--adapter", f"{n}={p}")]
-    return Daemon(*args, *flags, "--compute", "exact", env=env, **k)
+    return Daemon(*args, *flags, "--compute", compute, env=env, **k)
 
 
-def answers(d):
+def answers(d, compute):
     """Everything but what names the reply."""
     got = [d.ok("POST", "/v1/forward", {"text": ["It is", "The old house", "a"], "adapters": ["austen", None, ["devil", "austen"]],
-                                        "outputs": ["logits", "hidden_states", "embedding"], "compute": "exact"}),
+                                        "outputs": ["logits", "hidden_states", "embedding"], "compute": compute}),
            d.ok("POST", "/v1/forward", {"module": "model.layers.0.mlp.up_proj", "adapter": "austen",
                                         "input": {"shape": [1, 256], "data": [0.5] * 256}})]
     for adapter, temperature in ((None, 0), ("austen", 0), ("devil", 0.8)):
@@ -26,25 +26,35 @@ def answers(d):
     return [{k: v for k, v in g.items() if k not in ("id", "created", "request_id")} for g in got]
 
 
-def changes(d):
+def changes(d, compute):
     """Answers as it stands, after a merge, after it is undone and an adapter has been swapped."""
-    got = [answers(d)]
+    got = [answers(d, compute)]
     d.ok("POST", "/v1/merge", {"adapter": "devil"})
-    got.append(answers(d))
+    got.append(answers(d, compute))
     d.ok("POST", "/v1/unmerge", {"adapter": "devil"})
     d.ok("POST", "/v1/adapters", {"name": "austen", "path": NAMES["devil"], "replace": "always"})
-    return got + [answers(d)]
+    return got + [answers(d, compute)]
+
+
+def bits_of_the_cpu(compute, *flags):
+    """What both answered, after each change."""
+    with start("--device", "cpu", "--adapter-dir", ADAPTERS, *flags, compute=compute) as d:
+        want = changes(d, compute)
+        assert d.ok("GET", "/v1/model")["device"] == "cpu"
+    assert want[0] != want[1] and want[0] != want[2]
+    with start(*DEVICE, "--adapter-dir", ADAPTERS, *flags, compute=compute) as d:
+        model = d.ok("GET", "/v1/model")
+        assert model["device"] == "cuda:0" and model["kernels"]["isa"] == "sm_90", model
+        assert changes(d, compute) == want
+    return want
 
 
 def test_the_bits_of_the_cpu():
-    with start("--device", "cpu", "--adapter-dir", ADAPTERS) as d:
-        want = changes(d)
-        assert d.ok("GET", "/v1/model")["device"] == "cpu"
-    assert want[0] != want[1] and want[0] != want[2]
-    with start(*DEVICE, "--adapter-dir", ADAPTERS) as d:
-        model = d.ok("GET", "/v1/model")
-        assert model["device"] == "cuda:0" and model["kernels"]["isa"] == "sm_90", model
-        assert changes(d) == want
+    assert bits_of_the_cpu("exact") != bits_of_the_cpu("fast")
+
+
+def test_an_output_layer_and_keys_of_bytes():
+    bits_of_the_cpu("fast", "--head", "8", "--kv-dtype", "int8")
 
 
 def test_what_is_missing():

@@ -31,11 +31,25 @@ struct dim3 {
 struct alignas(16) float4 {
     float x, y, z, w;
 };
+struct alignas(8) float2 {
+    float x, y;
+};
+struct alignas(8) uint2 {
+    uint32_t x, y;
+};
 
 /* The thread that is running. */
 extern dim3 threadIdx, blockIdx, blockDim, gridDim;
 float *shim_dynamic();
 void __syncthreads();
+static inline void __syncwarp()
+{
+    // what threads of a warp do together meets by itself
+}
+uint32_t __byte_perm(uint32_t a, uint32_t b, uint32_t which);
+int32_t dot_four(uint32_t a, uint32_t b, int32_t acc);
+void mma_signed(const uint32_t a[4], const uint32_t b[2], const int32_t c[4], int32_t out[4]);
+void mma_unsigned(const uint32_t a[4], const uint32_t b[2], const int32_t c[4], int32_t out[4]);
 void shim_launch(dim3 grid, dim3 block, size_t bytes, bool meets, const std::function<void()> &f);
 
 #define LAUNCH(kernel, grid, block, bytes, state, ...)                                             \
@@ -52,7 +66,11 @@ enum cudaError_t {
     cudaErrorLaunchFailure = 719
 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost };
-enum cudaDeviceAttr { cudaDevAttrComputeCapabilityMajor, cudaDevAttrComputeCapabilityMinor };
+enum cudaDeviceAttr {
+    cudaDevAttrComputeCapabilityMajor,
+    cudaDevAttrComputeCapabilityMinor,
+    cudaDevAttrMultiProcessorCount
+};
 enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2 };
 typedef struct shim_handle *cudaStream_t, *cudaEvent_t;
 

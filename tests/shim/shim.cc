@@ -6,6 +6,9 @@
  * Only the worker's thread launches, so that one set of fibers is enough. Threads go in the order
  * of their numbers in one launch and backwards in the next, so that a barrier that is missing shows
  * in one of them. Fresh memory is NaNs, as a device's is anything.
+ *
+ * A fiber begins by makecontext and lives on from block to block; from one to another a jump leads,
+ * which, unlike swapcontext, asks nothing of the kernel: products meet a few million times.
  */
 #include "tests/shim/cuda_runtime.h"
 
@@ -22,14 +25,15 @@ static const size_t STACK = 128 << 10;
 static const size_t DYNAMIC_MOST = 48 << 10;
 
 struct fiber {
-    ucontext_t context;
     std::vector<char> stack;
+    void *place[5]; /* where it goes on, once it has begun */
     dim3 index;
-    bool ended;
+    bool begun, ended, waits; /* at a barrier of the block */
+    int operations;           /* of the warp, so far */
 };
 
 static std::vector<fiber> fibers;
-static ucontext_t scheduler;
+static void *scheduler[5];
 static size_t current;
 static const std::function<void()> *body;
 alignas(64) static char dynamic[DYNAMIC_MOST];
@@ -41,15 +45,104 @@ float *shim_dynamic()
     return (float *)(void *)dynamic;
 }
 
-void __syncthreads()
+/* noipa: who calls these may have nothing in a register that they are not known to change. */
+static __attribute__((noipa)) void jump(void *place[5])
 {
-    swapcontext(&fibers[current].context, &scheduler);
+    __builtin_longjmp(place, 1);
 }
 
+/* The running fiber stops until it is its turn again. */
+static __attribute__((noipa)) void stop()
+{
+    if (!__builtin_setjmp(fibers[current].place))
+        jump(scheduler);
+}
+
+void __syncthreads()
+{
+    fibers[current].waits = true;
+    stop();
+}
+
+/* Operands of an operation of each warp's threads. They are read when all have been written, which
+ * is when the thread goes on; the warp's next operation has the other half. */
+static struct operands {
+    char a[16][32], b[8][32]; /* a row of a, a column of b */
+} warps[32][2];
+
+template <class byte> static int32_t dot(const char *a, const char *b, int n, int32_t sum)
+{
+    for (int i = 0; i < n; i++)
+        sum += (byte)a[i] * (int8_t)b[i];
+    return sum;
+}
+
+template <class byte>
+static void mma(const uint32_t a[4], const uint32_t b[2], const int32_t c[4], int32_t out[4])
+{
+    size_t me = current, g = me % 32 / 4, q = me % 4;
+    struct operands *o = &warps[me / 32][fibers[me].operations++ % 2];
+    for (size_t i = 0; i < 4; i++)
+        memcpy(o->a[g + i % 2 * 8] + i / 2 * 16 + q * 4, &a[i], 4);
+    for (size_t i = 0; i < 2; i++)
+        memcpy(o->b[g] + i * 16 + q * 4, &b[i], 4);
+    stop();
+    for (size_t i = 0; i < 4; i++)
+        out[i] = dot<byte>(o->a[g + i / 2 * 8], o->b[q * 2 + i % 2], 32, c[i]);
+}
+
+void mma_signed(const uint32_t a[4], const uint32_t b[2], const int32_t c[4], int32_t out[4])
+{
+    mma<int8_t>(a, b, c, out);
+}
+
+void mma_unsigned(const uint32_t a[4], const uint32_t b[2], const int32_t c[4], int32_t out[4])
+{
+    mma<uint8_t>(a, b, c, out);
+}
+
+int32_t dot_four(uint32_t a, uint32_t b, int32_t acc)
+{
+    return dot<uint8_t>((const char *)&a, (const char *)&b, 4, acc);
+}
+
+uint32_t __byte_perm(uint32_t a, uint32_t b, uint32_t which)
+{
+    uint64_t both = (uint64_t)b << 32 | a;
+    uint32_t out = 0;
+    for (int i = 0; i < 4; i++)
+        out |= (uint32_t)(both >> 8 * (which >> 4 * i & 7) & 255) << 8 * i;
+    return out;
+}
+
+/* A fiber's life. */
 static void begin()
 {
-    (*body)();
-    fibers[current].ended = true;
+    for (;;) {
+        (*body)();
+        fibers[current].ended = true;
+        stop();
+    }
+}
+
+/* Fiber i goes on until it stops. */
+static __attribute__((noipa)) void go_on(size_t i)
+{
+    fiber &f = fibers[i];
+    current = i;
+    threadIdx = f.index;
+    if (__builtin_setjmp(scheduler))
+        return;
+    if (f.begun)
+        jump(f.place);
+    ucontext_t context;
+    f.begun = true;
+    getcontext(&context);
+    context.uc_stack.ss_sp = f.stack.data();
+    context.uc_stack.ss_size = STACK;
+    context.uc_link = NULL;
+    makecontext(&context, begin, 0);
+    setcontext(&context);
 }
 
 static dim3 index_of(size_t i)
@@ -58,7 +151,7 @@ static dim3 index_of(size_t i)
                 (unsigned)(i / blockDim.x / blockDim.y));
 }
 
-/* All threads up to their first barrier, then up to the next, and so on. */
+/* All threads up to where they meet, and on; from a barrier when all that are left have come. */
 static void run_block(size_t threads)
 {
     while (fibers.size() < threads) {
@@ -66,25 +159,22 @@ static void run_block(size_t threads)
         fibers.back().stack.resize(STACK);
     }
     for (size_t i = 0; i < threads; i++) {
-        fiber &f = fibers[i];
-        getcontext(&f.context);
-        f.context.uc_stack.ss_sp = f.stack.data();
-        f.context.uc_stack.ss_size = STACK;
-        f.context.uc_link = &scheduler;
-        f.index = index_of(i);
-        f.ended = false;
-        makecontext(&f.context, begin, 0);
+        fibers[i].index = index_of(i);
+        fibers[i].ended = fibers[i].waits = false;
+        fibers[i].operations = 0;
     }
-    for (bool any = true; any;) {
-        any = false;
-        for (size_t i = 0; i < threads; i++) {
-            current = launches % 2 ? threads - 1 - i : i;
-            if (fibers[current].ended)
+    for (size_t left = threads; left > 0;) {
+        bool ran = false;
+        for (size_t at = 0; at < threads; at++) {
+            size_t i = launches % 2 ? threads - 1 - at : at;
+            if (fibers[i].ended || fibers[i].waits)
                 continue;
-            threadIdx = fibers[current].index;
-            swapcontext(&scheduler, &fibers[current].context);
-            any |= !fibers[current].ended;
+            go_on(i);
+            left -= fibers[i].ended;
+            ran = true;
         }
+        for (size_t i = 0; i < threads && !ran; i++)
+            fibers[i].waits = false;
     }
 }
 
@@ -167,7 +257,12 @@ cudaError_t cudaGetDeviceCount(int *n)
 cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr what, int device)
 {
     (void)device;
-    *value = what == cudaDevAttrComputeCapabilityMajor ? (is("weak") ? 7 : 9) : is("weak") ? 5 : 0;
+    if (what == cudaDevAttrMultiProcessorCount)
+        *value = 2; // so that a few tiles are many
+    else
+        *value = what == cudaDevAttrComputeCapabilityMajor ? (is("weak") ? 7 : 9)
+                 : is("weak")                              ? 5
+                                                           : 0;
     return cudaSuccess;
 }
 

@@ -89,17 +89,18 @@ static const struct weight *bring_weight(struct call *c, const struct weight *w)
 
 /* ---- slots ---- */
 
+/* The device's, and behind them where act.q lies in them: here act.q is the buffer. */
 static size_t act_bytes(const struct kernels *self, int32_t rows, int64_t k)
 {
-    return self->state->device->act_bytes(self->state->device, rows, k);
+    return self->state->device->act_bytes(self->state->device, rows, k) + sizeof(ptrdiff_t);
 }
 
 static struct rotation *bring_rotation(struct call *c, const struct rotation *r)
 {
     struct rotation *copy = check(malloc(sizeof *copy));
-    size_t n = (size_t)(r->shared ? 1 : r->blocks) * (size_t)r->block * (size_t)r->block;
+    size_t n = (size_t)(r->shared ? 1 : r->blocks);
     *copy = *r;
-    copy->data = bring(c, r->data, n * sizeof(float), false);
+    copy->data = bring(c, r->data, n * rotation_block_bytes(r->dtype, r->block), false);
     return copy;
 }
 
@@ -109,7 +110,7 @@ static void prepare_one(const struct kernels *self, const struct prepare_job *ho
     struct prepare_job j = *host;
     struct rotate_group groups[8];
     const struct rotation *rotations[8][4] = {{NULL}};
-    size_t bytes = act_bytes(self, j.rows, j.k);
+    size_t bytes = act_bytes(self, j.rows, j.k) - sizeof(ptrdiff_t);
     j.x = bring(&c, j.x, matrix(j.rows, j.ldx, j.k), false);
     j.buffer = bring(&c, j.buffer, bytes, true);
     for (int i = 0; i < j.n_groups; i++) {
@@ -127,6 +128,11 @@ static void prepare_one(const struct kernels *self, const struct prepare_job *ho
     else
         j.a->x = (const float *)((char *)host->buffer + ((char *)j.a->x - (char *)j.buffer));
     end(&c);
+    if (j.a->q) {
+        ptrdiff_t at = (const char *)j.a->q - (char *)j.buffer;
+        memcpy((char *)host->buffer + bytes, &at, sizeof at);
+        j.a->q = host->buffer;
+    }
     for (int i = 0; i < j.n_groups; i++)
         for (int s = 0; s < groups[i].n; s++)
             free((void *)rotations[i][s]);
@@ -147,6 +153,12 @@ static void matmul(const struct kernels *self, const struct matmul_job *jobs, in
         struct matmul_job j = jobs[i];
         struct act a = *j.a;
         a.x = bring(&c, a.x, matrix(a.rows, a.ldx, a.k), false);
+        if (a.q) {
+            size_t bytes = act_bytes(self, a.rows, a.k) - sizeof(ptrdiff_t);
+            ptrdiff_t at;
+            memcpy(&at, (const char *)a.q + bytes, sizeof at);
+            a.q = (char *)bring(&c, a.q, bytes, false) + at;
+        }
         j.a = &a;
         j.out = bring(&c, j.out, matrix(a.rows, j.ldo, j.w->n), true);
         j.bias = bring(&c, j.bias, (size_t)j.w->n * sizeof *j.bias, false);

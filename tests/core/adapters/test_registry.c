@@ -26,7 +26,7 @@ static void write_adapter(const char *name, float scale)
     toy_adapter(toy_path(path), toy_config(CONFIG), v, 2);
 }
 
-static void open_for(uint64_t memory, enum compute mode, bool one_mode)
+static void open_for(uint64_t memory, enum compute mode)
 {
     const char *root = toy_path("root");
     registry_close(r);
@@ -35,14 +35,13 @@ static void open_for(uint64_t memory, enum compute mode, bool one_mode)
                                        .base_name = "base",
                                        .memory = memory,
                                        .autoload = true,
-                                       .one_mode = one_mode,
                                        .adapter = {.mode = mode}};
     ck_assert_int_eq(registry_open(&toy.m, &toy_kernels, &options, &r, &err), ST_OK);
 }
 
 static void open_registry(uint64_t memory)
 {
-    open_for(memory, COMPUTE_EXACT, false);
+    open_for(memory, COMPUTE_EXACT);
 }
 
 static void setup(void)
@@ -331,7 +330,7 @@ static uint64_t rotation_bytes(const char *name)
 
 START_TEST(modes)
 {
-    open_for(1 << 20, COMPUTE_FAST, false);
+    open_for(1 << 20, COMPUTE_FAST);
     ck_assert_int_eq(load("a", NULL, REPLACE_NEVER), ST_OK);
     ck_assert_int_eq(load("b", NULL, REPLACE_NEVER), ST_OK);
     struct adapter *a = registry_acquire(r, "a"), *b = registry_acquire(r, "b"), *d;
@@ -374,16 +373,6 @@ START_TEST(modes)
     adapter_unref(d);
     adapter_unref(a);
     adapter_unref(b);
-    open_for(1 << 20, COMPUTE_EXACT, true);
-    ck_assert_int_eq(load("a", NULL, REPLACE_NEVER), ST_OK);
-    a = registry_acquire(r, "a");
-    d = registry_acquire_derived(r, a, 100, COMPUTE_FAST);
-    ck_assert_ptr_eq(d, a);
-    adapter_unref(d);
-    ck_assert_int_eq(registry_derive(r, a, 50, COMPUTE_FAST, &d, &err), ST_OK);
-    ck_assert_int_eq(d->mode, COMPUTE_EXACT);
-    adapter_unref(d);
-    adapter_unref(a);
 }
 END_TEST
 

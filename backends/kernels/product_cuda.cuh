@@ -1,0 +1,21 @@
+/* One product as the kernels of a device see it, shared by all ways of multiplying. */
+#ifndef OFTD_BACKENDS_KERNELS_PRODUCT_CUDA_CUH
+#define OFTD_BACKENDS_KERNELS_PRODUCT_CUDA_CUH
+
+#include "backends/kernels/element_cuda.cuh"
+
+struct product {
+    const float *x, *bias;
+    float *out;
+    int64_t ldx, ldo;
+    int32_t rows;
+    bool add, aligned; /* rows of x begin at multiples of 16 bytes */
+};
+
+DEVICE void finish(const struct product &p, int64_t row, int64_t n, float sum)
+{
+    float v = p.bias ? sum + p.bias[n] : sum, *out = p.out + row * p.ldo + n;
+    *out = p.add ? *out + v : v;
+}
+
+#endif
