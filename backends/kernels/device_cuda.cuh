@@ -23,7 +23,7 @@
 #define LAUNCH(kernel, grid, block, bytes, state, ...)                                             \
     kernel<<<grid, block, bytes, (state)->stream>>>(__VA_ARGS__)
 #define LAUNCH_FREE   LAUNCH
-#define DYNAMIC(name) extern __shared__ float name[]
+#define DYNAMIC(name) extern __shared__ __align__(16) float name[]
 #define GRID_CONSTANT const __grid_constant__
 #define DEVICE        static __device__ __forceinline__
 
@@ -59,13 +59,20 @@ DEVICE int32_t dot_four(uint32_t a, uint32_t b, int32_t acc)
 #define PARTS_BYTES ((size_t)128 << 20) /* attention over several spans, y, tables */
 #define THREADS     256                 /* of a block, most */
 
+/* Rows of one sequence that lie side by side. */
+struct row_tile {
+    int32_t row, rows;
+};
+
 /* The rows of the pass that began last, on the device. */
 struct pass_rows {
     const struct kv_rows *of;
+    const struct row_tile *tiles;    /* [rows] first those of one row, those of more at the end */
     const int32_t *positions, *ends; /* [rows] behind the last key */
     const int64_t *first_page;       /* [rows] where a row's pages begin in `pages` */
     const int32_t *pages;
-    int32_t last; /* the greatest end */
+    int32_t last;                  /* the greatest end */
+    int32_t singles, others, most; /* tiles of one row, of more; rows of a tile */
 };
 
 struct ring {
@@ -100,6 +107,9 @@ void device_push(struct kernels_state *s, struct ring *r, const void *host, void
                  size_t bytes);
 const void *device_stage(struct kernels_state *s, struct ring *r, const void *list, size_t bytes);
 
+/* The pass's rows are on the device, sent now where no pass has begun with them. */
+bool kv_cuda_has(const struct kernels *self, const struct kv_rows *rows);
+
 /* ---- the slots, each in its file ---- */
 size_t rotate_cuda_act_bytes(const struct kernels *self, int32_t rows, int64_t k);
 void rotate_cuda_prepare(const struct kernels *self, const struct prepare_job *jobs, int n);
@@ -108,10 +118,9 @@ void matmul_cuda_dequantize(const struct kernels *self, const struct weight *w, 
                             int64_t rows, float *out);
 void matmul_cuda_gather(const struct kernels *self, const struct weight *w, const int32_t *ids,
                         int32_t n, float *out, int64_t ldo);
-void attention_cuda_begin(const struct kernels *self, const struct kv_rows *rows);
-void attention_cuda_kv_store(const struct kernels *self, const struct kv *kv, int32_t layer,
-                             const struct kv_rows *rows, const float *k, const float *v,
-                             int64_t ld);
+void kv_cuda_begin(const struct kernels *self, const struct kv_rows *rows);
+void kv_cuda_store(const struct kernels *self, const struct kv *kv, int32_t layer,
+                   const struct kv_rows *rows, const float *k, const float *v, int64_t ld);
 void attention_cuda_run(const struct kernels *self, const struct attention_args *args);
 void elementwise_cuda_norm(const struct kernels *self, const struct norm_args *args, const float *x,
                            int64_t ldx, int32_t rows, float *out, int64_t ldo);

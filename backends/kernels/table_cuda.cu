@@ -262,7 +262,7 @@ static void fill_slots(struct kernels *k, struct kernels_state *s, enum compute 
     k->fault = fault;
     k->send = send;
     k->fetch = fetch;
-    k->begin = attention_cuda_begin;
+    k->begin = kv_cuda_begin;
     k->act_bytes = rotate_cuda_act_bytes;
     k->prepare = rotate_cuda_prepare;
     k->matmul = matmul_cuda_run;
@@ -270,7 +270,7 @@ static void fill_slots(struct kernels *k, struct kernels_state *s, enum compute 
     k->gather = matmul_cuda_gather;
     k->norm = elementwise_cuda_norm;
     k->rope = elementwise_cuda_rope;
-    k->kv_store = attention_cuda_kv_store;
+    k->kv_store = kv_cuda_store;
     k->attention = attention_cuda_run;
     k->activate = elementwise_cuda_activate;
     k->add = elementwise_cuda_add;

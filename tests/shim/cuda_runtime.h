@@ -19,10 +19,11 @@
 #define __device__
 #define __host__
 #define __forceinline__ inline
-#define SHARED          static
-#define GRID_CONSTANT   const
-#define DYNAMIC(name)   float *name = shim_dynamic()
-#define DEVICE          static inline
+#define __launch_bounds__(...)
+#define SHARED        static
+#define GRID_CONSTANT const
+#define DYNAMIC(name) float *name = shim_dynamic()
+#define DEVICE        static inline
 
 struct dim3 {
     unsigned x, y, z;
@@ -37,6 +38,16 @@ struct alignas(8) float2 {
 struct alignas(8) uint2 {
     uint32_t x, y;
 };
+
+/* Two 16-bit words times the lower, or the upper, two bytes of b. */
+static inline int __dp2a_lo(int a, int b, int c)
+{
+    return c + (int16_t)a * (int8_t)b + (int16_t)(a >> 16) * (int8_t)(b >> 8);
+}
+static inline int __dp2a_hi(int a, int b, int c)
+{
+    return __dp2a_lo(a, b >> 16, c);
+}
 
 /* The thread that is running. */
 extern dim3 threadIdx, blockIdx, blockDim, gridDim;
