@@ -22,6 +22,6 @@ status=0
 for isa in portable neon; do
     if $emulate "$BUILD/check_kernels" --isa $isa; then echo "ok - kernels $isa"; else status=1; echo "not ok - kernels $isa"; fi
 done
-CK_DEFAULT_TIMEOUT=1200 TEST_TIMEOUT=3600 TEST_UNDER="$emulate" BUILD=$BUILD tests/unit.sh "${programs[@]/#/$BUILD/}" || status=1
+CK_TIMEOUT_MULTIPLIER=20 TEST_TIMEOUT=3600 TEST_UNDER="$emulate" BUILD=$BUILD tests/unit.sh "${programs[@]/#/$BUILD/}" || status=1
 TEST_SLOW=20 TEST_UNDER="$emulate" BUILD=$BUILD python3 tests/live/run.py walk || status=1
 exit $status

@@ -528,9 +528,10 @@ static struct fragment object(struct schema *s, const json_t *schema, const char
         v[i].required = is_required(required, key, len);
         known += v[i].required;
         const char *at = below(s, below(s, path, "properties"), key);
-        builder_define(s->b, v[i++].rule,
-                       call ? argument(s, key, len, value, at)
-                            : values_member(&s->values, name_of(s, key, len), read(s, value, at)));
+        struct fragment f = call ? argument(s, key, len, value, at) : read(s, value, at);
+        if (!call) // the name comes second: what is wrong with the value is told first
+            f = values_member(&s->values, name_of(s, key, len), f);
+        builder_define(s->b, v[i++].rule, f);
     }
     if (!going(s))
         return fragment_never(s->b);

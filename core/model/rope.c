@@ -126,9 +126,9 @@ static void read_yarn(const struct keys *r, struct rope_values *v)
 
 static void read_llama3(const struct keys *r, struct rope_values *v)
 {
-    if (keys_positive(r, "low_freq_factor", NAN, &v->low) &
-            keys_positive(r, "high_freq_factor", NAN, &v->high) &&
-        v->low >= v->high)
+    bool low = keys_positive(r, "low_freq_factor", NAN, &v->low);
+    bool high = keys_positive(r, "high_freq_factor", NAN, &v->high);
+    if (low && high && v->low >= v->high)
         keys_refuse(r, ST_CONFIG_INVALID_VALUE, "high_freq_factor", "more than low_freq_factor");
 }
 

@@ -383,8 +383,12 @@ static void put_list(struct writer *w)
     static const char *const lasts[] = {"", "[,;]?", "(, )?", "[.]{0,2}", "-?"};
     static const char *const ends[] = {"", "[a-z]{1,4}\\.", "the", "[a-z]*", "\\.?"};
     int least = 1 + roll(w, 3), from = roll(w, 5);
-    put(w, "(%s%s{%d,%d}%s ){%d,%d}%s", firsts[roll(w, 5)], letters[roll(w, 5)], least,
-        least + 1 + roll(w, 7), lasts[roll(w, 5)], from, from + 1 + roll(w, 9), ends[roll(w, 5)]);
+    const char *end = ends[roll(w, 5)]; // one by one: arguments have no order
+    int to = from + 1 + roll(w, 9);
+    const char *last = lasts[roll(w, 5)];
+    int most = least + 1 + roll(w, 7);
+    const char *letter = letters[roll(w, 5)], *first = firsts[roll(w, 5)];
+    put(w, "(%s%s{%d,%d}%s ){%d,%d}%s", first, letter, least, most, last, from, to, end);
 }
 
 START_TEST(lists_by_definition)
