@@ -180,10 +180,13 @@ static void look_for_fault(struct engine *e)
     if (!fault)
         return;
     pthread_mutex_lock(&e->lock);
+    bool news = !e->fault;
     e->fault = fault;
     if (e->state == ENGINE_READY)
         e->state = ENGINE_FAILED;
     pthread_mutex_unlock(&e->lock);
+    if (news && e->o.failed)
+        e->o.failed(e->o.failed_ctx);
 }
 
 static void forward(void *ctx, enum compute mode, struct batch *b)

@@ -37,6 +37,8 @@ struct engine_options {
     enum compute compute_generate, compute_forward; /* defaults of a request */
     const struct adapter_request *adapters; /* --adapter, loaded by engine_load; all or exit */
     size_t n_adapters;
+    void (*failed)(void *ctx); /* the device has; once, on the worker's thread. NULL is fine */
+    void *failed_ctx;
     const char *const *adapter_roots;
     size_t n_adapter_roots;
     bool autoload;

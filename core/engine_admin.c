@@ -4,11 +4,11 @@
 
 #include "core/engine_state.h"
 
-/* Registry and merges are there: the base has been loaded. */
+/* Registry and merges are there: the base has been loaded, whatever its device does now. */
 static enum status serving(struct engine *e, struct error *err)
 {
     pthread_mutex_lock(&e->lock);
-    bool yes = e->state == ENGINE_READY || e->state == ENGINE_DRAINING;
+    bool yes = e->state == ENGINE_READY || e->state == ENGINE_DRAINING || e->fault;
     pthread_mutex_unlock(&e->lock);
     return yes ? ST_OK : error_set(err, ST_NOT_READY, NULL);
 }

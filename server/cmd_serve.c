@@ -3,6 +3,9 @@
  * It listens before it loads, so that health tells how far it is (a socket of the service manager's
  * is served when it has loaded: connections wait there); the line on standard output comes when
  * requests are taken. Signals are read as events by this thread: no handler runs anywhere.
+ *
+ * A device that fails is one of this thread's events, too: with --device-failure cpu the daemon
+ * then closes all but its sockets and begins anew on the CPU, with the adapters that were loaded.
  */
 #include <errno.h>
 #include <poll.h>
@@ -42,6 +45,14 @@ struct daemon {
     struct http *http;
     struct systemd_sockets passed;
     int signals; /* a signalfd */
+    int fault;   /* an eventfd: the device has failed */
+};
+
+/* What a daemon that begins anew takes over. */
+struct heritage {
+    struct systemd_sockets sockets;
+    struct adapter_info *adapters;
+    size_t n;
 };
 
 /* ---- putting it together ---- */
@@ -86,6 +97,14 @@ static enum status check_names(const struct daemon *d, struct error *err)
     return ST_OK;
 }
 
+static void on_failed(void *ctx)
+{
+    const struct daemon *d = ctx;
+    uint64_t one = 1;
+    while (write(d->fault, &one, sizeof one) < 0 && errno == EINTR)
+        ;
+}
+
 static enum status open_engine(struct daemon *d, struct error *err)
 {
     const struct config *c = d->config;
@@ -106,6 +125,8 @@ static enum status open_engine(struct daemon *d, struct error *err)
         .compute_forward = c->compute == CONFIG_COMPUTE_FAST ? COMPUTE_FAST : COMPUTE_EXACT,
         .adapters = d->adapters,
         .n_adapters = d->n_adapters,
+        .failed = on_failed,
+        .failed_ctx = d,
         .adapter_roots = (const char *const *)c->adapter_dir.v,
         .n_adapter_roots = c->adapter_dir.n,
         .autoload = c->autoload,
@@ -198,10 +219,23 @@ static enum status open_signals(struct daemon *d, struct error *err)
     return d->signals < 0 ? error_set(err, ST_IO_ERROR, "signalfd: %s", strerror(errno)) : ST_OK;
 }
 
+static enum status check_device(struct daemon *d, struct error *err)
+{
+    const struct config *c = d->config;
+    if (c->device_failure == CONFIG_FAILURE_CPU && strcmp(c->device, "auto") != 0 &&
+        strcmp(c->device, "cpu") != 0)
+        return error_param(err, ST_INVALID_VALUE, "--device-failure",
+                           "--device-failure cpu: --device %s asks for a GPU, auto does not",
+                           c->device);
+    d->fault = eventfd(0, EFD_CLOEXEC);
+    return d->fault < 0 ? error_set(err, ST_IO_ERROR, "eventfd: %s", strerror(errno)) : ST_OK;
+}
+
 static enum status open_daemon(struct daemon *d, struct error *err)
 {
     enum status s = open_signals(d, err);
     raise_descriptor_limit();
+    s = s ? s : check_device(d, err);
     s = s ? s : checkpoint_locate(d->config->model, &d->dir, err);
     s = s ? s : find_adapters(d, err);
     s = s ? s : cmd_replication(d->config, &d->replication, err);
@@ -211,7 +245,8 @@ static enum status open_daemon(struct daemon *d, struct error *err)
     s = s ? s : open_engine(d, err);
     s = s ? s : check_names(d, err);
     s = s ? s : open_server(d, err);
-    s = s ? s : systemd_sockets(&d->passed, err);
+    if (!d->passed.http && !d->passed.admin)
+        s = s ? s : systemd_sockets(&d->passed, err);
     bool wait = d->passed.http || d->passed.admin; /* who comes early is not told 503 */
     return s || wait ? s : open_http(d, err);
 }
@@ -233,6 +268,8 @@ static void close_daemon(struct daemon *d)
     free(d->dir);
     if (d->signals >= 0)
         close(d->signals);
+    if (d->fault >= 0)
+        close(d->fault);
 }
 
 /* ---- running ---- */
@@ -357,10 +394,41 @@ static void announce(struct daemon *d)
                   LOG_TEXT("message", "everybody who reaches this address may infer"));
 }
 
-static void serve(struct daemon *d)
+static void warn(struct daemon *d, const char *event, const char *message)
 {
+    log_event(d->server.log, LOG_WARNING, event, LOG_TEXT("message", message));
+}
+
+/* Whether the failed device's daemon may begin anew: nobody would see that a merge is gone. */
+static bool may_begin_anew(struct daemon *d)
+{
+    struct merge_info *merges = NULL;
+    struct error err = ERROR_INIT;
+    size_t n = 0;
+    engine_check(d->engine, &err);
+    bool wanted = d->config->device_failure == CONFIG_FAILURE_CPU;
+    bool known = engine_merges(d->engine, &merges, &n, NULL) == ST_OK;
+    merge_infos_free(merges, n);
+    warn(d, "device_failed", err.text);
+    if (wanted && (!known || n))
+        warn(d, "not_restarted", "adapters are merged, which the CPU would not know of");
+    error_clear(&err);
+    return wanted && known && !n;
+}
+
+/* Until a signal to stop; true: until the device failed, and the CPU goes on. */
+static bool serve(struct daemon *d)
+{
+    struct pollfd p[] = {{.fd = d->signals, .events = POLLIN}, {.fd = d->fault, .events = POLLIN}};
     for (;;) {
-        int sig = read_signal(d);
+        if (poll(p, 2, -1) < 0 && errno != EINTR)
+            break;
+        if (p[1].revents & POLLIN) {
+            p[1].fd = -1; // once
+            if (may_begin_anew(d))
+                return true;
+        }
+        int sig = p[0].revents & POLLIN ? read_signal(d) : 0;
         if (sig == SIGHUP)
             reload(d);
         if (sig == SIGTERM || sig == SIGINT)
@@ -372,6 +440,69 @@ static void serve(struct daemon *d)
     log_event(d->server.log, LOG_INFO, "draining",
               LOG_INT("timeout_s", d->config->shutdown_timeout));
     engine_drain(d->engine, d->config->shutdown_timeout * 1000);
+    return false;
+}
+
+/* ---- beginning anew ---- */
+
+static void bequeath(struct daemon *d, struct heritage *h)
+{
+    struct error err = ERROR_INIT;
+    if (engine_adapter_list(d->engine, false, &h->adapters, &h->n, &err))
+        warn(d, "adapters_lost", err.text);
+    error_clear(&err);
+    http_hand_over(d->http, &h->sockets.http, &h->sockets.admin);
+    systemd_notify("RELOADING=1");
+}
+
+/* Loads what was loaded, but for --adapter's, which are; what cannot be is told of, no more. */
+static void inherit(struct daemon *d, struct heritage *h)
+{
+    for (size_t i = 0; i < h->n; i++) {
+        struct ticket *t = NULL;
+        struct error err = ERROR_INIT;
+        const struct adapter_request r = {.name = h->adapters[i].name,
+                                          .path = h->adapters[i].path,
+                                          .trusted = true,
+                                          .pinned = h->adapters[i].pinned,
+                                          .replace = REPLACE_IF_DIGEST_DIFFERS};
+        if (h->adapters[i].state == ADAPTER_READY && engine_adapter_load(d->engine, &r, &t, &err))
+            warn(d, "adapter_lost", err.text);
+        ticket_detach(t);
+        error_clear(&err);
+        adapter_info_clear(&h->adapters[i]);
+    }
+    free(h->adapters);
+    *h = (struct heritage){0};
+}
+
+/* A daemon from its beginning to its end; *again: another one is to begin, with *h. */
+static enum status run(const struct config *config, struct heritage *h, bool *again,
+                       struct error *err)
+{
+    struct daemon d = {.config = config, .signals = -1, .fault = -1, .passed = h->sockets};
+    bool stopped = false;
+    *again = false;
+    enum status s = open_daemon(&d, err);
+    s = s ? s : load(&d, &stopped, err);
+    if (!s && !stopped && !d.http)
+        s = open_http(&d, err);
+    if (!s && !stopped) {
+        announce(&d);
+        inherit(&d, h);
+        *again = serve(&d);
+    }
+    if (*again)
+        bequeath(&d, h);
+    close_daemon(&d);
+    return s;
+}
+
+static enum status on_the_cpu(struct config *config, struct error *err)
+{
+    free(config->device);
+    config->device = strdup("cpu");
+    return config->device ? ST_OK : error_memory(err, "starting anew");
 }
 
 int cmd_serve(int argc, char **argv, char **envp)
@@ -381,17 +512,16 @@ int cmd_serve(int argc, char **argv, char **envp)
     int code;
     if (!cmd_config("serve", argc, argv, envp, &config, &code))
         return code;
-    struct daemon d = {.config = &config, .signals = -1};
-    bool stopped = false;
-    enum status s = open_daemon(&d, &err);
-    s = s ? s : load(&d, &stopped, &err);
-    if (!s && !stopped && !d.http)
-        s = open_http(&d, &err);
-    if (!s && !stopped) {
-        announce(&d);
-        serve(&d);
+    struct heritage h = {0};
+    bool again = false;
+    enum status s = run(&config, &h, &again, &err);
+    if (again) {
+        s = on_the_cpu(&config, &err);
+        s = s ? s : run(&config, &h, &again, &err);
     }
-    close_daemon(&d);
+    for (size_t i = 0; i < h.n; i++)
+        adapter_info_clear(&h.adapters[i]);
+    free(h.adapters);
     config_clear(&config);
     return s ? cmd_refuse(&err) : EXIT_DONE;
 }

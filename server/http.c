@@ -676,6 +676,22 @@ void http_quiesce(struct http *h)
         quiesce(&h->listeners[i]);
 }
 
+void http_hand_over(struct http *h, int *listen_fd, int *admin_fd)
+{
+    int *out[LISTENERS] = {listen_fd, admin_fd};
+    *listen_fd = *admin_fd = 0;
+    for (size_t i = 0; i < h->n_listeners; i++) {
+        struct listener *l = &h->listeners[i];
+        l->passed = true;
+        quiesce(l);
+        if (l->socket.fd >= 0)
+            *out[i] = l->socket.fd;
+        l->passed = false; // the library would name it again
+        l->socket.fd = -1;
+        l->socket.path[0] = 0;
+    }
+}
+
 static void stop_listener(struct listener *l)
 {
     quiesce(l);

@@ -32,6 +32,9 @@ bool http_loopback(const struct http *h);
 /* Takes no new connections from sockets that were passed: they wait for whoever serves there next.
  */
 void http_quiesce(struct http *h);
+/* The same of all sockets, which are the caller's then (http_options.listen_fd, admin_fd); 0: there
+ * is none. A unix socket's file stays. */
+void http_hand_over(struct http *h, int *listen_fd, int *admin_fd);
 /* Waits up to grace_ms for replies that are being sent, then closes everything. All tickets must
  * end by themselves (engine_drain). NULL is fine. */
 void http_stop(struct http *h, int grace_ms);

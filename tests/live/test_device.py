@@ -2,7 +2,7 @@
 answer, the bits of the CPU in both modes, and in words whatever is missing or fails."""
 import os
 
-from daemon import ADAPTERS, BASE, OFTD, Daemon, oftd
+from daemon import ADAPTERS, BASE, OFTD, Daemon, eventually, oftd
 
 SHIM = os.path.join(os.path.dirname(OFTD), "shim", "liboftd-cuda.so")
 DEVICE = ("--device", "cuda", "--cuda-plugin", SHIM, "--max-batch-rows", "32", "--max-sequences", "8")
@@ -81,3 +81,39 @@ def test_a_device_that_fails():
         r = d.post("/v1/completions", {"prompt": "It is", "max_tokens": 3})
         assert r.status == 503 and "the device has failed: cuda:0: " in r.json()["error"]["message"], r.body
         assert d.get("/v2/health/ready").status == 503
+
+
+RESTARTS = ("--device", "auto", "--device-failure", "cpu", "--cuda-plugin", SHIM, "--adapter-dir", ADAPTERS)
+
+
+def fail(d):
+    """Requests until the device has failed."""
+    for _ in range(20):
+        if d.post("/v1/completions", {"prompt": "It is", "max_tokens": 3}).status >= 500:
+            return
+    raise AssertionError("the device did not fail")
+
+
+def test_the_cpu_goes_on():
+    with start("--device", "cpu") as d:
+        want = answers(d, "exact")
+    with start(*RESTARTS, env={"SHIM_FAIL_AT": "300"}) as d:
+        assert d.ok("GET", "/v1/model")["device"] == "cuda:0"
+        d.ok("POST", "/v1/adapters", {"name": "third", "path": NAMES["devil"], "pinned": True})
+        fail(d)
+        eventually(lambda: d.get("/v1/model").status == 200, 60)  # 503 first, then connections wait
+        assert d.ok("GET", "/v1/model")["device"] == "cpu"
+        assert answers(d, "exact") == want
+        eventually(lambda: any(a["name"] == "third" and a["state"] == "ready" and a["pinned"]
+                               for a in d.ok("GET", "/v1/adapters")["adapters"]), 30)
+        assert d.get("/v2/health/ready").status == 200 and "device_failed" in d.log_text()
+
+
+def test_a_merge_is_not_forgotten():
+    with start(*RESTARTS, env={"SHIM_FAIL_AT": "300"}) as d:
+        d.ok("POST", "/v1/merge", {"adapter": "devil"})
+        fail(d)
+        eventually(lambda: "adapters are merged" in d.log_text(), 30)
+        assert d.post("/v1/completions", {"prompt": "It is", "max_tokens": 3}).status == 503
+    code, _, err = oftd("serve", "--model", BASE, "--listen", "127.0.0.1:0", *DEVICE, "--device-failure", "cpu")
+    assert code == 1 and "--device-failure cpu: --device cuda asks for a GPU" in err, err
