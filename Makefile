@@ -63,7 +63,7 @@ $(BUILD)/obj/server/page/files.o: $(PAGE) Makefile
 	$(CC) -I. -Iserver/page -c server/page/files.S -o $@
 
 # Tables that are included as text.
--include $(OBJS:.o=.d) $(TESTS:=.d)
+-include $(OBJS:.o=.d) $(TESTS:=.d) $(patsubst %.c,$(BUILD)/obj/%.d,$(wildcard tests/support/*.c tests/faults/*.c))
 
 # ---- the CUDA plug-in --------------------------------------------------------------------------
 # With the toolkit: kernels for each of CUDA_ARCHS and PTX of the last; nothing else needs it. -fmad=false: a product is

@@ -383,6 +383,19 @@ struct attention_args {
                            the rounding to bf16 (falcon) */
 };
 
+/*
+ * How the token behind a row of logits is drawn where nothing changes them first (core/run/
+ * sampler.c): the largest, the first of equals, where scale is 0; else one of all, each as likely
+ * as exp(x * scale): the first whose sum, of it and all before, is above u times the sum of all.
+ */
+#define DRAW_NOT_YET (-2)
+#define DRAW_NOTHING (-1) /* the logits are not finite */
+struct draw {
+    float scale;
+    int32_t token;
+    double u;
+};
+
 struct kernels_state;
 
 /*
@@ -472,6 +485,11 @@ struct kernels {
      * every table. */
     void (*likelihoods)(const struct kernels *self, const float *x, int64_t n, float max,
                         float scale, float *likely, float *sums);
+    /* Of each row i of logits x [rows, ldx] with n columns whose draws[i] is not NULL: its token,
+     * which is there when the call returns; DRAW_NOT_YET: rows are too long for it. NULL without
+     * own_memory. */
+    void (*draw)(const struct kernels *self, const float *x, int64_t ldx, int32_t rows, int64_t n,
+                 struct draw *const *draws);
     /* C [m, n] = op(A) op(B), row-major f32 (BLAS; results may depend on the shape: loader and
      * merges only). */
     void (*gemm)(const struct kernels *self, bool ta, bool tb, int64_t m, int64_t n, int64_t k,

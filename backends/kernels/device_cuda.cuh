@@ -140,6 +140,9 @@ void elementwise_cuda_add_rows(const struct kernels *self, const float *x, int64
                                const int32_t *ids, const float *shares, int32_t n, int64_t dim,
                                float *out, int64_t ldo);
 
+void draw_cuda_run(const struct kernels *self, const float *x, int64_t ldx, int32_t rows, int64_t n,
+                   struct draw *const *draws);
+
 /* ---- numbers: core/tensor.c's conversions, bit for bit ---- */
 
 DEVICE float device_float(uint32_t bits)

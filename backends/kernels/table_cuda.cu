@@ -277,6 +277,7 @@ static void fill_slots(struct kernels *k, struct kernels_state *s, enum compute 
     k->scale = elementwise_cuda_scale;
     k->copy_rows = elementwise_cuda_copy_rows;
     k->add_rows = elementwise_cuda_add_rows;
+    k->draw = draw_cuda_run;
     k->close = mode == COMPUTE_EXACT ? close_table : close_fast;
 }
 

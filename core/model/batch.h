@@ -47,6 +47,8 @@ struct row_output {
     float *gathered; /* [hidden] that takes in what `hidden` would be: weight times it is added, or
                         (weight 0) the larger of both stays */
     float weight;
+    struct draw *draw; /* what the logits are wanted for, where that is all: a table that draws
+                          itself sets .token and leaves `logits` */
 };
 
 struct batch {

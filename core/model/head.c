@@ -26,22 +26,51 @@ static void cap(const struct kernels *kernels, float limit, float *x, int32_t ro
     kernels->scale(kernels, x, rows * dim, limit);
 }
 
-/* tail [n, ld], rows of the pass, -> out[i] [vocab]. */
-static void output_layer(const struct pass *p, const int32_t *rows, const float *tail, int64_t ld,
-                         float *const *out, int32_t n)
+/* Rows of one kind: where their logits go, and what these are wanted for. */
+struct wanted {
+    int32_t n, rows[HEAD_ROWS];
+    float *logits[HEAD_ROWS];
+    struct draw *draws[HEAD_ROWS];
+};
+
+static bool is_drawn(const struct wanted *w, int32_t i)
+{
+    return w->draws[i] && w->draws[i]->token != DRAW_NOT_YET;
+}
+
+/* Logits x [n, vocab] of a table with memory of its own: drawn of there, or fetched. */
+static void draw_or_fetch(const struct pass *p, const float *x, const struct wanted *w)
+{
+    int64_t vocab = p->model->vocab;
+    bool any = false;
+    for (int32_t i = 0; i < w->n; i++)
+        any |= w->draws[i] != NULL;
+    if (any && p->kernels->draw)
+        p->kernels->draw(p->kernels, x, vocab, w->n, vocab, w->draws);
+    for (int32_t i = 0, end; i < w->n; i = end) { // those side by side in one go
+        end = i + 1;
+        if (is_drawn(w, i))
+            continue;
+        while (end < w->n && !is_drawn(w, end) && w->logits[end] == w->logits[end - 1] + vocab)
+            end++;
+        pass_fetch(p, w->logits[i], x + i * vocab, (end - i) * vocab);
+    }
+}
+
+/* tail [w->n, ld] -> w->logits[i] [vocab]. */
+static void output_layer(const struct pass *p, const float *tail, int64_t ld,
+                         const struct wanted *w)
 {
     struct scratch *s = p->scratch;
     const struct model_config *c = p->model->config;
     int64_t vocab = p->model->vocab;
-    const struct pass of_tail = pass_of_rows(p, rows, n, s->tail_groups);
-    bool direct = contiguous(out, n, vocab);
-    float *to = direct && !pass_apart(p) ? out[0] : s->logits;
+    const struct pass of_tail = pass_of_rows(p, w->rows, w->n, s->tail_groups);
+    bool direct = !pass_apart(p) && contiguous(w->logits, w->n, vocab);
+    float *to = direct ? w->logits[0] : s->logits;
     module_forward(&of_tail, tail, ld, &(struct product){c->head, to, vocab, false}, 1);
-    cap(p->kernels, c->logit_cap, to, n, vocab);
-    if (direct)
-        pass_fetch(p, out[0], to, n * vocab);
-    for (int32_t i = 0; i < n && !direct; i++)
-        pass_fetch(p, out[i], to + i * vocab, vocab);
+    cap(p->kernels, c->logit_cap, to, w->n, vocab);
+    if (!direct)
+        draw_or_fetch(p, to, w);
 }
 
 /* The rows' way from the residual to the width of the output layer; returns where they are. */
@@ -91,25 +120,26 @@ static void move_rows(const struct pass *p, const float *tail, const int32_t *fr
 }
 
 /* Those of the rows whose logits are of labels (or are not), moved to the front of x. */
-static int32_t gather_rows(const struct pass *p, const struct row_output *outputs, int32_t n,
-                           bool labels, const float *tail, float *x, int64_t ld, int32_t *rows,
-                           float **logits)
+static struct wanted gather_rows(const struct pass *p, const struct row_output *outputs, int32_t n,
+                                 bool labels, const float *tail, float *x, int64_t ld)
 {
     bool any = classifier_any(p);
-    int32_t from[HEAD_ROWS], kept = 0;
+    struct wanted w = {0};
+    int32_t from[HEAD_ROWS];
     bool moved = x != tail;
     for (int32_t i = 0; i < n; i++) {
         bool is_label = any && (p->model->classifier || classifier_of(p, outputs[i].row));
         if (!outputs[i].logits || is_label != labels)
             continue;
-        moved |= i > kept;
-        from[kept] = i;
-        rows[kept] = outputs[i].row;
-        logits[kept++] = outputs[i].logits;
+        moved |= i > w.n;
+        from[w.n] = i;
+        w.rows[w.n] = outputs[i].row;
+        w.draws[w.n] = outputs[i].draw;
+        w.logits[w.n++] = outputs[i].logits;
     }
     if (moved)
-        move_rows(p, tail, from, kept, x, ld);
-    return kept;
+        move_rows(p, tail, from, w.n, x, ld);
+    return w;
 }
 
 /* The rows of a text in order, so that no split of it changes a bit. */
@@ -141,18 +171,16 @@ static void deliver(const struct pass *p, const struct row_output *o, const floa
 
 static void forward_chunk(const struct pass *p, const struct row_output *outputs, int32_t n)
 {
-    int32_t rows[HEAD_ROWS];
-    float *logits[HEAD_ROWS];
     int64_t ld;
     float *tail = finish(p, outputs, n, &ld), *apart = p->scratch->wide;
     for (int32_t i = 0; i < n; i++)
         deliver(p, &outputs[i], tail + i * ld, ld);
-    int32_t n_labels = gather_rows(p, outputs, n, true, tail, apart, ld, rows, logits);
-    if (n_labels > 0)
-        classifier_forward(p, rows, apart, ld, logits, n_labels);
-    int32_t n_logits = gather_rows(p, outputs, n, false, tail, tail, ld, rows, logits);
-    if (n_logits > 0)
-        output_layer(p, rows, tail, ld, logits, n_logits);
+    struct wanted w = gather_rows(p, outputs, n, true, tail, apart, ld);
+    if (w.n > 0)
+        classifier_forward(p, w.rows, apart, ld, w.logits, w.n);
+    w = gather_rows(p, outputs, n, false, tail, tail, ld);
+    if (w.n > 0)
+        output_layer(p, tail, ld, &w);
 }
 
 void head_forward(const struct pass *p, const struct row_output *outputs, int32_t n)

@@ -16,6 +16,7 @@ enum status step_open(struct step *s, int32_t vocab, int32_t max_rows, int32_t m
                        .vocab = vocab};
     s->items = calloc(sequences, sizeof *s->items);
     s->logits = memory_alloc((size_t)s->slots * (size_t)(vocab + 1) * sizeof *s->logits);
+    s->draws = calloc((size_t)s->slots, sizeof *s->draws);
     s->tokens = calloc(rows, sizeof *s->tokens);
     s->types = calloc(rows, sizeof *s->types);
     s->positions = calloc(rows, sizeof *s->positions);
@@ -24,8 +25,8 @@ enum status step_open(struct step *s, int32_t vocab, int32_t max_rows, int32_t m
     s->ends = calloc(rows, sizeof *s->ends);
     s->outputs = calloc(rows, sizeof *s->outputs);
     s->groups = calloc(sequences, sizeof *s->groups);
-    if (s->items && s->logits && s->tokens && s->types && s->positions && s->pages && s->lengths &&
-        s->ends && s->outputs && s->groups)
+    if (s->items && s->logits && s->draws && s->tokens && s->types && s->positions && s->pages &&
+        s->lengths && s->ends && s->outputs && s->groups)
         return ST_OK;
     step_close(s);
     return error_memory(err, "the rows of a step");
@@ -35,6 +36,7 @@ void step_close(struct step *s)
 {
     free(s->items);
     memory_free(s->logits);
+    free(s->draws);
     free(s->tokens);
     free(s->types);
     free(s->positions);
@@ -103,6 +105,9 @@ static bool output(struct step *s, const struct sequence *q, int32_t pos, struct
     step_prompt_rows(q, &from, &end);
     if ((pos < from || pos >= end) && pos < q->len - 1)
         return false;
+    struct draw *draw = &s->draws[s->used];
+    if (sequence_draws(q, draw) && pos == q->len - 1)
+        out->draw = draw;
     out->logits = step_logits(s, s->used++);
     return true;
 }

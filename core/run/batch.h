@@ -16,7 +16,8 @@ struct step {
     int32_t max_rows, max_sequences, slots;
     struct sequence **items; /* [max_sequences] */
     int32_t n_items;
-    float *logits; /* [slots, vocab]: of generating sequences; a raw pass has its own place */
+    float *logits;      /* [slots, vocab]: of generating sequences; a raw pass has its own place */
+    struct draw *draws; /* [slots] */
     int32_t vocab, used;
 
     int32_t *tokens, *types, *positions; /* [max_rows]; of the pass that was built last */
@@ -38,6 +39,11 @@ void step_collect(struct step *s, struct sequence *const *running, int32_t n);
 int32_t step_pass(struct step *s, int32_t first, const struct kv *kv, struct batch *b);
 /* Positions of this step from which logits of the prompt are wanted: [*from, *end). */
 void step_prompt_rows(const struct sequence *q, int32_t *from, int32_t *end);
+/* What has been drawn of a slot's logits already. */
+static inline const struct draw *step_draw(const struct step *s, int32_t slot)
+{
+    return &s->draws[slot];
+}
 static inline float *step_logits(const struct step *s, int32_t slot)
 {
     return s->logits + (size_t)slot * (size_t)s->vocab;

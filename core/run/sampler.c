@@ -239,22 +239,57 @@ static void forbid_others(float *x, int32_t n, const uint64_t *allowed)
     }
 }
 
+static bool has_penalties(const struct sampling *p)
+{
+    return p->repetition != 1 || p->presence != 0 || p->frequency != 0;
+}
+
+static bool has_forbidden(const struct sampling *p, const struct history *h)
+{
+    return h->len - h->prompt_len < p->min_tokens && p->n_stops > 0;
+}
+
+/* Does a token's logit change before it is drawn? */
+static bool changes(const struct sampling *p, const struct history *h)
+{
+    return has_penalties(p) || has_forbidden(p, h) || p->n_bias || h->allowed;
+}
+
+static bool is_filtered(const struct sampling *p, int32_t vocab)
+{
+    return (p->top_k > 0 && p->top_k < vocab) || p->top_p < 1 || p->min_p > 0;
+}
+
+/* 0: the largest is picked. */
+static float scale_of(const struct sampling *p)
+{
+    return p->temperature < GREEDY_BELOW ? 0 : 1 / p->temperature;
+}
+
+bool sampler_draws(const struct sampling *p, const struct history *h, int32_t vocab,
+                   struct draw *out)
+{
+    *out = (struct draw){.scale = scale_of(p), .token = DRAW_NOT_YET};
+    if (changes(p, h) || p->logprobs >= 0 || (out->scale > 0 && is_filtered(p, vocab)))
+        return false;
+    out->u = sampler_uniform(p->seed, h->choice, h->len);
+    return true;
+}
+
 /* The logits after penalties, biases and forbidden tokens: the model's own where nothing changes.
  */
 static const float *process(struct sampler *s, const struct sampling *p, const struct history *h,
                             const float *logits)
 {
-    bool penalties = p->repetition != 1 || p->presence != 0 || p->frequency != 0;
-    bool forbid = h->len - h->prompt_len < p->min_tokens && p->n_stops > 0;
-    if (!penalties && !forbid && !p->n_bias && !h->allowed)
+    if (!changes(p, h))
         return logits;
     memcpy(s->x, logits, (size_t)s->vocab * sizeof *s->x);
-    if (penalties)
+    if (has_penalties(p))
         penalize(s, p, h);
     for (size_t i = 0; i < p->n_bias; i++)
         if (p->bias[i].token >= 0 && p->bias[i].token < s->vocab)
             s->x[p->bias[i].token] += p->bias[i].bias;
-    if (forbid)
+    if (has_forbidden(p, h))
         for (size_t i = 0; i < p->n_stops; i++)
             if (p->stops[i] >= 0 && p->stops[i] < s->vocab)
                 s->x[p->stops[i]] = -INFINITY;
@@ -417,11 +452,10 @@ int32_t sampler_pick(struct sampler *s, const struct sampling *p, const struct h
 {
     const float *x = process(s, p, h, logits);
     int32_t best = argmax(s, x);
-    if (p->temperature < GREEDY_BELOW || x[best] == -INFINITY)
+    float scale = scale_of(p);
+    if (scale == 0 || x[best] == -INFINITY)
         return best;
     double u = sampler_uniform(p->seed, h->choice, h->len);
-    float scale = 1 / p->temperature;
-    bool filtered = (p->top_k > 0 && p->top_k < s->vocab) || p->top_p < 1 || p->min_p > 0;
     s->kernels->likelihoods(s->kernels, x, s->vocab, x[best], scale, s->likely, s->sums);
-    return filtered ? draw_filtered(s, p, x, x[best], scale, u) : draw_all(s, u);
+    return is_filtered(p, s->vocab) ? draw_filtered(s, p, x, x[best], scale, u) : draw_all(s, u);
 }

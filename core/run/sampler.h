@@ -50,6 +50,10 @@ enum status sampler_open(const struct kernels *kernels, int32_t vocab, struct sa
 void sampler_close(struct sampler *s);
 const struct kernels *sampler_kernels(const struct sampler *s);
 
+/* Whether a pick reads nothing but the logits as they are, how it is drawn then, and whether no
+ * more is wanted of them; *out is set for it, or to DRAW_NOT_YET. */
+bool sampler_draws(const struct sampling *p, const struct history *h, int32_t vocab,
+                   struct draw *out);
 /* Room for such bits, for one pick. */
 uint64_t *sampler_bits(struct sampler *s);
 /* logits [vocab], all finite -> the next token. */

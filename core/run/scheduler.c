@@ -516,7 +516,8 @@ static enum status deliver_tokens(struct scheduler *s, struct sequence *q, int32
     s->counts.draft_tokens += (uint64_t)drafted;
     for (int32_t i = 0;; i++) {
         int32_t len = q->len, guess = i < q->draft.n ? q->tokens[len] : -1;
-        enum status st = sequence_accept(q, step_logits(&s->step, slot + i), s->sampler, err);
+        enum status st = sequence_accept(q, step_logits(&s->step, slot + i),
+                                         step_draw(&s->step, slot + i), s->sampler, err);
         if (st != ST_OK || q->len == len)
             return st;
         note_token(s, q);

@@ -451,8 +451,17 @@ static enum status finish(struct sequence *q, struct error *err)
     return st;
 }
 
-enum status sequence_accept(struct sequence *q, const float *logits, struct sampler *s,
-                            struct error *err)
+bool sequence_draws(const struct sequence *q, struct draw *out)
+{
+    const struct request *r = q->request;
+    const struct history h = {q->tokens, q->prompt_len, q->len, q->choice, NULL};
+    out->token = DRAW_NOT_YET;
+    return r->kind == REQUEST_GENERATE && !r->grammar && !q->draft.n &&
+           sampler_draws(&r->sampling, &h, r->host->model->vocab, out);
+}
+
+enum status sequence_accept(struct sequence *q, const float *logits, const struct draw *drawn,
+                            struct sampler *s, struct error *err)
 {
     const struct request *r = q->request;
     if (q->len == q->prompt_len && q->echo && emit_echo(q) != ST_OK)
@@ -461,7 +470,8 @@ enum status sequence_accept(struct sequence *q, const float *logits, struct samp
         q->finish = FINISH_LENGTH;
         return emit(q, "", 0, -1) == ST_OK ? ST_OK : error_memory(err, "a piece of text");
     }
-    if (!sampler_finite(logits, r->host->model->vocab))
+    bool here = drawn->token == DRAW_NOT_YET; // it is not drawn yet
+    if (here ? !sampler_finite(logits, r->host->model->vocab) : drawn->token < 0)
         return non_finite(q, q->len - 1, err);
     struct history h = {q->tokens, q->prompt_len, q->len, q->choice, NULL};
     if (r->grammar) {
@@ -471,7 +481,8 @@ enum status sequence_accept(struct sequence *q, const float *logits, struct samp
             return st != ST_OK ? st : finish(q, err);
         h.allowed = sampler_bits(s);
     }
-    struct token_info info = {.id = sampler_pick(s, &r->sampling, &h, logits), .logprob = NAN};
+    struct token_info info = {.id = here ? sampler_pick(s, &r->sampling, &h, logits) : drawn->token,
+                              .logprob = NAN};
     if (r->sampling.logprobs >= 0) {
         enum status st = fill_logprobs(q, sampler_kernels(s), logits, q->tokens[q->len - 1],
                                        r->sampling.logprobs, &info, err);

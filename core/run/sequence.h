@@ -108,8 +108,12 @@ void sequence_drop_pages(struct sequence *q, struct kvcache *c);
 /* logits [vocab] of prompt position pos: the logprob of the next prompt token. */
 enum status sequence_prompt_logits(struct sequence *q, int32_t pos, const float *logits,
                                    const struct kernels *kernels, struct error *err);
-/* logits of the last position: draws, decodes, emits. finish tells whether the choice ended. */
-enum status sequence_accept(struct sequence *q, const float *logits, struct sampler *s,
-                            struct error *err);
+/* Whether nothing but the logits of the last position, as they are, says what comes next, and how
+ * it is drawn of them; *out is set for it, or to DRAW_NOT_YET. */
+bool sequence_draws(const struct sequence *q, struct draw *out);
+/* logits of the last position, or what has been drawn of them: draws, decodes, emits. finish tells
+ * whether the choice ended. */
+enum status sequence_accept(struct sequence *q, const float *logits, const struct draw *drawn,
+                            struct sampler *s, struct error *err);
 
 #endif

@@ -57,6 +57,22 @@ def test_an_output_layer_and_keys_of_bytes():
     bits_of_the_cpu("fast", "--head", "8", "--kv-dtype", "int8")
 
 
+def test_tokens_are_drawn_there():
+    """The same text by all ways to a token: the largest, one of all, those that the host draws."""
+    def texts(d):
+        got = []
+        for body in ({"temperature": 0}, {"temperature": 1.3, "n": 3}, {"temperature": 1, "top_p": 0.7}, {"temperature": 2, "top_k": 5},
+                     {"temperature": 1, "repetition_penalty": 1.3}, {"temperature": 1, "logit_bias": {"300": 4}}, {"structured_outputs": {"choice": ["house", "door"]}}):
+            r = d.ok("POST", "/v1/completions", {"prompt": "The old", "max_tokens": 6, "seed": 11, "ignore_eos": True, "top_p": 1, "top_k": -1, **body})
+            got.append([c["text"] for c in r["choices"]])
+        return got
+    with start("--device", "cpu", compute="fast") as d:
+        want = texts(d)
+    assert len(set(want[1])) == 3, want
+    with start(*DEVICE, compute="fast") as d:
+        assert texts(d) == want
+
+
 def test_what_is_missing():
     for env, words in (({"SHIM_CUDA": "none"}, "no NVIDIA driver"), ({"SHIM_CUDA": "old"}, "too old: it is for CUDA 12.2"),
                        ({"SHIM_CUDA": "empty"}, "no such GPU here"), ({"SHIM_CUDA": "weak"}, "compute capability 7.5")):
