@@ -680,7 +680,7 @@ void http_hand_over(struct http *h, int *listen_fd, int *admin_fd)
 {
     int *out[LISTENERS] = {listen_fd, admin_fd};
     *listen_fd = *admin_fd = 0;
-    for (size_t i = 0; i < h->n_listeners; i++) {
+    for (size_t i = 0; i < LISTENERS && i < h->n_listeners; i++) {
         struct listener *l = &h->listeners[i];
         l->passed = true;
         quiesce(l);
