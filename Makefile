@@ -132,7 +132,7 @@ test: all unit live ## unit and live tests
 
 check-kernels: $(BUILD)/check_kernels ## compare (and time) every kernel of every table with the portable one
 	$<
-$(BUILD)/check_kernels: $(BUILD)/obj/tests/support/mirrored.o
+$(BUILD)/check_kernels: $(BUILD)/obj/tests/support/mirrored.o tests/bench/check_attention.c tests/bench/check_draws.c tests/bench/check_kernels.h
 $(BUILD)/check_kernels $(BUILD)/time_formats $(BUILD)/count_kernels $(BUILD)/masks $(BUILD)/conversations: $(BUILD)/%: tests/bench/%.c $(LIB)
 	$(CC) $(ALL_CFLAGS) -o $@ $(filter %.c %.o,$^) $(LIB) $(LIBS)
 

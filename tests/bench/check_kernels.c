@@ -11,12 +11,12 @@
 #include "backends/kernels/cpu.h"
 #include "backends/kernels/cuda.h"
 #include "backends/kernels/probe.h"
-#include "core/run/sampler.h"
-#include "tests/backends/kernels/random_weight.h"
+#include "tests/bench/check_kernels.h"
 #include "tests/support/mirrored.h"
 
-static struct kernels *oracle, *table;
-static bool timing, failed;
+struct kernels *oracle, *table;
+bool timing;
+static bool failed;
 
 static const char *mode_name(void)
 {
@@ -30,12 +30,12 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static int64_t between(int64_t low, int64_t high)
+int64_t between(int64_t low, int64_t high)
 {
     return low + (int64_t)(random_u64() % (uint64_t)(high - low + 1));
 }
 
-static float *floats(int64_t n)
+float *floats(int64_t n)
 {
     float *p = memory_alloc((size_t)(n > 0 ? n : 1) * sizeof *p);
     if (!p) {
@@ -46,38 +46,34 @@ static float *floats(int64_t n)
     return p;
 }
 
-/* What a slot's check works on: inputs and two outputs that start equal. */
-struct data {
-    const struct weight_case *c;
-    struct weight w;
-    int32_t rows;
-    int64_t n, k, size;
-    float *x, *y, *z, *out[2];
-    struct act a[2]; /* products: x as the oracle and the table prepare it */
-    void *buffer[2];
-    struct rotation r[2];
-    struct kv kv[2];
-    int32_t *positions, *ends, **pages;
-    bool flag;
-    int kind;
-};
-
-/* One call of the slot on table t, writing d->out[which]. */
-typedef void call(struct kernels *t, struct data *d, int which);
-
 /* A line of the table stands for one slot and case in all its shapes. */
 static struct {
     char slot[16], what[32];
     int shapes, different;
 } line;
 
-static void end_line(void)
+void end_line(void)
 {
     if (line.shapes && (!timing || line.different))
         printf("%-9s %-11s %-26s %3d shapes  %s\n", table->isa, line.slot, line.what, line.shapes,
                line.different ? "DIFFERENT" : "same bits");
     failed |= line.different > 0;
     memset(&line, 0, sizeof line);
+}
+
+void begin_line(const char *slot, const char *what)
+{
+    if (!strcmp(line.slot, slot) && !strcmp(line.what, what))
+        return;
+    end_line();
+    snprintf(line.slot, sizeof line.slot, "%s", slot);
+    snprintf(line.what, sizeof line.what, "%s", what);
+}
+
+void note_shape(bool same)
+{
+    line.shapes++;
+    line.different += !same;
 }
 
 static int64_t differences(const struct data *d)
@@ -88,13 +84,9 @@ static int64_t differences(const struct data *d)
     return bad;
 }
 
-static void compare(const char *slot, const char *what, struct data *d, call *run)
+void compare(const char *slot, const char *what, struct data *d, call *run)
 {
-    if (strcmp(line.slot, slot) != 0 || strcmp(line.what, what) != 0) {
-        end_line();
-        snprintf(line.slot, sizeof line.slot, "%s", slot);
-        snprintf(line.what, sizeof line.what, "%s", what);
-    }
+    begin_line(slot, what);
     memcpy(d->out[1], d->out[0], (size_t)d->size * sizeof(float));
     double start = now();
     run(oracle, d, 0);
@@ -102,8 +94,7 @@ static void compare(const char *slot, const char *what, struct data *d, call *ru
     run(table, d, 1);
     double best = now() - middle;
     int64_t bad = differences(d);
-    line.shapes++;
-    line.different += bad > 0;
+    note_shape(bad == 0);
     if (bad)
         printf("%s %s %s, %d rows, %lld x %lld: %lld outputs differ\n", table->isa, slot, what,
                (int)d->rows, (long long)d->n, (long long)d->k, (long long)bad);
@@ -118,7 +109,7 @@ static void compare(const char *slot, const char *what, struct data *d, call *ru
                plain / best);
 }
 
-static void release(struct data *d)
+void release(struct data *d)
 {
     weight_clear(&d->w);
     memory_free(d->x);
@@ -141,7 +132,7 @@ static void release(struct data *d)
     memset(d, 0, sizeof *d);
 }
 
-static void outputs(struct data *d, int64_t size)
+void outputs(struct data *d, int64_t size)
 {
     d->size = size;
     d->out[0] = floats(size);
@@ -321,176 +312,6 @@ static void check_prepare(void)
             char what[32];
             snprintf(what, sizeof what, "block %d", (int)blocks[b]);
             compare("prepare", what, &d, run_prepare);
-            release(&d);
-        }
-}
-
-/* ---- attention ---- */
-
-static struct kv_rows rows_of(const struct data *d)
-{
-    return (struct kv_rows){.rows = d->rows,
-                            .positions = d->positions,
-                            .pages = (const int32_t *const *)d->pages,
-                            .ends = d->flag ? d->ends : NULL};
-}
-
-static void run_attention(struct kernels *t, struct data *d, int which)
-{
-    struct kv_rows rows = rows_of(d);
-    struct attention_args a = {.kv = &d->kv[which],
-                               .layer = 1,
-                               .rows = &rows,
-                               .q = d->x,
-                               .out = d->out[which],
-                               .ldq = d->k,
-                               .ldo = d->k,
-                               .heads = (int32_t)d->n,
-                               .scale = 0.3f};
-    if (d->kind & 1)
-        a.softcap = 5;
-    if (d->kind & 2)
-        a.window = 37;
-    if (d->kind & 4)
-        a.alibi = d->z;
-    int64_t ld = (int64_t)a.kv->kv_heads * a.kv->head_dim;
-    t->kv_store(t, &d->kv[which], 1, &rows, d->y, d->y + d->rows * ld, ld);
-    t->attention(t, &a);
-}
-
-/* What pages may hold: random numbers of the type, and steps behind each head. */
-static void *random_heads(enum dtype dtype, size_t size, size_t head)
-{
-    char *v = memory_alloc(size);
-    size_t steps = dtype == DT_I8 ? KV_PAGE * sizeof(float) : 0;
-    for (size_t at = 0; at < size; at += head) {
-        for (size_t i = 0; i < (head - steps) / dtype_size(dtype); i++) {
-            float x = (float)between(-1000, 1000) * 1e-3f;
-            if (dtype == DT_F32)
-                ((float *)(void *)(v + at))[i] = x;
-            else if (dtype == DT_F16)
-                ((uint16_t *)(void *)(v + at))[i] = f32_to_f16(x);
-            else
-                v[at + i] = (char)between(-127, 127);
-        }
-        for (size_t i = 0; i < steps / sizeof(float); i++)
-            ((float *)(void *)(v + at + head - steps))[i] = (float)between(0, 100) * 1e-4f;
-    }
-    return v;
-}
-
-/* Slots from `slot` on of a page of layer 1, which nobody sees, are no numbers. */
-static void spoil(const struct kv *kv, int32_t page, int32_t slot)
-{
-    size_t size = dtype_size(kv->dtype), head = kv_head_bytes(kv->dtype, kv->head_dim);
-    size_t steps = KV_PAGE * (size_t)kv_fours(kv->head_dim), dim = (size_t)kv->head_dim;
-    for (int32_t h = 0; h < kv->kv_heads; h++)
-        for (size_t s = (size_t)slot; s < KV_PAGE; s++) {
-            size_t at = (size_t)(kv->n_pages + page) * kv->page_bytes + (size_t)h * head;
-            char *k = (char *)kv->k + at, *v = (char *)kv->v + at;
-            if (kv->dtype == DT_I8) {
-                memset(k + steps + s * sizeof(float), 0xff, sizeof(float));
-                memset(v + steps + s * sizeof(float), 0xff, sizeof(float));
-                continue;
-            }
-            for (size_t i = 0; i < dim; i++)
-                memset(k + (i * KV_PAGE + s) * size, 0xff, size);
-            memset(v + s * dim * size, 0xff, dim * size);
-        }
-}
-
-/* Rows of sequences, of which each has pages of its own: runs of up to `run` rows. */
-struct attention_shape {
-    int32_t rows, run, kv_heads, group, dim, longest;
-    bool whole; /* a row sees all of its run */
-};
-
-/* The rows; returns how many pages they have. */
-static int64_t random_rows(struct data *d, const struct attention_shape *v)
-{
-    int32_t longest = timing && v->run == 1 ? 1000 : v->longest, pages = 0, n = 1;
-    d->positions = calloc((size_t)v->rows, sizeof *d->positions);
-    d->ends = calloc((size_t)v->rows, sizeof *d->ends);
-    d->pages = calloc((size_t)v->rows, sizeof *d->pages);
-    for (int32_t i = 0; i < v->rows; i += n) {
-        bool near = v->run == 1 && i % 3 == 0, far = v->run > 1 && i == 0;
-        int32_t first = (int32_t)between(far ? longest - 20 : 0, near ? 20 : longest);
-        n = i ? (int32_t)between(1, v->run) : v->run;
-        n = n < v->rows - i ? n : v->rows - i;
-        int32_t count = (first + n - 1) / KV_PAGE + 1, *list = malloc((size_t)count * sizeof *list);
-        for (int32_t p = count - 1; p >= 0; p--)
-            list[p] = pages++;
-        for (int32_t r = i; r < i + n; r++) {
-            d->positions[r] = first + r - i;
-            d->ends[r] = first + n;
-            d->pages[r] = list;
-        }
-    }
-    return pages;
-}
-
-/* Over random keys of layer 1. */
-static struct data random_attention(enum dtype dtype, const struct attention_shape *v)
-{
-    struct data d = {.rows = v->rows, .n = (int64_t)v->kv_heads * v->group, .flag = v->whole};
-    d.k = d.n * v->dim;
-    int64_t pages = random_rows(&d, v);
-    size_t head = kv_head_bytes(dtype, v->dim);
-    size_t size = 2 * (size_t)pages * (size_t)v->kv_heads * head;
-    for (int i = 0; i < 2; i++) {
-        d.kv[i] = (struct kv){.dtype = dtype,
-                              .layers = 2,
-                              .kv_heads = v->kv_heads,
-                              .head_dim = v->dim,
-                              .n_pages = pages,
-                              .page_bytes = (size_t)v->kv_heads * head};
-        d.kv[i].k = i ? memory_alloc(size) : random_heads(dtype, size, head);
-        d.kv[i].v = i ? memory_alloc(size) : random_heads(dtype, size, head);
-    }
-    for (int32_t i = 0; i < d.rows; i++)
-        if (d.ends[i] % KV_PAGE)
-            spoil(&d.kv[0], d.pages[i][d.ends[i] / KV_PAGE], d.ends[i] % KV_PAGE);
-    memcpy(d.kv[1].k, d.kv[0].k, size);
-    memcpy(d.kv[1].v, d.kv[0].v, size);
-    d.x = floats(d.rows * d.k);
-    d.y = floats(2 * (int64_t)d.rows * v->kv_heads * v->dim);
-    d.z = floats(d.n);
-    outputs(&d, d.rows * d.k);
-    return d;
-}
-
-static void check_attention(void)
-{
-    static const struct attention_shape shapes[] = {{1, 1, 4, 8, 64, 300, false},
-                                                    {7, 1, 2, 1, 80, 300, false},
-                                                    {5, 1, 1, 5, 17, 300, false},
-                                                    {3, 1, 3, 2, 8, 300, false},
-                                                    {9, 1, 1, 19, 33, 300, false},
-                                                    {64, 1, 2, 4, 128, 300, false},
-                                                    {2, 1, 1, 3, 16, 2500, false}, // several spans
-                                                    {3, 1, 1, 13, 48, 300, false},
-                                                    // rows of one sequence beside others'
-                                                    {70, 70, 1, 1, 32, 100, false},
-                                                    {37, 23, 2, 4, 64, 200, false},
-                                                    {41, 33, 1, 8, 128, 90, false},
-                                                    {19, 17, 1, 4, 256, 150, false},
-                                                    {12, 11, 1, 3, 300, 70, false},
-                                                    {5, 4, 1, 2, 1024, 70, false},
-                                                    {34, 33, 1, 2, 40, 1010, false},
-                                                    {33, 33, 1, 1, 17, 40, false},
-                                                    {5, 3, 1, 40, 20, 70, false},
-                                                    {20, 20, 2, 5, 20, 60, true}};
-    static const enum dtype dtypes[] = {DT_F32, DT_F16, DT_I8};
-    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
-        for (int kind = 0; kind < 3 * 8; kind++) {
-            enum dtype dtype = dtypes[kind / 8];
-            struct data d = random_attention(dtype, &shapes[s]);
-            d.kind = kind % 8;
-            char what[48];
-            snprintf(what, sizeof what, "%s %d heads of %d%s%s%s", dtype_name(dtype), (int)d.n,
-                     (int)shapes[s].dim, kind & 1 ? " cap" : "", kind & 2 ? " win" : "",
-                     kind & 4 ? " alibi" : "");
-            compare("attention", what, &d, run_attention);
             release(&d);
         }
 }
@@ -688,7 +509,7 @@ static void time_products(void)
     memory_free(out);
 }
 
-static void must(enum status s, const struct error *err)
+void must(enum status s, const struct error *err)
 {
     if (s == ST_OK)
         return;
@@ -727,61 +548,6 @@ static void check_cpu(const char *isa, int threads, enum compute mode)
     struct error err = ERROR_INIT;
     must(cpu_kernels_open(isa, mode, threads, &table, &err), &err);
     check_table(threads, mode);
-}
-
-/* Tokens of five rows of n logits, beside the sampler's own. */
-static void check_draws_of(const struct kernels *device, int32_t n)
-{
-    enum { ROWS = 5 };
-    struct error err = ERROR_INIT;
-    struct sampler *sampler;
-    struct draw draws[ROWS], *list[ROWS];
-    int32_t prompt[3] = {0}, want[ROWS];
-    float *x = floats((int64_t)ROWS * n);
-    size_t bytes = (size_t)ROWS * (size_t)n * sizeof *x;
-    must(sampler_open(oracle, n, &sampler, &err), &err);
-    for (int64_t i = 0; i < (int64_t)ROWS * n; i++)
-        x[i] *= 8;
-    x[4 * (int64_t)n + n / 2] = NAN;
-    for (int i = 0; i < ROWS; i++) {
-        const struct sampling p = {.temperature = i % 4 ? (float)i : 0,
-                                   .top_p = 1,
-                                   .repetition = 1,
-                                   .logprobs = -1,
-                                   .seed = random_u64()};
-        const struct history h = {prompt, 3, 3, i, NULL};
-        if (!sampler_draws(&p, &h, n, &draws[i]))
-            line.different++;
-        list[i] = i == 2 ? NULL : &draws[i];
-        want[i] = i == 2   ? DRAW_NOT_YET
-                  : i == 4 ? DRAW_NOTHING
-                           : sampler_pick(sampler, &p, &h, x + i * (int64_t)n);
-    }
-    float *there = device->alloc(device, bytes);
-    if (!there)
-        must(error_memory(&err, "the logits"), &err);
-    device->upload(device, there, x, bytes);
-    device->draw(device, there, n, ROWS, n, list);
-    for (int i = 0; i < ROWS; i++)
-        line.different += draws[i].token != want[i];
-    line.shapes++;
-    device->release(device, there);
-    sampler_close(sampler);
-    memory_free(x);
-}
-
-static void check_draws(const struct kernels *device)
-{
-    static const int32_t sizes[] = {1, 2, 255, 256, 257, 1000, 4096, 4097, 70001};
-    struct error err = ERROR_INIT;
-    must(cpu_kernels_open("portable", COMPUTE_EXACT, 1, &oracle, &err), &err);
-    snprintf(line.slot, sizeof line.slot, "draw");
-    for (int times = 0; times < 8; times++)
-        for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
-            check_draws_of(device, sizes[i]);
-    table = (struct kernels *)device;
-    end_line();
-    oracle->close(oracle);
 }
 
 /* "path/to/plugin.so:1" */
