@@ -399,6 +399,7 @@ static enum status open_worker(struct engine *e, struct error *err)
                                         .now = ticket_now,
                                         .max_sequences = o->max_sequences,
                                         .speculate = o->speculate,
+                                        .can_draw = o->kernels.exact->draw != NULL,
                                         .forward = forward,
                                         .module = module,
                                         .started = started,

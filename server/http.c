@@ -663,17 +663,18 @@ static void nap_ms(int ms)
 }
 
 /* When it stops, the library shuts down the socket that it listens on, for whoever else holds it,
- * too; this takes the socket away from it. */
+ * too; this takes the socket away from it, once. */
 static void quiesce(struct listener *l)
 {
-    if (l->daemon && l->passed && l->socket.fd < 0)
+    if (l->daemon && l->socket.fd < 0)
         l->socket.fd = MHD_quiesce_daemon(l->daemon);
 }
 
 void http_quiesce(struct http *h)
 {
     for (size_t i = 0; i < h->n_listeners; i++)
-        quiesce(&h->listeners[i]);
+        if (h->listeners[i].passed)
+            quiesce(&h->listeners[i]);
 }
 
 void http_hand_over(struct http *h, int *listen_fd, int *admin_fd)
@@ -682,11 +683,10 @@ void http_hand_over(struct http *h, int *listen_fd, int *admin_fd)
     *listen_fd = *admin_fd = 0;
     for (size_t i = 0; i < LISTENERS && i < h->n_listeners; i++) {
         struct listener *l = &h->listeners[i];
-        l->passed = true;
         quiesce(l);
         if (l->socket.fd >= 0)
             *out[i] = l->socket.fd;
-        l->passed = false; // the library would name it again
+        l->passed = false; // it is not ours to close any more
         l->socket.fd = -1;
         l->socket.path[0] = 0;
     }
@@ -694,7 +694,8 @@ void http_hand_over(struct http *h, int *listen_fd, int *admin_fd)
 
 static void stop_listener(struct listener *l)
 {
-    quiesce(l);
+    if (l->passed)
+        quiesce(l);
     if (l->daemon)
         MHD_stop_daemon(l->daemon);
     listen_close(&l->socket);

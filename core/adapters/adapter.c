@@ -424,10 +424,11 @@ static enum status place_rotations(const struct model *m, struct adapter *a, str
         to[i] = &d->placed[i];
     }
     a->adapted.rotation = to;
-    for (size_t i = 0; i < n && a->mode == COMPUTE_FAST; i++)
+    if (a->mode == COMPUTE_EXACT)
+        return ST_OK;
+    for (size_t i = 0; i < n; i++)
         d->rotations[i].data = NULL;
-    if (a->mode == COMPUTE_FAST)
-        free_rotations(d);
+    free_rotations(d);
     return ST_OK;
 }
 

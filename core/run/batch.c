@@ -7,16 +7,19 @@
 #include "core/run/forward.h"
 
 enum status step_open(struct step *s, int32_t vocab, int32_t max_rows, int32_t max_sequences,
-                      struct error *err)
+                      bool can_draw, struct error *err)
 {
     size_t rows = (size_t)max_rows, sequences = (size_t)max_sequences;
     *s = (struct step){.max_rows = max_rows,
                        .max_sequences = max_sequences,
                        .slots = max_sequences + ECHO_ROWS,
+                       .can_draw = can_draw,
                        .vocab = vocab};
     s->items = calloc(sequences, sizeof *s->items);
     s->logits = memory_alloc((size_t)s->slots * (size_t)(vocab + 1) * sizeof *s->logits);
     s->draws = calloc((size_t)s->slots, sizeof *s->draws);
+    for (int32_t i = 0; s->draws && i < s->slots; i++)
+        s->draws[i].token = DRAW_NOT_YET;
     s->tokens = calloc(rows, sizeof *s->tokens);
     s->types = calloc(rows, sizeof *s->types);
     s->positions = calloc(rows, sizeof *s->positions);
@@ -106,7 +109,7 @@ static bool output(struct step *s, const struct sequence *q, int32_t pos, struct
     if ((pos < from || pos >= end) && pos < q->len - 1)
         return false;
     struct draw *draw = &s->draws[s->used];
-    if (sequence_draws(q, draw) && pos == q->len - 1)
+    if (s->can_draw && sequence_draws(q, draw) && pos == q->len - 1)
         out->draw = draw;
     out->logits = step_logits(s, s->used++);
     return true;

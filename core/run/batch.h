@@ -18,6 +18,7 @@ struct step {
     int32_t n_items;
     float *logits;      /* [slots, vocab]: of generating sequences; a raw pass has its own place */
     struct draw *draws; /* [slots] */
+    bool can_draw;      /* tables may; else all are DRAW_NOT_YET for ever */
     int32_t vocab, used;
 
     int32_t *tokens, *types, *positions; /* [max_rows]; of the pass that was built last */
@@ -29,7 +30,7 @@ struct step {
 };
 
 enum status step_open(struct step *s, int32_t vocab, int32_t max_rows, int32_t max_sequences,
-                      struct error *err);
+                      bool can_draw, struct error *err);
 void step_close(struct step *s);
 
 /* Collects those of the n running sequences that have rows, in the order of their passes. */

@@ -85,7 +85,7 @@ enum status scheduler_open(const struct scheduler_options *o, struct scheduler *
     }
     enum status st = sampler_open(o->kernels, o->model->vocab, &s->sampler, err);
     if (st == ST_OK)
-        st = step_open(&s->step, o->model->vocab, o->max_rows, o->max_sequences, err);
+        st = step_open(&s->step, o->model->vocab, o->max_rows, o->max_sequences, o->can_draw, err);
     if (st == ST_OK) {
         s->running = calloc((size_t)o->max_sequences, sizeof *s->running);
         if (!pace_open(&s->pace, o->prefill_stretch, o->max_sequences) || !s->running)

@@ -40,6 +40,7 @@ struct scheduler_options {
     int32_t max_rows, prefill_chunk, max_sequences; /* max_rows >= max_sequences */
     double prefill_stretch;                         /* of a step that reads prompts (pace.h) */
     bool speculate;                                 /* guesses are computed where that pays */
+    bool can_draw;        /* the passes' tables may draw tokens themselves (struct draw) */
     int64_t (*now)(void); /* nanoseconds, of a step; tests bring their own */
     /* The arithmetic: one pass; from row (or image) `first` of a module or image request at most
      * `most`, returns how many, 0: err tells what failed. */
