@@ -143,11 +143,11 @@ DEVICE void take_queries(const struct attend &a, const struct queries &qs, tile<
     const float *x = a.q + row_of(qs, i < qs.n ? i : 0) * a.ldq + (int64_t)head_of(qs, i) * dim;
     float peak = 0;
     for (int32_t e = t / Q; e < n; e += ATTEND_THREADS / Q)
-        peak = larger(peak, x[e]);
+        peak = device_larger(peak, x[e]);
     m.most[t] = peak;
     __syncthreads();
     for (int other = i; other < ATTEND_THREADS; other += Q)
-        peak = larger(peak, m.most[other]);
+        peak = device_larger(peak, m.most[other]);
     float step = peak < KV_LEAST_PEAK ? 0 : peak / QUERY_PEAK, times = QUERY_PEAK / peak;
     if (t < Q)
         m.query_step[t] = step;
@@ -411,7 +411,7 @@ DEVICE void softmax_most(softmax<N> &x, const float *p, int32_t b, tile<Q> &m)
                 continue;
             most = special_max(most, s.v[l]);
             if (staged<T>::PER == 4)
-                step = larger(step, m.value_step[key + l]);
+                step = device_larger(step, m.value_step[key + l]);
         }
     }
     m.most[threadIdx.x] = most;
@@ -439,7 +439,7 @@ DEVICE void put_shares(const softmax<N> &x, float share, int32_t b, tile<Q> &m, 
     int16_t *to = (int16_t *)(p + x.query * SHARE_STEP);
     float step = 0;
     for (int i = 0; i < 16 / N; i++)
-        step = larger(step, m.step[x.query * (16 / N) + i]);
+        step = device_larger(step, m.step[x.query * (16 / N) + i]);
     float peak = share * step, unit = peak < KV_LEAST_PEAK ? 0 : peak / SHARE_PEAK;
 #pragma unroll
     for (int i = 0; i < 4 * N; i++) {

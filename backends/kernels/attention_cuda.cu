@@ -95,10 +95,7 @@ template <int Q, int N> DEVICE void finish(const softmax<N> &x, float *p, tile<Q
         m.most[x.query] = x.max;
     __syncthreads();
     if (threadIdx.x < Q) {
-        for (int half = 8; half; half /= 2)
-            for (int l = 0; l < half; l++)
-                lanes[l] += lanes[l + half];
-        m.total[threadIdx.x] = lanes[0];
+        m.total[threadIdx.x] = device_sum_of_lanes(lanes);
     }
     __syncthreads();
 }
@@ -268,8 +265,7 @@ static void run_tiles(struct kernels_state *s, struct attend a, int32_t tile, in
             int64_t threads = tiles * a.most * a.heads * a.kv.head_dim;
             launch_tiles(s, a, (int32_t)tiles);
             if (a.parts)
-                LAUNCH_FREE(combine, dim3((unsigned)((threads + THREADS - 1) / THREADS)),
-                            dim3(THREADS), 0, s, a, threads);
+                LAUNCH_FREE(combine, device_grid(threads), dim3(THREADS), 0, s, a, threads);
         }
 }
 

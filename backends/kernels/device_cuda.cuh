@@ -110,6 +110,17 @@ const void *device_stage(struct kernels_state *s, struct ring *r, const void *li
 /* The pass's rows are on the device, sent now where no pass has begun with them. */
 bool kv_cuda_has(const struct kernels *self, const struct kv_rows *rows);
 
+/* Bytes in whole lines of 64, where the next array begins. */
+static inline size_t device_lines(size_t bytes)
+{
+    return (bytes + 63) / 64 * 64;
+}
+/* So many blocks of THREADS that there are so many threads. */
+static inline dim3 device_grid(int64_t threads, unsigned y = 1)
+{
+    return dim3((unsigned)((threads + THREADS - 1) / THREADS), y);
+}
+
 /* ---- the slots, each in its file ---- */
 size_t rotate_cuda_act_bytes(const struct kernels *self, int32_t rows, int64_t k);
 void rotate_cuda_prepare(const struct kernels *self, const struct prepare_job *jobs, int n);
@@ -157,6 +168,26 @@ DEVICE uint32_t device_bits(float f)
     uint32_t bits;
     memcpy(&bits, &f, 4);
     return bits;
+}
+
+DEVICE bool device_finite(float f)
+{
+    return (device_bits(f) & 0x7f800000) != 0x7f800000;
+}
+
+/* The larger of two magnitudes; what is not finite gives a NaN, which stays one. */
+DEVICE float device_larger(float peak, float x)
+{
+    return device_finite(x) && peak == peak ? fmaxf(peak, fabsf(x)) : device_float(0x7fc00000);
+}
+
+/* The sum of sixteen lanes, by norm.c's tree; it is made in their place. */
+DEVICE float device_sum_of_lanes(float *lane)
+{
+    for (int half = 8; half; half /= 2)
+        for (int l = 0; l < half; l++)
+            lane[l] += lane[l + half];
+    return lane[0];
 }
 
 DEVICE float device_of_f16(uint16_t h)

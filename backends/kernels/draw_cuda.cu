@@ -29,7 +29,7 @@ DEVICE float row_largest(const float *x, int64_t n, struct row_draw *r)
     float most = -INFINITY;
     int32_t first = 0;
     for (int64_t i = t; i < n; i += THREADS) {
-        if ((device_bits(x[i]) & 0x7f800000) == 0x7f800000)
+        if (!device_finite(x[i]))
             most = device_float(0x7fc00000);
         if (x[i] > most) {
             most = x[i];
@@ -69,13 +69,8 @@ DEVICE void sum_blocks(const float *x, int64_t n, float max, float scale, struct
                 sum += likelihood(x, n, from + i, max, scale);
         r->lane[at][l] = sum;
         __syncthreads();
-        if (l == 0 && from < n) {
-            float *lane = r->lane[at];
-            for (int half = 8; half; half /= 2)
-                for (int i = 0; i < half; i++)
-                    lane[i] += lane[i + half];
-            r->sums[first + at] = lane[0];
-        }
+        if (l == 0 && from < n)
+            r->sums[first + at] = device_sum_of_lanes(r->lane[at]);
         __syncthreads();
     }
 }

@@ -10,23 +10,9 @@
     ((size_t)40 << 10) /* of a row in a block's memory; a wider one stays outside                  \
                         */
 
-static dim3 grid_of(int64_t threads)
-{
-    return dim3((unsigned)((threads + THREADS - 1) / THREADS));
-}
-
 #define ELEMENT() ((int64_t)blockIdx.x * blockDim.x + threadIdx.x)
 
 /* ---- norms ---- */
-
-/* The sum of sixteen lanes, by norm.c's tree. */
-DEVICE float sum_of(float *lane)
-{
-    for (int half = 8; half; half /= 2)
-        for (int l = 0; l < half; l++)
-            lane[l] += lane[l + half];
-    return lane[0];
-}
 
 __global__ void norm(struct norm_args a, const float *x, int64_t ldx, float *out, int64_t ldo,
                      bool inside)
@@ -47,7 +33,7 @@ __global__ void norm(struct norm_args a, const float *x, int64_t ldx, float *out
         __syncthreads();
     }
     if (t == 0)
-        result[0] = a.kind == NORM_LAYER ? sum_of(lane) / (float)a.dim : 0;
+        result[0] = a.kind == NORM_LAYER ? device_sum_of_lanes(lane) / (float)a.dim : 0;
     __syncthreads();
     float mean = result[0], square = 0;
     for (int64_t i = t; i < a.dim && t < 16; i += 16)
@@ -56,7 +42,7 @@ __global__ void norm(struct norm_args a, const float *x, int64_t ldx, float *out
         lane[t] = square;
     __syncthreads();
     if (t == 0)
-        result[1] = 1.0f / sqrtf(sum_of(lane) / (float)a.dim + a.eps);
+        result[1] = 1.0f / sqrtf(device_sum_of_lanes(lane) / (float)a.dim + a.eps);
     __syncthreads();
     float r = result[1], *to = out + (int64_t)blockIdx.x * ldo;
     for (int64_t i = t; i < a.dim; i += blockDim.x) {
@@ -100,8 +86,8 @@ void elementwise_cuda_rope(const struct kernels *self, float *x, int64_t ld, int
     int64_t threads = (int64_t)rows * heads * (rot / 2);
     device_enter(self->state);
     if (threads > 0)
-        LAUNCH_FREE(rope, grid_of(threads), dim3(THREADS), 0, self->state, x, ld, threads, heads,
-                    head_dim, rot / 2, cosines, sines);
+        LAUNCH_FREE(rope, device_grid(threads), dim3(THREADS), 0, self->state, x, ld, threads,
+                    heads, head_dim, rot / 2, cosines, sines);
     device_leave(self->state, "rope");
 }
 
@@ -122,8 +108,8 @@ void elementwise_cuda_activate(const struct kernels *self, enum activation act, 
     int64_t threads = rows * dim;
     device_enter(self->state);
     if (threads > 0)
-        LAUNCH_FREE(activate, grid_of(threads), dim3(THREADS), 0, self->state, act, gate, ldg, up,
-                    ldu, threads, dim, out, ldo);
+        LAUNCH_FREE(activate, device_grid(threads), dim3(THREADS), 0, self->state, act, gate, ldg,
+                    up, ldu, threads, dim, out, ldo);
     device_leave(self->state, "activate");
 }
 
@@ -143,8 +129,8 @@ void elementwise_cuda_add(const struct kernels *self, float *x, int64_t ldx, con
     int64_t threads = rows * dim;
     device_enter(self->state);
     if (threads > 0)
-        LAUNCH_FREE(add, grid_of(threads), dim3(THREADS), 0, self->state, x, ldx, y, ldy, threads,
-                    dim);
+        LAUNCH_FREE(add, device_grid(threads), dim3(THREADS), 0, self->state, x, ldx, y, ldy,
+                    threads, dim);
     device_leave(self->state, "add");
 }
 
@@ -159,7 +145,7 @@ void elementwise_cuda_scale(const struct kernels *self, float *x, int64_t n, flo
 {
     device_enter(self->state);
     if (n > 0)
-        LAUNCH_FREE(scale, grid_of(n), dim3(THREADS), 0, self->state, x, n, s);
+        LAUNCH_FREE(scale, device_grid(n), dim3(THREADS), 0, self->state, x, n, s);
     device_leave(self->state, "scale");
 }
 
@@ -180,8 +166,8 @@ void elementwise_cuda_copy_rows(const struct kernels *self, const float *x, int6
     const int32_t *list =
         ids ? (const int32_t *)device_stage(s, &s->ring, ids, (size_t)n * sizeof *ids) : NULL;
     if (threads > 0 && (list || !ids))
-        LAUNCH_FREE(copy_rows, grid_of(threads), dim3(THREADS), 0, s, x, ldx, list, threads, dim,
-                    out, ldo);
+        LAUNCH_FREE(copy_rows, device_grid(threads), dim3(THREADS), 0, s, x, ldx, list, threads,
+                    dim, out, ldo);
     device_leave(s, "copy_rows");
 }
 
@@ -204,7 +190,7 @@ void elementwise_cuda_add_rows(const struct kernels *self, const float *x, int64
     const float *parts =
         (const float *)device_stage(s, &s->ring, shares, (size_t)n * sizeof *shares);
     if (threads > 0 && list && parts)
-        LAUNCH_FREE(add_rows, grid_of(threads), dim3(THREADS), 0, s, x, ldx, list, parts, threads,
-                    dim, out, ldo);
+        LAUNCH_FREE(add_rows, device_grid(threads), dim3(THREADS), 0, s, x, ldx, list, parts,
+                    threads, dim, out, ldo);
     device_leave(s, "add_rows");
 }

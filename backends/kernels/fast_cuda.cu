@@ -38,11 +38,6 @@ enum kind { KIND_TABLE4, KIND_BITS4, KIND_BITS8, KIND_BITS, KIND_FLOAT8 };
 
 /* ---- where bytes lie ---- */
 
-static size_t rounded(size_t n)
-{
-    return (n + 63) / 64 * 64;
-}
-
 static size_t chunks_of(int64_t k)
 {
     return (size_t)((k + TILE_K - 1) / TILE_K);
@@ -56,8 +51,8 @@ static size_t blocks_of(int32_t rows)
 size_t fast_cuda_bytes(int32_t rows, int64_t k)
 {
     size_t n = blocks_of(rows) * FAST_ROWS * chunks_of(k); // a chunk has at most four groups
-    return 2 * n * TILE_K + 2 * rounded(2 * n * sizeof(float)) + rounded(n) +
-           rounded(4 * n * sizeof(float));
+    return 2 * n * TILE_K + 2 * device_lines(2 * n * sizeof(float)) + device_lines(n) +
+           device_lines(4 * n * sizeof(float));
 }
 
 struct fast_x fast_cuda_at(const struct weight *w, int32_t rows, void *memory)
@@ -69,11 +64,11 @@ struct fast_x fast_cuda_at(const struct weight *w, int32_t rows, void *memory)
     x.fine = x.coarse + n * TILE_K;
     at += 2 * n * TILE_K;
     x.steps = (float *)at;
-    at += rounded(2 * n * sizeof(float));
+    at += device_lines(2 * n * sizeof(float));
     x.sums = (int32_t *)at;
-    at += rounded(2 * n * sizeof(float));
+    at += device_lines(2 * n * sizeof(float));
     x.has_fine = (uint8_t *)at;
-    x.parts = (float *)(at + rounded(n));
+    x.parts = (float *)(at + device_lines(n));
     x.chunks = (int64_t)chunks_of(w->k);
     x.group = fast_group(w);
     x.groups = fast_groups(w);

@@ -63,15 +63,12 @@ DEVICE struct fast_bytes fast_bytes_of(const float v[TILE_K])
 {
     struct fast_bytes to = {};
     float peak = 0;
-    bool finite = true;
 #pragma unroll
-    for (int j = 0; j < TILE_K; j++) {
-        finite &= (device_bits(v[j]) & 0x7f800000) != 0x7f800000;
-        peak = fmaxf(peak, fabsf(v[j]));
-    }
-    if (!finite)
-        to.d[0] = device_float(0x7fc00000);
-    if (!finite || peak < 0x1p-100f)
+    for (int j = 0; j < TILE_K; j++)
+        peak = device_larger(peak, v[j]);
+    if (peak != peak)
+        to.d[0] = peak;
+    if (!(peak >= 0x1p-100f))
         return to;
     float q[TILE_K], rest[TILE_K];
     to.d[0] = peak / 127;

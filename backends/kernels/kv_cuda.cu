@@ -175,11 +175,11 @@ __global__ void store_bytes(struct store s)
     const float *x = (blockIdx.z ? s.v : s.k) + row * s.ld + (int64_t)head * dim;
     float peak = 0;
     for (int32_t i = t; i < dim; i += STORE_THREADS)
-        peak = larger(peak, x[i]);
+        peak = device_larger(peak, x[i]);
     peaks[t] = peak;
     __syncthreads();
     for (int i = 0; i < STORE_THREADS; i++)
-        peak = larger(peak, peaks[i]);
+        peak = device_larger(peak, peaks[i]);
     float d = peak < KV_LEAST_PEAK ? 0 : peak / 127;
     for (int32_t i = t; i < dim; i += STORE_THREADS) {
         int64_t at = blockIdx.z ? value_byte(dim, i, slot) : key_byte(i, slot);
@@ -202,7 +202,6 @@ void kv_cuda_store(const struct kernels *self, const struct kv *kv, int32_t laye
         LAUNCH(store_bytes, dim3((unsigned)kv->kv_heads, (unsigned)rows->rows, 2),
                dim3(STORE_THREADS), 0, s, store);
     else
-        LAUNCH_FREE(store_floats, dim3((unsigned)((threads + THREADS - 1) / THREADS)),
-                    dim3(THREADS), 0, s, store, threads);
+        LAUNCH_FREE(store_floats, device_grid(threads), dim3(THREADS), 0, s, store, threads);
     device_leave(s, "kv_store");
 }

@@ -1,5 +1,5 @@
 /* What files of the CUDA plug-in share that read or write keys and values: where these lie
- * (core/kernels.h), and the largest of some magnitudes. */
+ * (core/kernels.h). */
 #ifndef OFTD_BACKENDS_KERNELS_KV_CUDA_CUH
 #define OFTD_BACKENDS_KERNELS_KV_CUDA_CUH
 
@@ -33,13 +33,6 @@ DEVICE size_t page_at(const struct kv &kv, const struct pass_rows &rows, int32_t
 DEVICE float step_of(const struct kv &kv, const char *at, int slot)
 {
     return ((const float *)(at + (size_t)KV_PAGE * (size_t)fours(kv.head_dim)))[slot];
-}
-
-/* The larger of two magnitudes; what is not finite gives a NaN, which stays one. */
-DEVICE float larger(float peak, float x)
-{
-    bool finite = (device_bits(x) & 0x7f800000) != 0x7f800000;
-    return finite && peak == peak ? fmaxf(peak, fabsf(x)) : device_float(0x7fc00000);
 }
 
 #endif

@@ -41,10 +41,8 @@ DEVICE float block_peak(float peak, float shared[VECTORS])
     shared[threadIdx.x] = peak;
     __syncthreads();
     for (int half = VECTORS / 2; half; half /= 2) {
-        if ((int)threadIdx.x < half) {
-            float a = shared[threadIdx.x], b = shared[threadIdx.x + half];
-            shared[threadIdx.x] = a == a && b == b ? fmaxf(a, b) : device_float(0x7fc00000);
-        }
+        if ((int)threadIdx.x < half)
+            shared[threadIdx.x] = device_larger(shared[threadIdx.x], shared[threadIdx.x + half]);
         __syncthreads();
     }
     return shared[0];
@@ -62,8 +60,7 @@ __global__ void make_tables(GRID_CONSTANT struct weight w, struct product p, str
         int64_t group = first + l / w.books;
         bool there = v < 1 << w.bits && l < to.groups * w.books && group < w.k / w.in_group;
         t[l] = there ? vector_product(w, x + group * w.in_group, l % w.books, v) : 0;
-        bool finite = (device_bits(t[l]) & 0x7f800000) != 0x7f800000;
-        peak = finite && peak == peak ? fmaxf(peak, fabsf(t[l])) : device_float(0x7fc00000);
+        peak = device_larger(peak, t[l]);
     }
     peak = block_peak(peak, peaks);
     bool some = peak >= 0x1p-100f;
@@ -123,10 +120,7 @@ void lookup_cuda_multiply(struct kernels_state *s, const struct weight *w, const
     k.scales = s->parts;
     k.tables = (int16_t *)(void *)(s->parts + most * k.chunks);
     for (int32_t row = 0; row < p->rows; row += (int32_t)most) {
-        struct product some = *p;
-        some.rows = p->rows - row < most ? p->rows - row : (int32_t)most;
-        some.x += row * p->ldx;
-        some.out += row * p->ldo;
+        const struct product some = product_rows(*p, row, most);
         LAUNCH(make_tables, dim3((unsigned)k.chunks, (unsigned)some.rows), dim3(VECTORS), 0, s, *w,
                some, k);
         LAUNCH(look_up, dim3((unsigned)((w->n + BOOK_LINE - 1) / BOOK_LINE), (unsigned)some.rows),
@@ -171,10 +165,7 @@ void eights_cuda_multiply(struct kernels_state *s, const struct weight *w, const
 {
     dim3 grid((unsigned)((w->n + EIGHTS_ROWS - 1) / EIGHTS_ROWS)), block(EIGHTS_ROWS * 8);
     for (int32_t row = 0; row < p->rows; row += EIGHTS_MOST) {
-        struct product some = *p;
-        some.rows = p->rows - row < EIGHTS_MOST ? p->rows - row : EIGHTS_MOST;
-        some.x += row * p->ldx;
-        some.out += row * p->ldo;
+        const struct product some = product_rows(*p, row, EIGHTS_MOST);
         const auto kernel = some.rows == 1 ? eights<1> : eights<EIGHTS_MOST>;
         LAUNCH(kernel, grid, block, 0, s, *w, some);
     }

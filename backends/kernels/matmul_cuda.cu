@@ -186,7 +186,7 @@ static void launch_few(struct kernels_state *s, const struct weight &w, const st
     LAUNCH(few_rows<M>, dim3((unsigned)blocks), dim3(TILE_ROWS * PANELS), 0, s, w, p, slots);
 }
 
-static void multiply(struct kernels_state *s, const struct weight &w, struct product p)
+static void multiply(struct kernels_state *s, const struct weight &w, const struct product &p)
 {
     int32_t rows = p.rows;
     if (rows > FEW) {
@@ -194,19 +194,18 @@ static void multiply(struct kernels_state *s, const struct weight &w, struct pro
         LAUNCH(many_rows, grid, dim3(THREADS), 0, s, w, p);
         return;
     }
-    for (int32_t row = 0; row < rows; row += p.rows) {
+    for (int32_t row = 0, n; row < rows; row += n) {
         int32_t left = rows - row;
-        p.rows = left >= AT_ONCE ? AT_ONCE : left >= 4 ? 4 : left >= 2 ? 2 : 1;
-        if (p.rows == AT_ONCE)
-            launch_few<AT_ONCE>(s, w, p);
-        else if (p.rows == 4)
-            launch_few<4>(s, w, p);
-        else if (p.rows == 2)
-            launch_few<2>(s, w, p);
+        n = left >= AT_ONCE ? AT_ONCE : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+        const struct product some = product_rows(p, row, n);
+        if (n == AT_ONCE)
+            launch_few<AT_ONCE>(s, w, some);
+        else if (n == 4)
+            launch_few<4>(s, w, some);
+        else if (n == 2)
+            launch_few<2>(s, w, some);
         else
-            launch_few<1>(s, w, p);
-        p.x += p.rows * p.ldx;
-        p.out += p.rows * p.ldo;
+            launch_few<1>(s, w, some);
     }
 }
 
@@ -270,8 +269,7 @@ static void launch_decode(struct kernels_state *s, const struct weight &w, const
 {
     int64_t threads = rows * ((w.k + ELEMENT_RUN - 1) / ELEMENT_RUN);
     if (threads > 0)
-        LAUNCH(decode, dim3((unsigned)((threads + THREADS - 1) / THREADS)), dim3(THREADS), 0, s, w,
-               ids, row, rows, out, ldo);
+        LAUNCH(decode, device_grid(threads), dim3(THREADS), 0, s, w, ids, row, rows, out, ldo);
 }
 
 void matmul_cuda_dequantize(const struct kernels *self, const struct weight *w, int64_t row,

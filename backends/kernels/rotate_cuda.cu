@@ -20,6 +20,7 @@ struct segment {
     float *out;
     int64_t ldx, ldo, k;
     int64_t r_bytes; /* of a block of r; shared: 0 */
+    int64_t steps;   /* where they begin in it */
     int32_t rows, block;
     enum dtype dtype; /* of r */
 };
@@ -31,8 +32,7 @@ static int64_t stride_of(int64_t k)
 
 static size_t float_bytes(int32_t rows, int64_t k)
 {
-    size_t bytes = 2 * (size_t)rows * (size_t)stride_of(k) * sizeof(float);
-    return (bytes + 63) / 64 * 64;
+    return device_lines(2 * (size_t)rows * (size_t)stride_of(k) * sizeof(float));
 }
 
 size_t rotate_cuda_act_bytes(const struct kernels *self, int32_t rows, int64_t k)
@@ -69,7 +69,7 @@ template <enum dtype D> DEVICE void rotate_column(const struct segment &s, int64
     }
     float step = 1;
     if (D == DT_I8)
-        step = ((const float *)(r + ((int64_t)s.block * s.block + 3) / 4 * 4))[column];
+        step = ((const float *)(r + s.steps))[column];
 #pragma unroll
     for (int m = 0; m < SEGMENT_ROWS; m++)
         if (m < s.rows) {
@@ -153,8 +153,7 @@ static void flush(struct list *l)
     const struct segment *v = (const struct segment *)device_stage(l->state, &l->state->ring, l->v,
                                                                    (size_t)l->n * sizeof *v);
     if (v && l->n > 0)
-        LAUNCH_FREE(rotate, dim3((unsigned)((l->widest + THREADS - 1) / THREADS), (unsigned)l->n),
-                    dim3(THREADS), 0, l->state, v);
+        LAUNCH_FREE(rotate, device_grid(l->widest, (unsigned)l->n), dim3(THREADS), 0, l->state, v);
     l->n = 0;
     l->widest = 0;
 }
@@ -176,6 +175,7 @@ static void add(struct list *l, const struct journey *t, int64_t first, int64_t 
         s->r = r ? (const char *)r->data : NULL;
         s->block = r ? r->block : 1;
         s->dtype = r ? r->dtype : DT_F32;
+        s->steps = (int64_t)rotation_steps_at(s->block);
         s->r_bytes = r && !r->shared ? (int64_t)rotation_block_bytes(r->dtype, r->block) : 0;
         l->widest = j->k > l->widest ? j->k : l->widest;
         if (l->n == SEGMENTS_MAX)
@@ -228,9 +228,9 @@ void rotate_cuda_prepare(const struct kernels *self, const struct prepare_job *j
         const struct prepare_job *j = t.job;
         int64_t threads = (int64_t)j->rows * j->k;
         if (t.end && threads > 0)
-            LAUNCH_FREE(permute, dim3((unsigned)((threads + THREADS - 1) / THREADS)), dim3(THREADS),
-                        0, s, t.rotated ? t.half[1] : j->x, t.rotated ? t.stride : j->ldx,
-                        j->w->perm, j->k, j->rows, t.half[0], t.stride);
+            LAUNCH_FREE(permute, device_grid(threads), dim3(THREADS), 0, s,
+                        t.rotated ? t.half[1] : j->x, t.rotated ? t.stride : j->ldx, j->w->perm,
+                        j->k, j->rows, t.half[0], t.stride);
         if (self->mode == COMPUTE_FAST && j->w && fast_has(j->w)) {
             j->a->q = (char *)j->buffer + float_bytes(j->rows, j->k);
             const struct fast_x to = fast_cuda_at(j->w, j->rows, (void *)j->a->q);

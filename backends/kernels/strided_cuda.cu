@@ -114,17 +114,12 @@ void strided_cuda_multiply(struct kernels_state *s, const struct weight *w, cons
     int64_t most = (int64_t)(PARTS_BYTES / sizeof *y.y) / row_chunks;
     if (most < 1)
         device_note(s, cudaErrorMemoryAllocation, "a weight has too many strided groups");
-    for (int32_t row = 0; row < p->rows && most > 0;) {
-        struct product some = *p;
-        int64_t n = p->rows - row < MOST_ROWS ? p->rows - row : MOST_ROWS;
-        some.rows = (int32_t)(n < most ? n : most);
-        some.x += row * p->ldx;
-        some.out += row * p->ldo;
+    most = most < MOST_ROWS ? most : MOST_ROWS;
+    for (int32_t row = 0; row < p->rows && most > 0; row += (int32_t)most) {
+        const struct product some = product_rows(*p, row, most);
         int64_t threads = some.rows * row_chunks;
-        LAUNCH_FREE(make_y, dim3((unsigned)((threads + THREADS - 1) / THREADS)), dim3(THREADS), 0,
-                    s, *w, some, y, threads);
+        LAUNCH_FREE(make_y, device_grid(threads), dim3(THREADS), 0, s, *w, some, y, threads);
         const auto kernel = some.rows == 1 ? strided_rows<1> : strided_rows<MOST_ROWS>;
         LAUNCH(kernel, dim3((unsigned)w->n_tiles), dim3(CHUNKS * TILE_ROWS), 0, s, *w, some, y);
-        row += some.rows;
     }
 }

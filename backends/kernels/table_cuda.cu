@@ -53,11 +53,6 @@ static const char *fault(const struct kernels *self)
 
 /* ---- lists ---- */
 
-static size_t round_up(size_t n)
-{
-    return (n + 63) / 64 * 64;
-}
-
 static bool ring_open(struct kernels_state *s, struct ring *r, size_t bytes)
 {
     r->bytes = bytes;
@@ -81,7 +76,7 @@ static void ring_close(struct ring *r)
 void *device_room(struct kernels_state *s, struct ring *r, size_t bytes, void **device)
 {
     size_t part = r->bytes / RING_PARTS;
-    bytes = round_up(bytes);
+    bytes = device_lines(bytes);
     *device = NULL;
     if (bytes > part) {
         device_note(s, cudaErrorMemoryAllocation, "a list that is too long");
@@ -136,12 +131,12 @@ static void *alloc(const struct kernels *self, size_t bytes)
     if (cudaSetDevice(s->device) != cudaSuccess)
         return NULL;
     lock(s);
-    cudaError_t e = bytes > 0 ? cudaMalloc(&p, round_up(bytes)) : cudaErrorMemoryAllocation;
+    cudaError_t e = bytes > 0 ? cudaMalloc(&p, device_lines(bytes)) : cudaErrorMemoryAllocation;
     if (e != cudaSuccess) {
         cudaGetLastError(); // no memory is no fault
         p = NULL;
     } else {
-        device_note(s, cudaMemsetAsync(p, 0, round_up(bytes), s->copies), "clearing memory");
+        device_note(s, cudaMemsetAsync(p, 0, device_lines(bytes), s->copies), "clearing memory");
         device_note(s, cudaStreamSynchronize(s->copies), "clearing memory");
     }
     unlock(s);
