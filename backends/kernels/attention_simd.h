@@ -122,7 +122,7 @@ INLINE void products_of(const int heads, const int vectors, const enum dtype dty
             key[v] = kv_load(dtype, k[v] + (size_t)i * KV_PAGE * kv_size(dtype));
 #pragma GCC unroll 4
         for (int v = 0; v < vectors && !h; v++)
-            __builtin_prefetch(values[v] + (size_t)i * KV_PAGE * kv_size(dtype));
+            FETCH(values[v] + (size_t)i * KV_PAGE * kv_size(dtype));
 #pragma GCC unroll 8
         for (int g = 0; g < heads; g++) {
             vf element = vf_set(q[g * (int64_t)p->dim]);
@@ -178,7 +178,7 @@ INLINE void byte_products_of(const int heads, const int vectors, const struct pa
         for (int v = 0; v < vectors; v++) {
             fours[v] = vi_load(k[v] + i * KV_PAGE);
             if (!h)
-                __builtin_prefetch(values[v] + i * KV_PAGE);
+                FETCH(values[v] + i * KV_PAGE);
         }
         add_fours(heads, vectors, acc, fours, q, dim);
     }
@@ -345,7 +345,7 @@ INLINE void values_of(const int heads, const int vectors, const enum dtype dtype
         const float *share = p->h[h].p + j - b;
         for (; j < stop; j++, at += row, share = moved(share + 1)) {
             for (size_t line = 0; line < fetched; line += 64)
-                __builtin_prefetch(keys + (size_t)(j % KV_PAGE) * row + line);
+                FETCH(keys + (size_t)(j % KV_PAGE) * row + line);
             vf value[ATTEND_VECTORS];
 #pragma GCC unroll 4
             for (int v = 0; v < vectors; v++)
@@ -393,7 +393,7 @@ INLINE void byte_values_of(const int heads, const int vectors, const struct pass
             for (int v = 0; v < vectors; v++) {
                 fours[v] = vi_load(bytes + v * LANES * 4);
                 if (!h)
-                    __builtin_prefetch(keys + v * LANES * 4);
+                    FETCH(keys + v * LANES * 4);
             }
             add_fours(heads, vectors, acc, fours, w, sizeof(struct head) / sizeof *w);
         }

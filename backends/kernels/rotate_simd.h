@@ -44,9 +44,9 @@ INLINE void rotate_fetch(const enum dtype d, const struct rotate_block *r, int64
                          const bool two)
 {
     const char *line = (const char *)r->elements + r->ahead + at * rotate_size(d);
-    __builtin_prefetch(line, 0, 2);
+    FETCH(line);
     if (two && d == DT_F32)
-        __builtin_prefetch(line + 64, 0, 2);
+        FETCH(line + 64);
 }
 
 /* n outputs of columns c and on of a row x, whose sums are there. */
@@ -57,7 +57,7 @@ INLINE void rotate_end(const enum dtype d, const struct rotate_block *r, int64_t
         sum = vf_add(vf_load_n(x + c, n), sum);
     if (d == DT_I8) {
         const void *steps = (const char *)r->elements + rotation_steps_at(r->size);
-        __builtin_prefetch((const char *)steps + r->ahead + c * (int64_t)sizeof *x, 0, 2);
+        FETCH((const char *)steps + r->ahead + c * (int64_t)sizeof *x);
         sum = vf_fma(vf_load_n((const float *)steps + c, n), sum, vf_load_n(x + c, n));
     }
     vf_store_n(out + c, sum, n);
