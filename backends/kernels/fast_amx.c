@@ -319,12 +319,12 @@ static void many(const struct matmul_job *j, int64_t tile, int64_t tiles, int64_
         }
     }
     _tile_release(); // else its 8 KB are saved and restored with the thread
-    for (int64_t t = 0; t < tiles; t++)
-        for (int64_t s = 0; s < sides; s++) {
-            int64_t left = rows - s * TILE_ROWS;
-            matmul_finish(j, tile + t, row + s * TILE_ROWS, left < TILE_ROWS ? left : TILE_ROWS,
-                          m->sums[t][s].total[0]);
-        }
+    for (int64_t s = 0; s < sides; s++) {
+        int64_t left = rows - s * TILE_ROWS;
+        matmul_finish(j, tile, tiles, row + s * TILE_ROWS, left < TILE_ROWS ? left : TILE_ROWS,
+                      m->sums[0][s].total[0],
+                      (int64_t)(sizeof m->sums[0]) / (int64_t)sizeof(float));
+    }
 }
 
 void fast_amx(struct twins *t)

@@ -14,6 +14,7 @@
 #define LANES       16
 #define TWIN(name)  name##_avx2
 #define BLOCK_ROWS  6
+#define BLOCK_TILES 1
 #define FUSED_ROWS  4
 #define FUSED_TILES 2
 /* Query heads, and vectors of keys or of a value's elements, that attention takes at once. */

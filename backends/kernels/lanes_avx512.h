@@ -13,10 +13,10 @@
 
 #define LANES      16
 #define TWIN(name) name##_avx512
-/* Rows of one register block: chains enough for the fma's latency; more would not stay in the
- * first-level cache beside the panel. */
-#define BLOCK_ROWS 14
-#define FUSED_ROWS 8
+/* Rows and tiles of one register block. */
+#define BLOCK_ROWS  14
+#define BLOCK_TILES 2
+#define FUSED_ROWS  8
 /* Tiles that one row goes through at once. */
 #define FUSED_TILES 4
 /* Query heads, and vectors of keys or of a value's elements, that attention takes at once. */

@@ -21,6 +21,7 @@
 #define LANES          16
 #define TWIN(name)     name##_neon
 #define BLOCK_ROWS     6
+#define BLOCK_TILES    1
 #define FUSED_ROWS     4
 #define FUSED_TILES    2
 #define ATTEND_HEADS   2

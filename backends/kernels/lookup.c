@@ -136,7 +136,7 @@ void eights_run(const struct twins *t, const struct matmul_job *j, int64_t first
             int m = j->a->rows - row < EIGHTS_ROWS ? (int)(j->a->rows - row) : EIGHTS_ROWS;
             t->eights(j->w, tile * TILE_ROWS, n < TILE_ROWS ? n : TILE_ROWS,
                       j->a->x + row * j->a->ldx, j->a->ldx, m, scratch, TILE_ROWS);
-            matmul_finish(j, tile, row, m, scratch);
+            matmul_finish(j, tile, 1, row, m, scratch, 0);
         }
 }
 
@@ -212,6 +212,13 @@ static void make_tables(void *ctx, int64_t chunk, int thread)
     }
 }
 
+/* Tiles of lines [first, first + lines). */
+static int64_t tiles_of(const struct weight *w, int64_t first, int64_t lines)
+{
+    int64_t tiles = BOOK_LINE / TILE_ROWS, left = w->n_tiles - first * tiles;
+    return lines * tiles < left ? lines * tiles : left;
+}
+
 /* Lines [first, end) times the rows of a block. */
 static void look_up_wide(const struct batch *b, int i, int64_t block, int64_t first, int64_t end,
                          float *sum)
@@ -222,9 +229,8 @@ static void look_up_wide(const struct batch *b, int i, int64_t block, int64_t fi
         int64_t lines = end - first < LOOKUP_WIDE_LINES ? end - first : LOOKUP_WIDE_LINES;
         b->self->state->twins.lookup_wide(j->w, first, lines, wide_tables(b, i, block),
                                           (int16_t *)(void *)(sum + WIDE_SUMS), sum);
-        for (int64_t t = 0; t < lines * tiles && first * tiles + t < j->w->n_tiles; t++)
-            matmul_finish(j, first * tiles + t, b->row + block * LOOKUP_WIDE,
-                          wide_rows(b, i, block), sum + t * TILE_ROWS * LOOKUP_WIDE);
+        matmul_finish(j, first * tiles, tiles_of(j->w, first, lines), b->row + block * LOOKUP_WIDE,
+                      wide_rows(b, i, block), sum, TILE_ROWS * LOOKUP_WIDE);
     }
 }
 
@@ -244,8 +250,8 @@ static void look_up(void *ctx, int64_t chunk, int thread)
         for (int32_t row = 0; row < rows_of(b, i); row++) {
             b->self->state->twins.lookup(j->w, first, lines,
                                          b->tables[i] + row * lookup_chunks(j->w), sum);
-            for (int64_t t = 0; t < lines * tiles && first * tiles + t < j->w->n_tiles; t++)
-                matmul_finish(j, first * tiles + t, b->row + row, 1, sum + t * TILE_ROWS);
+            matmul_finish(j, first * tiles, tiles_of(j->w, first, lines), b->row + row, 1, sum,
+                          TILE_ROWS);
         }
     }
 }

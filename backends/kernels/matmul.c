@@ -6,7 +6,7 @@
  *   few rows     each tile is decoded in registers, once, and multiplied with all rows (fused)
  *   many rows    for a pass of up to 192 rows x 16 tiles:
  *                  for each panel of 256 columns:  pack the rows' columns [k][rows of a block]
- *                    for each tile: decode the panel [k][16] into L1, multiply it with each block
+ *                    for each tile, or two: decode the panel [k][16], multiply it with each block
  *
  * In fast mode most weights have a way of their own (way_of): bytes (fast.c, for a pass of up to
  * 192 rows each tile with every block of rows; many rows through tiles, fast_amx.c), strided groups
@@ -35,14 +35,14 @@ static void pack(const float *x, int64_t ldx, int m, int64_t kc, float *packed)
             packed[k * m + i] = x[i * ldx + k];
 }
 
-static void block(const float *panel, int64_t kc, const float *packed, int m, float *sum)
+static void block(const struct block_tiles *tiles, int64_t kc, const float *packed, int m)
 {
     for (int i = 0; i < m; i++)
         for (int r = 0; r < TILE_ROWS; r++) {
             float acc = 0;
             for (int64_t k = 0; k < kc; k++)
-                acc = fmaf(packed[k * m + i], panel[k * TILE_ROWS + r], acc);
-            sum[i * TILE_ROWS + r] += acc;
+                acc = fmaf(packed[k * m + i], tiles->panel[0][k * TILE_ROWS + r], acc);
+            tiles->sum[0][i * TILE_ROWS + r] += acc;
         }
 }
 
@@ -59,6 +59,7 @@ static bool fusable(const struct weight *w, int m)
 void matmul_portable(struct twins *t)
 {
     t->block_rows = 8;
+    t->block_tiles = 1;
     t->pack = pack;
     t->block = block;
     t->fusable = fusable;
@@ -74,18 +75,20 @@ static inline void finish_row(const float *restrict sum, const float *restrict b
     }
 }
 
-void matmul_finish(const struct matmul_job *j, int64_t tile, int64_t row, int64_t m,
-                   const float *sum)
+void matmul_finish(const struct matmul_job *j, int64_t tile, int64_t tiles, int64_t row, int64_t m,
+                   const float *sum, int64_t step)
 {
-    int64_t n0 = tile * TILE_ROWS, n = j->w->n - n0;
-    const float *bias = j->bias ? j->bias + n0 : NULL;
-    float *out = j->out + row * j->ldo + n0;
-    for (int64_t i = 0; i < m; i++, sum += TILE_ROWS, out += j->ldo) {
-        if (n >= TILE_ROWS) // a number that the compiler knows
-            finish_row(sum, bias, j->add, TILE_ROWS, out);
-        else
-            finish_row(sum, bias, j->add, n, out);
-    }
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t t = 0; t < tiles; t++) {
+            int64_t n0 = (tile + t) * TILE_ROWS, n = j->w->n - n0;
+            const float *from = sum + t * step + i * TILE_ROWS;
+            const float *bias = j->bias ? j->bias + n0 : NULL;
+            float *out = j->out + (row + i) * j->ldo + n0;
+            if (n >= TILE_ROWS) // a number that the compiler knows
+                finish_row(from, bias, j->add, TILE_ROWS, out);
+            else
+                finish_row(from, bias, j->add, n, out);
+        }
 }
 
 /* Floats of scratch that fused_pass needs for m rows. */
@@ -108,16 +111,31 @@ static void fused_pass(const struct twins *t, const struct matmul_job *j, int64_
     for (int64_t tile = first; tile < end; tile += TILES_AT_ONCE) {
         int64_t tiles = end - tile < TILES_AT_ONCE ? end - tile : TILES_AT_ONCE;
         t->fused(j->w, tile, tiles, x, m, sum);
-        for (int64_t i = 0; i < tiles; i++)
-            matmul_finish(j, tile + i, 0, m, sum + i * m * TILE_ROWS);
+        matmul_finish(j, tile, tiles, 0, m, sum, m * TILE_ROWS);
     }
+}
+
+/* The panels of up to BLOCK_TILES_MOST tiles from k0 on, in memory of that many or as they are
+ * stored. */
+static struct block_tiles decode_panels(const struct twins *t, const struct weight *w, int64_t tile,
+                                        int64_t n, int64_t k0, int64_t kc, float *memory)
+{
+    struct block_tiles panels = {.n = (int)n};
+    for (int i = 0; i < panels.n; i++, tile++, memory += PANEL_K * TILE_ROWS) {
+        panels.panel[i] = memory;
+        if (w->encoding == ENC_DENSE && w->dtype == DT_F32)
+            panels.panel[i] = (const float *)w->data + (tile * w->k_padded + k0) * TILE_ROWS;
+        else
+            t->decode(w, tile, k0, kc, memory);
+    }
+    return panels;
 }
 
 /* Up to PASS_ROWS rows and PASS_TILES tiles, through panels. */
 static void panel_pass(const struct twins *t, const struct matmul_job *j, int64_t first,
                        int64_t end, int64_t row, int64_t m, float *scratch)
 {
-    float *panel = scratch, *packed = panel + PANEL_K * TILE_ROWS;
+    float *memory = scratch, *packed = memory + BLOCK_TILES_MOST * PANEL_K * TILE_ROWS;
     float *sum = packed + PANEL_K * PASS_ROWS;
     const struct weight *w = j->w;
     int64_t blocks = (m + t->block_rows - 1) / t->block_rows;
@@ -130,23 +148,19 @@ static void panel_pass(const struct twins *t, const struct matmul_job *j, int64_
             chunk_range(m, blocks, b, &from, &to);
             t->pack(x + from * j->a->ldx, j->a->ldx, (int)(to - from), kc, packed + from * kc);
         }
-        for (int64_t tile = first; tile < end; tile++) {
-            const float *elements = panel;
-            if (w->encoding == ENC_DENSE && w->dtype == DT_F32) // stored as a panel is
-                elements = (const float *)w->data + (tile * w->k_padded + k0) * TILE_ROWS;
-            else
-                t->decode(w, tile, k0, kc, panel);
-            float *tile_sum = sum + (tile - first) * m * TILE_ROWS;
+        for (int64_t tile = first, n; tile < end; tile += n) {
+            n = end - tile < t->block_tiles ? end - tile : t->block_tiles;
+            struct block_tiles panels = decode_panels(t, w, tile, n, k0, kc, memory);
             for (int64_t b = 0; b < blocks; b++) {
                 int64_t from, to;
                 chunk_range(m, blocks, b, &from, &to);
-                t->block(elements, kc, packed + from * kc, (int)(to - from),
-                         tile_sum + from * TILE_ROWS);
+                for (int i = 0; i < panels.n; i++)
+                    panels.sum[i] = sum + ((tile + i - first) * m + from) * TILE_ROWS;
+                t->block(&panels, kc, packed + from * kc, (int)(to - from));
             }
         }
     }
-    for (int64_t tile = first; tile < end; tile++)
-        matmul_finish(j, tile, row, m, sum + (tile - first) * m * TILE_ROWS);
+    matmul_finish(j, first, end - first, row, m, sum, m * TILE_ROWS);
 }
 
 /* How a job is done; in exact mode the last way. */
@@ -177,7 +191,7 @@ static void fast_pass(const struct twins *t, const struct matmul_job *j, int64_t
             int64_t rows = row + m - i < FAST_ROWS ? row + m - i : FAST_ROWS;
             const struct fast_block b = fast_block(j->a->q, i);
             t->fast(j->w, tile, &b, (int)rows, sum);
-            matmul_finish(j, tile, i, rows, sum);
+            matmul_finish(j, tile, 1, i, rows, sum, 0);
         }
 }
 

@@ -3,7 +3,7 @@
  * register holds one column of a tile's 16 rows; each row of x has an accumulator of its own, so an
  * output's chain is the same whatever the number of rows.
  *
- *   block    w = panel[k];  acc[i] = fma(x[k][i], w, acc[i])     i < m, panel in L1, x packed
+ *   block    w = panel[k];  acc[i] = fma(x[k][i], w, acc[i])     i < m, x packed; tiles in turn
  *   fused    the same with w decoded in registers; one or two rows take several tiles at once,
  *            because a single chain would wait for the fma's latency
  *
@@ -24,10 +24,10 @@
  * So with 16 and more bits memory bounds a row, with fewer bits the arithmetic of exact decoding;
  * more rows share the decoding.
  *
- * Many rows: a column of a block of m rows is m fmas and m + 1 loads, two of each a cycle. On one
- * core of a Sapphire Rapids the block alone reaches 0.97 of the probe's rate with 14 rows and 0.92
- * with 24, whose packed columns push the panel out of the first-level cache; two tiles times 14
- * rows, 16 loads for 28 fmas, would reach 0.985.
+ * Many rows: a column of a block of one tile and m rows is m fmas and m + 1 loads, of two tiles 2m
+ * and m + 2; a cycle has two of each. On one core of a Granite Rapids, packed rows from the second
+ * cache, of the probe's rate: one tile times 14 rows 0.77, two 0.89, three times 9 rows and four
+ * times 6 0.86. AVX2 has no registers for two.
  */
 #ifndef OFTD_BACKENDS_KERNELS_MATMUL_SIMD_H
 #define OFTD_BACKENDS_KERNELS_MATMUL_SIMD_H
@@ -37,12 +37,37 @@
 
 #ifdef LANES
 
-#define PREFETCH 2048 /* bytes ahead of a tile's stream */
+#define PREFETCH 3072 /* bytes ahead of a tile's stream */
+
+/* As many columns as there are whole sixteens of, a register a row. Returns their number. */
+INLINE int64_t pack_sixteens(const float *x, int64_t ldx, int m, int64_t kc, float *packed)
+{
+    int64_t k = 0;
+    for (; k + LANES <= kc; k += LANES) {
+        vf v[LANES];
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES; i++)
+            v[i] = i < m ? vf_load(x + i * ldx + k) : vf_zero();
+        vf_transpose(v);
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES; i++)
+            vf_store_n(packed + (k + i) * m, v[i], m);
+    }
+    return k;
+}
 
 /* Four rows of four columns at a time. */
 static void pack_simd(const float *x, int64_t ldx, int m, int64_t kc, float *packed)
 {
     int i = 0;
+#if BLOCK_ROWS > 6
+    if (m > 4) {
+        int64_t k = pack_sixteens(x, ldx, m, kc, packed);
+        x += k;
+        packed += k * m;
+        kc -= k;
+    }
+#endif
     for (; i + 4 <= m; i += 4) {
         const float *row = x + i * ldx;
         int64_t k = 0;
@@ -57,30 +82,54 @@ static void pack_simd(const float *x, int64_t ldx, int m, int64_t kc, float *pac
             packed[k * m + i] = x[i * ldx + k];
 }
 
-INLINE void block_of(const int m, const float *panel, int64_t kc, const float *packed, float *sum)
+INLINE void block_of(const int tiles, const int m, const struct block_tiles *b, int64_t kc,
+                     const float *packed)
 {
-    vf acc[BLOCK_ROWS];
-#pragma GCC unroll 14
-    for (int i = 0; i < m; i++)
-        acc[i] = vf_zero();
-    for (int64_t k = 0; k < kc; k++, panel += TILE_ROWS, packed += m) {
-        vf w = vf_load(panel);
+    vf acc[BLOCK_TILES][BLOCK_ROWS];
+#pragma GCC unroll 2
+    for (int t = 0; t < tiles; t++)
 #pragma GCC unroll 14
         for (int i = 0; i < m; i++)
-            acc[i] = vf_fma(vf_set(packed[i]), w, acc[i]);
-    }
+            acc[t][i] = vf_zero();
+    for (int64_t k = 0; k < kc; k++, packed += m) {
+        vf w[BLOCK_TILES];
+#pragma GCC unroll 2
+        for (int t = 0; t < tiles; t++)
+            w[t] = vf_load(b->panel[t] + k * TILE_ROWS);
 #pragma GCC unroll 14
-    for (int i = 0; i < m; i++)
-        vf_store(sum + i * TILE_ROWS, vf_add(vf_load(sum + i * TILE_ROWS), acc[i]));
+        for (int i = 0; i < m; i++) {
+            vf x = vf_set(packed[i]);
+#pragma GCC unroll 2
+            for (int t = 0; t < tiles; t++)
+                acc[t][i] = vf_fma(x, w[t], acc[t][i]);
+        }
+    }
+#pragma GCC unroll 2
+    for (int t = 0; t < tiles; t++)
+#pragma GCC unroll 14
+        for (int i = 0; i < m; i++) {
+            float *sum = b->sum[t] + i * TILE_ROWS;
+            vf_store(sum, vf_add(vf_load(sum), acc[t][i]));
+        }
 }
 
-static void block_simd(const float *panel, int64_t kc, const float *packed, int m, float *sum)
+static void block_simd(const struct block_tiles *b, int64_t kc, const float *packed, int m)
 {
     switch (m) {
+#if BLOCK_TILES > 1
 #define ROWS(m)                                                                                    \
     case m:                                                                                        \
-        block_of(m, panel, kc, packed, sum);                                                       \
+        if (b->n > 1)                                                                              \
+            block_of(2, m, b, kc, packed);                                                         \
+        else                                                                                       \
+            block_of(1, m, b, kc, packed);                                                         \
         return
+#else
+#define ROWS(m)                                                                                    \
+    case m:                                                                                        \
+        block_of(1, m, b, kc, packed);                                                             \
+        return
+#endif
         ROWS(1);
         ROWS(2);
         ROWS(3);
@@ -153,7 +202,7 @@ INLINE void fused_run(const enum kind kind, const enum dtype d, const int tiles,
         for (int64_t to = next < end ? next : end; k < to; k += 8, x += 8 * m) {
             for (int t = 0; t < tiles; t++) // a stream's end is the next tile's beginning
                 for (int64_t line = 0; line < eight; line += 64)
-                    __builtin_prefetch(f->r[t].data + k / 8 * eight + PREFETCH + line);
+                    FETCH(f->r[t].data + k / 8 * eight + PREFETCH + line);
             fused_quad(kind, d, tiles, m, f, scale, zero, x, k, false, acc);
             fused_quad(kind, d, tiles, m, f, scale, zero, x + 4 * m, k + 4, true, acc);
         }
@@ -381,6 +430,7 @@ static void fused_simd(const struct weight *w, int64_t tile, int64_t tiles, cons
 void TWIN(matmul)(struct twins *t)
 {
     t->block_rows = BLOCK_ROWS;
+    t->block_tiles = BLOCK_TILES;
     t->pack = pack_simd;
     t->block = block_simd;
     t->fusable = fusable_simd;

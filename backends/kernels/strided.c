@@ -148,7 +148,7 @@ static void pass(const struct twins *t, const struct matmul_job *j, int64_t firs
         rows_pass(t, j, first, n, row + i, m - i < STRIDED_ROWS ? (int)(m - i) : STRIDED_ROWS, y,
                   sum + i * TILE_ROWS, m * TILE_ROWS);
     for (int64_t at = 0; at < n; at++)
-        matmul_finish(j, first + at * period_of(j->w), row, m, sum + at * m * TILE_ROWS);
+        matmul_finish(j, first + at * period_of(j->w), 1, row, m, sum + at * m * TILE_ROWS, 0);
 }
 
 void strided_run(const struct twins *t, const struct matmul_job *j, int64_t units, int64_t unit,

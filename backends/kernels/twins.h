@@ -26,17 +26,26 @@ struct rotate_block {
                     */
 };
 
+/* Tiles that block() takes at once: of each a panel [kc][16] and sums [m][16]. */
+#define BLOCK_TILES_MOST 2
+struct block_tiles {
+    int n;
+    const float *panel[BLOCK_TILES_MOST];
+    float *sum[BLOCK_TILES_MOST];
+};
+
 struct twins {
     /* ---- decode.c: columns [k0, k0 + kc) of a tile to panel [kc][16]; k0 % TILE_K == 0,
      * k0 + kc <= w->k. Rows beyond w->n hold anything. */
     void (*decode)(const struct weight *w, int64_t tile, int64_t k0, int64_t kc, float *panel);
 
     /* ---- matmul.c */
-    int block_rows; /* most rows of block() */
+    int block_rows, block_tiles; /* most rows and tiles of block() */
     /* x [m, ldx], kc columns of it -> packed [kc][m] */
     void (*pack)(const float *x, int64_t ldx, int m, int64_t kc, float *packed);
-    /* sum [m][16] += the panel's product, one fma chain from 0 for each of the m <= block_rows */
-    void (*block)(const float *panel, int64_t kc, const float *packed, int m, float *sum);
+    /* Of each tile sum [m][16] += the panel's product, one fma chain from 0 for each of the m <=
+     * block_rows. */
+    void (*block)(const struct block_tiles *tiles, int64_t kc, const float *packed, int m);
     bool (*fusable)(const struct weight *w, int m); /* whether fused() takes m rows of w */
     /* The whole of k, decoded in registers: tiles [tile, tile + tiles) times packed [k][m] -> sum
      * [tiles][m][16]; fastest with TILES_AT_ONCE tiles. */
@@ -142,11 +151,12 @@ void fast_amx(struct twins *t);
  * thread's panel, packed rows and sums stay in 1 MiB of second-level cache. Codebooks want most of
  * a thread's scratch (lookup.c). */
 #define PASS_ROWS      192
-#define PASS_TILES     16
+#define PASS_TILES     24
 #define SCRATCH_FLOATS (1 << 17)
-_Static_assert(PANEL_K *TILE_ROWS + PANEL_K * PASS_ROWS + PASS_TILES * TILE_ROWS * PASS_ROWS <=
+_Static_assert(BLOCK_TILES_MOST *PANEL_K *TILE_ROWS + PANEL_K * PASS_ROWS +
+                       PASS_TILES * TILE_ROWS * PASS_ROWS <=
                    SCRATCH_FLOATS,
-               "panel, packed rows and sums fit");
+               "panels, packed rows and sums fit");
 /* Most that many() is given, likewise. */
 #define MANY_ROWS  128
 #define MANY_TILES 16
@@ -197,9 +207,10 @@ void fast_sum_parts(const struct twins *t, const struct act *a, int64_t row, int
 
 /* ---- what products are cut into, each in its file, for the slot matmul */
 
-/* Sums [m][16] of a tile to rows [row, row + m) of the output. */
-void matmul_finish(const struct matmul_job *j, int64_t tile, int64_t row, int64_t m,
-                   const float *sum);
+/* Sums [m][16] of tiles [tile, tile + tiles), `step` floats from one tile's to the next, to rows
+ * [row, row + m) of the output, row by row: a row lies far from the next. */
+void matmul_finish(const struct matmul_job *j, int64_t tile, int64_t tiles, int64_t row, int64_t m,
+                   const float *sum, int64_t step);
 /* Units of a product with strided groups, about `wanted` of them, and one of those. */
 int64_t strided_units(const struct weight *w, int64_t wanted);
 void strided_run(const struct twins *t, const struct matmul_job *j, int64_t units, int64_t unit,
