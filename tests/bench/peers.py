@@ -11,8 +11,8 @@ the peer, from pairs that are measured one right after the other:
   peer_prefill          tokens/s of a prompt of 512
   peer_decode_1_8bit    (--ours 8bit, --file q8_0)         peer_decode_1_f16     (--ours f16, --file f16)
   peer_http_8_adapters  tokens/s of 8 streams with 8 adapters over HTTP (--adapters, --lora; the first --peer's server)
-  peft_decode_adapter   tokens/s of one stream with an adapter, and of 8 with 8 (--peft PYTHON, --ours nf4)
-  peft_8_adapters
+  peft_decode_adapter   tokens/s of one stream with an adapter, and of 8 with 8, prompts not counted (--peft PYTHON, --ours
+  peft_8_adapters       nf4)
   plot                  tokens/s of 32 streams on 1, 2, 4, ... 32 distinct adapters, ours and llama-server's (plot.py)
 
 The best peer is, row by row, what was fastest in the first pair; the other peers and files are not run again. A pair in
@@ -55,15 +55,15 @@ def output_of(command, cwd):
 # ---- what measures once: {figure: tokens/s} ----
 
 class Ours:
-    def __init__(self, threads):
-        self.threads = threads
+    def __init__(self, threads, flags):
+        self.threads, self.flags = threads, flags
 
     def rates(self, model, batch, prefill, flags=()):
         """{"decode_N": ..., "prefill": ...}"""
         text = subprocess.run(
             [OFTD, "bench", "--model", model, "--measure", "rates", "--batch", str(batch), "--prompt",
              str(PREFILL if prefill else PROMPT), "--generate", str(GENERATE), "--repeat", "1", "--threads",
-             str(self.threads), "--json", *flags], capture_output=True, text=True)
+             str(self.threads), "--json", *self.flags, *flags], capture_output=True, text=True)
         if text.returncode:
             raise RuntimeError(text.stderr.strip())
         rates = {}
@@ -172,7 +172,7 @@ class Report:
     def __init__(self, a):
         self.a, self.figures, self.best, self.plot, self.left_out = a, {}, {}, None, {}
         self.pairs = Pairs(a.pairs)
-        self.ours = Ours(a.threads)
+        self.ours = Ours(a.threads, a.flags)
         self.peers = [Peer(n, d, a.threads, n in a.repack) for n, d in a.peer.items()]
         self.fast = self.taken(a.fast.split())
 
@@ -228,7 +228,7 @@ class Report:
             return
         server = next(iter(a.peer.values()))
         most = max(DISTINCT) if a.plot else 8
-        with servers.Ours(a.ours["4bit"], a.adapters[:most], a.threads, self.fast) as mine, \
+        with servers.Ours(a.ours["4bit"], a.adapters[:most], a.threads, [*a.flags, *self.fast]) as mine, \
                 servers.Llama(server, a.file["q4_0"], a.lora[:most], a.threads) as theirs:
             name = "peer_http_8_adapters"
             while self.pairs.missing([name]):
@@ -252,12 +252,12 @@ class Report:
         a = self.a
         if not (a.peft and a.adapters and "nf4" in a.ours):
             return
-        with servers.Ours(a.ours["nf4"], a.adapters[:8], a.threads, self.fast) as mine, \
+        with servers.Ours(a.ours["nf4"], a.adapters[:8], a.threads, [*a.flags, *self.fast]) as mine, \
                 servers.Peft(a.peft, a.ours["nf4"], a.adapters[:8], a.threads) as theirs:
             for name, streams in (("peft_decode_adapter", 1), ("peft_8_adapters", 8)):
                 while self.pairs.missing([name]):
                     watch = machine.Foreign([mine.pid, theirs.pid])
-                    x, y = mine.steady(streams, streams, 3), theirs.decode(streams)
+                    x, y = mine.decode(streams), theirs.decode(streams)
                     self.pairs.add(name, x, y, watch.cores())
                     say(f"{name} {x:.1f} and {y:.2f}")
             self.keep("peft_decode_adapter", f"1 stream with an adapter over HTTP, of PEFT {theirs.version}")
@@ -272,7 +272,8 @@ class Report:
 
     def write(self, seconds):
         host = f"{machine.processor()}, Linux {platform.release()}"
-        heading = f"{host}, {self.a.threads} threads, {datetime.date.today()}, medians of up to {self.a.pairs} pairs"
+        flags = f", ours {' '.join(self.a.flags)}" if self.a.flags else ""
+        heading = f"{host}, {self.a.threads} threads{flags}, {datetime.date.today()}, medians of up to {self.a.pairs} pairs"
         with open(self.a.out, "w") as f:
             json.dump({"heading": heading, "host": host, "seconds": seconds, "figures": self.figures, "plot": self.plot,
                        "left_out": self.left_out}, f, indent=1)
@@ -289,6 +290,7 @@ def arguments():
     p.add_argument("--out", required=True)
     p.add_argument("--ours", type=named, action="append", default=[], metavar="4bit|8bit|f16|nf4=DIR")
     p.add_argument("--adapters", nargs="*", default=[], metavar="DIR", help="of ours, for --ours 4bit and nf4")
+    p.add_argument("--flags", type=str.split, default=[], metavar="FLAGS", help="of ours, for every row")
     p.add_argument("--fast", default="--head 8", metavar="FLAGS", help="of ours, for 4bit")
     p.add_argument("--peer", type=named, action="append", default=[], metavar="NAME=BIN_DIR")
     p.add_argument("--repack", action="append", default=[], metavar="NAME", help="this --peer is run with -rtr")

@@ -7,6 +7,7 @@
 #   PEFT    a Python that has torch, transformers, peft and bitsandbytes
 #   SCRATCH a folder for our models (kept) and results: SCRATCH/SHAPE-peers.json, SCRATCH/SHAPE-adapters.svg
 #   FORMAT4 ours with 4 bits: gptq4 (groups of 128, the default) or nf4-dq;  FAST: its flags ("--head 8")
+#   FLAGS   of ours in every row ("--isa avx2")
 # By estimate it takes 20 minutes at 1.1B on two idle cores, with --quick 8: two pairs, Q4_0 alone of the 4-bit files, the plot at
 # 1 and 32 adapters.
 set -eu
@@ -25,7 +26,7 @@ model nf4 8
 model gptq8 0
 model f16 0
 flags=(--ours "4bit=$SCRATCH/$shape-$four/base" --ours "nf4=$SCRATCH/$shape-nf4/base" --ours "8bit=$SCRATCH/$shape-gptq8/base"
-       --ours "f16=$SCRATCH/$shape-f16/base" --fast "${FAST---head 8}")
+       --ours "f16=$SCRATCH/$shape-f16/base" --fast "${FAST---head 8}" --flags="${FLAGS:-}")
 for p in ${PEERS:-}; do flags+=(--peer "$p"); done
 for p in ${REPACK:-}; do flags+=(--repack "$p"); done
 for f in "${files[@]}"; do [ ! -e "${GGUF:-}/$shape-$f.gguf" ] || flags+=(--file "$f=$GGUF/$shape-$f.gguf"); done

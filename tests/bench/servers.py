@@ -1,7 +1,7 @@
 """Servers that peers.py puts beside each other: a daemon of ours, a llama-server, and PEFT in a process of its own.
 
-Each is started with some adapters and stops when its `with` ends; `steady` and `burst` give tokens a second. Stream i runs
-on adapter i modulo their number. Standard library only.
+Each is started with some adapters and stops when its `with` ends; `steady`, `burst` and `decode` give tokens a second.
+Stream i runs on adapter i modulo their number. Standard library only.
 """
 import json
 import os
@@ -15,7 +15,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 import traffic  # noqa: E402
 
-PROMPT, TOKENS, BURST_TOKENS = 32, 32, 16
+PROMPT, TOKENS, BURST_TOKENS, DECODE_TOKENS = 32, 32, 16, 64
 
 
 class Server:
@@ -34,6 +34,13 @@ class Server:
         ended, _ = traffic.run(self.port, streams, BURST_TOKENS, self.request_of(BURST_TOKENS, distinct, once=streams),
                                lambda ended: len(ended) == streams)
         return sum(len(r.times) for r in ended) / (max(t for r in ended for t in r.times) - begin)
+
+    def decode(self, streams):
+        """While all of them decode, stream i on adapter i: from the last one's first token to the first one's last."""
+        ended, _ = traffic.run(self.port, streams, DECODE_TOKENS, self.request_of(DECODE_TOKENS, streams, once=streams),
+                               lambda ended: len(ended) == streams)
+        start, end = max(r.times[0] for r in ended), min(r.times[-1] for r in ended)
+        return sum(start < t <= end for r in ended for t in r.times) / (end - start)
 
     def request_of(self, tokens, distinct, once=None):
         def make(stream, number):
