@@ -20,7 +20,7 @@ LIBS    := $(shell pkg-config --libs $(PKGS)) -L$(SYSROOT)$(BLAS) -Wl,-rpath,$(B
 ALL_CFLAGS = $(STRICT) $(INCLUDE) $(DEFINES) $(CFLAGS) $(SANITIZE)
 
 # Twins for the instruction sets of another architecture stay out.
-OTHERS  := $(if $(findstring x86_64,$(TRIPLET)),,%_avx2.c %_avx512.c %_amx.c) $(if $(findstring aarch64,$(TRIPLET)),,%_neon.c)
+OTHERS  := $(if $(findstring x86_64,$(TRIPLET)),,%_avx2.c %_avxvnni.c %_avx512.c %_amx.c) $(if $(findstring aarch64,$(TRIPLET)),,%_neon.c)
 SRCS    := $(filter-out $(OTHERS),$(wildcard core/*.c core/*/*.c backends/*.c backends/*/*.c config/*.c server/*.c))
 HDRS    := $(wildcard core/*.h core/*/*.h backends/*.h backends/*/*.h config/*.h server/*.h tests/*.h tests/*/*.h)
 PAGE    := $(wildcard server/page/*)
@@ -49,7 +49,8 @@ $(LIB): $(filter-out $(BUILD)/obj/server/main.o,$(OBJS))
 AVX512 = -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vbmi -mavx512vnni -mavx512bf16 -mavx2 -mfma -mf16c \
          -mprefer-vector-width=512
 ISA_FLAGS = $(if $(findstring _avx512,$1),$(AVX512),$(if $(findstring _amx,$1),$(AVX512) -mamx-tile -mamx-int8,$(if \
-  $(findstring _avx2,$1),-mavx2 -mfma -mf16c,$(if $(findstring _neon,$1),-march=armv8.2-a+dotprod,))))
+  $(findstring _avx2,$1),-mavx2 -mfma -mf16c,$(if $(findstring _avxvnni,$1),-mavx2 -mfma -mf16c -mavxvnni,$(if \
+  $(findstring _neon,$1),-march=armv8.2-a+dotprod,)))))
 # Lines without variables for what is hot: following variables through it takes gcc as long as all the rest.
 HOT = $(if $(filter backends/kernels/% backends/encodings/% backends/hqq_quantize% backends/bnb_4bit_quantize% backends/torch_sum% core/adapters/rotation% core/tensor%,$1),-O3 $(if $(filter -g,$(CFLAGS)),-g1))
 

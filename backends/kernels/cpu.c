@@ -71,6 +71,13 @@ OVERLAY(portable)
 OVERLAY(avx2)
 OVERLAY(avx512)
 
+static void overlay_avxvnni(struct twins *t)
+{
+    overlay_avx2(t);
+    fast_avxvnni(t);
+    strided_avxvnni(t);
+}
+
 static void overlay_amx(struct twins *t)
 {
     overlay_avx512(t);
@@ -86,6 +93,13 @@ static bool has_f16c(void) // no word of __builtin_cpu_supports for every compil
 static bool has_avx2(void)
 {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
+}
+
+static bool has_avxvnni(void)
+{
+    const unsigned vnni = 1u << 4;
+    unsigned a, b, c, d;
+    return has_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & vnni);
 }
 
 static bool has_avx512(void)
@@ -109,12 +123,14 @@ static bool has_amx(void)
            !syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA);
 }
 #else
-#define has_avx2       never
-#define has_avx512     never
-#define has_amx        never
-#define overlay_amx    NULL
-#define overlay_avx2   NULL
-#define overlay_avx512 NULL
+#define has_avx2        never
+#define has_avxvnni     never
+#define has_avx512      never
+#define has_amx         never
+#define overlay_amx     NULL
+#define overlay_avx2    NULL
+#define overlay_avxvnni NULL
+#define overlay_avx512  NULL
 #endif
 
 #if defined(__aarch64__)
@@ -134,6 +150,7 @@ static bool has_neon(void)
 static const struct isa isas[] = {
     {.name = "amx", .present = has_amx, .overlay = overlay_amx},
     {.name = "avx512", .present = has_avx512, .overlay = overlay_avx512},
+    {.name = "avxvnni", .present = has_avxvnni, .overlay = overlay_avxvnni},
     {.name = "avx2", .present = has_avx2, .overlay = overlay_avx2},
     {.name = "neon", .present = has_neon, .overlay = overlay_neon},
     {.name = "portable", .present = always, .overlay = overlay_portable},
@@ -166,7 +183,9 @@ static const struct isa *choose_isa(const char *name, struct error *err)
         }
     }
     error_set(err, ST_INVALID_VALUE,
-              "isa: \"%s\" is not known, expected auto, portable, avx2, avx512, amx or neon", name);
+              "isa: \"%s\" is not known, expected auto, portable, avx2, avxvnni, avx512, amx or "
+              "neon",
+              name);
     return NULL;
 }
 

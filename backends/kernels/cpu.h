@@ -6,8 +6,9 @@
 #include "core/status.h"
 
 /* A table with its own threads. isa: "auto" (or NULL: the best this processor has), "portable",
- * "avx2", "avx512", "amx" (avx512 and tiles), "neon"; one that the processor lacks is
- * ST_NOT_SUPPORTED, an unknown one ST_INVALID_VALUE. threads: 0 or less: cpu_threads(). Closed with
+ * "avx2", "avxvnni" (avx2 and AVX-VNNI), "avx512", "amx" (avx512 and tiles), "neon"; one that the
+ * processor lacks is ST_NOT_SUPPORTED, an unknown one ST_INVALID_VALUE. threads: 0 or less:
+ * cpu_threads(). Closed with
  * (*out)->close(*out). */
 enum status cpu_kernels_open(const char *isa, enum compute mode, int threads, struct kernels **out,
                              struct error *err);

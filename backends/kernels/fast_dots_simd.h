@@ -29,12 +29,12 @@ INLINE vi chunk_dot(const enum kind kind, const vi w[16], const struct fast_chun
 }
 
 /* acc[i] += the chunk of row i. Where a dot is one operation, four columns of all rows go in turn,
- * so that none waits for the one before it; 8-bit floats have two chains a row anyway, and those of
- * all rows would not fit the registers. */
+ * so that none waits for the one before it, if there are registers for all; 8-bit floats have two
+ * chains a row anyway, and those of all rows would not fit the registers. */
 INLINE void add_chunk(const enum kind kind, const int m, const vi codes[16],
                       const struct fast_chunk *a, vf acc[])
 {
-#ifdef DOT_FOUR
+#if defined(DOT_FOUR) && !CODES_AGAIN
     if (m == 1 && !is_float8(kind)) { // two chains of its own
         vi dot = chunk_bias(kind, a), odd = vi_set(0);
 #pragma GCC unroll 4

@@ -1,9 +1,9 @@
 /*
- * Fast mode's products over sixteen lanes: the text of fast_avx2.c and fast_avx512.c. A lane is a
- * row of the tile, and a dword of a line four consecutive columns of it, which is what vpdpbusd
- * wants (AVX2: vpmaddubsw, vpmaddwd); a chunk of 32 columns is eight such vectors, made of its
- * lines once for all rows of a block. Bytes that have a sign carry BYTE_BIAS, whose share of a dot
- * is BYTE_BIAS * sum of q, with which the dot therefore begins.
+ * Fast mode's products over sixteen lanes: the text of fast_avx2.c, fast_avxvnni.c and
+ * fast_avx512.c. A lane is a row of the tile, and a dword of a line four consecutive columns of it,
+ * which is what vpdpbusd wants (AVX2: vpmaddubsw, vpmaddwd); a chunk of 32 columns is eight such
+ * vectors, made of its lines once for all rows of a block. Bytes that have a sign carry BYTE_BIAS,
+ * whose share of a dot is BYTE_BIAS * sum of q, with which the dot therefore begins.
  *
  * Roofline on one Zen 4 core with AVX-512 (512-bit operations: two a cycle over all pipes, one a
  * cycle of vpdpbusd, of fma, of shifts and shuffles), weights in the caches, for 16 elements, that

@@ -11,8 +11,12 @@
 #include "backends/kernels/lanes.h"
 #include "backends/kernels/lanes_x86.h"
 
-#define LANES       16
-#define TWIN(name)  name##_avx2
+#define LANES 16
+#ifdef __AVXVNNI__ // of the twins of fast mode's products alone
+#define TWIN(name) name##_avxvnni
+#else
+#define TWIN(name) name##_avx2
+#endif
 #define BLOCK_ROWS  6
 #define BLOCK_TILES 1
 #define FUSED_ROWS  4
@@ -343,123 +347,7 @@ INLINE vi vi_add_words(vi acc, vi words, const int16_t *q)
                 _mm256_add_epi32(acc.hi, _mm256_madd_epi16(words.hi, x))};
 }
 
-/* Signed bytes stay signed: a product of bytes here takes |w| and q with the sign of w. */
-#define BYTE_BIAS 0
-INLINE vi byte_table(const int8_t table[16])
-{
-    __m256i t = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)table));
-    return (vi){t, t};
-}
-INLINE vi byte_look(vi table, vi index)
-{
-    const __m256i low = _mm256_set1_epi8(15);
-    return (vi){_mm256_shuffle_epi8(table.lo, _mm256_and_si256(index.lo, low)),
-                _mm256_shuffle_epi8(table.hi, _mm256_and_si256(index.hi, low))};
-}
-INLINE vi bytes_centred(vi v)
-{
-    const __m256i half = _mm256_set1_epi8((char)0x80);
-    return (vi){_mm256_xor_si256(v.lo, half), _mm256_xor_si256(v.hi, half)};
-}
-INLINE __m256i four_bytes(const int8_t *q)
-{
-    return _mm256_set1_epi32(four_at(q));
-}
-/* Sums of two products, |sum| < 2^15: 128 * 127 * 2 and 127 * 127 * 2. */
-INLINE __m256i signed_pairs(__m256i w, __m256i q)
-{
-    return _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(q, w));
-}
-INLINE __m256i add_pairs(__m256i acc, __m256i pairs)
-{
-    return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
-}
-INLINE vi dots_signed(vi acc, const vi w[8], const int8_t *q)
-{
-#pragma GCC unroll 8
-    for (int i = 0; i < 8; i++) {
-        __m256i x = four_bytes(q + 4 * i);
-        acc.lo = add_pairs(acc.lo, signed_pairs(w[i].lo, x));
-        acc.hi = add_pairs(acc.hi, signed_pairs(w[i].hi, x));
-    }
-    return acc;
-}
-INLINE vi dots_small(vi acc, const vi w[8], const int8_t *q)
-{
-#pragma GCC unroll 8
-    for (int i = 0; i < 8; i++) {
-        __m256i x = four_bytes(q + 4 * i);
-        acc.lo = add_pairs(acc.lo, _mm256_maddubs_epi16(w[i].lo, x));
-        acc.hi = add_pairs(acc.hi, _mm256_maddubs_epi16(w[i].hi, x));
-    }
-    return acc;
-}
-/* A vector of codes up to 15; eight pairs fit 16 bits: 8 * 2 * 15 * 127. */
-INLINE vi nibbles_add(vi pairs, vi w, const int8_t *q)
-{
-    __m256i x = four_bytes(q);
-    return (vi){_mm256_add_epi16(pairs.lo, _mm256_maddubs_epi16(w.lo, x)),
-                _mm256_add_epi16(pairs.hi, _mm256_maddubs_epi16(w.hi, x))};
-}
-INLINE vi dots_nibbles(vi acc, const vi w[8], const int8_t *q)
-{
-    vi pairs = vi_set(0);
-#pragma GCC unroll 8
-    for (int i = 0; i < 8; i++)
-        pairs = nibbles_add(pairs, w[i], q + 4 * i);
-    return (vi){add_pairs(acc.lo, pairs.lo), add_pairs(acc.hi, pairs.hi)};
-}
-
-INLINE vi dots_some(const int n, const vi w[], const int8_t *q)
-{
-    vi acc = vi_set(0);
-#pragma GCC unroll 4
-    for (int i = 0; i < n; i++) {
-        __m256i x = four_bytes(q + 4 * i);
-        acc.lo = add_pairs(acc.lo, _mm256_maddubs_epi16(w[i].lo, x));
-        acc.hi = add_pairs(acc.hi, _mm256_maddubs_epi16(w[i].hi, x));
-    }
-    return acc;
-}
-INLINE vi dots_lanes(const vi w[8], const void *q)
-{
-    vi acc = vi_set(0);
-#pragma GCC unroll 8
-    for (int i = 0; i < 8; i++) {
-        vi x = vi_load((const int8_t *)q + 64 * i);
-        acc.lo = add_pairs(acc.lo, _mm256_maddubs_epi16(w[i].lo, x.lo));
-        acc.hi = add_pairs(acc.hi, _mm256_maddubs_epi16(w[i].hi, x.hi));
-    }
-    return acc;
-}
-/* The same with codes up to 15 a vector at a time, from 0 on, and the sums of eight, whose pairs
- * fit 16 bits. */
-INLINE vi lanes_add(vi pairs, vi w, const void *q)
-{
-    vi x = vi_load(q);
-    return (vi){_mm256_add_epi16(pairs.lo, _mm256_maddubs_epi16(w.lo, x.lo)),
-                _mm256_add_epi16(pairs.hi, _mm256_maddubs_epi16(w.hi, x.hi))};
-}
-INLINE vi lanes_sum(vi pairs)
-{
-    return (vi){add_pairs(_mm256_setzero_si256(), pairs.lo),
-                add_pairs(_mm256_setzero_si256(), pairs.hi)};
-}
-/* w is 128 less than the code. */
-INLINE vi dots_lanes_bytes(const vi w[8], const void *q)
-{
-    const __m256i one = _mm256_set1_epi8(1);
-    vi acc = vi_set(0), sum = acc;
-#pragma GCC unroll 8
-    for (int i = 0; i < 8; i++) {
-        vi x = vi_load((const int8_t *)q + 64 * i);
-        acc.lo = add_pairs(acc.lo, signed_pairs(w[i].lo, x.lo));
-        acc.hi = add_pairs(acc.hi, signed_pairs(w[i].hi, x.hi));
-        sum.lo = add_pairs(sum.lo, _mm256_maddubs_epi16(one, x.lo));
-        sum.hi = add_pairs(sum.hi, _mm256_maddubs_epi16(one, x.hi));
-    }
-    return vi_add(acc, vi_sll(sum, 7));
-}
+#include "backends/kernels/dots_avx2.h"
 
 /*
  * 8-bit floats as integers of 16 bits. E5M2 is moved to where a half has it, converted and divided

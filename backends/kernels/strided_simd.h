@@ -1,6 +1,7 @@
 /*
  * Fast mode's products with strided groups over sixteen lanes: the text of strided_avx2.c,
- * strided_avx512.c and strided_neon.c. A lane is a row of the tile, in y as in the codes.
+ * strided_avxvnni.c, strided_avx512.c and strided_neon.c. A lane is a row of the tile, in y as in
+ * the codes.
  *
  * Roofline on one Zen 4 core with AVX-512 (as in fast_simd.h), weights in the caches, for 16
  * elements, as cycles at 3.5 GHz:

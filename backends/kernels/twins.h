@@ -146,6 +146,8 @@ TWINS_OF(avx2)
 TWINS_OF(avx512)
 TWINS_OF(neon)
 void fast_amx(struct twins *t);
+void fast_avxvnni(struct twins *t);
+void strided_avxvnni(struct twins *t);
 
 /* Rows that one pass of a large product packs, and the tiles it sums for them; sized so that a
  * thread's panel, packed rows and sums stay in 1 MiB of second-level cache. Codebooks want most of

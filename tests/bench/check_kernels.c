@@ -569,7 +569,7 @@ static void check_device(char *plugin)
 
 int main(int argc, char **argv)
 {
-    static const char *const isas[] = {"portable", "avx2", "avx512", "neon", "amx"};
+    static const char *const isas[] = {"portable", "avx2", "avxvnni", "avx512", "neon", "amx"};
     const char *only = NULL;
     char *device = NULL;
     for (int i = 1; i < argc; i++) {
@@ -580,8 +580,8 @@ int main(int argc, char **argv)
         } else if (!strcmp(argv[i], "--device") && i + 1 < argc) {
             device = argv[++i];
         } else {
-            fprintf(stderr, "usage: check_kernels [--isa portable|avx2|avx512|amx|neon | --device "
-                            "PLUGIN[:N]] [--time]\n");
+            fprintf(stderr, "usage: check_kernels [--isa portable|avx2|avxvnni|avx512|amx|neon | "
+                            "--device PLUGIN[:N]] [--time]\n");
             return 2;
         }
     }

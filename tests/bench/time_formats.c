@@ -130,7 +130,7 @@ static void time_formats(const char *isa, const char *part)
 
 int main(int argc, char **argv)
 {
-    static const char *const isas[] = {"avx2", "avx512", "neon"};
+    static const char *const isas[] = {"avx2", "avxvnni", "avx512", "neon"};
     const char *only = NULL, *part = "";
     for (int i = 1; i < argc; i++) {
         if (!strcmp(argv[i], "--isa") && i + 1 < argc) {

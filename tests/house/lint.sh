@@ -14,6 +14,7 @@ check_one() {
     case $src in
     *_avx512*) isa=$avx512 ;;
     *_amx*) isa="$avx512 -mamx-tile -mamx-int8" ;;
+    *_avxvnni*) isa='-mavx2 -mfma -mf16c -mavxvnni' ;;
     *_avx2*) isa='-mavx2 -mfma -mf16c' ;;
     esac
     key=$stamps/$(echo "$src $headers $(sha256sum <"$src") $flags" | sha256sum | cut -c1-24)

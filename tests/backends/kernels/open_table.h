@@ -5,7 +5,7 @@
 #include "backends/kernels/cpu.h"
 #include "tests/check_main.h"
 
-static const char *const isas[] = {"portable", "avx2", "avx512", "neon", "amx"};
+static const char *const isas[] = {"portable", "avx2", "avxvnni", "avx512", "neon", "amx"};
 #define N_ISAS (sizeof isas / sizeof *isas)
 
 static inline struct kernels *open_in_mode(const char *isa, enum compute mode, int threads)
