@@ -8,6 +8,9 @@
  *   target list    the name itself; or a suffix after a dot and, with layers_to_transform, the
  * layer index that layers_pattern finds in the name no target      the family's default list
  *
+ * Experts are modules to transformers 4 alone: to PEFT on 5 a target that names their matrices
+ * selects nothing, and the file has no rotation of any.
+ *
  * Lists come expanded (thousands of full names), so they are sorted once and each of a name's
  * suffixes is looked up. Names are the model's own; every pattern is distrusted (pattern.h).
  */
@@ -317,6 +320,15 @@ static enum status check_others(const struct targets *t, struct findings *f)
     return ST_OK;
 }
 
+/* Does the file come from where experts are modules? */
+static bool has_experts(const struct model *m, const bool *present)
+{
+    for (size_t i = 0; i < m->n_modules; i++)
+        if (m->modules[i].expert && present[i])
+            return true;
+    return false;
+}
+
 enum status targets_select(const struct oftconfig *c, const struct model *m,
                            const char *const *names, const bool *present, bool *selected,
                            bool *usable, struct findings *findings, struct error *err)
@@ -332,8 +344,10 @@ enum status targets_select(const struct oftconfig *c, const struct model *m,
         if (!s)
             s = check_others(&t, findings);
     }
+    bool experts = has_experts(m, present);
     for (size_t i = 0; i < m->n_modules; i++)
-        selected[i] = selected[i] && model_class_has(m, (int32_t)i, t.kind);
+        selected[i] = selected[i] && model_class_has(m, (int32_t)i, t.kind) &&
+                      (experts || !m->modules[i].expert);
     targets_close(&t);
     *usable = !s;
     return s == ST_OUT_OF_MEMORY ? error_memory(err, "matching target_modules") : ST_OK;

@@ -162,6 +162,7 @@ static enum status add_module(struct model *m, const struct checkpoint *cp,
         .base = index,
         .input_embedding = row->role == ROLE_EMBEDDING,
         .output_embedding = row->role == ROLE_HEAD,
+        .expert = row->role >= ROLE_EXPERT_GATE && row->role <= ROLE_EXPERT_DOWN,
     };
     if (!u->name || !u->file || (alias && !u->alias))
         return ST_OUT_OF_MEMORY;

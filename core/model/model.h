@@ -86,6 +86,7 @@ struct module {
                      tied head) another */
     bool output_embedding; /* the head: PEFT's get_output_embeddings() */
     bool input_embedding;
+    bool expert; /* an expert's: a module to transformers 4, part of a parameter to 5 */
     const struct backend *backend;
     const char *why; /* it has the module: what of the checkpoint decided (evidence.h) */
     bool quantized;  /* while it was loaded: the file has plain tensors instead of the back end's */

@@ -5,8 +5,10 @@
 
 static struct findings found;
 static bool selected[TOY_MODULES], usable;
+static unsigned experts, missing; /* modules as bits */
 
-/* Selects with a config that has `more`; all modules are in the file, as canonical or alias. */
+/* Selects with a config that has `more`; all modules but the missing ones are in the file, as
+ * canonical or alias. */
 static void choose(const char *more, bool alias)
 {
     struct toy toy;
@@ -23,7 +25,8 @@ static void choose(const char *more, bool alias)
     ck_assert_int_eq(found.n, 0);
     for (int i = 0; i < TOY_MODULES; i++) {
         names[i] = alias && toy.modules[i].alias ? toy.modules[i].alias : toy.modules[i].name;
-        present[i] = true;
+        present[i] = !(missing >> i & 1);
+        toy.modules[i].expert = experts >> i & 1;
     }
     ck_assert_int_eq(
         targets_select(&config, &toy.m, names, present, selected, &usable, &found, NULL), ST_OK);
@@ -129,6 +132,20 @@ START_TEST(other_names)
 }
 END_TEST
 
+/* Part of a parameter to transformers 5: a file without any rotation of them is whole. */
+START_TEST(fused_experts)
+{
+    experts = U0 | U1;
+    missing = U0 | U1;
+    expect("\"target_modules\":[\"q_proj\",\"up_proj\"]", Q0 | Q1);
+    expect("\"target_modules\":\".*\\\\.(q|up)_proj\"", Q0 | Q1);
+    expect("\"target_modules\":\"all-linear\"", Q0 | V0 | Q1 | V1);
+    missing = U1;
+    expect("\"target_modules\":[\"q_proj\",\"up_proj\"]", Q0 | U0 | Q1 | U1);
+    experts = missing = 0;
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("core/adapters/targets");
@@ -138,6 +155,7 @@ static Suite *suite(void)
     tcase_add_test(t, patterns);
     tcase_add_test(t, what_cannot_be_rotated);
     tcase_add_test(t, other_names);
+    tcase_add_test(t, fused_experts);
     suite_add_tcase(s, t);
     return s;
 }
