@@ -149,13 +149,15 @@ void options_gemma2(const struct keys *k, struct model_config *c)
             c->windows[i] = window;
 }
 
-/* All but each sliding_window_pattern-th layer slide, and turn by the local rope. */
+/* All but each sliding_window_pattern-th layer slide, and turn by the local rope. The class reads
+ * attn_logit_softcapping and caps no scores with it. */
 void options_gemma3(const struct keys *k, struct model_config *c)
 {
     int32_t window, pattern;
     const char *key = keys_get(k, "sliding_window_pattern") ? "sliding_window_pattern"
                                                             : "_sliding_window_pattern";
     read_gemma(k, c, false);
+    c->score_cap = 0;
     if (!read_window(k, 4096, &window) || !keys_int(k, key, 1, INT32_MAX, 6, &pattern))
         return;
     if (keys_get(k, "layer_types"))

@@ -311,6 +311,34 @@ START_TEST(odd_keys)
 }
 END_TEST
 
+/* Its class reads the cap of the scores and does not use it. */
+START_TEST(gemma3_caps_logits_alone)
+{
+    static const struct {
+        const char *name;
+        int64_t n;
+    } norms[] = {{"self_attn.q_norm", 64},
+                 {"self_attn.k_norm", 64},
+                 {"pre_feedforward_layernorm", 128},
+                 {"post_feedforward_layernorm", 128}};
+    struct memory_checkpoint mc;
+    memory_checkpoint_llama(&mc);
+    for (int l = 0; l < 2; l++)
+        for (size_t i = 0; i < sizeof norms / sizeof *norms; i++) {
+            char name[80];
+            snprintf(name, sizeof name, "model.layers.%d.%s.weight", l, norms[i].name);
+            memory_checkpoint_add(&mc, name, norms[i].n, 0);
+        }
+    change(&mc, "{\"model_type\": \"gemma3_text\", \"tie_word_embeddings\": false,"
+                " \"head_dim\": 64,"
+                " \"attn_logit_softcapping\": 50.0, \"final_logit_softcapping\": 30.0}");
+    struct model *m = accept(&mc, "gemma3");
+    ck_assert(m->config->score_cap == 0 && m->config->logit_cap == 30);
+    model_close(m);
+    memory_checkpoint_free(&mc);
+}
+END_TEST
+
 static void count_row(void *ctx, const char *model_type, const char *text)
 {
     ck_assert(model_type[0] && text[0]);
@@ -341,6 +369,7 @@ static Suite *suite(void)
     tcase_add_loop_test(t, quant_methods, 0, N_QUANTS);
     tcase_add_test(t, all_findings_at_once);
     tcase_add_test(t, odd_keys);
+    tcase_add_test(t, gemma3_caps_logits_alone);
     tcase_add_test(t, family_table);
     suite_add_tcase(s, t);
     return s;
